@@ -50,6 +50,11 @@ func OpenLibrary(path string) error {
 	if os.Getenv("TF_CPP_MIN_LOG_LEVEL") == "" {
 		_ = os.Setenv("TF_CPP_MIN_LOG_LEVEL", "2")
 	}
+	// Without this, Options.OwnThreads leaves the pool that operations divide
+	// their work in, as against those that start them, to all sessions.
+	if os.Getenv("TF_OVERRIDE_GLOBAL_THREADPOOL") == "" {
+		_ = os.Setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+	}
 	var tried []string
 	for _, candidate := range libraryCandidates(path, executableFolder(), workingFolder()) {
 		err := ctf.Open(candidate)
