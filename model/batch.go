@@ -46,18 +46,26 @@ type batcher struct {
 	run      runFunc
 	max      int
 	delay    time.Duration
-	observer Observer
+	observer runObserver
 
-	queue chan item // unbuffered: what is ready waits with its sender
-	done  chan struct{}
-	limit chan struct{} // a place for each decoded image that waits for a batch
+	queue     chan item // unbuffered: what is ready waits with its sender
+	done      chan struct{}
+	abandoned chan struct{} // closed when nobody shall wait for it any more
+	limit     chan struct{} // a place for each decoded image that waits for a batch
 }
 
-func newBatcher(run runFunc, max int, delay time.Duration, o Observer) *batcher {
+// A runObserver is told of the runs of a batcher.
+type runObserver interface {
+	begun(size int)
+	ran(Run)
+}
+
+func newBatcher(run runFunc, max int, delay time.Duration, o runObserver) *batcher {
 	b := &batcher{
 		run: run, max: max, delay: delay, observer: o,
-		queue: make(chan item),
-		done:  make(chan struct{}),
+		queue:     make(chan item),
+		done:      make(chan struct{}),
+		abandoned: make(chan struct{}),
 		// One batch that runs and the next one, ready.
 		limit: make(chan struct{}, 2*max),
 	}
@@ -71,6 +79,13 @@ func (b *batcher) close() {
 	<-b.done
 }
 
+// errAbandoned is the result of items whose run hangs. Another version may
+// answer them.
+var errAbandoned = errors.New("the version was taken back, since its run does not end")
+
+// abandon lets nobody wait for results any more; to be called once.
+func (b *batcher) abandon() { close(b.abandoned) }
+
 // submit hands an item over and waits for its result.
 func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 	it.result = make(chan result, 1)
@@ -79,10 +94,15 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 	case <-ctx.Done():
 		it.close()
 		return result{}, ctx.Err()
+	case <-b.abandoned:
+		it.close()
+		return result{}, errAbandoned
 	}
 	select {
 	case r := <-it.result:
 		return r, r.err
+	case <-b.abandoned:
+		return result{}, errAbandoned
 	case <-ctx.Done(): // the batcher goes on with the item, for nobody
 		return result{}, ctx.Err()
 	}
@@ -139,30 +159,37 @@ func (b *batcher) collect(batch []item) []item {
 // because of its content is halved until the guilty item is alone, so that
 // it costs nobody but itself an answer.
 func (b *batcher) answer(batch []item) {
+	b.observer.begun(len(batch))
 	start := time.Now()
 	scores, err := b.scores(batch)
-	took := time.Since(start)
-	b.observer.BatchRun(len(batch), took, err)
+	run := Run{Size: len(batch), Took: time.Since(start), Err: err}
 
 	var guilty *InputError
 	err = blame(err, ReasonModelRefused)
 	if errors.As(err, &guilty) && len(batch) > 1 {
+		run.Halved = true
+		b.observer.ran(run)
 		b.answer(batch[:len(batch)/2])
 		b.answer(batch[len(batch)/2:])
 		return
 	}
+	results := make([]result, len(batch))
+	for i := range batch {
+		r := &results[i]
+		r.infer, r.err = run.Took, err
+		if err == nil {
+			r.scores = scores[i]
+			if at := notFinite(r.scores); at >= 0 {
+				r.err = &InputError{Reason: ReasonNotFinite, Err: fmt.Errorf("score of class %d is %v", at, r.scores[at])}
+			}
+		}
+		if r.err != nil {
+			run.Failed++
+		}
+	}
+	b.observer.ran(run) // before the results: whoever has one finds it counted
 	for i, it := range batch {
-		if err != nil {
-			it.result <- result{err: err}
-			continue
-		}
-		row := scores[i]
-		if at := notFinite(row); at >= 0 {
-			err := fmt.Errorf("score of class %d is %v", at, row[at])
-			it.result <- result{err: &InputError{Reason: ReasonNotFinite, Err: err}}
-			continue
-		}
-		it.result <- result{scores: row, infer: took}
+		it.result <- results[i]
 	}
 }
 

@@ -49,7 +49,7 @@ func TestClassifyEqualsPython(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Go(func() { // side by side, so that batches form
-			p, err := m.Classify(t.Context(), image)
+			p, err := m.Classify(t.Context(), nil, image)
 			checkAnswer(t, want, p, err)
 		})
 	}
@@ -104,7 +104,7 @@ func TestClassifyEncoded(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
-			p, err := m.Classify(t.Context(), image)
+			p, err := m.Classify(t.Context(), nil, image)
 			checkAnswer(t, want, p, err)
 		})
 	}
@@ -149,7 +149,7 @@ func TestClassifyLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = m.Classify(t.Context(), image)
+	_, err = m.Classify(t.Context(), nil, image)
 	var guilty *InputError
 	if !errors.As(err, &guilty) || guilty.Reason != ReasonTooManyPixels {
 		t.Errorf("got %v, want %s", err, ReasonTooManyPixels)
@@ -157,30 +157,37 @@ func TestClassifyLimits(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Classify(ctx, blackPixel); !errors.Is(err, context.Canceled) {
+	if _, err := m.Classify(ctx, nil, blackPixel); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
-	if p, err := m.Classify(t.Context(), blackPixel); err != nil || p.Image.Width != 1 {
+	if p, err := m.Classify(t.Context(), nil, blackPixel); err != nil || p.Image.Width != 1 {
 		t.Errorf("black pixel: got %+v, %v", p, err)
 	}
 }
 
 func TestClose(t *testing.T) {
 	m := open(t, testConfig(testenv.Model(t)))
-	lease, err := m.Acquire()
+	v, _, err := m.acquire(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.retire(m.serving.Swap(nil))
-	if _, err := m.Classify(t.Context(), blackPixel); !errors.Is(err, ErrNoVersion) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		m.Close()
+	}()
+	for m.routes.Load().stable != nil {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := m.Classify(t.Context(), nil, blackPixel); !errors.Is(err, ErrNoVersion) {
 		t.Errorf("closed manager: got %v, want ErrNoVersion", err)
 	}
-	if _, err := lease.Classify(t.Context(), blackPixel); err != nil {
+	if _, err := v.classify(t.Context(), blackPixel); err != nil {
 		t.Errorf("leased version: %v", err)
 	}
-	lease.Release()
-	m.Close()
-	if lease.v.retain() {
+	v.drop()
+	<-closed
+	if v.retain() {
 		t.Error("a version could be leased after its last lease ended")
 	}
 }

@@ -23,7 +23,9 @@ const (
 	GateSignature = "signature" // it takes images, and has the classes of the version that serves
 	GateWarmUp    = "warm-up"   // it answers its own warm-up requests, and every batch size
 	GateGolden    = "golden"    // it answers its golden images as it should
+	GateAgreement = "agreement" // it answers the last images as the version that serves
 	GateTimeout   = "timeout"   // all this within model.gate.timeout
+	GateMemory    = "memory"    // there is room for it
 )
 
 // A GateError says at which gate a version was refused.
@@ -44,7 +46,7 @@ func (e *GateError) transient() bool {
 		file   *fs.PathError
 	)
 	switch {
-	case e.Gate == GateRead, e.Gate == GateTimeout:
+	case e.Gate == GateRead, e.Gate == GateTimeout, e.Gate == GateMemory:
 		return true
 	case errors.As(e.Err, &status):
 		return status.Transient()

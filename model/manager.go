@@ -8,119 +8,110 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"inceptor/savedmodel"
 )
 
 // ErrNoVersion says that no version is serving.
 var ErrNoVersion = errors.New("no version is serving")
 
-// Config says which model is served and how. The tags are those of the
-// program's flags.
-type Config struct {
-	Name string `default:"inception" help:"Name of the model, which every answer carries."`
-	Dir  string `help:"Base directory of the model's versions: DIR/VERSION/saved_model.pb, as for TensorFlow Serving." placeholder:"DIR"`
-
-	Batch Batch `embed:"" prefix:"batch."`
-
-	Poll  time.Duration `default:"5s" help:"How often versions are looked for, besides at each file event. Where there are none, as on NFS, a new version is found this much later at most."`
-	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
-	Gate  Gate          `embed:"" prefix:"gate."`
-
-	MaxPixels int64 `default:"40000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. A decode takes about 3 bytes a pixel."`
-
-	// Session is how models and decoders are loaded.
-	Session savedmodel.Options `kong:"-"`
-}
-
-// Gate says what a version must pass.
-type Gate struct {
-	Timeout time.Duration `default:"2m" help:"Time for a version to load, warm up and answer its golden images; one that takes longer is refused."`
-}
-
-// Batch says how images are joined.
-type Batch struct {
-	Max   int           `default:"8" help:"Images that run together, at most."`
-	Delay time.Duration `default:"0s" help:"How long a batch that is not full waits for more images. 0s: not at all; company gathers while the batch before runs."`
-}
-
-// Validate returns every problem, each naming its key.
-func (c Config) Validate() []error {
-	var errs []error
-	if c.Name == "" {
-		errs = append(errs, errors.New("model.name: must not be empty"))
-	}
-	if c.Dir == "" {
-		errs = append(errs, errors.New("model.dir: must name the directory of the model's versions"))
-	}
-	if c.Batch.Max < 1 || c.Batch.Max > 1024 {
-		errs = append(errs, fmt.Errorf("model.batch.max: %d is not between 1 and 1024", c.Batch.Max))
-	}
-	if c.Batch.Delay < 0 || c.Batch.Delay > time.Minute {
-		errs = append(errs, fmt.Errorf("model.batch.delay: %v is not between 0s and 1m", c.Batch.Delay))
-	}
-	if c.Poll < 10*time.Millisecond || c.Poll > 24*time.Hour {
-		errs = append(errs, fmt.Errorf("model.poll: %v is not between 10ms and 24h", c.Poll))
-	}
-	if c.Quiet < 0 || c.Quiet > time.Hour {
-		errs = append(errs, fmt.Errorf("model.quiet: %v is not between 0s and 1h", c.Quiet))
-	}
-	if c.Gate.Timeout <= 0 {
-		errs = append(errs, fmt.Errorf("model.gate.timeout: %v is not positive", c.Gate.Timeout))
-	}
-	if c.MaxPixels < 1 {
-		errs = append(errs, fmt.Errorf("model.max-pixels: %d is less than 1", c.MaxPixels))
-	}
-	return errs
-}
-
 // An Observer is told what the model does, from many goroutines and on the
 // images' way: it must not block.
 type Observer interface {
-	// BatchRun is called after each run of the model.
-	BatchRun(size int, took time.Duration, err error)
-	// VersionDesired is called with the highest version there is.
+	// BatchRun is called after each run of a version that answers.
+	BatchRun(version int64, r Run)
+	// VersionDesired is called with the version that should serve: the one
+	// that was chosen by hand, or the highest there is.
 	VersionDesired(version int64)
-	// VersionServing is called when a version begins to serve, with how long
-	// its gates have taken.
-	VersionServing(version int64, took time.Duration)
+	// VersionLoaded is called when a version has passed its gates.
+	VersionLoaded(version int64, took Durations)
+	// VersionServing is called when a version begins to serve, or 0 when
+	// none does.
+	VersionServing(version int64)
 	// VersionRefused is called when a version does not pass a gate.
 	VersionRefused(version int64, gate string)
+	// VersionRejected is called when a version is taken back, by hand or by
+	// itself, with the word for why.
+	VersionRejected(version int64, cause string)
+	// VersionClosed is called when a version's memory was given back, with
+	// how long its last images kept it.
+	VersionClosed(version int64, drained time.Duration)
+}
+
+// Durations say where the time of one load went. Pause is how long images had
+// to wait: nothing, unless the version was loaded in place of another.
+type Durations struct {
+	Load   time.Duration // TensorFlow's own
+	WarmUp time.Duration
+	Gates  time.Duration // all of them, those two included
+	Pause  time.Duration
+}
+
+// A Run is one run of a version on a batch.
+type Run struct {
+	Size   int  // images in the batch
+	Failed int  // images that got an error by it
+	Halved bool // it failed on some image, and is run again in two halves
+	Took   time.Duration
+	Err    error
 }
 
 // Unobserved is an Observer that does nothing, to be used or to be embedded.
 type Unobserved struct{}
 
 // BatchRun implements Observer.
-func (Unobserved) BatchRun(int, time.Duration, error) {}
+func (Unobserved) BatchRun(int64, Run) {}
 
 // VersionDesired implements Observer.
 func (Unobserved) VersionDesired(int64) {}
 
+// VersionLoaded implements Observer.
+func (Unobserved) VersionLoaded(int64, Durations) {}
+
 // VersionServing implements Observer.
-func (Unobserved) VersionServing(int64, time.Duration) {}
+func (Unobserved) VersionServing(int64) {}
 
 // VersionRefused implements Observer.
 func (Unobserved) VersionRefused(int64, string) {}
 
-// A Manager serves one version of a model at a time, the highest that passes
-// its gates. Its methods are safe for concurrent use, but for Load and Run,
+// VersionRejected implements Observer.
+func (Unobserved) VersionRejected(int64, string) {}
+
+// VersionClosed implements Observer.
+func (Unobserved) VersionClosed(int64, time.Duration) {}
+
+// A Manager keeps the versions of one model: which are loaded, and which of
+// them answers. Its methods are safe for concurrent use, but for Load and Run,
 // of which one may be called at a time.
+//
+// One goroutine, that of Load or Run, decides. It looks at the directory, at
+// what was chosen by hand and at how the versions fare, and does the next
+// thing that brings the one in line with the others; loads alone go on beside
+// it, one at a time. Everybody else reads routes, which is replaced whole.
 type Manager struct {
 	config   Config
 	log      *slog.Logger
 	observer Observer
 
-	serving atomic.Pointer[version]
+	routes  atomic.Pointer[routes]
 	ready   chan struct{}  // closed when a version serves for the first time
-	retired sync.WaitGroup // versions that are being freed
+	retired sync.WaitGroup // versions that are being freed, and loads under way
+	recent  *images        // nil: nobody asks for agreement
+	loads   chan loaded    // the outcome of the load under way
+	asked   chan func()    // by hand, to be done between two steps
+	choice  *choice
+	once    sync.Once // ready
+	memory  func() (available uint64, known bool)
 
-	// What Load and Run found out. They alone change it, under the lock.
+	// What the deciding goroutine knows. It alone changes it, and does so
+	// under the lock.
 	mu      sync.Mutex
-	found   []candidate      // by the last scan
-	known   map[int64]*known // by version: those that do not serve
-	scanned bool             // Run has looked once
-	noted   string           // the last trouble with the base directory that was logged
+	known   map[int64]*known  // every version that is in the directory, or loaded
+	loading *known            // its load is under way
+	trial   *trial            // of the version that serves
+	resume  chan<- struct{}   // ends the pause, if there is one
+	costs   float64           // bytes of memory for a byte of a version's files, at most so far
+	scanned bool              // Run has looked once
+	running bool              // by Run, not Load
+	noted   map[string]string // the last trouble of each kind that was logged
 }
 
 // New checks the configuration. Load or Run loads a version; Close gives its
@@ -129,44 +120,51 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	return &Manager{config: c, log: log, observer: o, ready: make(chan struct{}), known: map[int64]*known{}}, nil
-}
-
-// A Lease keeps a version loaded until its Release.
-type Lease struct{ v *version }
-
-// Acquire leases the serving version. Its error is ErrNoVersion.
-func (m *Manager) Acquire() (Lease, error) {
-	for {
-		v := m.serving.Load()
-		if v == nil {
-			return Lease{}, ErrNoVersion
-		}
-		if v.retain() {
-			return Lease{v}, nil
-		}
+	m := &Manager{
+		config: c, log: log, observer: o,
+		ready: make(chan struct{}), loads: make(chan loaded, 1), asked: make(chan func()),
+		known: map[int64]*known{}, noted: map[string]string{},
+		choice: newChoice(c), memory: availableMemory,
 	}
-}
-
-// Release ends the lease, once.
-func (l Lease) Release() { l.v.drop() }
-
-// Classify is Manager.Classify on the leased version.
-func (l Lease) Classify(ctx context.Context, image []byte) (Prediction, error) {
-	return l.v.classify(ctx, image)
+	if c.Gate.Agreement > 0 {
+		m.recent = &images{most: c.Gate.Images}
+	}
+	m.config.Session.OwnThreads = true // which do not disturb those of another version
+	m.routes.Store(&routes{})
+	return m, nil
 }
 
 // Classify answers one encoded image (JPEG, PNG, GIF's first frame, BMP, WebP),
 // which it does not keep. It joins the images of concurrent calls to batches.
-// An image that cannot be classified gives an *InputError, and so does every
-// further try; other errors, ErrNoVersion among them, may pass.
-func (m *Manager) Classify(ctx context.Context, image []byte) (Prediction, error) {
-	lease, err := m.Acquire()
+// Images of the same key are answered by the same version, also while a canary
+// takes a part of them. An image that cannot be classified gives an
+// *InputError, and so does every further try; other errors, ErrNoVersion among
+// them, may pass. While a version is loaded in place of another, it waits.
+func (m *Manager) Classify(ctx context.Context, key, image []byte) (Prediction, error) {
+	v, label, err := m.acquire(ctx, key)
 	if err != nil {
 		return Prediction{}, err
 	}
-	defer lease.Release()
-	return lease.Classify(ctx, image)
+	defer v.drop()
+	p, err := v.classify(ctx, image)
+	p.Label = label
+	if err == nil && m.recent != nil && label == LabelStable {
+		m.recent.add(image, p)
+	}
+	return p, err
+}
+
+// ClassifyAs is Classify by the version that has the label; ErrNoVersion says
+// that none has.
+func (m *Manager) ClassifyAs(ctx context.Context, label string, image []byte) (Prediction, error) {
+	v, err := m.acquireLabel(label)
+	if err != nil {
+		return Prediction{}, err
+	}
+	defer v.drop()
+	p, err := v.classify(ctx, image)
+	p.Label = label
+	return p, err
 }
 
 // Info tells one version from all others.
@@ -180,14 +178,22 @@ func (i Info) String() string {
 	return fmt.Sprintf("%s, version %d, %s", i.Model, i.Version, i.Digest)
 }
 
-// Serving tells which version serves. Its error is ErrNoVersion.
+// Serving tells which version serves, the stable one. Its error is
+// ErrNoVersion.
 func (m *Manager) Serving() (Info, error) {
-	v := m.serving.Load()
-	if v == nil {
+	r := m.routes.Load()
+	if r.paused != nil {
+		return Info{}, fmt.Errorf("%w: version %d is being loaded in place of the last one", ErrNoVersion, r.coming)
+	}
+	if r.stable == nil {
 		return Info{}, ErrNoVersion
 	}
-	return v.info, nil
+	return r.stable.info, nil
 }
+
+// Beside is the label of the version that answers beside the stable one,
+// LabelCanary or LabelShadow; empty: there is none.
+func (m *Manager) Beside() string { return m.routes.Load().label }
 
 // Wait waits until a version has begun to serve; its error is that of ctx.
 func (m *Manager) Wait(ctx context.Context) error {
@@ -203,10 +209,15 @@ func (m *Manager) Wait(ctx context.Context) error {
 const closeTimeout = 10 * time.Second
 
 // Close stops serving, and waits until the memory of every version is given
-// back, which a lease or a load under way delays, but not for ever. Run must
+// back, which an image or a load under way delays, but not for ever. Run must
 // have ended.
 func (m *Manager) Close() {
-	m.retire(m.serving.Swap(nil))
+	m.routes.Store(&routes{})
+	m.mu.Lock()
+	for _, k := range m.known {
+		m.unload(k)
+	}
+	m.mu.Unlock()
 	freed := make(chan struct{})
 	go func() {
 		defer close(freed)
@@ -217,15 +228,4 @@ func (m *Manager) Close() {
 	case <-time.After(closeTimeout):
 		m.log.Warn("a version is still loading or in use; its memory is not given back", "after", closeTimeout)
 	}
-}
-
-// retire ends the manager's own lease on a version; the last lease frees it.
-func (m *Manager) retire(v *version) {
-	if v == nil {
-		return
-	}
-	m.retired.Go(func() {
-		v.drop()
-		<-v.freed
-	})
 }

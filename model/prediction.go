@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -10,6 +11,7 @@ import (
 type Prediction struct {
 	Info
 	Backend string // "local"
+	Label   string // of the version: LabelStable, LabelCanary or LabelShadow
 	Classes []Class
 	Image   Header
 	Timings Timings
@@ -20,6 +22,14 @@ type Class struct {
 	Label string // empty if the version has no labels
 	Index int
 	Score float32
+}
+
+func (c Class) String() string {
+	name := c.Label
+	if name == "" {
+		name = fmt.Sprintf("class %d", c.Index)
+	}
+	return fmt.Sprintf("%s %.4f", name, c.Score)
 }
 
 // Timings say where the time of one image went. Infer is that of the whole

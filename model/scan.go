@@ -69,11 +69,10 @@ type fingerprint [sha256.Size]byte
 // and folders. What cannot be looked at is an error, and part of the
 // fingerprint as well: it changes when the reason does. Names that begin with
 // ".." are left out, as savedmodel.Digest does: Kubernetes' own, to which
-// links lead. The time is that of the last change to any of them, by the clock
-// of the file system.
-func fingerprintOf(dir string) (fingerprint, time.Time, error) {
+// links lead. With it come the bytes of all files, and the time of the last
+// change to any of them, by the clock of the file system.
+func fingerprintOf(dir string) (sum fingerprint, size int64, last time.Time, err error) {
 	h := sha256.New()
-	var last time.Time
 	files := 0
 	var walk func(path string, depth int) error
 	walk = func(path string, depth int) error {
@@ -90,6 +89,7 @@ func fingerprintOf(dir string) (fingerprint, time.Time, error) {
 		}
 		fmt.Fprintf(h, "%q %d %v %d %d %d\n", path, info.Size(), info.Mode(), info.ModTime().UnixNano(), inode, at.UnixNano())
 		if !info.IsDir() {
+			size += info.Size()
 			return nil
 		}
 		entries, err := os.ReadDir(path)
@@ -107,5 +107,5 @@ func fingerprintOf(dir string) (fingerprint, time.Time, error) {
 	if err != nil {
 		fmt.Fprintf(h, "%v", err)
 	}
-	return fingerprint(h.Sum(nil)), last, err
+	return fingerprint(h.Sum(nil)), size, last, err
 }

@@ -54,12 +54,12 @@ func TestFingerprintOfLinks(t *testing.T) {
 	shard := filepath.Join(elsewhere, "variables", "shard")
 	write(t, shard, []byte("half"))
 	link(t, filepath.Join(elsewhere, "variables"), filepath.Join(dir, "variables"))
-	before, _, err := fingerprintOf(dir)
+	before, _, _, err := fingerprintOf(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, shard, []byte("half and half"))
-	after, _, err := fingerprintOf(dir)
+	after, _, _, err := fingerprintOf(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestFingerprintOfLinks(t *testing.T) {
 		t.Error("a file in a linked folder grew, and the fingerprint is the same")
 	}
 	link(t, "..", filepath.Join(dir, "loop"))
-	if _, _, err := fingerprintOf(dir); err == nil {
+	if _, _, _, err := fingerprintOf(dir); err == nil {
 		t.Error("a folder that is linked into itself is no error")
 	}
 }
@@ -115,19 +115,19 @@ func TestTransient(t *testing.T) {
 func TestLateLoadIsAwaited(t *testing.T) {
 	c := candidate{2, filepath.Join(t.TempDir(), "2")}
 	write(t, filepath.Join(c.dir, "saved_model.pb"), nil)
-	files, _, err := fingerprintOf(c.dir)
+	files, _, _, err := fingerprintOf(c.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	freed := make(chan struct{})
 	long := time.Now().Add(-time.Hour)
-	k := &known{files: files, since: long, refused: &GateError{GateTimeout, context.DeadlineExceeded}, retry: long, late: freed}
+	k := &known{candidate: c, there: true, found: true, files: files, since: long, refused: &GateError{GateTimeout, context.DeadlineExceeded}, retry: long, late: freed}
 	m := &Manager{config: Config{Poll: time.Minute}, log: slog.New(slog.DiscardHandler), known: map[int64]*known{2: k}}
-	if wait := m.rest(c, time.Second); wait != time.Minute {
+	if wait := m.rest(k, time.Second, decided{}); wait != time.Minute {
 		t.Errorf("is tried in %v", wait)
 	}
 	close(freed)
-	if wait := m.rest(c, time.Second); wait > 0 {
+	if wait := m.rest(k, time.Second, decided{}); wait > 0 {
 		t.Errorf("is tried in %v, after the first load is over", wait)
 	}
 }

@@ -8,58 +8,84 @@ import (
 
 // The states of a version that is, or was, in the model's directory.
 const (
-	StateFound   = "found"   // not tried yet: its files do not rest
-	StateLoading = "loading" // it is going through the gates
-	StateServing = "serving"
-	StateRefused = "refused" // it did not pass a gate
-	StateOlder   = "older"   // lower than the one that serves, and not loaded
+	StateFound    = "found"     // not tried yet: its files do not rest, or another one is on probation
+	StateLoading  = "loading"   // it is going through the gates
+	StateServing  = "serving"   // it answers; its label says what
+	StateWarm     = "warm"      // loaded, to serve at once when it is needed
+	StateRefused  = "refused"   // it did not pass a gate
+	StateRejected = "rejected"  // it was taken back
+	StateUnloaded = "available" // not loaded: not among model.versions, or lower than the one that serves
 )
 
 // A Status tells how one version fares.
 type Status struct {
 	Version int64     `json:"version"`
 	State   string    `json:"state"`
+	Label   string    `json:"label,omitempty"`  // of one that serves
+	Chosen  bool      `json:"chosen,omitempty"` // by hand, to serve
 	Since   time.Time `json:"since,omitzero"`
-	Digest  string    `json:"digest,omitempty"` // of the serving version's directory
+	Bytes   int64     `json:"bytes,omitempty"`  // of its files, once they were looked at
+	Digest  string    `json:"digest,omitempty"` // of its directory, once it was loaded
 	Gate    string    `json:"gate,omitempty"`   // that refused it
-	Reason  string    `json:"reason,omitempty"`
-	Retry   time.Time `json:"retry,omitzero"` // when it is tried again although nothing has changed
+	Reason  string    `json:"reason,omitempty"` // why it was refused or rejected
+	Retry   time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
+
+	// Probation is when it ends, of the version that serves.
+	Probation time.Time `json:"probation,omitzero"`
 }
 
 // Versions lists the versions of the model, the highest first: those in its
-// directory, and the one that serves, wherever its directory is.
+// directory, and those that are loaded, wherever their directory is.
 func (m *Manager) Versions() []Status {
+	d := m.choice.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	serving := m.serving.Load()
-	var list []Status
-	listed := false
-	for _, c := range m.found {
-		s := Status{Version: c.number, State: StateFound}
-		k := m.known[c.number]
-		switch {
-		case serving != nil && serving.info.Version == c.number:
-			s = serving.status()
-			listed = true
-		case k != nil && k.refused != nil && !k.loading:
-			s.State, s.Since, s.Retry = StateRefused, k.since, k.retry
-			s.Gate, s.Reason = k.refused.Gate, k.refused.Err.Error()
-		case k != nil && k.loading:
-			s.State = StateLoading
-		case serving != nil && c.number < serving.info.Version:
-			s.State = StateOlder
-		case k != nil:
-			s.Since = k.since
-		}
+	list := make([]Status, 0, len(m.known))
+	for _, k := range m.known {
+		s := m.status(k, d)
+		s.Chosen = s.Version == d.Use
 		list = append(list, s)
 	}
-	if serving != nil && !listed {
-		list = append(list, serving.status())
-	}
-	slices.SortStableFunc(list, func(a, b Status) int { return cmp.Compare(b.Version, a.Version) })
+	slices.SortFunc(list, func(a, b Status) int { return cmp.Compare(b.Version, a.Version) })
 	return list
 }
 
-func (v *version) status() Status {
-	return Status{Version: v.info.Version, State: StateServing, Since: v.since, Digest: v.info.Digest}
+func (m *Manager) status(k *known, d decided) Status {
+	s := Status{Version: k.number, Since: k.since, Bytes: k.bytes, Digest: k.digest}
+	r := m.routes.Load()
+	label := r.labelOf(k.loaded)
+	switch {
+	case label != "":
+		s.State, s.Label = StateServing, label
+		if label == LabelStable && m.trial != nil {
+			s.Probation = m.trial.until
+		}
+	case k.loaded != nil:
+		s.State = StateWarm
+	case k == m.loading:
+		s.State = StateLoading
+	case d.against(k):
+		r, _ := d.of(k.number)
+		s.State, s.Reason = StateRejected, r.Cause+": "+r.Reason
+	case k.refused != nil:
+		s.State, s.Retry = StateRefused, k.retry
+		s.Gate, s.Reason = k.refused.Gate, k.refused.Err.Error()
+	case m.passedOver(k, r, d.Use):
+		s.State = StateUnloaded
+	default:
+		s.State = StateFound
+	}
+	return s
+}
+
+// passedOver tells whether a version that is not loaded has no turn as things
+// are.
+func (m *Manager) passedOver(k *known, r *routes, use int64) bool {
+	newest := r.beside
+	if newest == nil {
+		newest = r.stable
+	}
+	return !m.config.Versions.allows(k.number) ||
+		newest != nil && k.number < newest.info.Version ||
+		use != 0 && k.number != use && !m.config.beside()
 }

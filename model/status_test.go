@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +34,7 @@ func TestVersions(t *testing.T) {
 			}
 		}
 	}
-	want := map[int64]string{10: StateRefused, 3: StateServing, 2: StateOlder, 1: StateOlder}
+	want := map[int64]string{10: StateRefused, 3: StateServing, 2: StateUnloaded, 1: StateUnloaded}
 	if !maps.Equal(states, want) {
 		t.Errorf("got %v, want %v", states, want)
 	}
@@ -45,5 +44,6 @@ func TestVersions(t *testing.T) {
 func (b *bench) scanned(gone int64) bool {
 	b.Manager.mu.Lock()
 	defer b.Manager.mu.Unlock()
-	return !slices.ContainsFunc(b.found, func(c candidate) bool { return c.number == gone })
+	k := b.known[gone]
+	return k == nil || !k.there
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -22,12 +24,19 @@ type tiny struct {
 	silent bool   // the signature does not say how many classes
 	broken string // name of an operation that is left out
 	golden string // golden.yaml
+	slow   int    // every run multiplies two matrices of this size
+	picky  bool   // it refuses bright images
+	label  string // of the first class, if not "label 0"
 }
 
 func (m tiny) write(t testing.TB, dir string) {
 	t.Helper()
 	write(t, filepath.Join(dir, "saved_model.pb"), m.bytes(t))
-	write(t, filepath.Join(dir, "assets/labels.txt"), []byte(labelsFor(1+m.class)))
+	labels := labelsFor(1 + m.class)
+	if m.label != "" {
+		labels = strings.Replace(labels, "label 0", m.label, 1)
+	}
+	write(t, filepath.Join(dir, "assets/labels.txt"), []byte(labels))
 	write(t, filepath.Join(dir, specFile), []byte("input: {size: [2, 2]}\nlabels: labels.txt\n"))
 	if m.golden != "" {
 		write(t, filepath.Join(dir, goldenFile), []byte(m.golden))
@@ -88,7 +97,8 @@ func (m tiny) bytes(t testing.TB) []byte {
 		"T": typeAttr(float), "transpose_a": boolAttr(false), "transpose_b": boolAttr(false),
 	})
 	add("bias", "Const", nil, floats([]int64{classes}, bias))
-	add("scores", "AddV2", []string{"product", "bias"}, attrs{"T": typeAttr(float)})
+	add("sum", "AddV2", []string{"product", "bias"}, attrs{"T": typeAttr(float)})
+	add("scores", "AddV2", []string{"sum", m.extra(add)}, attrs{"T": typeAttr(float)})
 
 	said := classes
 	if m.silent {
@@ -109,6 +119,37 @@ func (m tiny) bytes(t testing.TB) []byte {
 	}
 	return b
 }
+
+// extra adds what always is zero, after some work, and returns its name.
+func (m tiny) extra(add func(name, op string, inputs []string, a attrs)) string {
+	const float = tfpb.DataType_DT_FLOAT
+	same := attrs{"T": typeAttr(float)}
+	reduce := attrs{"T": typeAttr(float), "Tidx": typeAttr(tfpb.DataType_DT_INT32), "keep_dims": boolAttr(false)}
+	add("zero", "Const", nil, floatConst(0))
+	add("all", "Const", nil, int32Const([]int64{2}, 0, 1))
+	add("most", "Max", []string{"mean", "all"}, reduce)
+	last := "zero"
+	if m.picky {
+		add("limit", "Const", nil, floatConst(128))
+		add("left", "Sub", []string{"limit", "most"}, same)
+		add("root", "Sqrt", []string{"left"}, same)
+		add("number", "CheckNumerics", []string{"root"}, attrs{"T": typeAttr(float), "message": {Value: &tfpb.AttrValue_S{S: []byte("too bright")}}})
+		add("nothing", "Mul", []string{"number", "zero"}, same)
+		last = "nothing"
+	}
+	if m.slow > 0 {
+		add("size", "Const", nil, int32Const([]int64{2}, int32(m.slow), int32(m.slow)))
+		add("matrix", "Fill", []string{"size", "most"}, attrs{"T": typeAttr(float), "index_type": typeAttr(tfpb.DataType_DT_INT32)})
+		add("work", "MatMul", []string{"matrix", "matrix"}, attrs{"T": typeAttr(float), "transpose_a": boolAttr(false), "transpose_b": boolAttr(false)})
+		add("worked", "Max", []string{"work", "all"}, reduce)
+		add("none", "Mul", []string{"worked", last}, same)
+		last = "none"
+	}
+	return last
+}
+
+// whitePixel is blackPixel, but bright.
+var whitePixel = slices.Concat(blackPixel[:len(blackPixel)-4], []byte{255, 255, 255, 0})
 
 func info(name string, dtype tfpb.DataType, shape ...int64) *tfpb.TensorInfo {
 	return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: name}, Dtype: dtype, TensorShape: shapeOf(shape...)}

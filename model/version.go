@@ -30,107 +30,15 @@ type version struct {
 	maxPixels int64
 	decoding  chan struct{} // a place for each image that is being decoded
 
-	since  time.Time // when it began to serve
+	vitals   vitals
+	live     atomic.Bool // it has, or had, a label: its runs count
+	observer Observer
+	took     uint64 // bytes of memory, to load and to warm up
+	raise    func() // lets it run as others do
+
 	leases atomic.Int64
 	freed  chan struct{} // closed when the last lease has ended and the memory is given back
 	log    *slog.Logger
-}
-
-// loadVersion takes a version through the gates, after which it can serve. A
-// version that serves already, if it is not nil, is what the new one must be
-// compatible with. Its error is a *GateError.
-func loadVersion(ctx context.Context, c Config, at candidate, serving *version, log *slog.Logger, o Observer) (*version, error) {
-	info, err := savedmodel.Inspect(at.dir)
-	if err != nil {
-		return nil, atGate(GateRead, err)
-	}
-	if !info.Complete {
-		return nil, atGate(GateComplete, errors.New(strings.Join(info.Missing, "; ")))
-	}
-	spec, found, err := readSpec(at.dir)
-	if err != nil {
-		return nil, atGate(GateSignature, err)
-	}
-	labels, err := readLabels(at.dir, spec.Labels)
-	if err != nil {
-		return nil, atGate(GateSignature, err)
-	}
-	digest, err := savedmodel.Digest(at.dir)
-	if err != nil {
-		return nil, atGate(GateRead, err)
-	}
-	if !found {
-		log.Warn("version has no inceptor.yaml, taking Inception's conventions",
-			"version", at.number, "file", filepath.Join(at.dir, specFile),
-			"scale", spec.Input.Scale, "offset", spec.Input.Offset, "resize", spec.Input.Resize)
-	}
-
-	if err := ctx.Err(); err != nil {
-		return nil, atGate(GateTimeout, err)
-	}
-	m, err := savedmodel.Load(at.dir, c.Session)
-	if err != nil {
-		return nil, atGate(GateLoad, err)
-	}
-	v := &version{
-		info: Info{c.Name, at.number, digest}, labels: labels, topK: spec.TopK,
-		model: m, maxPixels: c.MaxPixels,
-		decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		freed:    make(chan struct{}),
-		log:      log,
-	}
-	if err := v.prepare(ctx, at, spec, serving, c, o); err != nil {
-		return nil, errors.Join(err, v.free())
-	}
-	savedmodel.TrimMemory() // what loading has left behind
-	v.leases.Store(1)
-	return v, nil
-}
-
-func (v *version) prepare(ctx context.Context, at candidate, spec Spec, serving *version, c Config, o Observer) error {
-	sig, err := spec.bind(v.model)
-	if err != nil {
-		return atGate(GateSignature, err)
-	}
-	if v.labels != nil && sig.classes > 0 && len(v.labels) != sig.classes {
-		return atGate(GateSignature, fmt.Errorf("labels: %d lines for %d classes", len(v.labels), sig.classes))
-	}
-	v.classes = sig.classes
-	if v.classes > 0 {
-		if err := v.compatible(serving); err != nil {
-			return atGate(GateSignature, err)
-		}
-	}
-	run, err := v.model.SignatureFunction(sig.Signature, []string{sig.inputKey}, []string{sig.Output})
-	if err != nil {
-		return atGate(GateSignature, err)
-	}
-	if sig.dtype != savedmodel.String {
-		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Session); err != nil {
-			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
-		}
-	}
-	batch := c.Batch.Max
-	if sig.maxBatch > 0 {
-		batch = min(batch, sig.maxBatch)
-	}
-	v.batcher = newBatcher(run.Run, batch, c.Batch.Delay, o)
-	v.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
-	if err := v.warmUp(ctx, at.dir, sig); err != nil {
-		return atGate(GateWarmUp, err)
-	}
-	if err := v.compatible(serving); err != nil { // it may have told its classes only now
-		return atGate(GateSignature, err)
-	}
-	return atGate(GateGolden, v.checkGolden(ctx, at.dir))
-}
-
-// compatible checks that v has as many classes as the version that serves.
-func (v *version) compatible(serving *version) error {
-	if serving == nil || v.classes == serving.classes {
-		return nil
-	}
-	return fmt.Errorf("%d classes, version %d, which serves, has %d", v.classes, serving.info.Version, serving.classes)
 }
 
 func (v *version) classify(ctx context.Context, image []byte) (Prediction, error) {
@@ -188,6 +96,21 @@ func acquire(ctx context.Context, places chan struct{}) error {
 
 func release(places chan struct{}) { <-places }
 
+// begun and ran follow the batcher's runs, once they are those of a version
+// that answers.
+func (v *version) begun(size int) {
+	if v.live.Load() {
+		v.vitals.begin(size)
+	}
+}
+
+func (v *version) ran(r Run) {
+	if v.live.Load() {
+		v.vitals.end(r)
+		v.observer.BatchRun(v.info.Version, r)
+	}
+}
+
 // retain adds a lease; it fails once the last one has ended.
 func (v *version) retain() bool {
 	for {
@@ -226,4 +149,160 @@ func (v *version) free() error {
 		errs = append(errs, v.decoder.Close())
 	}
 	return errors.Join(append(errs, v.model.Close())...)
+}
+
+// A loader takes one version through the gates.
+type loader struct {
+	config   Config
+	at       candidate
+	files    fingerprint // of it, when it was found at rest
+	serving  *version    // what the new one must be compatible with; nil: nothing
+	recent   []answered  // images of it
+	calm     bool        // images are being answered meanwhile
+	log      *slog.Logger
+	observer Observer
+	took     *Durations
+}
+
+// A look is what can be told of a version from its files.
+type look struct {
+	spec   Spec
+	labels []string
+	digest string
+}
+
+// look passes the gates that need no TensorFlow. Its error is a *GateError.
+func (l loader) look() (look, error) {
+	info, err := savedmodel.Inspect(l.at.dir)
+	if err != nil {
+		return look{}, atGate(GateRead, err)
+	}
+	if !info.Complete {
+		return look{}, atGate(GateComplete, errors.New(strings.Join(info.Missing, "; ")))
+	}
+	if err := checkSums(l.at.dir); err != nil {
+		return look{}, atGate(GateComplete, err)
+	}
+	spec, found, err := readSpec(l.at.dir)
+	if err != nil {
+		return look{}, atGate(GateSignature, err)
+	}
+	labels, err := readLabels(l.at.dir, spec.Labels)
+	if err != nil {
+		return look{}, atGate(GateSignature, err)
+	}
+	digest, err := savedmodel.Digest(l.at.dir)
+	if err != nil {
+		return look{}, atGate(GateRead, err)
+	}
+	if !found {
+		l.log.Warn("version has no inceptor.yaml, taking Inception's conventions",
+			"version", l.at.number, "file", filepath.Join(l.at.dir, specFile),
+			"scale", spec.Input.Scale, "offset", spec.Input.Offset, "resize", spec.Input.Resize)
+	}
+	return look{spec, labels, digest}, nil
+}
+
+// load takes the version through all gates, after which it can serve. Its
+// error is a *GateError.
+func (l loader) load(ctx context.Context) (v *version, err error) {
+	work := func() { v, err = l.run(ctx) }
+	raise := func() {}
+	before := privateMemory()
+	if l.calm {
+		raise = calmly(l.config.Gate.Timeout/4, l.log, work)
+	} else {
+		work()
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.raise = raise
+	v.took = max(before, privateMemory()) - before
+	savedmodel.TrimMemory() // what loading has left behind
+	v.leases.Store(1)
+	return v, nil
+}
+
+// run is load without regard for others.
+func (l loader) run(ctx context.Context) (*version, error) {
+	seen, err := l.look()
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, atGate(GateTimeout, err)
+	}
+	v := &version{
+		info: Info{l.config.Name, l.at.number, seen.digest}, labels: seen.labels, topK: seen.spec.TopK,
+		maxPixels: l.config.MaxPixels,
+		decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		observer:  l.observer,
+		freed:     make(chan struct{}),
+		log:       l.log,
+	}
+	start := time.Now()
+	if v.model, err = savedmodel.Load(l.at.dir, l.config.Session); err != nil {
+		return nil, atGate(GateLoad, err)
+	}
+	l.took.Load = time.Since(start)
+	if err := l.prepare(ctx, v, seen.spec); err != nil {
+		return nil, errors.Join(err, v.free())
+	}
+	return v, nil
+}
+
+func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
+	c := l.config
+	sig, err := spec.bind(v.model)
+	if err != nil {
+		return atGate(GateSignature, err)
+	}
+	if v.labels != nil && sig.classes > 0 && len(v.labels) != sig.classes {
+		return atGate(GateSignature, fmt.Errorf("labels: %d lines for %d classes", len(v.labels), sig.classes))
+	}
+	v.classes = sig.classes
+	if v.classes > 0 {
+		if err := v.compatible(l.serving); err != nil {
+			return atGate(GateSignature, err)
+		}
+	}
+	run, err := v.model.SignatureFunction(sig.Signature, []string{sig.inputKey}, []string{sig.Output})
+	if err != nil {
+		return atGate(GateSignature, err)
+	}
+	if sig.dtype != savedmodel.String {
+		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Session); err != nil {
+			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
+		}
+	}
+	batch := c.Batch.Max
+	if sig.maxBatch > 0 {
+		batch = min(batch, sig.maxBatch)
+	}
+	v.batcher = newBatcher(run.Run, batch, c.Batch.Delay, v)
+	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
+	start := time.Now()
+	if err := v.warmUp(ctx, l.at.dir, sig); err != nil {
+		return atGate(GateWarmUp, err)
+	}
+	l.took.WarmUp = time.Since(start)
+	if err := v.compatible(l.serving); err != nil { // it may have told its classes only now
+		return atGate(GateSignature, err)
+	}
+	if err := v.checkGolden(ctx, l.at.dir); err != nil {
+		return atGate(GateGolden, err)
+	}
+	if l.serving != nil && len(l.recent) > 0 {
+		return atGate(GateAgreement, v.checkAgreement(ctx, l.recent, c.Gate.Agreement))
+	}
+	return nil
+}
+
+// compatible checks that v has as many classes as the version that serves.
+func (v *version) compatible(serving *version) error {
+	if serving == nil || v.classes == serving.classes {
+		return nil
+	}
+	return fmt.Errorf("%d classes, version %d, which serves, has %d", v.classes, serving.info.Version, serving.classes)
 }

@@ -25,13 +25,35 @@ import (
 // A witness observes a manager.
 type witness struct {
 	Unobserved
-	mu      sync.Mutex
-	served  []int64
-	refused map[int64][]string
-	desired int64
+	mu       sync.Mutex
+	served   []int64
+	refused  map[int64][]string
+	rejected []string // causes
+	pauses   int
+	desired  int64
 }
 
-func (w *witness) VersionServing(version int64, _ time.Duration) {
+func (w *witness) VersionLoaded(_ int64, took Durations) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if took.Pause > 0 {
+		w.pauses++
+	}
+}
+
+func (w *witness) paused() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pauses
+}
+
+func (w *witness) VersionRejected(_ int64, cause string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rejected = append(w.rejected, cause)
+}
+
+func (w *witness) VersionServing(version int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.served = append(w.served, version)
@@ -68,6 +90,12 @@ type bench struct {
 
 func runTiny(t testing.TB, base string, change ...func(*Config)) *bench {
 	t.Helper()
+	return runTinyOn(t, base, nil, change...)
+}
+
+// runTinyOn is runTiny after a look at the manager.
+func runTinyOn(t testing.TB, base string, prepare func(*Manager), change ...func(*Config)) *bench {
+	t.Helper()
 	openLibrary(t)
 	c := Config{
 		Name: "tiny", Dir: base, Batch: Batch{Max: 2}, MaxPixels: 1e6,
@@ -80,6 +108,9 @@ func runTiny(t testing.TB, base string, change ...func(*Config)) *bench {
 	var err error
 	if b.Manager, err = New(c, slog.New(slog.DiscardHandler), b.witness); err != nil {
 		t.Fatal(err)
+	}
+	if prepare != nil {
+		prepare(b.Manager)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -114,7 +145,7 @@ func tinyOf(n int64) tiny { return tiny{bias: float32(n)} }
 
 // serves tells which version answers, and checks that its answer is its own.
 func (b *bench) serves() int64 {
-	p, err := b.Classify(context.Background(), blackPixel)
+	p, err := b.Classify(context.Background(), nil, blackPixel)
 	if errors.Is(err, ErrNoVersion) {
 		return 0
 	}
@@ -379,35 +410,38 @@ func TestSwapUnderLoad(t *testing.T) {
 	}
 	for v := int64(2); v <= 20; v++ {
 		b.put(v, tinyOf(v))
-		b.await("swap", func() bool { return b.serving.Load().info.Version == v })
+		b.await("swap", func() bool { return b.routes.Load().stable.info.Version == v })
 	}
 	cancel()
 	load.Wait()
 	t.Logf("%d answers during 19 swaps", answers.Load())
 }
 
-// Whatever happens to the files: what serves was whole when it was taken, is
-// never older than what served before, and in the end is the best there is.
+// Whatever happens to the files, and whatever is chosen by hand: what serves
+// was whole when it was taken, is never older than what served before unless
+// somebody wanted that, and in the end is the best there is.
 func TestRandomEvents(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		base, err := os.MkdirTemp(t.TempDir(), "")
 		if err != nil {
 			rt.Fatal(err)
 		}
-		good := map[int64]bool{}
-		highest := int64(0) // of those that were good and given time
-		b := runTiny(t, base, func(c *Config) { c.Quiet, c.Poll = 15*time.Millisecond, 10*time.Millisecond })
-		last := int64(0)
+		copies := rapid.SampledFrom([]string{copiesAuto, copiesOne}).Draw(rt, "copies")
+		b := runTiny(t, base, func(c *Config) {
+			c.Quiet, c.Poll, c.Copies = 15*time.Millisecond, 10*time.Millisecond, copies
+		})
+		good, rejected := map[int64]bool{}, map[int64]bool{}
+		last, byHand := int64(0), false // no older one may serve, unless somebody has wanted that
 		check := func() {
-			v := b.serves()
-			if v < last {
+			v := b.serves() // which checks that the answer is of this version alone
+			if v < last && !byHand {
 				rt.Fatalf("version %d serves after %d", v, last)
 			}
 			last = v
 		}
 		for range rapid.IntRange(1, 12).Draw(rt, "events") {
 			v := int64(rapid.IntRange(1, 9).Draw(rt, "version"))
-			switch rapid.SampledFrom([]string{"put", "half", "break", "remove", "wait", "others"}).Draw(rt, "event") {
+			switch rapid.SampledFrom([]string{"put", "put", "half", "break", "remove", "wait", "others", "use", "rollback"}).Draw(rt, "event") {
 			case "put":
 				b.must(os.RemoveAll(b.dir(v)))
 				b.put(v, tinyOf(v))
@@ -431,16 +465,44 @@ func TestRandomEvents(t *testing.T) {
 			case "others":
 				write(t, filepath.Join(base, "not a version", "saved_model.pb"), nil)
 				write(t, filepath.Join(base, strings.Repeat("9", 30), "saved_model.pb"), nil)
+			case "use":
+				if b.Use(t.Context(), v) == nil {
+					byHand = true
+					delete(rejected, v)
+				}
+			case "rollback":
+				if v, err := b.Rollback(t.Context()); err == nil {
+					byHand = true
+					rejected[v] = true
+				}
 			}
 			check()
 		}
+		b.must(b.Use(t.Context(), 0))
+		highest := int64(0)
 		for v, ok := range good {
-			if ok {
+			if ok && !rejected[v] {
 				highest = max(highest, v)
 			}
 		}
-		b.await("the best version", func() bool { check(); return last >= highest })
+		b.await(fmt.Sprint("the best version, ", highest), func() bool {
+			v := b.serves()
+			return v == highest || v > highest && (highest == 0 || !rejected[v])
+		})
 	})
+}
+
+// A directory that goes while it is loaded is no version.
+func TestDeletedWhileLoading(t *testing.T) {
+	b := runTiny(t, with(t, 1))
+	b.awaitVersion(1)
+	b.put(2, tiny{bias: 2, slow: 3000})
+	b.await("loading", func() bool { return b.states()[0] == "2 loading" })
+	b.must(os.RemoveAll(b.dir(2)))
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	b.awaitStates("1 serving stable")
+	b.put(2, tinyOf(2))
+	b.awaitVersion(2)
 }
 
 // What was there before the service is taken at once, if it rests; what is

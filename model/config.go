@@ -1,0 +1,138 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"inceptor/savedmodel"
+)
+
+// Config says which model is served and how. The tags are those of the
+// program's flags.
+type Config struct {
+	Name string `default:"inception" help:"Name of the model, which every answer carries."`
+	Dir  string `help:"Base directory of the model's versions: DIR/VERSION/saved_model.pb, as for TensorFlow Serving." placeholder:"DIR"`
+
+	Versions Policy  `default:"latest:1" help:"Versions that are kept loaded: latest:N (the N highest that pass their gates), specific:3,5 (these) or all. The highest of them serves, unless another one is chosen with \"inceptor models use\"; the others are there at once when they are needed."`
+	Rollout  string  `default:"swap" enum:"swap,canary,shadow" help:"What becomes of a new version that has passed its gates: swap (it serves), canary (it answers model.canary of the keys) or shadow (it sees every image that time is left for, and its answers go to kafka.shadow). Canary and shadow last until \"inceptor models use\" or \"inceptor models rollback\"."`
+	Canary   float64 `default:"10" help:"Percentage of the keys that a canary answers. A key stays with one version; records without a key are spread."`
+	Copies   string  `default:"auto" enum:"auto,one,two" help:"Versions in memory while a new one is loaded: two (images are answered meanwhile), one (partitions pause: the old one is drained and unloaded first) or auto (two, where the cgroup and the machine have room for it)."`
+
+	Probation Probation `embed:"" prefix:"probation."`
+	State     string    `help:"File that keeps what was chosen with \"inceptor models use\" and which versions were taken back. Processes that name the same file follow it together. Empty: .inceptor.json in model.dir; where that cannot be written, a restart forgets." placeholder:"FILE"`
+
+	Batch Batch `embed:"" prefix:"batch."`
+
+	Poll  time.Duration `default:"5s" help:"How often versions are looked for, besides at each file event. Where there are none, as on NFS, a new version is found this much later at most."`
+	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
+	Gate  Gate          `embed:"" prefix:"gate."`
+
+	MaxPixels int64 `default:"40000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. A decode takes about 3 bytes a pixel."`
+
+	// Session is how models and decoders are loaded.
+	Session savedmodel.Options `kong:"-"`
+}
+
+// Probation says how a version that has begun to serve is watched.
+type Probation struct {
+	Period   time.Duration `default:"30s" help:"How long the version before stays loaded after a switch. A version that fares worse than it is taken back meanwhile, by itself, and not tried again until its files change; the same holds for a canary as long as it is one. A newer version waits. 0s: no probation."`
+	Errors   float64       `default:"0.1" help:"Part of its images that a version on probation may fail on, 0 to 1; five must have failed before it is taken back. 1: any."`
+	Slowdown float64       `default:"2" help:"How many times as long its runs may take as those of the version before, in the median over equal batches. 0: any."`
+}
+
+// Gate says what a version must pass.
+type Gate struct {
+	Timeout   time.Duration `default:"2m" help:"Time for a version to load, warm up and answer its golden images; one that takes longer is refused."`
+	Agreement float64       `default:"0" help:"Part of the last images, 0 to 1, on which a new version must have the best class of the version that serves. 0: it is not asked, and no image is kept for it."`
+	Images    int           `default:"32" help:"Images that are kept for model.gate.agreement, 64 MiB of them at most."`
+}
+
+// Batch says how images are joined.
+type Batch struct {
+	Max   int           `default:"8" help:"Images that run together, at most."`
+	Delay time.Duration `default:"0s" help:"How long a batch that is not full waits for more images. 0s: not at all; company gathers while the batch before runs."`
+}
+
+// beside tells whether a new version first answers beside the one that serves.
+func (c Config) beside() bool { return c.Rollout == rolloutCanary || c.Rollout == rolloutShadow }
+
+// Validate returns every problem, each naming its key.
+func (c Config) Validate() []error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("model."+format, args...))
+		}
+	}
+	check(c.Name != "", "name: must not be empty")
+	check(c.Dir != "", "dir: must name the directory of the model's versions")
+	check(c.Canary >= 0 && c.Canary <= 100, "canary: %v is not between 0 and 100", c.Canary)
+	check(c.Probation.Period >= 0 && c.Probation.Period <= 24*time.Hour, "probation.period: %v is not between 0s and 24h", c.Probation.Period)
+	check(c.Probation.Errors >= 0 && c.Probation.Errors <= 1, "probation.errors: %v is not between 0 and 1", c.Probation.Errors)
+	check(c.Probation.Slowdown == 0 || c.Probation.Slowdown >= 1, "probation.slowdown: %v is neither 0 nor at least 1", c.Probation.Slowdown)
+	check(c.Batch.Max >= 1 && c.Batch.Max <= 1024, "batch.max: %d is not between 1 and 1024", c.Batch.Max)
+	check(c.Batch.Delay >= 0 && c.Batch.Delay <= time.Minute, "batch.delay: %v is not between 0s and 1m", c.Batch.Delay)
+	check(c.Poll >= 10*time.Millisecond && c.Poll <= 24*time.Hour, "poll: %v is not between 10ms and 24h", c.Poll)
+	check(c.Quiet >= 0 && c.Quiet <= time.Hour, "quiet: %v is not between 0s and 1h", c.Quiet)
+	check(c.Gate.Timeout > 0, "gate.timeout: %v is not positive", c.Gate.Timeout)
+	check(c.Gate.Agreement >= 0 && c.Gate.Agreement <= 1, "gate.agreement: %v is not between 0 and 1", c.Gate.Agreement)
+	check(c.Gate.Agreement == 0 || c.Gate.Images >= 1 && c.Gate.Images <= 10_000, "gate.images: %d is not between 1 and 10000", c.Gate.Images)
+	check(c.Copies != copiesOne || !c.beside() && c.Versions.spares() == 0, "copies: one leaves no room for model.rollout %s and the versions of model.versions beside", c.Rollout)
+	check(c.MaxPixels >= 1, "max-pixels: %d is less than 1", c.MaxPixels)
+	return errs
+}
+
+// A Policy says which versions are kept loaded, as TensorFlow Serving's
+// ServableVersionPolicy does. The zero value is latest:1.
+type Policy struct {
+	latest   int     // so many, the highest; 0 is 1
+	specific []int64 // of these; nil: of all
+}
+
+var errPolicy = errors.New("is not latest:N, specific:N,N… or all")
+
+// UnmarshalText reads "latest:2", "specific:3,5" or "all".
+func (p *Policy) UnmarshalText(text []byte) error {
+	kind, list, _ := strings.Cut(string(text), ":")
+	*p = Policy{}
+	switch kind {
+	case "all":
+		if list != "" {
+			return fmt.Errorf("%q %w", text, errPolicy)
+		}
+		p.latest = allVersions
+	case "latest":
+		n, err := strconv.Atoi(list)
+		if err != nil || n < 1 || n >= allVersions {
+			return fmt.Errorf("%q %w", text, errPolicy)
+		}
+		p.latest = n
+	case "specific":
+		p.latest = allVersions
+		for s := range strings.SplitSeq(list, ",") {
+			n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 63)
+			if err != nil {
+				return fmt.Errorf("%q %w", text, errPolicy)
+			}
+			p.specific = append(p.specific, int64(n))
+		}
+	default:
+		return fmt.Errorf("%q %w", text, errPolicy)
+	}
+	return nil
+}
+
+// allVersions is more than there are.
+const allVersions = 1 << 30
+
+// allows tells whether a version may be loaded at all.
+func (p Policy) allows(version int64) bool {
+	return p.specific == nil || slices.Contains(p.specific, version)
+}
+
+// spares is how many versions are kept loaded besides those that answer.
+func (p Policy) spares() int { return max(0, p.latest-1) }

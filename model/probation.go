@@ -1,0 +1,170 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A trial is the probation of the version that serves.
+type trial struct {
+	before *version // stays loaded until then, if there was room
+	until  time.Time
+	judged bool // else only the way back is kept open
+}
+
+// newTrial begins the probation of a version, if there is one. What was
+// chosen by hand is not taken back by itself.
+func (m *Manager) newTrial(before, v *version, d decided) *trial {
+	if before == nil || before.info.Version == v.info.Version || m.config.Probation.Period == 0 {
+		return nil
+	}
+	if _, bad := d.of(before.info.Version); bad {
+		return nil // there is no way back to that one
+	}
+	v.vitals.forget()
+	return &trial{before, time.Now().Add(m.config.Probation.Period), d.Use != v.info.Version}
+}
+
+// judge takes back what fares badly: the version that serves, on probation,
+// and a canary or shadow at any time. It tells whether it did.
+func (m *Manager) judge() bool {
+	r := m.routes.Load()
+	if v := r.beside; v != nil && r.stable != nil {
+		p := m.config.Probation
+		if r.label == LabelShadow {
+			p.Slowdown = 0 // it gets what time is left
+		}
+		if bad := p.verdict(&v.vitals, &r.stable.vitals); bad != nil {
+			m.reject(v, *bad)
+			return true
+		}
+	}
+	if t := m.trial; t != nil && t.judged && r.stable != nil {
+		if bad := m.config.Probation.verdict(&r.stable.vitals, &t.before.vitals); bad != nil {
+			m.reject(r.stable, *bad)
+			return true
+		}
+	}
+	return false
+}
+
+// reject takes a version back until its files change. If the one before is
+// still loaded, it serves from now on.
+func (m *Manager) reject(v *version, why verdict) {
+	m.log.Error("taken back", "model", m.config.Name, "version", v.info.Version, "cause", why.cause, "reason", why.reason)
+	m.observer.VersionRejected(v.info.Version, why.cause)
+	m.decide(func(d *decided) {
+		d.reject(v.info.Version, rejected{v.info.Digest, why.cause, why.reason})
+		if d.Use == v.info.Version {
+			d.Use = 0
+		}
+	})
+	if why.cause == CauseHangs {
+		v.batcher.abandon()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known[v.info.Version].since = time.Now()
+	r := m.routes.Load()
+	next := *r
+	switch {
+	case v == r.beside:
+		next.beside, next.label, next.canary = nil, "", 0
+	case v == r.stable && m.trial != nil && m.isLoaded(m.trial.before):
+		next.stable = m.trial.before
+		m.log.Info("serving", "model", m.config.Name, "version", next.stable.info.Version, "digest", next.stable.info.Digest, "again", true)
+		m.observer.VersionServing(next.stable.info.Version)
+		m.known[next.stable.info.Version].since = time.Now()
+	}
+	m.trial = nil
+	m.routes.Store(&next)
+}
+
+func (m *Manager) isLoaded(v *version) bool {
+	k := m.known[v.info.Version]
+	return k != nil && k.loaded == v
+}
+
+// Errors of Use and Rollback.
+var (
+	ErrUnknownVersion = errors.New("no such version")
+	ErrRefused        = errors.New("version was refused")
+	ErrNoWayBack      = errors.New("no version to go back to")
+)
+
+// Use lets a version serve, now and after a restart, whatever else is there; 0:
+// the highest again. It returns before that: the version may have to be loaded.
+// A version that was taken back is tried again. Its error is ErrUnknownVersion,
+// ErrRefused, ErrForgotten or that of ctx. Run must be running.
+func (m *Manager) Use(ctx context.Context, version int64) error {
+	return m.ask(ctx, func() error {
+		if r := m.routes.Load(); version == 0 && r.beside != nil { // which would begin beside again
+			version = r.beside.info.Version
+		}
+		if version != 0 {
+			if err := m.usable(version); err != nil {
+				return fmt.Errorf("version %d: %w", version, err)
+			}
+		}
+		m.log.Info("chosen by hand", "model", m.config.Name, "version", version)
+		return m.choice.change(func(d *decided) {
+			d.Use = version
+			d.forgive(version)
+		})
+	})
+}
+
+func (m *Manager) usable(version int64) error {
+	if candidates, err := scan(m.config.Dir); err == nil { // it may just have come
+		m.remember(candidates)
+	}
+	k := m.known[version]
+	switch {
+	case k == nil:
+		return ErrUnknownVersion
+	case !m.config.Versions.allows(version):
+		return fmt.Errorf("%w that model.versions allows", ErrUnknownVersion)
+	case k.refused != nil && k.retry.IsZero():
+		return fmt.Errorf("%w: %w", ErrRefused, k.refused)
+	}
+	return nil
+}
+
+// Rollback takes the newest version back that answers, until its files change:
+// the canary or shadow if there is one, else the one that serves; then the
+// version before serves, which may have to be loaded. It returns the number of
+// the version that goes. Its error is ErrNoVersion, ErrNoWayBack or that of
+// ctx. Run must be running.
+func (m *Manager) Rollback(ctx context.Context) (version int64, err error) {
+	err = m.ask(ctx, func() error {
+		r := m.routes.Load()
+		v := r.beside
+		if v == nil {
+			v = r.stable
+		}
+		if v == nil {
+			return ErrNoVersion
+		}
+		version = v.info.Version
+		if v == r.stable && !m.wayBack(version) {
+			return fmt.Errorf("version %d: %w", version, ErrNoWayBack)
+		}
+		m.reject(v, verdict{CauseByHand, "rolled back by hand"})
+		return nil
+	})
+	return version, err
+}
+
+// wayBack tells whether there is a version that may serve in place of another.
+func (m *Manager) wayBack(version int64) bool {
+	d := m.choice.now()
+	for _, k := range m.known {
+		if k.number != version && !d.against(k) && m.config.Versions.allows(k.number) &&
+			(k.loaded != nil || k.number < version && k.there && (k.refused == nil || !k.retry.IsZero())) {
+			return true
+		}
+	}
+	return false
+}

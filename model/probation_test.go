@@ -1,0 +1,230 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"inceptor/savedmodel"
+)
+
+func onProbation(period time.Duration) func(*Config) {
+	return func(c *Config) { c.Probation = Probation{Period: period, Errors: 0.1, Slowdown: 2} }
+}
+
+// load classifies images, bright ones, until the test ends.
+func (b *bench) load() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var callers sync.WaitGroup
+	b.Cleanup(func() { cancel(); callers.Wait() })
+	for range 2 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = b.Classify(ctx, nil, whitePixel) // some fail, and shall
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+// What fares worse than the version before is taken back by itself, and the
+// version before serves again at once.
+func TestProbation(t *testing.T) {
+	for _, test := range []struct {
+		cause string
+		bad   tiny
+	}{
+		{CauseErrors, tiny{bias: 2, picky: true}},
+		{CauseSlow, tiny{bias: 2, slow: 700}},
+	} {
+		t.Run(test.cause, func(t *testing.T) {
+			b := runTiny(t, with(t, 1), onProbation(time.Minute))
+			b.awaitVersion(1)
+			b.load()
+			time.Sleep(200 * time.Millisecond) // to compare with
+			b.put(2, test.bad)
+			b.awaitStates("2 rejected", "1 serving stable")
+			s := b.Versions()[0]
+			if !strings.HasPrefix(s.Reason, test.cause+": ") {
+				t.Errorf("reason: %q", s.Reason)
+			}
+			t.Log(s.Reason)
+			b.witness.mu.Lock()
+			defer b.witness.mu.Unlock()
+			if !slices.Equal(b.served, []int64{1, 2, 1}) || !slices.Equal(b.rejected, []string{test.cause}) {
+				t.Errorf("served %v, rejected for %v", b.served, b.rejected)
+			}
+		})
+	}
+}
+
+// A canary is taken away likewise; what it fails on, the stable version can
+// answer.
+func TestCanaryTakenBack(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Rollout, c.Canary = rolloutCanary, 50 }, onProbation(time.Minute))
+	b.awaitVersion(1)
+	b.put(2, tiny{bias: 2, picky: true})
+	b.awaitStates("2 serving canary", "1 serving stable")
+	for i := 0; b.Beside() != "" && i < 2000; i++ {
+		_, _ = b.Classify(t.Context(), fmt.Append(nil, i), whitePixel) // some fail, and shall
+		time.Sleep(time.Millisecond)
+	}
+	b.awaitStates("2 rejected", "1 serving stable")
+}
+
+// A good version passes: then the one before is unloaded, and the next one
+// has its turn.
+func TestProbationPassed(t *testing.T) {
+	const period = 500 * time.Millisecond
+	b := runTiny(t, with(t, 1), onProbation(period))
+	b.awaitVersion(1)
+	b.load()
+	b.put(2, tinyOf(2))
+	b.awaitStates("2 serving stable", "1 warm")
+	begun := time.Now()
+	b.put(3, tinyOf(3))
+	b.awaitVersion(3)
+	if took := time.Since(begun); took < period/2 {
+		t.Errorf("version 3 came after %v, during the probation of version 2", took)
+	}
+	b.awaitStates("3 serving stable", "2 warm", "1 available")
+	b.awaitStates("3 serving stable", "2 available", "1 available")
+}
+
+// What was chosen by hand is not taken back by itself.
+func TestProbationByHand(t *testing.T) {
+	base := with(t, 2)
+	tiny{bias: 1, slow: 700}.write(t, filepath.Join(base, "1"))
+	b := runTiny(t, base, onProbation(400*time.Millisecond))
+	b.awaitVersion(2)
+	b.load()
+	b.must(b.Use(t.Context(), 1))
+	b.awaitStates("2 warm", "1 serving stable")
+	b.awaitStates("2 available", "1 serving stable")
+}
+
+func TestVerdict(t *testing.T) {
+	p := Probation{Errors: 0.1, Slowdown: 2}
+	runs := func(n, size int, took time.Duration) *vitals {
+		v := &vitals{}
+		for range n {
+			v.end(Run{Size: size, Took: took})
+		}
+		return v
+	}
+	failing := func(images, failed int) *vitals {
+		v := &vitals{}
+		v.end(Run{Size: images, Failed: failed, Err: errors.New("x")})
+		return v
+	}
+	for _, test := range []struct {
+		name      string
+		v, before *vitals
+		want      string
+	}{
+		{"nothing known", &vitals{}, &vitals{}, ""},
+		{"as fast", runs(20, 1, 10), runs(20, 1, 10), ""},
+		{"slow", runs(20, 1, 21), runs(20, 1, 10), CauseSlow},
+		{"too few runs", runs(9, 1, 100), runs(20, 1, 10), ""},
+		{"other batches", runs(20, 8, 100), runs(20, 1, 10), ""},
+		{"few failures", failing(4, 4), runs(20, 1, 10), ""},
+		{"failures", failing(20, 5), runs(20, 1, 10), CauseErrors},
+		{"rare failures", failing(200, 5), runs(20, 1, 10), ""},
+	} {
+		got := p.verdict(test.v, test.before)
+		if (got == nil) != (test.want == "") || got != nil && got.cause != test.want {
+			t.Errorf("%s: got %+v, want %q", test.name, got, test.want)
+		}
+	}
+	off := Probation{Errors: 1}
+	if got := off.verdict(runs(20, 1, 1000), runs(20, 1, 10)); got != nil {
+		t.Errorf("slowdown 0: got %+v", got)
+	}
+	if got := off.verdict(failing(20, 20), runs(20, 1, 10)); got != nil {
+		t.Errorf("errors 1: got %+v", got)
+	}
+}
+
+// A run that does not end is noticed, and nobody waits for it any longer.
+func TestHangingRun(t *testing.T) {
+	openLibrary(t)
+	synctest.Test(t, func(t *testing.T) {
+		v, before := &vitals{}, &vitals{}
+		for range 20 {
+			before.end(Run{Size: 1, Took: time.Second})
+		}
+		hold := make(chan struct{})
+		model := &fakeModel{hold: hold}
+		b := newBatcher(model.run, 4, 0, observed{v})
+		failed := make(chan error)
+		go func() {
+			_, err := b.submit(context.Background(), pixel(t, 1))
+			failed <- err
+		}()
+		p := Probation{Errors: 0.1, Slowdown: 2}
+		time.Sleep(9 * time.Second)
+		if got := p.verdict(v, before); got != nil {
+			t.Errorf("too early: %+v", got)
+		}
+		time.Sleep(2 * time.Second)
+		if got := p.verdict(v, before); got == nil || got.cause != CauseHangs {
+			t.Errorf("got %+v", got)
+		}
+		b.abandon()
+		if err := <-failed; !errors.Is(err, errAbandoned) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := b.submit(context.Background(), pixel(t, 1)); !errors.Is(err, errAbandoned) {
+			t.Errorf("after that: got %v", err)
+		}
+		close(hold)
+		b.close()
+	})
+	if n := savedmodel.LiveTensors(); n != 0 {
+		t.Errorf("%d tensors live", n)
+	}
+}
+
+type observed struct{ *vitals }
+
+func (o observed) begun(size int) { o.begin(size) }
+func (o observed) ran(r Run)      { o.end(r) }
+
+// A version that answers the last images otherwise than the one that serves
+// does not pass, if that is asked.
+func TestAgreement(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Gate.Agreement, c.Gate.Images = 0.9, 10 })
+	b.awaitVersion(1)
+	for range 20 {
+		b.serves()
+	}
+	if n := len(b.recent.list()); n != 10 {
+		t.Errorf("%d images are kept, want 10", n)
+	}
+	b.put(2, tiny{bias: 2, label: "other"})
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	if s := b.Versions()[0]; s.Gate != GateAgreement || !strings.Contains(s.Reason, "0 of the last 10") || !strings.Contains(s.Reason, "other 2.0000") {
+		t.Errorf("got %+v", s)
+	}
+	b.put(3, tinyOf(3))
+	b.awaitVersion(3)
+}
+
+func TestImagesAreBounded(t *testing.T) {
+	s := &images{most: 100}
+	p := Prediction{Classes: []Class{{Label: "x"}}}
+	for range 20 {
+		s.add(make([]byte, 10<<20), p)
+	}
+	s.add(make([]byte, maxImageBytes+1), p)
+	if n := len(s.list()); n != 6 || s.bytes != 60<<20 {
+		t.Errorf("%d images, %d bytes", n, s.bytes)
+	}
+}

@@ -1,0 +1,157 @@
+package model
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// In one copy's memory: images wait while a version takes another one's place,
+// and none fails.
+func TestOneCopy(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies = copiesOne })
+	b.awaitVersion(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var most atomic.Int64
+	for range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				begun := time.Now()
+				b.serves()
+				most.Store(max(most.Load(), int64(time.Since(begun))))
+			}
+		})
+	}
+	loadedAtOnce := func() (n int) {
+		for _, s := range b.Versions() {
+			if s.State == StateServing || s.State == StateWarm {
+				n++
+			}
+		}
+		return n
+	}
+	for v := int64(2); v <= 6; v++ {
+		b.put(v, tinyOf(v))
+		b.await("swap", func() bool {
+			if n := loadedAtOnce(); n > 1 {
+				t.Errorf("%d versions are loaded", n)
+			}
+			return b.serves() == v
+		})
+	}
+	// What fails after the old one is gone brings that back.
+	b.put(7, tiny{bias: 7, golden: "- {image: black.bmp, label: other, floor: 0}\n"})
+	b.await("refusal", func() bool { return len(b.refusals(7)) > 0 })
+	b.awaitVersion(6)
+	// What can be refused before does not cost a pause.
+	write(t, filepath.Join(b.dir(8), "saved_model.pb"), nil)
+	b.await("refusal", func() bool { return len(b.refusals(8)) > 0 })
+	if b.serves() != 6 {
+		t.Error("version 6 does not serve any more")
+	}
+	cancel()
+	load.Wait()
+	t.Logf("an image waited for %v at most", time.Duration(most.Load()))
+}
+
+// If the old one cannot be brought back either, the next good one serves.
+func TestOneCopyNoWayBack(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies = copiesOne })
+	b.awaitVersion(1)
+	b.must(os.RemoveAll(b.dir(1)))
+	b.put(2, tiny{bias: 2, golden: "- {image: black.bmp, label: other, floor: 0}\n"})
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	b.await("nothing serves", func() bool { _, err := b.Serving(); return err != nil })
+	b.put(3, tinyOf(3))
+	b.awaitVersion(3)
+}
+
+// A version on probation in one copy's memory is taken back the same way.
+func TestOneCopyProbation(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies = copiesOne }, onProbation(time.Minute))
+	b.awaitVersion(1)
+	b.load()
+	b.put(2, tiny{bias: 2, picky: true})
+	b.awaitStates("2 rejected", "1 serving stable")
+}
+
+// Without room for two, a swap is done in place, or refused if that is not
+// allowed; and again when there is room.
+func TestRoom(t *testing.T) {
+	var left atomic.Uint64
+	left.Store(1 << 40)
+	tight := func(m *Manager) {
+		m.memory = func() (uint64, bool) { return left.Load(), true }
+		m.costs = 1000
+	}
+	t.Run("auto", func(t *testing.T) {
+		b := runTinyOn(t, with(t, 1), tight, func(c *Config) { c.Copies = copiesAuto })
+		b.awaitVersion(1)
+		b.put(2, tinyOf(2))
+		b.awaitVersion(2)
+		if b.paused() != 0 {
+			t.Error("it paused, and there was room")
+		}
+		left.Store(100)
+		b.put(3, tinyOf(3))
+		b.awaitVersion(3)
+		if b.paused() != 1 {
+			t.Error("it did not pause, and there was no room")
+		}
+	})
+	t.Run("two", func(t *testing.T) {
+		left.Store(100)
+		b := runTinyOn(t, with(t, 1), tight, func(c *Config) { c.Copies = copiesTwo })
+		b.awaitVersion(1)
+		b.put(2, tinyOf(2))
+		b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+		if s := b.Versions()[0]; s.Gate != GateMemory || s.Retry.IsZero() || !strings.Contains(s.Reason, "MiB") {
+			t.Errorf("got %+v", s)
+		}
+		left.Store(1 << 40)
+		b.awaitVersion(2)
+	})
+}
+
+func TestAvailableMemory(t *testing.T) {
+	if left, ok := availableMemory(); !ok || left < 10<<20 {
+		t.Errorf("got %d, %v", left, ok)
+	}
+	if used := privateMemory(); used < 1<<20 {
+		t.Errorf("private memory: got %d", used)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"memory.max": "max\n", "memory.current": "5000\n", // version 2, no limit
+		"a/memory.max": "10000\n", "a/memory.current": "5000\n", "a/memory.stat": "anon 1000\ninactive_file 2000\n",
+		"a/b/memory.max": "100000\n", "a/b/memory.current": "4000\n",
+		"v1/memory.limit_in_bytes": "1000\n", "v1/memory.usage_in_bytes": "900\n", "v1/memory.stat": "inactive_file 1\ntotal_inactive_file 100\n",
+		"full/memory.max": "1000\n", "full/memory.current": "2000\n",
+	} {
+		write(t, filepath.Join(dir, name), []byte(content))
+	}
+	for path, want := range map[string]uint64{"/a": 7000, "/a/b": 7000, "/v1": 200, "/full": 0, "/none/there": 1<<64 - 1} {
+		if got := groupMemory(dir, path); got != want {
+			t.Errorf("%s: got %d, want %d", path, got, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"0::/a/b":                "/sys/fs/cgroup /a/b",
+		"4:memory:/x:y":          "/sys/fs/cgroup/memory /x:y",
+		"7:cpu,memory:/":         "/sys/fs/cgroup/memory /",
+		"5:cpu,cpuacct:/":        "",
+		"nonsense":               "",
+		"1:name=systemd:/memory": "",
+	} {
+		mount, path, ok := memoryGroup(line)
+		if got := strings.TrimSpace(mount + " " + path); got != want || ok != (want != "") {
+			t.Errorf("%s: got %q", line, got)
+		}
+	}
+}

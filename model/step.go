@@ -1,0 +1,229 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A plan says which versions should be loaded, and what for.
+type plan struct {
+	stable *known   // nil: none is to be had
+	beside *known   // canary or shadow
+	spares []*known // that the policy keeps
+	again  time.Duration
+}
+
+// all are the versions that should be loaded, the most urgent first.
+func (p plan) all() []*known {
+	list := make([]*known, 0, 2+len(p.spares))
+	for _, k := range append([]*known{p.stable, p.beside}, p.spares...) {
+		if k != nil {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// step does what there is to be done, and returns when to look again at the
+// latest. A load is started at most once at a time; what it brings is for a
+// later step.
+func (m *Manager) step(ctx context.Context, quiet time.Duration) time.Duration {
+	d, err := m.choice.read()
+	if err != nil {
+		m.note("choice cannot be read", err.Error())
+	} else {
+		m.note("choice cannot be read", "")
+	}
+	if m.judge() {
+		d, _ = m.choice.read()
+	}
+	p := m.plan(quiet, d)
+	m.route(p, d)
+	m.sweep(p)
+	if m.loading == nil && ctx.Err() == nil {
+		m.loadNext(ctx, p)
+	}
+	return p.again
+}
+
+// plan decides what should be loaded by what there is. It prefers a higher
+// version, but one that serves to one that has yet to pass.
+func (m *Manager) plan(quiet time.Duration, d decided) plan {
+	p := plan{again: m.config.Poll}
+	if m.trial != nil || m.routes.Load().beside != nil {
+		p.again = min(p.again, judgeEvery)
+	}
+	// ready tells whether a version is loaded, or may be tried now.
+	ready := func(k *known) bool {
+		if k.loaded != nil {
+			return !d.against(k)
+		}
+		if k == m.loading || !k.there {
+			return k == m.loading
+		}
+		wait := m.rest(k, quiet, d)
+		if wait > 0 {
+			p.again = min(p.again, wait)
+		}
+		return wait <= 0
+	}
+	order := m.order()
+	if len(order) > 0 {
+		m.observer.VersionDesired(cmp.Or(d.Use, order[0].number))
+	}
+	serving := m.servingKnown()
+	for _, k := range order {
+		if d.Use != 0 && k.number != d.Use {
+			continue
+		}
+		newer := d.Use == 0 && serving != nil && k.number > serving.number
+		if newer && m.config.beside() && !d.against(serving) {
+			continue // it comes beside first
+		}
+		if newer && m.trial != nil && !d.against(serving) {
+			p.again = min(p.again, time.Until(m.trial.until))
+			continue // one after the other
+		}
+		if ready(k) {
+			p.stable = k
+			break
+		}
+	}
+	missing := ""
+	if d.Use != 0 && p.stable == nil && serving == nil {
+		missing = fmt.Sprintf("version %d was chosen by hand and is not to be had, and no other one is taken", d.Use)
+	}
+	m.note("nothing serves", missing)
+	if p.stable == nil && serving != nil {
+		p.stable = serving // whatever else: it goes on
+	}
+	if serving == nil {
+		return p // first things first
+	}
+	if m.config.beside() {
+		for _, k := range order {
+			if k.number > p.stable.number && ready(k) {
+				p.beside = k
+				break
+			}
+		}
+	}
+	for _, k := range order {
+		if len(p.spares) == m.config.Versions.spares() {
+			break
+		}
+		if k != p.stable && k != p.beside && ready(k) {
+			p.spares = append(p.spares, k)
+		}
+	}
+	return p
+}
+
+func (m *Manager) servingKnown() *known {
+	if v := m.routes.Load().stable; v != nil {
+		return m.known[v.info.Version]
+	}
+	return nil
+}
+
+// route lets those answer that are loaded and should.
+func (m *Manager) route(p plan, d decided) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.routes.Load()
+	if old.paused != nil && m.loading != nil {
+		return // in place of what served
+	}
+	next := routes{stable: old.stable, beside: old.beside, label: old.label, canary: old.canary}
+	if p.stable != nil && p.stable.loaded != nil {
+		next.stable = p.stable.loaded
+	}
+	switch {
+	case p.beside != nil && p.beside.loaded != nil:
+		next.beside, next.label = p.beside.loaded, m.config.Rollout
+	case p.beside == nil || old.beside == next.stable:
+		next.beside = nil
+	}
+	if next.beside == nil {
+		next.label, next.canary = "", 0
+	}
+	if next.label == LabelCanary {
+		next.canary = m.config.Canary
+	}
+	if next == *old {
+		return
+	}
+	m.routes.Store(&next)
+	before := old.stable
+	if old.paused != nil {
+		before = old.before
+		close(m.resume)
+		m.resume = nil
+	}
+	if next.beside != old.beside && next.beside != nil {
+		m.begin(next.beside, next.label)
+		m.log.Info("serving beside", "model", m.config.Name, "version", next.beside.info.Version, "label", next.label)
+	}
+	if next.stable == before {
+		return
+	}
+	if next.stable == nil {
+		m.observer.VersionServing(0)
+		return
+	}
+	m.begin(next.stable, LabelStable)
+	m.trial = m.newTrial(before, next.stable, d)
+	m.log.Info("serving", "model", m.config.Name, "version", next.stable.info.Version, "digest", next.stable.info.Digest)
+	m.observer.VersionServing(next.stable.info.Version)
+	if before == nil {
+		m.once.Do(func() { close(m.ready) })
+	}
+	if m.config.beside() && d.Use == 0 {
+		// Else a restart would find the newer version there first.
+		m.decide(func(d *decided) { d.Use = next.stable.info.Version })
+	}
+}
+
+// begin lets a version answer. A shadow is left what others do not need.
+func (m *Manager) begin(v *version, label string) {
+	if label != LabelShadow {
+		v.raise()
+	}
+	v.live.Store(true)
+	m.known[v.info.Version].since = time.Now()
+}
+
+// decide changes the choice, and says if it cannot be kept. Who only looks,
+// with Load, leaves it as it is.
+func (m *Manager) decide(how func(*decided)) {
+	if !m.running {
+		return
+	}
+	if err := m.choice.change(how); err != nil {
+		m.log.Warn("choice is not kept", "err", err)
+	}
+}
+
+// sweep unloads what has no use any more.
+func (m *Manager) sweep(p plan) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.routes.Load()
+	if m.trial != nil && time.Now().After(m.trial.until) {
+		m.log.Info("passed its probation", "model", m.config.Name, "version", r.stable.info.Version)
+		m.trial = nil
+	}
+	for _, k := range m.known {
+		v := k.loaded
+		if v == nil || r.labelOf(v) != "" || k == p.stable || k == p.beside || slices.Contains(p.spares, k) {
+			continue
+		}
+		if m.trial != nil && m.trial.before == v {
+			continue
+		}
+		m.unload(k)
+	}
+}

@@ -1,0 +1,301 @@
+package model
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"inceptor/savedmodel"
+)
+
+// known is what the manager remembers of one version.
+type known struct {
+	candidate
+	there   bool // in the directory, when it was last looked at
+	files   fingerprint
+	since   time.Time // when its files were first seen as they are, or its state began
+	found   bool      // files and since are known
+	bytes   int64     // of these files
+	digest  string    // of these files; empty: not made yet
+	loaded  *version  // nil: it is not
+	late    <-chan struct{}
+	refused *GateError
+	retry   time.Time // when to try again although nothing changed; zero: never
+	backoff *backoff.ExponentialBackOff
+}
+
+// isLate tells whether a load of these files is still under way although its
+// time was up. Another one beside it would be later still, and take as much
+// memory again.
+func (k *known) isLate() bool {
+	select {
+	case <-k.late:
+		return false
+	default:
+		return k.late != nil
+	}
+}
+
+// remember keeps what was found, and drops what is known of versions that are
+// neither there nor loaded.
+func (m *Manager) remember(candidates []candidate) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.known {
+		k.there = false
+	}
+	for _, c := range candidates {
+		k := m.known[c.number]
+		if k == nil {
+			k = &known{}
+			m.known[c.number] = k
+		}
+		k.candidate, k.there = c, true
+	}
+	for number, k := range m.known {
+		if !k.there && k.loaded == nil && k != m.loading && !k.isLate() {
+			delete(m.known, number)
+		}
+	}
+}
+
+// order lists the versions that may be loaded, the highest first.
+func (m *Manager) order() []*known {
+	var list []*known
+	for _, k := range m.known {
+		if (k.there || k.loaded != nil) && m.config.Versions.allows(k.number) {
+			list = append(list, k)
+		}
+	}
+	slices.SortFunc(list, func(a, b *known) int { return cmp.Compare(b.number, a.number) })
+	return list
+}
+
+// Pauses between tries of a version that was refused through no fault of its
+// own.
+const (
+	firstRetry = time.Second
+	maxRetry   = time.Minute
+)
+
+// rest tells how long a version is not to be touched yet: until its files have
+// been quiet, or until it may be tried again.
+func (m *Manager) rest(k *known, quiet time.Duration, d decided) time.Duration {
+	now := time.Now()
+	files, size, last, _ := fingerprintOf(k.dir) // files that cannot be read fail a gate, which tells why
+	if !k.found || files != k.files {
+		since := now
+		if !k.found {
+			m.log.Info("found", "model", m.config.Name, "version", k.number)
+			if !m.scanned && last.Before(now) {
+				since = last // it was here before us, and need not rest again
+			}
+		}
+		m.mu.Lock()
+		k.files, k.bytes, k.since, k.found, k.digest = files, size, since, true, ""
+		k.refused, k.retry, k.backoff = nil, time.Time{}, nil
+		m.mu.Unlock()
+	}
+	switch {
+	case k.isLate(), k.refused != nil && k.retry.IsZero():
+		return m.config.Poll
+	case k.refused != nil && now.Before(k.retry):
+		return k.retry.Sub(now)
+	}
+	if wait := k.since.Add(quiet).Sub(now); wait > 0 {
+		return wait
+	}
+	if r, ok := d.of(k.number); ok && m.still(k, r) {
+		return m.config.Poll
+	}
+	return 0
+}
+
+// still tells whether a version is the one that was taken back, and no other
+// under the same number.
+func (m *Manager) still(k *known, r rejected) bool {
+	if k.digest == "" {
+		digest, err := savedmodel.Digest(k.dir)
+		if err != nil {
+			return false // a gate tells why
+		}
+		m.mu.Lock()
+		k.digest = digest
+		m.mu.Unlock()
+	}
+	if k.digest != r.Digest {
+		m.log.Info("changed since it was taken back", "model", m.config.Name, "version", k.number)
+		m.decide(func(d *decided) { d.forgive(k.number) })
+		return false
+	}
+	return true
+}
+
+// passed is what came of taking a version through its gates.
+type passed struct {
+	v    *version // nil: it was refused, or has only been looked at
+	took Durations
+	late <-chan struct{} // not nil: it is still loading; closed when it has been freed
+	err  error
+}
+
+// A loaded is the outcome of a load.
+type loaded struct {
+	passed
+	k      *known
+	loader loader
+
+	// Of a load in place of another version.
+	instead  *known
+	looked   bool      // the files are as they should be, and nothing is loaded yet
+	paused   time.Time // when images began to wait
+	restored *version  // instead, loaded again
+}
+
+// load takes a version through its gates, aside; the outcome comes by
+// m.loads. The version instead, if not nil, is drained and unloaded once the
+// other one has been looked at, and loaded again if that is refused after all.
+func (m *Manager) load(ctx context.Context, k, instead *known) {
+	m.log.Info("loading", "model", m.config.Name, "version", k.number)
+	r := m.routes.Load()
+	m.mu.Lock()
+	m.loading = k
+	m.mu.Unlock()
+	l := loader{
+		config: m.config, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
+		log: m.log, observer: m.observer, calm: r.stable != nil && instead == nil,
+	}
+	if m.recent != nil {
+		l.recent = m.recent.list()
+	}
+	m.retired.Go(func() {
+		o := loaded{k: k, loader: l, instead: instead}
+		if instead != nil {
+			_, o.err = l.look()
+			o.looked = o.err == nil
+		} else {
+			o.passed = m.gates(ctx, l)
+		}
+		m.loads <- o
+	})
+}
+
+// gates is a load within model.gate.timeout. TensorFlow cannot be
+// interrupted: what is too late is freed when it comes.
+func (m *Manager) gates(ctx context.Context, l loader) passed {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, m.config.Gate.Timeout)
+	defer cancel()
+	came := make(chan passed, 1)
+	go func() {
+		var p passed
+		l.took = &p.took
+		if p.v, p.err = l.load(ctx); p.err == nil {
+			if p.err = l.unchanged(); p.err != nil {
+				p.v.drop()
+				<-p.v.freed
+				p.v = nil
+			}
+		}
+		p.took.Gates = time.Since(start)
+		came <- p
+	}()
+	select {
+	case p := <-came:
+		if !errors.Is(p.err, context.DeadlineExceeded) {
+			return p
+		}
+		came <- p // the gate that noticed first is not to blame
+	case <-ctx.Done():
+	}
+	freed := make(chan struct{})
+	m.retired.Go(func() {
+		defer close(freed)
+		if p := <-came; p.v != nil {
+			p.v.drop()
+			<-p.v.freed
+		}
+	})
+	return passed{late: freed, err: atGate(GateTimeout, fmt.Errorf("not done after %v", m.config.Gate.Timeout))}
+}
+
+// unchanged makes sure that what was loaded is what was looked at, and nothing
+// in between.
+func (l loader) unchanged() error {
+	files, _, _, err := fingerprintOf(l.at.dir)
+	switch {
+	case err != nil:
+		return atGate(GateRead, err)
+	case files != l.files:
+		return atGate(GateComplete, errors.New("its files changed while it was loaded"))
+	}
+	return nil
+}
+
+// arrived notes the outcome of a load.
+func (m *Manager) arrived(ctx context.Context, o loaded) {
+	if o.looked {
+		o.looked = false
+		m.pause(ctx, o)
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.loading = nil
+	o.k.late = o.late
+	if o.restored != nil {
+		o.instead.loaded = o.restored
+	}
+	if o.v != nil {
+		o.k.loaded, o.k.digest, o.k.since, o.k.refused = o.v, o.v.info.Digest, time.Now(), nil
+		m.learn(o.k)
+		if o.instead != nil {
+			o.took.Pause = time.Since(o.paused)
+		}
+		m.observer.VersionLoaded(o.k.number, o.took)
+		m.log.Info("passed its gates", "model", m.config.Name, "version", o.k.number,
+			"load", o.took.Load.Round(time.Millisecond), "warm_up", o.took.WarmUp.Round(time.Millisecond), "took", o.took.Gates.Round(time.Millisecond))
+		return
+	}
+	if ctx.Err() == nil {
+		m.refuse(o.k, o.err)
+	}
+}
+
+// refuse notes why a version is not taken. The lock is held.
+func (m *Manager) refuse(k *known, err error) {
+	gate := &GateError{GateLoad, err}
+	errors.As(err, &gate)
+	k.refused = gate
+	k.retry = time.Time{}
+	if gate.transient() && !errors.Is(err, savedmodel.ErrNoRuntime) {
+		if k.backoff == nil {
+			k.backoff = &backoff.ExponentialBackOff{InitialInterval: firstRetry, MaxInterval: maxRetry, Multiplier: 2, RandomizationFactor: 0.2}
+		}
+		k.retry = time.Now().Add(k.backoff.NextBackOff())
+	}
+	m.observer.VersionRefused(k.number, gate.Gate)
+	m.log.Error("refused", "model", m.config.Name, "version", k.number, "gate", gate.Gate, "err", gate.Err, "again", !k.retry.IsZero())
+}
+
+// unload ends the manager's own lease on a version; the last one frees it. The
+// lock is held.
+func (m *Manager) unload(k *known) {
+	v := k.loaded
+	if v == nil {
+		return
+	}
+	k.loaded = nil
+	m.log.Info("draining", "model", m.config.Name, "version", k.number)
+	since := time.Now()
+	m.retired.Go(func() {
+		v.drop()
+		<-v.freed
+		m.observer.VersionClosed(v.info.Version, time.Since(since))
+	})
+}
