@@ -18,7 +18,8 @@ type Answer struct {
 	ID          string  `json:"id"` // topic-partition-offset of the input: a repeat has the same
 	Model       string  `json:"model"`
 	Version     int64   `json:"version"`
-	Digest      string  `json:"digest"` // of the version's directory
+	Digest      string  `json:"digest"`          // of the version's directory
+	Label       string  `json:"label,omitempty"` // of the version: canary or shadow; none: stable
 	Backend     string  `json:"backend"`
 	Predictions []Class `json:"predictions"` // the best first
 	Image       Image   `json:"image"`
@@ -64,6 +65,9 @@ func NewAnswer(p model.Prediction) Answer {
 		Predictions: make([]Class, len(p.Classes)),
 		Image:       Image{Format: p.Image.Format, Width: p.Image.Width, Height: p.Image.Height},
 		Timings:     Timings{ms(p.Timings.Wait), ms(p.Timings.Decode), ms(p.Timings.Infer)},
+	}
+	if p.Label != model.LabelStable {
+		a.Label = p.Label
 	}
 	for i, c := range p.Classes {
 		a.Predictions[i] = Class(c)

@@ -33,6 +33,7 @@ type Kafka struct {
 	Input      string   `default:"ImageInputTopic" help:"Topic that images are read from."`
 	Output     string   `default:"ImageOutputTopic" help:"Topic that predictions are written to, in the order of the input."`
 	DeadLetter string   `default:"ImageDeadLetterTopic" help:"Topic for what cannot be answered: the record whole, with reason and origin in its headers."`
+	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
 	Delivery   string   `default:"at_least_once" enum:"at_least_once" help:"Delivery guarantee: ${enum}. Nothing is lost; after a crash some answers may come again, with the same id."`
 
 	CreateTopics bool   `help:"Create topics that are missing; the outputs with the input's number of partitions and a slightly larger max.message.bytes, for a dead letter has headers on top. Otherwise a missing topic is an error."`
@@ -123,7 +124,7 @@ func (k Kafka) validate() []error {
 	}
 	topics := map[string]string{}
 	for _, t := range []struct{ key, name string }{
-		{"kafka.input", k.Input}, {"kafka.output", k.Output}, {"kafka.dead-letter", k.DeadLetter},
+		{"kafka.input", k.Input}, {"kafka.output", k.Output}, {"kafka.dead-letter", k.DeadLetter}, {"kafka.shadow", k.Shadow},
 	} {
 		if err := checkTopicName(t.name); err != nil {
 			problem("%s: %w", t.key, err)

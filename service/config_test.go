@@ -16,7 +16,7 @@ import (
 func goodConfig() Config {
 	return Config{
 		Kafka: Kafka{
-			Brokers: []string{"a:1"}, Group: "g", Input: "in", Output: "out", DeadLetter: "dead",
+			Brokers: []string{"a:1"}, Group: "g", Input: "in", Output: "out", DeadLetter: "dead", Shadow: "shadow",
 			Window: Window{Records: 1, Bytes: 1}, SASL: SASL{Mechanism: "none"}, Compression: "none",
 		},
 		Input: input.Default(),

@@ -10,10 +10,11 @@ import (
 	"inceptor/service/stream"
 )
 
-// A Classifier answers one encoded image. A *model.InputError blames the
-// image; any other error may pass. Safe for concurrent use.
+// A Classifier answers one encoded image; those of one key by the same
+// version. A *model.InputError blames the image; any other error may pass.
+// Safe for concurrent use.
 type Classifier interface {
-	Classify(ctx context.Context, image []byte) (model.Prediction, error)
+	Classify(ctx context.Context, key, image []byte) (model.Prediction, error)
 }
 
 // A handler is the way of one record: read the image, classify it, answer.
@@ -24,6 +25,7 @@ type handler struct {
 	deadLetter string
 	metrics    *Metrics
 	recent     *recent
+	comparer   *comparer // nil: there is never a second version
 }
 
 // handle is a stream.Handler. Its error means that the model, not the record,
@@ -35,8 +37,11 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	defer image.Release()
 	if err == nil {
 		var p model.Prediction
-		if p, err = h.classifier.Classify(ctx, image.Bytes); err == nil {
+		if p, err = h.classifier.Classify(ctx, routingKey(r), image.Bytes); err == nil {
 			h.metrics.answered(read, p)
+			if h.comparer != nil {
+				h.comparer.offer(r, image, p)
+			}
 			return h.answer(r, image, p)
 		}
 	}
@@ -47,6 +52,15 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	h.metrics.deadLetter(reason)
 	h.recent.add(r, reason, err.Error())
 	return []stream.Record{deadLetter(r, h.deadLetter, reason, err)}, nil
+}
+
+// routingKey decides which version answers while there are two: that of the
+// key, or, without one, of the record, the same for a repeat of it.
+func routingKey(r stream.Record) []byte {
+	if len(r.Key) > 0 {
+		return r.Key
+	}
+	return []byte(recordID(r))
 }
 
 func (h *handler) answer(r stream.Record, image input.Image, p model.Prediction) ([]stream.Record, error) {

@@ -23,7 +23,7 @@ import (
 // fakeModel answers every image alike, or with an error.
 type fakeModel struct{ err error }
 
-func (f fakeModel) Classify(context.Context, []byte) (model.Prediction, error) {
+func (f fakeModel) Classify(context.Context, []byte, []byte) (model.Prediction, error) {
 	if f.err != nil {
 		return model.Prediction{}, f.err
 	}
@@ -41,6 +41,16 @@ func (f fakeModel) Serving() (model.Info, error) {
 }
 
 func (f fakeModel) Wait(context.Context) error { return f.err }
+
+func (fakeModel) Beside() string { return "" }
+
+func (f fakeModel) ClassifyAs(context.Context, string, []byte) (model.Prediction, error) {
+	return model.Prediction{}, model.ErrNoVersion
+}
+
+func (f fakeModel) Use(context.Context, int64) error { return f.err }
+
+func (f fakeModel) Rollback(context.Context) (int64, error) { return 3, f.err }
 
 func (fakeModel) Versions() []model.Status {
 	return []model.Status{

@@ -49,6 +49,7 @@ func (s *Service) routes() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(append([]model.Status{}, s.model.Versions()...)) // not null
 	})
+	s.admin(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -89,7 +90,7 @@ type status struct {
 	Input, Output string
 	Model         string
 	Up            time.Duration
-	Refused       []model.Status
+	Versions      []model.Status // but those that are of no interest
 	Records       []recentRecord
 }
 
@@ -98,13 +99,15 @@ func (s *Service) status() status {
 	if info, err := s.model.Serving(); err == nil {
 		serving = info.String()
 	}
-	refused := slices.DeleteFunc(s.model.Versions(), func(v model.Status) bool { return v.State != model.StateRefused })
+	versions := slices.DeleteFunc(s.model.Versions(), func(v model.Status) bool {
+		return v.State == model.StateUnloaded || v.Label == model.LabelStable
+	})
 	return status{
 		Readiness: s.readiness(),
 		Input:     s.config.Kafka.Input, Output: s.config.Kafka.Output, Model: serving,
-		Up:      time.Since(s.started).Round(time.Second),
-		Refused: refused,
-		Records: s.recent.list(),
+		Up:       time.Since(s.started).Round(time.Second),
+		Versions: versions,
+		Records:  s.recent.list(),
 	}
 }
 

@@ -27,9 +27,13 @@ type Metrics struct {
 
 	desired, serving prometheus.Gauge
 	refused          *prometheus.CounterVec
+	rejected         *prometheus.CounterVec
 	loaded           prometheus.Gauge
-	gatesTook        prometheus.Gauge
+	steps            *prometheus.GaugeVec
 	swapped          prometheus.Gauge
+	images           *prometheus.CounterVec
+	runTimes         *prometheus.HistogramVec
+	comparisons      *prometheus.CounterVec
 
 	mu       sync.Mutex
 	assigned []int
@@ -58,6 +62,17 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_model_runs_total", Help: "Runs of the model, by result (ok, error).",
 		}, []string{"result"}),
+		images: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_version_images_total", Help: "Images by the version that ran on them and by result (ok, error). A version's series end when it is unloaded.",
+		}, []string{"version", "result"}),
+		runTimes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "inceptor_version_run_duration_seconds", Buckets: stageBuckets,
+			Help: "Time of each run of a version, of a whole batch.",
+		}, []string{"version"}),
+		comparisons: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_comparisons_total",
+			Help: "Images that a second version was asked about, by its label (shadow; stable, for images that a canary answered) and by result: same or other best class, error, skipped (no time left), unpublished.",
+		}, []string{"asked", "result"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_in_flight_records", Help: "Records fetched and not yet published.",
 		}),
@@ -77,27 +92,31 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_assigned_partitions", Help: "Partitions of the input that this process works on.",
 		}),
 		desired: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_desired_version", Help: "Highest version in the model's directory; other than the serving one for long, it was refused.",
+			Name: "inceptor_model_desired_version", Help: "Version that was chosen by hand, or the highest there is; other than the serving one for long, it was refused.",
 		}),
 		serving: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_serving_version", Help: "Version that serves; 0: none.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, timeout.",
+			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
 		}, []string{"gate"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_model_rejections_total", Help: "Versions that were taken back, by cause: errors, slow, hangs, by-hand.",
+		}, []string{"cause"}),
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_last_load_successful", Help: "1 if the last version that was tried serves, 0 if it was refused.",
+			Name: "inceptor_model_last_load_successful", Help: "1 if the last version that was tried passed its gates, 0 if it was refused.",
 		}),
-		gatesTook: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_last_load_duration_seconds", Help: "Time that the serving version took to load and to pass its gates.",
-		}),
+		steps: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "inceptor_model_last_duration_seconds",
+			Help: "Time that each step took for the last version that took it: load (TensorFlow's), warm-up, gates (all of them, load and warm-up included), pause (of the partitions, where it took another one's place), drain (of a version that was unloaded).",
+		}, []string{"step"}),
 		swapped: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_last_swap_timestamp_seconds", Help: "When the serving version began to serve, in Unix time.",
 		}),
 		stuck: map[int]error{},
 	}
 	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
-		m.desired, m.serving, m.refused, m.loaded, m.gatesTook, m.swapped,
+		m.desired, m.serving, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",
 		}, func() float64 { return float64(savedmodel.LiveTensors()) }),
@@ -128,25 +147,55 @@ func (m *Metrics) stage(name string, took time.Duration) {
 }
 
 // BatchRun implements model.Observer.
-func (m *Metrics) BatchRun(size int, _ time.Duration, err error) {
-	m.batches.Observe(float64(size))
+func (m *Metrics) BatchRun(version int64, r model.Run) {
+	m.batches.Observe(float64(r.Size))
 	result := "ok"
-	if err != nil {
+	if r.Err != nil {
 		result = "error"
 	}
 	m.runs.WithLabelValues(result).Inc()
+	v := strconv.FormatInt(version, 10)
+	m.runTimes.WithLabelValues(v).Observe(r.Took.Seconds())
+	if !r.Halved { // else they are run, and counted, again
+		m.images.WithLabelValues(v, "ok").Add(float64(r.Size - r.Failed))
+		m.images.WithLabelValues(v, "error").Add(float64(r.Failed))
+	}
 }
 
 // VersionDesired implements model.Observer.
 func (m *Metrics) VersionDesired(version int64) { m.desired.Set(float64(version)) }
 
-// VersionServing implements model.Observer.
-func (m *Metrics) VersionServing(version int64, took time.Duration) {
-	m.serving.Set(float64(version))
+// VersionLoaded implements model.Observer.
+func (m *Metrics) VersionLoaded(_ int64, took model.Durations) {
 	m.loaded.Set(1)
-	m.gatesTook.Set(took.Seconds())
+	m.step("load", took.Load)
+	m.step("warm-up", took.WarmUp)
+	m.step("gates", took.Gates)
+	m.step("pause", took.Pause)
+}
+
+func (m *Metrics) step(name string, took time.Duration) {
+	m.steps.WithLabelValues(name).Set(took.Seconds())
+}
+
+// VersionServing implements model.Observer.
+func (m *Metrics) VersionServing(version int64) {
+	m.serving.Set(float64(version))
 	m.swapped.SetToCurrentTime()
 }
+
+// VersionRejected implements model.Observer.
+func (m *Metrics) VersionRejected(_ int64, cause string) { m.rejected.WithLabelValues(cause).Inc() }
+
+// VersionClosed implements model.Observer.
+func (m *Metrics) VersionClosed(version int64, drained time.Duration) {
+	m.step("drain", drained)
+	v := prometheus.Labels{"version": strconv.FormatInt(version, 10)}
+	m.images.DeletePartialMatch(v)
+	m.runTimes.DeletePartialMatch(v)
+}
+
+func (m *Metrics) compared(asked, result string) { m.comparisons.WithLabelValues(asked, result).Inc() }
 
 // VersionRefused implements model.Observer.
 func (m *Metrics) VersionRefused(_ int64, gate string) {

@@ -26,6 +26,8 @@ type Service struct {
 	input   *input.Reader
 	driver  *kafkago.Driver
 	stream  stream.Config
+	aside   *kafkago.Sideline
+	compare *comparer
 
 	registry *prometheus.Registry
 	model    Model
@@ -41,6 +43,13 @@ type Model interface {
 	Wait(ctx context.Context) error
 	// Versions lists the versions there are, with their states.
 	Versions() []model.Status
+	// Beside is the label of the version that answers beside the stable one.
+	Beside() string
+	// ClassifyAs is Classify by the version with a label.
+	ClassifyAs(ctx context.Context, label string, image []byte) (model.Prediction, error)
+	// Use and Rollback change which version serves.
+	Use(ctx context.Context, version int64) error
+	Rollback(ctx context.Context) (int64, error)
 }
 
 // New puts a service together; it connects to nothing yet. Close it after Run.
@@ -61,15 +70,24 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if s.stream, err = c.streamConfig(log, metrics, h); err == nil {
 		s.driver, err = kafkago.New(s.stream, h.handle)
 	}
+	if err == nil {
+		s.aside, err = kafkago.NewSideline(s.stream)
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.input.Close())
 	}
+	s.compare = newComparer(m, c.Model.Batch.Max, c.Kafka.Shadow, s.aside.Publish, metrics, log)
+	h.comparer = s.compare
 	registry.MustRegister(NewModelInfo(m))
 	return s, nil
 }
 
 // Close gives back what New took.
-func (s *Service) Close() error { return s.input.Close() }
+func (s *Service) Close() error {
+	s.compare.close()
+	s.aside.Close()
+	return s.input.Close()
+}
 
 // Run works until ctx ends: then it stops fetching, drains what is in flight,
 // commits and leaves the group, within shutdown.timeout, and returns nil; that of
@@ -108,7 +126,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // prepareTopics waits for a broker, makes topics if it may, and compares limits.
 func (s *Service) prepareTopics(ctx context.Context) error {
-	topics, err := kafkago.CheckTopics(ctx, s.stream, s.config.Kafka.CreateTopics, s.config.Kafka.Output, s.config.Kafka.DeadLetter)
+	topics, err := kafkago.CheckTopics(ctx, s.stream, s.config.Kafka.CreateTopics, s.config.outputs()...)
 	if err != nil {
 		return explain(err)
 	}
@@ -121,6 +139,15 @@ func (s *Service) prepareTopics(ctx context.Context) error {
 		s.log.Info(warning)
 	}
 	return nil
+}
+
+// outputs are the topics that are written to.
+func (c Config) outputs() []string {
+	topics := []string{c.Kafka.Output, c.Kafka.DeadLetter}
+	if c.Model.Rollout == model.LabelShadow {
+		topics = append(topics, c.Kafka.Shadow)
+	}
+	return topics
 }
 
 // explain adds to an error what can be done about it.
@@ -143,7 +170,7 @@ func CheckTopics(ctx context.Context, c Config, log *slog.Logger) (topics []stre
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	topics, err = kafkago.CheckTopics(ctx, config, false, c.Kafka.Output, c.Kafka.DeadLetter)
+	topics, err = kafkago.CheckTopics(ctx, config, false, c.outputs()...)
 	switch {
 	case c.Kafka.CreateTopics && errors.Is(err, stream.ErrMissingTopics):
 		return nil, []string{err.Error() + "; run will create them, as kafka.create-topics is set"}, nil
