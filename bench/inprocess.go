@@ -222,11 +222,11 @@ func newClassify(ctx context.Context, c model.Config) (*classify, error) {
 }
 
 // BatchRun implements model.Observer.
-func (m *classify) BatchRun(size int, _ time.Duration, _ error) {
+func (m *classify) BatchRun(_ int64, r model.Run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.batches++
-	m.size += size
+	m.size += r.Size
 }
 
 func (m *classify) counts() (batches, size int) {
@@ -250,7 +250,7 @@ func (b *bench) measureClassify(ctx context.Context) error {
 	for i := range callers {
 		g.Go(func() error {
 			for n := i; time.Since(begin) < b.phase; n++ {
-				if _, err := b.classify.Classify(ctx, b.photos[n%len(b.photos)]); err != nil {
+				if _, err := b.classify.Classify(ctx, nil, b.photos[n%len(b.photos)]); err != nil {
 					return err
 				}
 				mu.Lock()

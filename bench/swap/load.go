@@ -33,7 +33,7 @@ func (b *bench) send(ctx context.Context, image []byte) {
 			return
 		}
 		g.Go(func() {
-			_, err := b.manager.Classify(context.Background(), image)
+			_, err := b.manager.Classify(context.Background(), nil, image)
 			s := sent{due, time.Now(), err}
 			b.mu.Lock()
 			defer b.mu.Unlock()

@@ -83,7 +83,8 @@ func parse(args []string) (options, error) {
 	if err != nil {
 		return o, err
 	}
-	if _, err := parser.Parse(flags.Args()); err != nil {
+	// Else the versions would wait for each other.
+	if _, err := parser.Parse(append([]string{"--model.probation.period=0s"}, flags.Args()...)); err != nil {
 		return o, fmt.Errorf("the settings: %w", err)
 	}
 	o.config = c.Model
@@ -105,7 +106,8 @@ type bench struct {
 	manager *model.Manager
 	source  string // a copy of the version, to be linked
 
-	serving chan time.Time // of a version that has begun to serve, when its loading began
+	began   time.Time      // the load of the version that was loaded last
+	serving chan time.Time // the same, of a version that has begun to serve
 	refused chan error
 
 	mu     sync.Mutex
@@ -113,8 +115,11 @@ type bench struct {
 	done   []swap
 }
 
+// VersionLoaded implements model.Observer.
+func (b *bench) VersionLoaded(_ int64, took model.Durations) { b.began = time.Now().Add(-took.Gates) }
+
 // VersionServing implements model.Observer.
-func (b *bench) VersionServing(_ int64, took time.Duration) { b.serving <- time.Now().Add(-took) }
+func (b *bench) VersionServing(int64) { b.serving <- b.began }
 
 // VersionRefused implements model.Observer.
 func (b *bench) VersionRefused(version int64, gate string) {

@@ -95,7 +95,7 @@ func classifyFile(ctx context.Context, m *model.Manager, name string) answer {
 	if len(image) > maxFileBytes {
 		return answer{err: fmt.Errorf("larger than %d bytes", maxFileBytes)}
 	}
-	p, err := m.Classify(ctx, image)
+	p, err := m.Classify(ctx, nil, image)
 	return answer{p, err}
 }
 

@@ -33,7 +33,7 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"Run the service on a broker inside this process, and send it sample photos."`
 	Check    checkCmd    `cmd:"" help:"Try configuration, TensorFlow library, model and brokers, then exit. Safer than run: reads and writes no record."`
 	Classify classifyCmd `cmd:"" help:"Classify image files, without Kafka."`
-	Models   modelsCmd   `cmd:"" help:"List the model's versions of a running service: what serves, what was refused, and why."`
+	Models   modelsCmd   `cmd:"" help:"List the model's versions of a running service, and change which one serves."`
 	Inspect  inspectCmd  `cmd:"" help:"Tell what a SavedModel holds and whether it is complete; needs no TensorFlow library."`
 	Version  versionCmd  `cmd:"" help:"Tell the versions of this program and of TensorFlow, and what this processor can do."`
 }

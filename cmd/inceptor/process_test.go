@@ -64,7 +64,25 @@ func (p *process) output() string {
 
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: program(args...), done: make(chan error, 1)}
+	return startCommand(t, program(args...))
+}
+
+// startBlind is start where the system gives the process no file events: in a
+// namespace of its own, which allows none.
+func startBlind(t *testing.T, args ...string) *process {
+	t.Helper()
+	cmd := program(args...)
+	cmd.Args = append([]string{"sh", "-c", `echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"`, "sh", cmd.Path}, args...)
+	cmd.Path = "/bin/sh"
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	return startCommand(t, cmd)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -73,7 +91,7 @@ func start(t *testing.T, args ...string) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		if t.Failed() {
-			t.Logf("inceptor %v:\n%s", args, p.output())
+			t.Logf("%v:\n%s", cmd.Args, p.output())
 		}
 	})
 	return p

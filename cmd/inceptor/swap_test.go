@@ -13,15 +13,16 @@ import (
 	"inceptor/testenv"
 )
 
-// New versions are taken under load: none of the records is lost or answered
-// twice, each version serves once, and only when it is whole.
+// New versions are taken under load, however they arrive: none of the records is
+// lost or answered twice, each version serves once, and only when it is whole.
+// One that is taken back makes room for the one before.
 func TestHotSwap(t *testing.T) {
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	photos := photos(t)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	base := t.TempDir()
-	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "1s", "--model.quiet", "500ms")...)
+	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "1s", "--model.quiet", "500ms", "--model.probation.period", "1s")...)
 	address := p.await(`listening address=(\S+)`, time.Minute)
 
 	// There is no version yet: records wait, for others if there are any.
@@ -55,9 +56,9 @@ func TestHotSwap(t *testing.T) {
 	load(serving(2))
 
 	copied := make(chan struct{})
-	go func() { // throttled, for some seconds
+	go func() { // throttled, for about 20 s
 		defer close(copied)
-		copyVersion(t, filepath.Join(base, "3"), 20*time.Millisecond)
+		copyVersion(t, filepath.Join(base, "3"), 200*time.Millisecond)
 	}()
 	load(serving(3))
 	select {
@@ -78,7 +79,7 @@ func TestHotSwap(t *testing.T) {
 	})
 	load(`msg=refused model=inception version=10 gate=complete .*variables.data-00000-of-00001`)
 	if code, stdout, stderr := execute(t, "models", "--address", strings.TrimPrefix(address, "http://")); code != 0 ||
-		!regexp.MustCompile(`(?s)10 +refused .*complete: variables.*\n3 +serving .*sha256:.*\n2 +older.*\n1 +older`).MatchString(stdout) {
+		!regexp.MustCompile(`(?s)10 +refused .*MiB +complete: variables.*\n3 +serving +stable .*MiB +sha256:.*\n2 +available.*\n1 +available`).MatchString(stdout) {
 		t.Errorf("inceptor models: exit status %d\n%s%s", code, stdout, stderr)
 	}
 	if err := os.WriteFile(filepath.Join(base, "10", shard), whole, 0o600); err != nil {
@@ -88,6 +89,39 @@ func TestHotSwap(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "10")); err != nil {
 		t.Fatal(err)
 	}
+
+	// As rsync does: file by file, under temporary names.
+	rsync := filepath.Join(base, "11")
+	copyVersionAs(t, rsync, 5*time.Millisecond, func(path string) string {
+		return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".Xa3f9Q")
+	})
+	load(serving(11))
+	// As Kubernetes does: a link to a link, which is pointed elsewhere.
+	copyVersion(t, filepath.Join(base, "..2026_1", "12"), 0)
+	symlink(t, "..2026_1", filepath.Join(base, "..data_tmp"))
+	if err := os.Rename(filepath.Join(base, "..data_tmp"), filepath.Join(base, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	symlink(t, "..data/12", filepath.Join(base, "12"))
+	load(serving(12))
+	produce(t, broker.Addr(), numbered(photos, sent, 3)...)
+	sent += 3
+	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
+
+	command := func(want string, args ...string) {
+		t.Helper()
+		args = append(append([]string{"models"}, args...), "--address", strings.TrimPrefix(address, "http://"))
+		if code, stdout, stderr := execute(t, args...); code != 0 || !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("inceptor %v: exit status %d, want %q\n%s%s", args, code, want, stdout, stderr)
+		}
+	}
+	command("version 12 was taken back", "rollback")
+	load(serving(11) + "(?s:.*)" + serving(11))
+	command(`12 +rejected .*by-hand: rolled back`, "list")
+	command("version 2 serves", "use", "2")
+	load(serving(2) + "(?s:.*)" + serving(2))
+	command("highest version", "use", "highest")
+	load(serving(11) + "(?s:.*)" + serving(11) + "(?s:.*)" + serving(11))
 	produce(t, broker.Addr(), numbered(photos, sent, 10)...)
 	sent += 10
 	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
@@ -101,17 +135,18 @@ func TestHotSwap(t *testing.T) {
 		versions[lastHeader(r, "inceptor-model")]++
 	}
 	t.Logf("%d records, answered by %v", sent, versions)
-	for _, v := range []string{"inception/1", "inception/2", "inception/3", "inception/10"} {
+	for _, v := range []string{"inception/1", "inception/2", "inception/3", "inception/10", "inception/11", "inception/12"} {
 		if versions[v] == 0 {
 			t.Errorf("no answer by %s", v)
 		}
 	}
-	if n := strings.Count(p.output(), "msg=serving"); n != 4 {
-		t.Errorf("versions began to serve %d times, want 4", n)
+	if n := strings.Count(p.output(), "msg=serving"); n != 9 {
+		t.Errorf("versions began to serve %d times, want 6 as they came, and 3 by hand", n)
 	}
 	_, body := get(t, address+"/metrics")
 	for _, want := range []string{
-		"inceptor_model_serving_version 10", "inceptor_model_last_load_successful 1",
+		"inceptor_model_serving_version 11", "inceptor_model_desired_version 12", "inceptor_model_last_load_successful 1",
+		`inceptor_model_rejections_total{cause="by-hand"} 1`,
 		`inceptor_model_refusals_total{gate="complete"} 1`, "inceptor_leaked_tensors_total 0", "inceptor_live_tensors 0",
 	} {
 		if !strings.Contains(body, "\n"+want+"\n") {
@@ -120,6 +155,67 @@ func TestHotSwap(t *testing.T) {
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+// Where the system gives no file events, versions are found all the same.
+func TestHotSwapWithoutEvents(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+	base := t.TempDir()
+	publish(t, filepath.Join(base, "1"))
+	p := startBlind(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "500ms", "--model.quiet", "500ms")...)
+	p.await("file events are not available", time.Minute)
+	p.await("msg=serving model=inception version=1 ", time.Minute)
+	publish(t, filepath.Join(base, "2"))
+	p.await("msg=serving model=inception version=2 ", time.Minute)
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+// A shadow sees what the stable version answers, and answers aside.
+func TestShadow(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic, "shadow")
+	photos := photos(t)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic, "shadow")
+	base := t.TempDir()
+	publish(t, filepath.Join(base, "1"))
+	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.quiet", "500ms", "--model.rollout", "shadow", "--kafka.shadow", "shadow")...)
+	address := p.await(`listening address=(\S+)`, time.Minute)
+	p.await("msg=serving model=inception version=1 ", time.Minute)
+	publish(t, filepath.Join(base, "2"))
+	p.await(`msg="serving beside" model=inception version=2 label=shadow`, time.Minute)
+	const sent = 12
+	for i := range sent { // one after the other: there is time for the shadow as well
+		produce(t, broker.Addr(), numbered(photos, i, 1)...)
+		out.awaitDistinct(t, i+1, time.Minute, "shadow")
+	}
+	out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	if repeats := checkAnswers(t, photos, out.of("shadow")); repeats > 0 || len(out.of(deadLetterTopic)) > 0 {
+		t.Errorf("%d repeats, %d dead letters", repeats, len(out.of(deadLetterTopic)))
+	}
+	for topic, model := range map[string]string{outputTopic: "inception/1", "shadow": "inception/2"} {
+		for _, r := range out.of(topic) {
+			if got := lastHeader(r, "inceptor-model"); got != model || strings.Contains(string(r.Value), `"label":"shadow"`) != (topic == "shadow") {
+				t.Errorf("%s: an answer by %s: %s", topic, got, r.Value)
+			}
+		}
+	}
+	_, body := get(t, address+"/metrics")
+	if want := `inceptor_comparisons_total{asked="shadow",result="same"} 12`; !strings.Contains(body, want) {
+		t.Errorf("metrics do not hold %s", want)
+	}
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+func symlink(t *testing.T, to, path string) {
+	t.Helper()
+	if err := os.Symlink(to, path); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -139,6 +235,12 @@ func publish(t *testing.T, dir string, change ...func(dir string)) {
 
 // copyVersion copies the Inception file by file, with a pause after each MB.
 func copyVersion(t *testing.T, dir string, pause time.Duration) {
+	copyVersionAs(t, dir, pause, func(path string) string { return path })
+}
+
+// copyVersionAs is copyVersion, but files have other names while they are
+// copied.
+func copyVersionAs(t *testing.T, dir string, pause time.Duration, temporary func(path string) string) {
 	from := filepath.Join(testenv.Model(t), "1")
 	err := filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
@@ -151,7 +253,11 @@ func copyVersion(t *testing.T, dir string, pause time.Duration) {
 		if d.IsDir() {
 			return os.MkdirAll(filepath.Join(dir, rel), 0o700)
 		}
-		return copyFile(path, filepath.Join(dir, rel), pause)
+		to := filepath.Join(dir, rel)
+		if err := copyFile(path, temporary(to), pause); err != nil {
+			return err
+		}
+		return os.Rename(temporary(to), to)
 	})
 	if err != nil {
 		t.Error(err)
