@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"inceptor/savedmodel"
@@ -25,9 +26,11 @@ type item struct {
 }
 
 type result struct {
-	scores []float32
-	infer  time.Duration
-	err    error
+	scores  []float32
+	version int64 // as in scored
+	server  string
+	infer   time.Duration
+	err     error
 }
 
 func (it item) close() {
@@ -36,20 +39,28 @@ func (it item) close() {
 	}
 }
 
-// A runFunc is savedmodel.Function.Run.
-type runFunc func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)
+// A batchFunc runs a batch, here or elsewhere.
+type batchFunc func(batch []item) (scored, error)
 
-// A batcher joins the items that are ready and runs them together, one batch
-// at a time. An item that comes alone runs at once: company gathers while the
-// batch before it runs, and only a delay makes anybody wait for more.
+// scored is what a batch got: a row of scores for each item.
+type scored struct {
+	rows    [][]float32
+	version int64  // that gave them, if that was not known before
+	server  string // that gave them; empty: this process
+}
+
+// A batcher joins the items that are ready and runs them together, as many
+// batches at a time as it has lanes. An item that comes alone runs at once:
+// company gathers while the batch before it runs, and only a delay makes
+// anybody wait for more.
 type batcher struct {
-	run      runFunc
+	run      batchFunc
 	max      int
 	delay    time.Duration
 	observer runObserver
 
 	queue     chan item // unbuffered: what is ready waits with its sender
-	done      chan struct{}
+	lanes     sync.WaitGroup
 	abandoned chan struct{} // closed when nobody shall wait for it any more
 	limit     chan struct{} // a place for each decoded image that waits for a batch
 }
@@ -60,23 +71,24 @@ type runObserver interface {
 	ran(Run)
 }
 
-func newBatcher(run runFunc, max int, delay time.Duration, o runObserver) *batcher {
+func newBatcher(run batchFunc, lanes, max int, delay time.Duration, o runObserver) *batcher {
 	b := &batcher{
 		run: run, max: max, delay: delay, observer: o,
 		queue:     make(chan item),
-		done:      make(chan struct{}),
 		abandoned: make(chan struct{}),
 		// One batch that runs and the next one, ready.
-		limit: make(chan struct{}, 2*max),
+		limit: make(chan struct{}, 2*max*lanes),
 	}
-	go b.loop()
+	for range lanes {
+		b.lanes.Go(b.loop)
+	}
 	return b
 }
 
 // close ends the batcher; nobody may be calling submit.
 func (b *batcher) close() {
 	close(b.queue)
-	<-b.done
+	b.lanes.Wait()
 }
 
 // errAbandoned is the result of items whose run hangs. Another version may
@@ -109,7 +121,6 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 }
 
 func (b *batcher) loop() {
-	defer close(b.done)
 	batch := make([]item, 0, b.max)
 	for first := range b.queue {
 		batch = b.collect(append(batch[:0], first))
@@ -161,7 +172,7 @@ func (b *batcher) collect(batch []item) []item {
 func (b *batcher) answer(batch []item) {
 	b.observer.begun(len(batch))
 	start := time.Now()
-	scores, err := b.scores(batch)
+	got, err := b.run(batch)
 	run := Run{Size: len(batch), Took: time.Since(start), Err: err}
 
 	var guilty *InputError
@@ -176,9 +187,9 @@ func (b *batcher) answer(batch []item) {
 	results := make([]result, len(batch))
 	for i := range batch {
 		r := &results[i]
-		r.infer, r.err = run.Took, err
+		r.infer, r.err, r.version, r.server = run.Took, err, got.version, got.server
 		if err == nil {
-			r.scores = scores[i]
+			r.scores = got.rows[i]
 			if at := notFinite(r.scores); at >= 0 {
 				r.err = &InputError{Reason: ReasonNotFinite, Err: fmt.Errorf("score of class %d is %v", at, r.scores[at])}
 			}
@@ -200,61 +211,4 @@ func notFinite(scores []float32) int {
 		}
 	}
 	return -1
-}
-
-// scores runs the batch; the result has a row of scores for each item.
-func (b *batcher) scores(batch []item) ([][]float32, error) {
-	input, err := join(batch)
-	if err != nil {
-		return nil, err
-	}
-	if input != batch[0].pixels {
-		defer input.Close()
-	}
-	out, err := b.run(context.Background(), input)
-	if err != nil {
-		return nil, err
-	}
-	defer out[0].Close()
-	shape := out[0].Shape()
-	all, err := savedmodel.Data[float32](out[0])
-	if err != nil {
-		return nil, err
-	}
-	if len(shape) != 2 || shape[0] != int64(len(batch)) || shape[1] < 1 {
-		return nil, fmt.Errorf("model gave scores of shape %v for a batch of %d", shape, len(batch))
-	}
-	classes := int(shape[1])
-	rows := make([][]float32, len(batch))
-	owned := append([]float32(nil), all...) // all dies with the tensor
-	for i := range rows {
-		rows[i] = owned[i*classes : (i+1)*classes]
-	}
-	return rows, nil
-}
-
-// join makes one tensor of a batch. A single image's pixels are that already.
-func join(batch []item) (*savedmodel.Tensor, error) {
-	n := int64(len(batch))
-	if batch[0].pixels == nil {
-		images := make([][]byte, n)
-		for i, it := range batch {
-			images[i] = it.encoded
-		}
-		return savedmodel.NewStringTensor(images, n)
-	}
-	if n == 1 {
-		return batch[0].pixels, nil
-	}
-	one := batch[0].pixels
-	shape := append(savedmodel.Shape{n}, one.Shape()[1:]...)
-	t, err := savedmodel.NewTensor(one.DType(), shape...)
-	if err != nil {
-		return nil, err
-	}
-	to := t.Bytes()
-	for _, it := range batch {
-		to = to[copy(to, it.pixels.Bytes()):]
-	}
-	return t, nil
 }

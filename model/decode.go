@@ -46,6 +46,12 @@ func (d *decoder) pixels(ctx context.Context, image []byte) (*savedmodel.Tensor,
 	return out[0], nil
 }
 
+// item is pixels as an item of a batch, which owns them.
+func (d *decoder) item(ctx context.Context, image []byte) (item, error) {
+	p, err := d.pixels(ctx, image)
+	return item{pixels: p}, err
+}
+
 func (d *decoder) Close() error { return d.session.Close() }
 
 // blame makes an *InputError of an error by which TensorFlow says that the

@@ -7,10 +7,17 @@ import (
 	"time"
 )
 
+// Where an image was answered.
+const (
+	BackendLocal  = "local"  // in this process
+	BackendRemote = "remote" // by a model server
+)
+
 // A Prediction is the answer to one image, and where it came from.
 type Prediction struct {
 	Info
-	Backend string // "local"
+	Backend string // BackendLocal or BackendRemote
+	Server  string // that answered remotely: host:port
 	Label   string // of the version: LabelStable, LabelCanary or LabelShadow
 	Classes []Class
 	Image   Header

@@ -162,7 +162,7 @@ func TestHangingRun(t *testing.T) {
 		}
 		hold := make(chan struct{})
 		model := &fakeModel{hold: hold}
-		b := newBatcher(model.run, 4, 0, observed{v})
+		b := newBatcher(inProcess(model.run), 1, 4, 0, observed{v})
 		failed := make(chan error)
 		go func() {
 			_, err := b.submit(context.Background(), pixel(t, 1))

@@ -18,17 +18,12 @@ import (
 // batcher. It is closed when the last lease on it, the manager's own
 // included, has ended.
 type version struct {
-	info    Info
-	labels  []string
+	answerer
 	classes int // 0: the signature does not say, and it has not warmed up yet
-	topK    int
 
 	model   *savedmodel.Model
+	run     runFunc  // its signature
 	decoder *decoder // nil: the model takes encoded images
-	batcher *batcher
-
-	maxPixels int64
-	decoding  chan struct{} // a place for each image that is being decoded
 
 	vitals   vitals
 	live     atomic.Bool // it has, or had, a label: its runs count
@@ -40,61 +35,6 @@ type version struct {
 	freed  chan struct{} // closed when the last lease has ended and the memory is given back
 	log    *slog.Logger
 }
-
-func (v *version) classify(ctx context.Context, image []byte) (Prediction, error) {
-	start := time.Now()
-	header, err := ParseHeader(image)
-	if err != nil {
-		return Prediction{}, err
-	}
-	if header.Pixels > v.maxPixels {
-		return Prediction{}, &InputError{ReasonTooManyPixels, fmt.Errorf("%s of %d×%d needs %d pixels decoded, at most %d are allowed",
-			header.Format, header.Width, header.Height, header.Pixels, v.maxPixels)}
-	}
-	if err := acquire(ctx, v.batcher.limit); err != nil {
-		return Prediction{}, err
-	}
-	defer release(v.batcher.limit)
-
-	it := item{encoded: image}
-	var decode time.Duration
-	if v.decoder != nil {
-		if it.pixels, decode, err = v.decode(ctx, image); err != nil {
-			return Prediction{}, err
-		}
-	}
-	r, err := v.batcher.submit(ctx, it)
-	if err != nil {
-		return Prediction{}, err
-	}
-	return Prediction{
-		Info: v.info, Backend: "local",
-		Classes: topK(r.scores, v.topK, v.labels),
-		Image:   header,
-		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
-	}, nil
-}
-
-func (v *version) decode(ctx context.Context, image []byte) (*savedmodel.Tensor, time.Duration, error) {
-	if err := acquire(ctx, v.decoding); err != nil {
-		return nil, 0, err
-	}
-	defer release(v.decoding)
-	start := time.Now()
-	pixels, err := v.decoder.pixels(ctx, image)
-	return pixels, time.Since(start), err
-}
-
-func acquire(ctx context.Context, places chan struct{}) error {
-	select {
-	case places <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func release(places chan struct{}) { <-places }
 
 // begun and ran follow the batcher's runs, once they are those of a version
 // that answers.
@@ -234,12 +174,15 @@ func (l loader) run(ctx context.Context) (*version, error) {
 		return nil, atGate(GateTimeout, err)
 	}
 	v := &version{
-		info: Info{l.config.Name, l.at.number, seen.digest}, labels: seen.labels, topK: seen.spec.TopK,
-		maxPixels: l.config.MaxPixels,
-		decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		observer:  l.observer,
-		freed:     make(chan struct{}),
-		log:       l.log,
+		answerer: answerer{
+			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
+			labels: seen.labels, topK: seen.spec.TopK,
+			maxPixels: l.config.MaxPixels,
+			decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		},
+		observer: l.observer,
+		freed:    make(chan struct{}),
+		log:      l.log,
 	}
 	start := time.Now()
 	if v.model, err = savedmodel.Load(l.at.dir, l.config.Session); err != nil {
@@ -275,12 +218,14 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Session); err != nil {
 			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
 		}
+		v.decode = v.decoder.item
 	}
 	batch := c.Batch.Max
 	if sig.maxBatch > 0 {
 		batch = min(batch, sig.maxBatch)
 	}
-	v.batcher = newBatcher(run.Run, batch, c.Batch.Delay, v)
+	v.run = run.Run
+	v.batcher = newBatcher(inProcess(v.run), 1, batch, c.Batch.Delay, v)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if err := v.warmUp(ctx, l.at.dir, sig); err != nil {

@@ -43,7 +43,7 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) error {
 
 // tryBatch runs a batch outside the queue, and closes its items.
 func (v *version) tryBatch(items []item) error {
-	rows, err := v.batcher.scores(items)
+	rows, err := v.run.scores(items)
 	for _, it := range items {
 		it.close()
 	}
@@ -137,7 +137,7 @@ func (v *version) warmUpRequest(ctx context.Context, record []byte, sig signatur
 		return err
 	}
 	defer input.Close()
-	out, err := v.batcher.run(ctx, input)
+	out, err := v.run(ctx, input)
 	if err != nil {
 		return err
 	}
