@@ -34,8 +34,14 @@ type TensorInfo struct {
 
 // signaturesOf returns the signatures of a graph that can be called.
 func signaturesOf(mg *tfpb.MetaGraphDef) map[string]Signature {
-	sigs := make(map[string]Signature, len(mg.GetSignatureDef()))
-	for key, def := range mg.GetSignatureDef() {
+	return SignaturesOf(mg.GetSignatureDef())
+}
+
+// SignaturesOf reads signatures as a graph, or a model server's metadata,
+// holds them. Those that cannot be called are left out.
+func SignaturesOf(defs map[string]*tfpb.SignatureDef) map[string]Signature {
+	sigs := make(map[string]Signature, len(defs))
+	for key, def := range defs {
 		if key == initOpKey || key == trainOpKey {
 			continue
 		}

@@ -65,7 +65,7 @@ make_venv() {
 	[[ -t 2 ]] || quiet=(--quiet)
 	rm -rf "$tools/venv" "$tools/tensorflow"
 	"$base" -m venv "$tools/venv"
-	"$python" -m pip --disable-pip-version-check install --no-compile ${quiet[@]+"${quiet[@]}"} -r testenv/requirements.txt ||
+	"$python" -m pip --disable-pip-version-check install --no-compile --no-deps ${quiet[@]+"${quiet[@]}"} -r testenv/requirements.txt ||
 		die "pip did not install testenv/requirements.txt, see above"
 	# Where the service looks for libtensorflow: it needs no Python, only this folder.
 	local site

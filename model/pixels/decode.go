@@ -1,0 +1,182 @@
+package pixels
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"math"
+)
+
+// decode makes an image a picture. The decoders take bytes from outside, and a
+// fault in one of them shall cost one image, not the process.
+func decode(b []byte, h Header) (p picture, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("the decoder has failed: %v", fault)
+		}
+	}()
+	if h.Width < 1 || h.Height < 1 || h.Width > math.MaxInt32/3/h.Height {
+		return picture{}, fmt.Errorf("size is %d×%d", h.Width, h.Height)
+	}
+	switch h.Format {
+	case "jpeg":
+		return decodeWith(b, h, jpeg.DecodeConfig, jpeg.Decode)
+	case "png":
+		return decodeWith(b, h, png.DecodeConfig, png.Decode)
+	case "gif":
+		return decodeGIF(b, h)
+	case "bmp":
+		return decodeBMP(b, h)
+	case "webp":
+		return decodeWebP(b, h)
+	}
+	return picture{}, errors.New("unknown format")
+}
+
+func decodeWith(b []byte, h Header, config func(io.Reader) (image.Config, error), decode func(io.Reader) (image.Image, error)) (picture, error) {
+	c, err := config(bytes.NewReader(b))
+	if err != nil {
+		return picture{}, err
+	}
+	if err := h.check(c.Width, c.Height); err != nil {
+		return picture{}, err
+	}
+	img, err := decode(bytes.NewReader(b))
+	if err != nil {
+		return picture{}, err
+	}
+	return rgb(img)
+}
+
+func (h Header) check(width, height int) error {
+	if width != h.Width || height != h.Height {
+		return fmt.Errorf("it is %d×%d, announced was %d×%d", width, height, h.Width, h.Height)
+	}
+	return nil
+}
+
+// rgb takes the colours of an image as they are: alpha is dropped, not
+// multiplied or blended.
+func rgb(img image.Image) (picture, error) {
+	size := img.Bounds().Size()
+	p := newPicture(size.X, size.Y)
+	switch img := img.(type) {
+	case *image.YCbCr:
+		fromYCbCr(p, img)
+	case *image.Gray:
+		p.fill(img.Pix, img.Stride, 1, 0)
+	case *image.Gray16:
+		p.fill(img.Pix, img.Stride, 2, 0)
+	case *image.RGBA: // only of images without alpha
+		p.fill(img.Pix, img.Stride, 4, 1)
+	case *image.NRGBA:
+		p.fill(img.Pix, img.Stride, 4, 1)
+	case *image.RGBA64: // likewise
+		p.fill(img.Pix, img.Stride, 8, 2)
+	case *image.NRGBA64:
+		p.fill(img.Pix, img.Stride, 8, 2)
+	case *image.CMYK:
+		fromCMYK(p, img)
+	case *image.Paletted:
+		p.draw(img, image.Point{})
+	default:
+		return picture{}, fmt.Errorf("unexpected pixels %T", img)
+	}
+	return p, nil
+}
+
+// fill copies red, green and blue, which lie step bytes apart in each pixel of
+// so many bytes; a step of 0 is a grey.
+func (p picture) fill(pix []byte, stride, each, step int) {
+	for y := range p.height {
+		from, to := pix[y*stride:], p.row(y)
+		for x := range p.width {
+			pixel := from[x*each : (x+1)*each]
+			to[3*x], to[3*x+1], to[3*x+2] = pixel[0], pixel[step], pixel[2*step]
+		}
+	}
+}
+
+// draw puts a paletted image at a place of the picture; what lies outside is
+// left out.
+func (p picture) draw(img *image.Paletted, at image.Point) {
+	var colors [256][3]byte
+	for i, c := range img.Palette[:min(len(img.Palette), 256)] {
+		switch c := c.(type) {
+		case color.RGBA:
+			colors[i] = [3]byte{c.R, c.G, c.B}
+		case color.NRGBA:
+			colors[i] = [3]byte{c.R, c.G, c.B}
+		}
+	}
+	size := img.Bounds().Size()
+	for y := range min(size.Y, p.height-at.Y) {
+		to := p.row(at.Y + y)
+		for x := range min(size.X, p.width-at.X) {
+			copy(to[3*(at.X+x):], colors[img.Pix[y*img.Stride+x]][:])
+		}
+	}
+}
+
+// fromCMYK multiplies as TensorFlow does. Go has undone Adobe's inversion,
+// and knows no JPEG of four colours without it.
+func fromCMYK(p picture, img *image.CMYK) {
+	for y := range p.height {
+		from, to := img.Pix[y*img.Stride:], p.row(y)
+		for x := range p.width {
+			k := 255 - int(from[4*x+3])
+			for c := range 3 {
+				to[3*x+c] = byte(k * (255 - int(from[4*x+c])) / 255)
+			}
+		}
+	}
+}
+
+// decodeBMP reads the fields that TensorFlow reads, and where it reads them.
+// Palettes are not looked at: 8 bits are a grey.
+func decodeBMP(b []byte, h Header) (picture, error) {
+	if len(b) < 32 {
+		return picture{}, io.ErrUnexpectedEOF
+	}
+	start := int64(int32(binary.LittleEndian.Uint32(b[10:])))
+	width := int64(int32(binary.LittleEndian.Uint32(b[18:])))
+	height := int64(int32(binary.LittleEndian.Uint32(b[22:])))
+	each := int64(binary.LittleEndian.Uint16(b[28:])) / 8
+	fromTop := height < 0
+	if fromTop {
+		height = -height
+	}
+	if err := h.check(int(width), int(height)); err != nil {
+		return picture{}, err
+	}
+	if each != 1 && each != 3 && each != 4 {
+		return picture{}, fmt.Errorf("%d bytes a pixel", each)
+	}
+	stride := (each*width + 3) / 4 * 4
+	if end := start + height*stride; start < 0 || end != int64(len(b)) {
+		return picture{}, fmt.Errorf("it has %d bytes, its pixels end at %d", len(b), end)
+	}
+	p := newPicture(h.Width, h.Height)
+	for y := range p.height {
+		line := y
+		if !fromTop {
+			line = p.height - 1 - y
+		}
+		from, to := b[start+int64(line)*stride:], p.row(y)
+		for x := range p.width {
+			pixel := from[int64(x)*each:][:each]
+			if each == 1 {
+				to[3*x], to[3*x+1], to[3*x+2] = pixel[0], pixel[0], pixel[0]
+			} else {
+				to[3*x], to[3*x+1], to[3*x+2] = pixel[2], pixel[1], pixel[0]
+			}
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,21 @@
+// Package pixels decodes images without TensorFlow: for a model server that
+// takes pixels, on a machine that has no library to make them with.
+//
+// It does what the decoder of package model does with TensorFlow's operations
+// DecodeImage and ResizeBilinear or ResizeArea, step by step as they do it, so
+// that a model sees the same picture: fancy upsampling and the integer colour
+// conversion of libjpeg-turbo for JPEG, those of libwebp for WebP; alpha is
+// dropped, not blended; of 16 bits the upper 8 count; a GIF's first frame lies
+// where it lies on black; an 8-bit BMP's indices are greys; EXIF plays no part.
+//
+// PNG, GIF, BMP and WebP, and all the resizing, come out as in TensorFlow to
+// the bit. A JPEG does not: DecodeImage takes the fast inverse transform of
+// libjpeg, Go the accurate one. On the test's photos pixels are 0.5 to 1.3
+// levels of 255 apart on the mean and 18 in one place at most; Inception's
+// scores mostly less than 0.0003, but 0.025 for a picture it is unsure about.
+// From TensorFlow's accurate transform pixels are 0.05 apart on the mean.
+//
+// What Go's decoders refuse is an error even where TensorFlow's would take it:
+// a JPEG with arithmetic coding or 12 bits, four components without Adobe's
+// marker, some files with slight damage.
+package pixels

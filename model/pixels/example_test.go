@@ -1,0 +1,27 @@
+package pixels_test
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+
+	"inceptor/model/pixels"
+	"inceptor/savedmodel"
+)
+
+// Two pixels become one, halfway between them, from -1 to 1.
+func Example() {
+	img := image.NewNRGBA(image.Rect(0, 0, 2, 1))
+	img.Set(0, 0, color.NRGBA{R: 255, A: 255})
+	img.Set(1, 0, color.NRGBA{B: 255, A: 255})
+	var encoded bytes.Buffer
+	if err := png.Encode(&encoded, img); err != nil {
+		panic(err)
+	}
+	recipe := pixels.Recipe{Height: 1, Width: 1, HalfPixelCenters: true, Scale: 2, Offset: -1, DType: savedmodel.UInt8}
+	input, err := recipe.Append(nil, encoded.Bytes(), pixels.Header{Format: "png", Width: 2, Height: 1})
+	fmt.Println(input, err)
+	// Output: [254 255 254] <nil>
+}

@@ -1,0 +1,63 @@
+package pixels
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"image"
+	"image/gif"
+	"io"
+)
+
+// decodeGIF decodes the first frame, which lies on black. The screen that the
+// file announces plays no part for TensorFlow, so Go is told the largest one;
+// no memory is taken for it.
+func decodeGIF(b []byte, h Header) (picture, error) {
+	const screen, sizes = 10, 6
+	width, height, err := frameSize(b)
+	if err != nil {
+		return picture{}, err
+	}
+	if width > h.Width || height > h.Height {
+		return picture{}, fmt.Errorf("its frame is %d×%d, announced was %d×%d", width, height, h.Width, h.Height)
+	}
+	head := append(bytes.Clone(b[:sizes]), 0xff, 0xff, 0xff, 0xff)
+	img, err := gif.Decode(io.MultiReader(bytes.NewReader(head), bytes.NewReader(b[screen:])))
+	if err != nil {
+		return picture{}, err
+	}
+	frame, ok := img.(*image.Paletted)
+	if !ok {
+		return picture{}, fmt.Errorf("unexpected pixels %T", img)
+	}
+	p := newPicture(h.Width, h.Height)
+	p.draw(frame, frame.Bounds().Min)
+	return p, nil
+}
+
+// frameSize goes past the extensions to the first frame's descriptor.
+func frameSize(b []byte) (width, height int, err error) {
+	const screen, descriptor = 13, 9
+	if len(b) < screen {
+		return 0, 0, io.ErrUnexpectedEOF
+	}
+	at := screen
+	if packed := b[10]; packed&0x80 != 0 { // colours of the screen
+		at += 3 << (packed&7 + 1)
+	}
+	for at+descriptor < len(b) {
+		switch b[at] {
+		case 0x2c:
+			return int(binary.LittleEndian.Uint16(b[at+5:])), int(binary.LittleEndian.Uint16(b[at+7:])), nil
+		case 0x21: // an extension: its label, then blocks until an empty one
+			for at += 2; at < len(b) && b[at] != 0; {
+				at += 1 + int(b[at])
+			}
+			at++
+		default:
+			return 0, 0, errors.New("no frame")
+		}
+	}
+	return 0, 0, io.ErrUnexpectedEOF
+}

@@ -1,0 +1,496 @@
+package pixels
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"inceptor/savedmodel"
+	"inceptor/testenv"
+)
+
+// How far a JPEG's pixels may be from TensorFlow's, in levels of 255: on the
+// mean, and in one place. TensorFlow's DecodeImage takes the fast inverse
+// transform of libjpeg; the accurate one, which is Go's too, is far closer.
+const (
+	jpegMean         = 1.5
+	jpegMost         = 20
+	accurateJPEGMean = 0.06
+	accurateJPEGMost = 3
+)
+
+// How far Inception's scores may be from Python's, for a JPEG and for the
+// other formats.
+const (
+	jpegScores  = 0.04
+	exactScores = 1e-4
+)
+
+// The photos and their like in other formats: what TensorFlow decodes comes
+// out as it does there, what it refuses is refused.
+func TestDecodeEqualsTensorFlow(t *testing.T) {
+	tf := openTensorFlow(t)
+	for _, a := range testenv.Answers(t) {
+		t.Run(filepath.Base(a.File), func(t *testing.T) {
+			b, err := os.ReadFile(a.File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, tf, a.Format, b)
+		})
+	}
+}
+
+// compare decodes an image here and there.
+func compare(t *testing.T, tf *tensorFlow, format string, b []byte) {
+	t.Helper()
+	want, ok := tf.picture(b)
+	h := Header{format, want.width, want.height}
+	if !ok {
+		h.Width, h.Height = 427, 320 // what it was before it was damaged
+	}
+	got, err := decode(b, h)
+	if !ok {
+		if err == nil {
+			t.Error("it was decoded, TensorFlow refuses it")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.width != want.width || got.height != want.height {
+		t.Fatalf("got %d×%d, want %d×%d", got.width, got.height, want.width, want.height)
+	}
+	if format != "jpeg" {
+		if mean, most, _ := difference(got.pix, want.pix); most > 0 {
+			t.Errorf("differs by %.4f on the mean, by %d in one place", mean, most)
+		}
+		return
+	}
+	checkJPEG(t, tf, got, want, b)
+}
+
+// checkJPEG holds a picture against TensorFlow's, and against the one with the
+// accurate transform.
+func checkJPEG(t *testing.T, tf *tensorFlow, got, fast picture, b []byte) {
+	t.Helper()
+	accurate, ok := tf.run(tf.accurate, b)
+	if !ok {
+		t.Fatal("DecodeJpeg refuses it")
+	}
+	mean, most, _ := difference(got.pix, fast.pix)
+	accurateMean, accurateMost, other := difference(got.pix, accurate.pix)
+	t.Logf("%d×%d: mean %.3f, most %d; from the accurate one mean %.4f, most %d, %.2f %% differ",
+		got.width, got.height, mean, most, accurateMean, accurateMost, 100*other)
+	if mean > jpegMean || most > jpegMost {
+		t.Errorf("differs by %.3f on the mean, want at most %v; by %d in one place, want at most %d", mean, jpegMean, most, jpegMost)
+	}
+	if accurateMean > accurateJPEGMean || accurateMost > accurateJPEGMost {
+		t.Errorf("accurate: differs by %.4f on the mean, want at most %v; by %d in one place, want at most %d",
+			accurateMean, accurateJPEGMean, accurateMost, accurateJPEGMost)
+	}
+}
+
+func difference(a, b []byte) (mean float64, most int, other float64) {
+	for i := range a {
+		d := int(a[i]) - int(b[i])
+		d = max(d, -d)
+		mean += float64(d)
+		most = max(most, d)
+		if d > 0 {
+			other++
+		}
+	}
+	return mean / float64(len(a)), most, other / float64(len(a))
+}
+
+// scene is a picture with edges, slopes and noise.
+func scene(width, height int) *image.NRGBA {
+	random := rand.New(rand.NewPCG(uint64(width), uint64(height)))
+	img := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for y := range height {
+		for x := range width {
+			c := color.NRGBA{byte(x * 255 / width), byte(y * 255 / height), byte(random.IntN(256)), 255}
+			if (x/5+y/3)%4 == 0 {
+				c = color.NRGBA{255, byte(random.IntN(64)), 0, 255}
+			}
+			img.SetNRGBA(x, y, c)
+		}
+	}
+	return img
+}
+
+// Every parity of width and height, from one pixel on.
+func TestDecodeJPEGSizes(t *testing.T) {
+	tf := openTensorFlow(t)
+	for width := 1; width <= 20; width++ {
+		for _, height := range []int{1, 2, 3, 4, 5, 15, 16, 17, 18} {
+			var b bytes.Buffer
+			if err := jpeg.Encode(&b, scene(width, height), &jpeg.Options{Quality: 95}); err != nil {
+				t.Fatal(err)
+			}
+			want, ok := tf.run(tf.accurate, b.Bytes())
+			got, err := decode(b.Bytes(), Header{"jpeg", width, height})
+			if !ok || err != nil {
+				t.Fatalf("%d×%d: %v", width, height, err)
+			}
+			if mean, most, _ := difference(got.pix, want.pix); most > accurateJPEGMost {
+				t.Errorf("%d×%d: differs by %.3f on the mean, by %d at most", width, height, mean, most)
+			}
+		}
+	}
+}
+
+// Chroma halved across, halved down and quartered. The last two are files
+// whose frame header is changed to another layout with as many blocks: the
+// picture is a puzzle, but one picture.
+func TestDecodeJPEGSampling(t *testing.T) {
+	tf := openTensorFlow(t)
+	across, err := os.ReadFile("testdata/4-2-2.jpg") // 64×64, made with Pillow
+	if err != nil {
+		t.Fatal(err)
+	}
+	var halved bytes.Buffer
+	if err := jpeg.Encode(&halved, scene(64, 64), nil); err != nil {
+		t.Fatal(err)
+	}
+	relaid := func(b []byte, from, to byte) []byte {
+		b = bytes.Clone(b)
+		at := bytes.Index(b, []byte{0xff, 0xc0}) + 11 // of the first component
+		if b[at] != from {
+			t.Fatalf("sampling is %#x, want %#x", b[at], from)
+		}
+		b[at] = to
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"4:2:2": across,
+		"4:4:0": relaid(across, 0x21, 0x12),
+		"4:1:1": relaid(halved.Bytes(), 0x22, 0x41),
+	} {
+		t.Run(name, func(t *testing.T) { compare(t, tf, "jpeg", b) })
+	}
+}
+
+// A GIF's first frame may be smaller than the picture, lie aside, leave the
+// screen, and be transparent in places.
+func TestDecodeGIF(t *testing.T) {
+	tf := openTensorFlow(t)
+	palette := color.Palette{color.RGBA{200, 10, 10, 255}, color.RGBA{10, 200, 10, 255}, color.RGBA{}, color.RGBA{10, 10, 200, 255}}
+	frame := func(r image.Rectangle) *image.Paletted {
+		img := image.NewPaletted(r, palette)
+		for i := range img.Pix {
+			img.Pix[i] = byte(i * i % 4)
+		}
+		return img
+	}
+	for name, test := range map[string]struct {
+		frames []image.Rectangle
+		screen image.Point // 0: as large as it must be
+	}{
+		"whole":         {frames: []image.Rectangle{image.Rect(0, 0, 9, 7)}},
+		"aside":         {frames: []image.Rectangle{image.Rect(2, 1, 9, 7)}},
+		"smaller first": {frames: []image.Rectangle{image.Rect(1, 1, 5, 4), image.Rect(0, 0, 12, 8)}},
+		"larger screen": {frames: []image.Rectangle{image.Rect(0, 0, 5, 4)}, screen: image.Pt(50, 40)},
+		"off screen":    {frames: []image.Rectangle{image.Rect(2, 2, 9, 7)}, screen: image.Pt(3, 3)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &gif.GIF{}
+			for _, r := range test.frames {
+				g.Image, g.Delay = append(g.Image, frame(r)), append(g.Delay, 0)
+				g.Config.Width, g.Config.Height = max(g.Config.Width, r.Max.X), max(g.Config.Height, r.Max.Y)
+			}
+			var b bytes.Buffer
+			if err := gif.EncodeAll(&b, g); err != nil {
+				t.Fatal(err)
+			}
+			if test.screen.X > 0 {
+				binary.LittleEndian.PutUint16(b.Bytes()[6:], uint16(test.screen.X))
+				binary.LittleEndian.PutUint16(b.Bytes()[8:], uint16(test.screen.Y))
+			}
+			compare(t, tf, "gif", b.Bytes())
+		})
+	}
+}
+
+// PNG in all the kinds of pixels that Go writes.
+func TestDecodePNG(t *testing.T) {
+	tf := openTensorFlow(t)
+	from := scene(13, 11)
+	for i := range from.Pix { // some alpha
+		if i%4 == 3 {
+			from.Pix[i] = byte(i)
+		}
+	}
+	r := from.Bounds()
+	for name, to := range map[string]interface {
+		image.Image
+		Set(x, y int, c color.Color)
+	}{
+		"NRGBA": image.NewNRGBA(r), "NRGBA64": image.NewNRGBA64(r), "Gray": image.NewGray(r), "Gray16": image.NewGray16(r),
+		"Paletted": image.NewPaletted(r, color.Palette{color.NRGBA{255, 0, 0, 128}, color.NRGBA{0, 255, 0, 255}, color.NRGBA{7, 8, 9, 0}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for y := range r.Dy() {
+				for x := range r.Dx() {
+					to.Set(x, y, from.At(x, y))
+				}
+			}
+			var b bytes.Buffer
+			if err := png.Encode(&b, to); err != nil {
+				t.Fatal(err)
+			}
+			compare(t, tf, "png", b.Bytes())
+		})
+	}
+}
+
+// BMP: rows from the top, padding, palettes that play no part, and sizes that
+// do not fit.
+func TestDecodeBMP(t *testing.T) {
+	tf := openTensorFlow(t)
+	for _, bits := range []int{8, 24, 32} {
+		for _, height := range []int32{5, -5} {
+			for _, missing := range []int{0, 1, 30, -1} {
+				name := fmt.Sprintf("%d bits, height %d, %d bytes missing", bits, height, missing)
+				t.Run(name, func(t *testing.T) {
+					const width, rows = 7, 5
+					stride := (bits/8*width + 3) / 4 * 4
+					b := make([]byte, 54+stride*rows)
+					copy(b, "BM")
+					binary.LittleEndian.PutUint32(b[10:], 54)
+					binary.LittleEndian.PutUint32(b[14:], 40)
+					binary.LittleEndian.PutUint32(b[18:], width)
+					binary.LittleEndian.PutUint32(b[22:], uint32(height))
+					binary.LittleEndian.PutUint16(b[26:], 1)
+					binary.LittleEndian.PutUint16(b[28:], uint16(bits))
+					for i := range b[54:] {
+						b[54+i] = byte(i * 37)
+					}
+					b = append(b, 0)[:len(b)-missing]
+					want, ok := tf.picture(b)
+					got, err := decode(b, Header{"bmp", width, rows})
+					if ok != (err == nil) {
+						t.Fatalf("TensorFlow takes it: %v; here: %v", ok, err)
+					}
+					if ok && !bytes.Equal(got.pix, want.pix) {
+						t.Error("pixels differ")
+					}
+				})
+			}
+		}
+	}
+}
+
+// The resizes, up and down, with every setting.
+func TestResizeEqualsTensorFlow(t *testing.T) {
+	tf := openTensorFlow(t)
+	worst := 0.0
+	for _, from := range []image.Point{{1, 1}, {1, 5}, {2, 3}, {64, 48}, {299, 299}, {640, 427}, {1000, 20}} {
+		img := scene(from.X, from.Y)
+		p, err := rgb(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range []image.Point{{1, 1}, {7, 5}, {224, 224}, {299, 299}, {300, 2}} {
+			for _, r := range []Recipe{
+				{}, {AlignCorners: true}, {HalfPixelCenters: true}, {Area: true}, {Area: true, AlignCorners: true},
+			} {
+				r.Width, r.Height, r.Scale, r.Offset, r.DType = to.X, to.Y, 1/127.5, -1, savedmodel.Float32
+				name := fmt.Sprintf("%v to %v %+v", from, to, r)
+				got := make([]byte, r.Size())
+				out := sink{to: got, scale: r.Scale, offset: r.Offset}
+				if r.Area {
+					r.area(p, &out)
+				} else {
+					r.bilinear(p, &out)
+				}
+				want := tf.input(p, r)
+				if len(got) != len(want) || len(out.to) != 0 {
+					t.Fatalf("%s: %d bytes and %d not written, want %d", name, len(got), len(out.to), len(want))
+				}
+				most := 0.0
+				for i := 0; i < len(got); i += 4 {
+					most = max(most, math.Abs(float64(float32At(got[i:])-float32At(want[i:])))) // NaN stays
+				}
+				worst = max(worst, most)
+				// A level of 255 is 0.0078 here.
+				if !(most <= 2e-6) {
+					t.Errorf("%s: differs by %v", name, most)
+				}
+			}
+		}
+	}
+	t.Logf("largest difference %.2g", worst)
+}
+
+func float32At(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) }
+
+// An image as a model sees it, and what the model says then.
+func TestAppendEqualsTensorFlow(t *testing.T) {
+	tf := openTensorFlow(t)
+	inception, err := savedmodel.Load(filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inception.Close()
+	r := Recipe{Height: 299, Width: 299, AlignCorners: true, Scale: 1 / 255.0, DType: savedmodel.Float32}
+	levels := Recipe{Height: 224, Width: 224, HalfPixelCenters: true, Scale: 1, DType: savedmodel.UInt8}
+	worst := 0.0
+	for _, a := range testenv.Answers(t) {
+		if a.Error != "" {
+			continue
+		}
+		name := filepath.Base(a.File)
+		b, err := os.ReadFile(a.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := Header{a.Format, a.Width, a.Height}
+		p, _ := tf.picture(b)
+		prefix := []byte("prefix")
+		got, err := levels.Append(prefix, b, h)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !bytes.HasPrefix(got, prefix) {
+			t.Errorf("%s: what was there is gone", name)
+		}
+		mean, most, _ := difference(got[len(prefix):], tf.input(p, levels))
+		limit := 1 // a value at the edge of a level
+		if a.Format == "jpeg" {
+			limit = jpegMost
+		}
+		if most > limit || mean > jpegMean {
+			t.Errorf("%s as uint8: differs by %.4f on the mean, by %d at most", name, mean, most)
+		}
+
+		input, err := r.Append(nil, b, h)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		scores := run(t, inception, input)
+		largest := 0.0
+		for i, want := range a.Scores {
+			largest = max(largest, math.Abs(float64(scores[i])-want))
+		}
+		tolerance := exactScores
+		if a.Format == "jpeg" {
+			tolerance = jpegScores
+			worst = max(worst, largest)
+		}
+		t.Logf("%s: %.2g", name, largest)
+		if !(largest <= tolerance) {
+			t.Errorf("%s: scores differ by %v from Python's, want at most %v", name, largest, tolerance)
+		}
+	}
+	t.Logf("largest difference of a JPEG's score: %.2g", worst)
+}
+
+func run(t *testing.T, m *savedmodel.Model, input []byte) []float32 {
+	t.Helper()
+	in, err := savedmodel.NewTensor(savedmodel.Float32, 1, 299, 299, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	copy(in.Bytes(), input)
+	out, err := m.Run(t.Context(), "serving_default", map[string]*savedmodel.Tensor{"images": in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out["scores"].Close()
+	scores, err := savedmodel.Data[float32](out["scores"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]float32(nil), scores...)
+}
+
+// Images that are not what was announced, or not images at all.
+func TestAppendRefuses(t *testing.T) {
+	r := Recipe{Height: 2, Width: 2, Scale: 1, DType: savedmodel.UInt8}
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(testenv.Root(t), ".tools/reference/images", name))
+		if err != nil {
+			t.Skipf("%v: run `make setup`", err)
+		}
+		return b
+	}
+	for format, name := range map[string]string{
+		"jpeg": "baseline.jpg", "png": "rgb.png", "bmp": "24-bit.bmp", "webp": "lossy.webp", "gif": "still.gif",
+	} {
+		whole := read(name)
+		if out, err := r.Append(nil, whole, Header{format, 427, 320}); err != nil || len(out) != r.Size() {
+			t.Errorf("%s: %d bytes, %v", name, len(out), err)
+		}
+		for what, test := range map[string]struct {
+			image []byte
+			h     Header
+		}{
+			"empty":          {nil, Header{format, 427, 320}},
+			"half":           {whole[:len(whole)/2], Header{format, 427, 320}},
+			"text":           {[]byte("not an image, but long enough to be one"), Header{format, 427, 320}},
+			"no size":        {whole, Header{format, 0, 320}},
+			"huge size":      {whole, Header{format, math.MaxInt, math.MaxInt}},
+			"unknown format": {whole, Header{"tiff", 427, 320}},
+		} {
+			before := []byte{1, 2, 3}
+			if out, err := r.Append(before, test.image, test.h); err == nil || !bytes.Equal(out, before) {
+				t.Errorf("%s, %s: %d bytes, %v", name, what, len(out), err)
+			}
+		}
+		if _, err := r.Append(nil, whole, Header{format, 426, 320}); err == nil {
+			t.Errorf("%s: another size than announced is taken", name)
+		}
+	}
+}
+
+// Whatever the bytes: an error or an input of the right size, no panic.
+func FuzzAppend(f *testing.F) {
+	for _, a := range testenv.Answers(f) {
+		b, err := os.ReadFile(a.File)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if len(b) < 30_000 {
+			f.Add(b, a.Format, 427, 320)
+		}
+	}
+	r := Recipe{Height: 3, Width: 5, Scale: 1, DType: savedmodel.UInt8}
+	f.Fuzz(func(t *testing.T, b []byte, format string, width, height int) {
+		if width > 1000 || height > 1000 {
+			return
+		}
+		out, err := r.Append(nil, b, Header{format, width, height})
+		if err == nil && len(out) != r.Size() {
+			t.Errorf("%d bytes, want %d", len(out), r.Size())
+		}
+	})
+}
+
+func BenchmarkAppend(b *testing.B) {
+	photo, err := os.ReadFile(filepath.Join(testenv.Photos(b), "china.jpg"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := Recipe{Height: 299, Width: 299, AlignCorners: true, Scale: 1 / 255.0, DType: savedmodel.Float32}
+	to := make([]byte, 0, r.Size())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Append(to, photo, Header{"jpeg", 640, 427}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

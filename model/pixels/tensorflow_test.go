@@ -1,0 +1,164 @@
+package pixels
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"inceptor/savedmodel"
+	"inceptor/savedmodel/tfpb"
+	"inceptor/testenv"
+)
+
+// Every test must give back its goroutines and its native tensors.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if n := savedmodel.LiveTensors(); n != 0 || savedmodel.LeakedTensors() != 0 {
+		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were lost\n", n, savedmodel.LeakedTensors())
+		code = 1
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// A tensorFlow runs the operations that this package does without.
+type tensorFlow struct {
+	t       testing.TB
+	session *savedmodel.Session
+	decode  *savedmodel.Function // contents → uint8 [height, width, 3]
+
+	// The same for a JPEG, with the accurate inverse transform. DecodeImage
+	// takes a faster one.
+	accurateSession *savedmodel.Session
+	accurate        *savedmodel.Function
+}
+
+func openTensorFlow(t testing.TB) *tensorFlow {
+	t.Helper()
+	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
+		t.Fatal(err)
+	}
+	tf := &tensorFlow{t: t}
+	tf.session, tf.decode = tf.function([]*tfpb.NodeDef{
+		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.String)}),
+		node("out", "DecodeImage", []string{"in"}, attrs{
+			"channels":          {Value: &tfpb.AttrValue_I{I: 3}},
+			"expand_animations": boolAttr(false),
+		}),
+	})
+	t.Cleanup(func() { tf.session.Close() })
+	tf.accurateSession, tf.accurate = tf.function([]*tfpb.NodeDef{
+		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.String)}),
+		node("out", "DecodeJpeg", []string{"in"}, attrs{
+			"channels":   {Value: &tfpb.AttrValue_I{I: 3}},
+			"dct_method": {Value: &tfpb.AttrValue_S{S: []byte("INTEGER_ACCURATE")}},
+		}),
+	})
+	t.Cleanup(func() { tf.accurateSession.Close() })
+	return tf
+}
+
+func (tf *tensorFlow) function(nodes []*tfpb.NodeDef) (*savedmodel.Session, *savedmodel.Function) {
+	tf.t.Helper()
+	session, err := savedmodel.NewSession(&tfpb.GraphDef{Node: nodes, Versions: &tfpb.VersionDef{Producer: 1882}}, savedmodel.Options{})
+	if err != nil {
+		tf.t.Fatal(err)
+	}
+	f, err := session.Function([]string{"in:0"}, []string{"out:0"})
+	if err != nil {
+		tf.t.Fatal(err)
+	}
+	return session, f
+}
+
+// picture decodes an image; ok is false where TensorFlow refuses it.
+func (tf *tensorFlow) picture(image []byte) (p picture, ok bool) {
+	tf.t.Helper()
+	return tf.run(tf.decode, image)
+}
+
+func (tf *tensorFlow) run(f *savedmodel.Function, image []byte) (p picture, ok bool) {
+	tf.t.Helper()
+	in, err := savedmodel.NewStringTensor([][]byte{image})
+	if err != nil {
+		tf.t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := f.Run(tf.t.Context(), in)
+	if err != nil {
+		return picture{}, false
+	}
+	defer out[0].Close()
+	shape := out[0].Shape()
+	return picture{int(shape[1]), int(shape[0]), append([]byte(nil), out[0].Bytes()...)}, true
+}
+
+// input resizes and scales a picture as the decoder of package model does.
+func (tf *tensorFlow) input(p picture, r Recipe) []byte {
+	tf.t.Helper()
+	size := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(r.Height)), uint32(r.Width))
+	resize := attrs{"T": typeAttr(savedmodel.UInt8), "align_corners": boolAttr(r.AlignCorners)}
+	op := "ResizeArea"
+	if !r.Area {
+		op = "ResizeBilinear"
+		resize["half_pixel_centers"] = boolAttr(r.HalfPixelCenters)
+	}
+	float := attrs{"T": typeAttr(savedmodel.Float32)}
+	last := node("out", "Identity", []string{"shifted"}, float)
+	if r.DType == savedmodel.UInt8 {
+		last = node("out", "Cast", []string{"shifted"}, attrs{"SrcT": typeAttr(savedmodel.Float32), "DstT": typeAttr(savedmodel.UInt8)})
+	}
+	session, f := tf.function([]*tfpb.NodeDef{
+		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.UInt8)}),
+		node("size", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT32, TensorShape: shape(2), TensorContent: size})),
+		node("scale", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(), FloatVal: []float32{r.Scale}})),
+		node("offset", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(), FloatVal: []float32{r.Offset}})),
+		node("resized", op, []string{"in", "size"}, resize),
+		node("scaled", "Mul", []string{"resized", "scale"}, float),
+		node("shifted", "AddV2", []string{"scaled", "offset"}, float),
+		last,
+	})
+	defer session.Close()
+	in, err := savedmodel.NewTensor(savedmodel.UInt8, 1, int64(p.height), int64(p.width), 3)
+	if err != nil {
+		tf.t.Fatal(err)
+	}
+	defer in.Close()
+	copy(in.Bytes(), p.pix)
+	out, err := f.Run(tf.t.Context(), in)
+	if err != nil {
+		tf.t.Fatal(err)
+	}
+	defer out[0].Close()
+	return append([]byte(nil), out[0].Bytes()...)
+}
+
+type attrs map[string]*tfpb.AttrValue
+
+func node(name, op string, inputs []string, a attrs) *tfpb.NodeDef {
+	return &tfpb.NodeDef{Name: name, Op: op, Input: inputs, Attr: a}
+}
+
+func typeAttr(t savedmodel.DataType) *tfpb.AttrValue {
+	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Type{Type: tfpb.DataType(t)}}
+}
+
+func boolAttr(b bool) *tfpb.AttrValue { return &tfpb.AttrValue{Value: &tfpb.AttrValue_B{B: b}} }
+
+func constant(t *tfpb.TensorProto) attrs {
+	return attrs{"dtype": typeAttr(savedmodel.DataType(t.GetDtype())), "value": {Value: &tfpb.AttrValue_Tensor{Tensor: t}}}
+}
+
+func shape(dims ...int64) *tfpb.TensorShapeProto {
+	s := &tfpb.TensorShapeProto{}
+	for _, d := range dims {
+		s.Dim = append(s.Dim, &tfpb.TensorShapeProto_Dim{Size: d})
+	}
+	return s
+}

@@ -1,0 +1,570 @@
+package remote
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"inceptor/model/remote/remotetest"
+	"inceptor/savedmodel"
+	"inceptor/savedmodel/tfpb"
+)
+
+// An observed is an Observer that remembers.
+type observed struct {
+	mu     sync.Mutex
+	codes  []string
+	states []string
+}
+
+func (o *observed) CallDone(op, code string, _ time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.codes = append(o.codes, op+" "+code)
+}
+
+func (o *observed) BreakerChanged(state string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.states = append(o.states, state)
+}
+
+func (o *observed) all() (calls, states []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.codes), slices.Clone(o.states)
+}
+
+// testConfig is fast, and its breaker does not open by itself.
+func testConfig(addr string) Config {
+	c := Default()
+	c.Address, c.Model = addr, "inception"
+	c.Timeout, c.Budget = 300*time.Millisecond, time.Second
+	c.Breaker = Breaker{Failures: 1000, Open: 200 * time.Millisecond}
+	return c
+}
+
+func newClient(t testing.TB, c Config) (*Client, *observed) {
+	t.Helper()
+	o := &observed{}
+	client, err := New(c, slog.New(slog.DiscardHandler), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client, o
+}
+
+// batchOf is a batch of pixels of 1×1, one image for each value.
+func batchOf(values ...float32) Batch {
+	var images [][]byte
+	for _, v := range values {
+		images = append(images, slices.Concat(float32Bytes(v), make([]byte, 8)))
+	}
+	t, err := Pixels(savedmodel.Float32, 1, 1, images...)
+	if err != nil {
+		panic(err)
+	}
+	return Batch{Signature: remotetest.PixelsSignature, Input: remotetest.PixelsInput, Output: remotetest.Output, Images: t}
+}
+
+func float32Bytes(v float32) []byte {
+	return binary.LittleEndian.AppendUint32(nil, math.Float32bits(v))
+}
+
+func bytesOf(images ...string) Batch {
+	var list [][]byte
+	for _, s := range images {
+		list = append(list, []byte(s))
+	}
+	return Batch{Signature: remotetest.BytesSignature, Input: remotetest.BytesInput, Output: remotetest.Output, Images: Strings(list...)}
+}
+
+func checkScores(t *testing.T, a Answer, want ...float32) {
+	t.Helper()
+	if len(a.Scores) != len(want) {
+		t.Fatalf("%d rows, want %d", len(a.Scores), len(want))
+	}
+	for i, row := range a.Scores {
+		if len(row) != 5 || row[0] != want[i] {
+			t.Errorf("image %d scores %v, want %v first", i, row, want[i])
+		}
+	}
+}
+
+func wantKind(t *testing.T, err error, want Kind, text ...string) {
+	t.Helper()
+	if KindOf(err) != want {
+		t.Fatalf("got %q error %v, want %q", KindOf(err), err, want)
+	}
+	for _, s := range text {
+		if !strings.Contains(err.Error(), s) {
+			t.Errorf("got %q, want it to tell %q", err, s)
+		}
+	}
+}
+
+func TestPredict(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	fake.Versions = []int64{3, 7}
+	server := remotetest.Serve(t, fake)
+	for _, compression := range []string{"none", "gzip"} {
+		t.Run(compression, func(t *testing.T) {
+			config := testConfig(server.Addr())
+			config.Compression = compression
+			c, o := newClient(t, config)
+			a, err := c.Predict(t.Context(), batchOf(1, 2, 3))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkScores(t, a, 1, 2, 3)
+			if a.Version != 7 || a.Server != server.Addr() || a.Took <= 0 {
+				t.Errorf("got %+v, want version 7 from %s", a, server.Addr())
+			}
+			a, err = c.Predict(t.Context(), bytesOf("a", "b"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkScores(t, a, 'a', 'b')
+			if calls, states := o.all(); !slices.Equal(calls, []string{"predict OK", "predict OK"}) || !slices.Equal(states, []string{"closed"}) {
+				t.Errorf("observed %q and %q", calls, states)
+			}
+		})
+	}
+}
+
+func TestPredictTakesNoEmptyBatch(t *testing.T) {
+	c, _ := newClient(t, testConfig("127.0.0.1:1"))
+	for _, images := range []*tfpb.TensorProto{nil, {}, Strings()} {
+		if _, err := c.Predict(t.Context(), Batch{Images: images}); err == nil || !strings.Contains(err.Error(), "want 1 to") {
+			t.Errorf("%v: got %v", images, err)
+		}
+	}
+	for _, images := range [][][]byte{{make([]byte, 11)}, {make([]byte, 12), make([]byte, 13)}} {
+		if _, err := Pixels(savedmodel.Float32, 1, 1, images...); err == nil {
+			t.Errorf("%v are pixels", images)
+		}
+	}
+	if _, err := Pixels(savedmodel.Int64, 1, 1); err == nil {
+		t.Error("int64 are pixels")
+	}
+}
+
+// Which version is asked for, and which answers are taken.
+func TestPredictVersion(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	fake.Versions, fake.Labels = []int64{3, 7}, map[string]int64{"stable": 3}
+	server := remotetest.Serve(t, fake)
+	lie := func(response int64) func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		return func(_ context.Context, r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+			answer, err := fake.Answer(r)
+			if err == nil && response == 0 {
+				answer.ModelSpec = nil
+			} else if err == nil {
+				answer.ModelSpec.GetVersionChoice().(*tfpb.ModelSpec_Version).Version.Value = response
+			}
+			return answer, err
+		}
+	}
+	for _, test := range []struct {
+		name         string
+		policy       string
+		label        string // of the configuration
+		ask          Batch
+		hook         func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error)
+		want         int64
+		kind         Kind
+		tell, called string
+	}{
+		{name: "same", policy: "same", ask: Batch{Version: 3}, want: 3},
+		{name: "same, none local", policy: "same", want: 7},
+		{name: "same, not there", policy: "same", ask: Batch{Version: 4}, kind: KindVersion, tell: "Specific(inception, 4)", called: "predict NotFound"},
+		{name: "same, another answers", policy: "same", ask: Batch{Version: 3}, hook: lie(4), kind: KindVersion, tell: "version 4 has answered, want 3", called: "predict WrongVersion"},
+		{name: "same, no version told", policy: "same", ask: Batch{Version: 3}, hook: lie(0), kind: KindVersion, tell: "does not tell", called: "predict WrongVersion"},
+		{name: "same by label", policy: "same", label: "stable", ask: Batch{Version: 3}, want: 3},
+		{name: "same by label, moved", policy: "same", label: "stable", ask: Batch{Version: 7}, kind: KindVersion, tell: "version 3 has answered, want 7", called: "predict WrongVersion"},
+		{name: "any", policy: "any", ask: Batch{Version: 3}, want: 7},
+		{name: "any by label", policy: "any", label: "stable", ask: Batch{Version: 7}, want: 3},
+		{name: "any, label of the batch", policy: "any", label: "none", ask: Batch{Label: "stable"}, want: 3},
+		{name: "any, no version told", policy: "any", ask: Batch{Version: 3}, hook: lie(0), want: 0},
+		{name: "no such label", policy: "any", label: "canary", kind: KindRefused, tell: "canary (and so for a blank image)", called: "predict InvalidArgument"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fake.SetHook(test.hook)
+			config := testConfig(server.Addr())
+			config.Version, config.Label = test.policy, test.label
+			c, o := newClient(t, config)
+			b := batchOf(5)
+			b.Version, b.Label = test.ask.Version, test.ask.Label
+			a, err := c.Predict(t.Context(), b)
+			if test.kind != "" {
+				wantKind(t, err, test.kind, test.tell)
+				if calls, _ := o.all(); calls[0] != test.called {
+					t.Errorf("observed %q, want %q", calls, test.called)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Version != test.want {
+				t.Errorf("version %d has answered, want %d", a.Version, test.want)
+			}
+			checkScores(t, a, 5)
+		})
+	}
+}
+
+// What each code means, and whether it is tried again.
+func TestPredictCodes(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	const again = true
+	for _, test := range []struct {
+		code    codes.Code
+		message string
+		kind    Kind
+		again   bool
+	}{
+		{codes.Canceled, "", KindUnavailable, !again},
+		{codes.Unknown, "", KindUnavailable, !again},
+		{codes.InvalidArgument, "", KindInput, !again},
+		{codes.DeadlineExceeded, "", KindUnavailable, again},
+		{codes.NotFound, "", KindRefused, !again},
+		{codes.AlreadyExists, "", KindRefused, !again},
+		{codes.PermissionDenied, "", KindRefused, !again},
+		{codes.ResourceExhausted, "queue is full", KindUnavailable, again},
+		{codes.ResourceExhausted, "SERVER: Received message larger than max (9 vs. 4)", KindTooLarge, !again},
+		{codes.FailedPrecondition, "", KindRefused, !again},
+		{codes.Aborted, "", KindUnavailable, again},
+		{codes.OutOfRange, "", KindRefused, !again},
+		{codes.Unimplemented, "", KindRefused, !again},
+		{codes.Internal, "", KindUnavailable, !again},
+		{codes.Unavailable, "", KindUnavailable, again},
+		{codes.DataLoss, "", KindUnavailable, !again},
+		{codes.Unauthenticated, "", KindRefused, !again},
+		{codes.Code(99), "", KindUnavailable, !again},
+	} {
+		t.Run(test.code.String()+test.message, func(t *testing.T) {
+			config := testConfig(server.Addr())
+			config.Timeout, config.Budget = 200*time.Millisecond, 200*time.Millisecond
+			c, o := newClient(t, config)
+			fake.Fail(test.code, "told "+test.message)
+			start := time.Now()
+			_, err := c.Predict(t.Context(), batchOf(1, 2))
+			wantKind(t, err, test.kind, "predict at "+server.Addr(), test.code.String(), strings.TrimSpace("told "+test.message))
+			calls, _ := o.all()
+			if (len(calls) > 1) != test.again {
+				t.Errorf("observed %q, want more than one: %v", calls, test.again)
+			}
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("took %v of a budget of %v", took, config.Budget)
+			}
+
+			// It passes.
+			fake.SetHook(nil)
+			a, err := c.Predict(t.Context(), batchOf(1, 2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkScores(t, a, 1, 2)
+		})
+	}
+}
+
+// One image is to blame only if a blank one is not refused as well.
+func TestPredictBlames(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	c, _ := newClient(t, testConfig(server.Addr()))
+	for _, b := range []Batch{batchOf(remotetest.Poison), batchOf(1, remotetest.Poison), bytesOf("\r"), bytesOf(""), bytesOf("a", "\r")} {
+		_, err := c.Predict(t.Context(), b)
+		wantKind(t, err, KindInput)
+	}
+	for name, change := range map[string]func(*Batch){
+		"signature": func(b *Batch) { b.Signature = "none" },
+		"input":     func(b *Batch) { b.Input = "none" },
+	} {
+		for _, b := range []Batch{batchOf(1), bytesOf("a")} {
+			change(&b)
+			_, err := c.Predict(t.Context(), b)
+			if KindOf(err) != KindRefused {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	}
+	// The server goes away between the image and the blank one.
+	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		fake.Fail(codes.Unavailable, "gone")
+		return nil, status.Error(codes.InvalidArgument, "told")
+	})
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "gone")
+}
+
+// Answers that are not scores for the batch.
+func TestPredictBadAnswers(t *testing.T) {
+	const n, classes = 2, 5
+	whole := func() *tfpb.TensorProto { return remotetest.Scores(n, classes, make([]float32, n*classes)...) }
+	for _, test := range []struct {
+		name    string
+		outputs map[string]*tfpb.TensorProto
+		change  func(*tfpb.TensorProto)
+		want    string
+	}{
+		{"no outputs", map[string]*tfpb.TensorProto{}, nil, `no output "scores"`},
+		{"another output", map[string]*tfpb.TensorProto{"logits": whole()}, nil, `no output "scores"`},
+		{"empty tensor", map[string]*tfpb.TensorProto{"scores": {}}, nil, "is invalid, want float32"},
+		{"integers", nil, func(p *tfpb.TensorProto) { p.Dtype = tfpb.DataType_DT_INT64 }, "is int64, want float32"},
+		{"unknown type", nil, func(p *tfpb.TensorProto) { p.Dtype = 4711 }, "dtype(4711)"},
+		{"no shape", nil, func(p *tfpb.TensorProto) { p.TensorShape = nil }, "shape ()"},
+		{"unknown rank", nil, func(p *tfpb.TensorProto) { p.TensorShape.UnknownRank = true }, "shape"},
+		{"rank 1", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim = p.TensorShape.Dim[:1] }, "shape (2)"},
+		{"one row too few", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[0].Size = 1 }, "shape (1, 5), want (2, classes)"},
+		{"one row too many", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[0].Size = 3 }, "shape (3, 5)"},
+		{"no classes", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = 0 }, "shape (2, 0)"},
+		{"negative", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = -5 }, "shape (2, ?)"},
+		{"huge", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = math.MaxInt64 }, "classes"},
+		{"large", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = math.MaxInt32 }, "has 10 values, want"},
+		{"other classes", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = 4 }, "has 4 classes, want 5"},
+		{"value missing", nil, func(p *tfpb.TensorProto) { p.FloatVal = p.FloatVal[:9] }, "has 9 values, want 10"},
+		{"value over", nil, func(p *tfpb.TensorProto) { p.FloatVal = append(p.FloatVal, 0) }, "has 11 values, want 10"},
+		{"bytes missing", nil, func(p *tfpb.TensorProto) { p.TensorContent = make([]byte, 39) }, "has 39 bytes, want 40"},
+		{"bytes over", nil, func(p *tfpb.TensorProto) { p.TensorContent = make([]byte, 44) }, "has 44 bytes, want 40"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fake := remotetest.NewFake("inception")
+			server := remotetest.Serve(t, fake)
+			fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+				outputs := test.outputs
+				if outputs == nil {
+					tensor := whole()
+					test.change(tensor)
+					outputs = map[string]*tfpb.TensorProto{"scores": tensor}
+				}
+				return &tfpb.PredictResponse{Outputs: outputs}, nil
+			})
+			c, o := newClient(t, testConfig(server.Addr()))
+			b := batchOf(1, 2)
+			if !strings.Contains(test.want, "values, want") {
+				b.Classes = classes
+			}
+			_, err := c.Predict(t.Context(), b)
+			wantKind(t, err, KindAnswer, test.want)
+			if calls, _ := o.all(); !slices.Equal(calls, []string{"predict BadAnswer"}) {
+				t.Errorf("observed %q", calls)
+			}
+		})
+	}
+}
+
+// An answer that is too large is not taken in.
+func TestPredictHugeAnswer(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		return &tfpb.PredictResponse{Outputs: map[string]*tfpb.TensorProto{"scores": {TensorContent: make([]byte, baseAnswerBytes+imageAnswerBytes)}}}, nil
+	})
+	for _, compression := range []string{"none", "gzip"} {
+		config := testConfig(server.Addr())
+		config.Compression = compression
+		c, _ := newClient(t, config)
+		_, err := c.Predict(t.Context(), batchOf(1))
+		wantKind(t, err, KindTooLarge, "larger than max")
+	}
+}
+
+// Servers that are something else.
+func TestPredictGarbage(t *testing.T) {
+	for name, answer := range map[string]string{
+		"silence":  "",
+		"text":     "hello\r\n",
+		"HTTP/1.1": "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+		"zeros":    strings.Repeat("\x00", 100),
+		"a frame":  "\x00\xff\xff\x04\x00\x00\x00\x00\x00" + strings.Repeat("\xff", 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var served sync.WaitGroup
+			served.Go(func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					served.Go(func() {
+						_, _ = io.WriteString(conn, answer)
+						_, _ = io.CopyN(io.Discard, conn, 24) // the client's preface
+						conn.Close()
+					})
+				}
+			})
+			c, _ := newClient(t, testConfig(l.Addr().String()))
+			start := time.Now()
+			_, err = c.Predict(t.Context(), batchOf(1))
+			wantKind(t, err, KindUnavailable)
+			t.Logf("%v: %v", time.Since(start), err)
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("took %v", took)
+			}
+			_ = c.Close()
+			l.Close()
+			served.Wait()
+		})
+	}
+}
+
+// A malformed message inside a sound frame.
+func TestPredictMalformed(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake, grpc.ForceServerCodecV2(badCodec{}))
+	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		return &tfpb.PredictResponse{}, nil
+	})
+	c, _ := newClient(t, testConfig(server.Addr()))
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "unmarshal")
+}
+
+func TestPredictSlow(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	fake.SetHook(func(ctx context.Context, _ *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	config := testConfig(server.Addr())
+	config.Timeout, config.Budget = 100*time.Millisecond, 450*time.Millisecond
+	c, o := newClient(t, config)
+	start := time.Now()
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "DeadlineExceeded: after ")
+	if took := time.Since(start); took > config.Budget+200*time.Millisecond {
+		t.Errorf("took %v of a budget of %v", took, config.Budget)
+	}
+	if calls, _ := o.all(); len(calls) < 2 {
+		t.Errorf("observed %q, want a retry", calls)
+	}
+
+	// The caller's own ending is its own.
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, err := c.Predict(ctx, batchOf(1)); !errors.Is(err, context.Canceled) || KindOf(err) != "" {
+		t.Errorf("cancelled: got %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Predict(ctx, batchOf(1)); !errors.Is(err, context.DeadlineExceeded) || KindOf(err) != "" {
+		t.Errorf("deadline of the caller: got %v", err)
+	}
+}
+
+// With a slow server, no more than so many batches are under way; those that
+// find no place wait within their budget.
+func TestPredictConcurrency(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	release := make(chan struct{})
+	fake.SetHook(func(ctx context.Context, _ *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return nil, nil
+	})
+	config := testConfig(server.Addr())
+	config.Concurrency, config.Timeout, config.Budget = 3, 500*time.Millisecond, 500*time.Millisecond
+	c, _ := newClient(t, config)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range 20 {
+		wg.Go(func() {
+			if _, err := c.Predict(t.Context(), batchOf(float32(i))); KindOf(err) != KindUnavailable {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(start); took > config.Budget+300*time.Millisecond {
+		t.Errorf("took %v of a budget of %v", took, config.Budget)
+	}
+	if most := fake.Most.Load(); most > 3 {
+		t.Errorf("%d calls at once, want 3", most)
+	}
+
+	calls := fake.Calls.Load()
+	for range config.Concurrency {
+		c.places <- struct{}{}
+	}
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "3 batches were under way for all of 500ms")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := c.Predict(ctx, batchOf(1)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("deadline of the caller: got %v", err)
+	}
+	if fake.Calls.Load() != calls {
+		t.Error("the server was called")
+	}
+	for range config.Concurrency {
+		<-c.places
+	}
+	close(release)
+	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
+		t.Errorf("after all: %v", err)
+	}
+}
+
+func TestMetadataAndStatus(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	fake.Versions, fake.Labels = []int64{3, 7}, map[string]int64{"stable": 3}
+	server := remotetest.Serve(t, fake)
+	c, _ := newClient(t, testConfig(server.Addr()))
+	for _, test := range []struct {
+		version int64
+		label   string
+		want    int64
+	}{{0, "", 7}, {3, "", 3}, {3, "stable", 3}} {
+		m, err := c.Metadata(t.Context(), test.version, test.label)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := m.Signatures[remotetest.PixelsSignature].Inputs[remotetest.PixelsInput]
+		if m.Version != test.want || len(m.Signatures) != 2 || in.DType != savedmodel.Float32 || !slices.Equal(in.Shape, savedmodel.Shape{-1, 1, 1, 3}) {
+			t.Errorf("%+v: got %+v", test, m)
+		}
+	}
+	_, err := c.Metadata(t.Context(), 4, "")
+	wantKind(t, err, KindVersion)
+	_, err = c.Metadata(t.Context(), 0, "canary")
+	wantKind(t, err, KindRefused, "canary")
+
+	versions, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []VersionStatus{{7, "AVAILABLE", ""}, {3, "AVAILABLE", ""}}; !slices.Equal(versions, want) {
+		t.Errorf("got %v, want %v", versions, want)
+	}
+	config := testConfig(server.Addr())
+	config.Model = "other"
+	c, _ = newClient(t, config)
+	_, err = c.Status(t.Context())
+	wantKind(t, err, KindRefused, "other")
+}

@@ -1,0 +1,47 @@
+package remote_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"google.golang.org/grpc"
+
+	"inceptor/model/remote"
+	"inceptor/model/remote/remotetest"
+)
+
+func Example() {
+	// A model server; yours is elsewhere.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	server := grpc.NewServer()
+	remotetest.Register(server, remotetest.NewFake("inception"))
+	go func() { _ = server.Serve(listener) }()
+	defer server.Stop()
+
+	config := remote.Default()
+	config.Address, config.Model = listener.Addr().String(), "inception"
+	client, err := remote.New(config, slog.Default(), remote.Unobserved{})
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+
+	answer, err := client.Predict(context.Background(), remote.Batch{
+		Signature: "serving_bytes", Input: "image_bytes", Output: "scores",
+		Images: remote.Strings([]byte("\x05 an image"), []byte("\x07 another")),
+	})
+	switch kind := remote.KindOf(err); {
+	case err == nil:
+		fmt.Println("version", answer.Version, answer.Scores)
+	case kind == remote.KindInput, kind == remote.KindTooLarge:
+		fmt.Println("halve the batch:", err)
+	default:
+		fmt.Println("later:", err)
+	}
+	// Output: version 1 [[5 0 0 0 0] [7 0 0 0 0]]
+}

@@ -1,0 +1,275 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+
+	"inceptor/model/remote/remotetest"
+	"inceptor/savedmodel/tfpb"
+)
+
+// A badCodec reads nothing and writes nonsense.
+type badCodec struct{}
+
+var _ encoding.CodecV2 = badCodec{}
+
+func (badCodec) Marshal(any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer("\xff\xff\xff\xff")}, nil
+}
+func (badCodec) Unmarshal(mem.BufferSlice, any) error { return nil }
+func (badCodec) Name() string                         { return "proto" }
+
+// A server that is not there yet, goes away and comes back: the same client
+// goes on.
+func TestServerComesAndGoes(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	server.Kill()
+	config := testConfig(server.Addr())
+	c, _ := newClient(t, config)
+	for range 2 {
+		start := time.Now()
+		_, err := c.Predict(t.Context(), batchOf(1))
+		wantKind(t, err, KindUnavailable, "connection refused")
+		if took := time.Since(start); took > config.Budget+200*time.Millisecond {
+			t.Errorf("took %v of a budget of %v", took, config.Budget)
+		}
+		server.Start()
+		if !soon(func() bool {
+			_, err := c.Predict(t.Context(), batchOf(1))
+			return err == nil
+		}) {
+			t.Fatal("it does not come back")
+		}
+		server.Kill()
+	}
+}
+
+// While the server restarts, a batch is answered within its budget.
+func TestRetryOverRestart(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	config := testConfig(server.Addr())
+	config.Budget = 10 * time.Second
+	c, o := newClient(t, config)
+	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	time.AfterFunc(300*time.Millisecond, server.Start)
+	a, err := c.Predict(t.Context(), batchOf(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkScores(t, a, 1, 2)
+	if calls, _ := o.all(); !slices.Contains(calls, "predict Unavailable") {
+		t.Errorf("observed %q, want a failure", calls)
+	}
+}
+
+// A connection that ends in the middle of a message, wherever that is, costs
+// a retry and never gives half an answer.
+func TestCutInTheMiddle(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	fake.Classes = 1000
+	server := remotetest.Serve(t, fake)
+	config := testConfig(server.Addr())
+	config.Budget = 10 * time.Second
+	c, o := newClient(t, config)
+	b := batchOf(1, 2, 3)
+	for _, n := range []int{0, 1, 9, 50, 100, 1000, 5000, 11_000} {
+		server.CutAfter(n)
+		time.AfterFunc(100*time.Millisecond, func() { server.CutAfter(-1) })
+		a, err := c.Predict(t.Context(), b)
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", n, err)
+		}
+		if len(a.Scores) != 3 || len(a.Scores[2]) != 1000 || a.Scores[2][0] != 3 {
+			t.Errorf("after %d bytes: %d rows", n, len(a.Scores))
+		}
+	}
+	if calls, _ := o.all(); !slices.Contains(calls, "predict Unavailable") {
+		t.Errorf("observed %q, want failures", calls)
+	}
+}
+
+func TestFrozen(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	config := testConfig(server.Addr())
+	config.Timeout, config.Budget = 100*time.Millisecond, 400*time.Millisecond
+	config.Breaker = Breaker{Failures: 3, Open: 300 * time.Millisecond}
+	c, o := newClient(t, config)
+	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	server.Freeze()
+	var err error
+	for range 3 {
+		start := time.Now()
+		if _, err = c.Predict(t.Context(), batchOf(1)); err == nil {
+			t.Fatal("a frozen server has answered")
+		}
+		if took := time.Since(start); took > config.Budget+200*time.Millisecond {
+			t.Errorf("took %v of a budget of %v", took, config.Budget)
+		}
+		if KindOf(err) == KindOpen {
+			break
+		}
+	}
+	wantKind(t, err, KindOpen)
+	server.Thaw()
+	if !soon(func() bool {
+		_, err := c.Predict(t.Context(), batchOf(1))
+		return err == nil
+	}) {
+		t.Fatal("it does not come back")
+	}
+	if _, states := o.all(); !slices.Equal(states[:2], []string{"closed", "open"}) || states[len(states)-1] != "closed" {
+		t.Errorf("observed %q", states)
+	}
+}
+
+// The breaker: so many failures in a row open it, no call is made while it is
+// open, then one batch goes first.
+func TestBreaker(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	config := testConfig(server.Addr())
+	config.Breaker = Breaker{Failures: 3, Open: 200 * time.Millisecond}
+	c, o := newClient(t, config)
+
+	fail := func() {
+		t.Helper()
+		fake.Fail(codes.Internal, "broken")
+		for range 3 {
+			_, err := c.Predict(t.Context(), batchOf(1, 2))
+			wantKind(t, err, KindUnavailable, "broken")
+		}
+		calls := fake.Calls.Load()
+		_, err := c.Predict(t.Context(), batchOf(1))
+		wantKind(t, err, KindOpen, "too many calls have failed")
+		if e := new(Error); !errors.As(err, &e) || e.After <= 0 || e.After > config.Breaker.Open {
+			t.Errorf("next try after %v, want at most %v", e.After, config.Breaker.Open)
+		}
+		if _, err := c.Metadata(t.Context(), 0, ""); KindOf(err) != KindOpen {
+			t.Errorf("metadata: got %v", err)
+		}
+		if fake.Calls.Load() != calls {
+			t.Error("the server was called")
+		}
+	}
+	fail()
+	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
+
+	// A success of Metadata shows nothing; a batch that fails opens it again.
+	if _, err := c.Metadata(t.Context(), 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "broken")
+	_, err = c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindOpen)
+	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
+
+	// One goes first, the others are turned away meanwhile.
+	hold, held := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		once.Do(func() { close(held) })
+		<-hold
+		return nil, nil
+	})
+	first := make(chan error)
+	go func() {
+		_, err := c.Predict(t.Context(), batchOf(1))
+		first <- err
+	}()
+	<-held
+	_, err = c.Predict(t.Context(), batchOf(2))
+	wantKind(t, err, KindOpen, "one batch tries it first")
+	close(hold)
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Predict(t.Context(), batchOf(2)); err != nil {
+		t.Error(err)
+	}
+	if _, states := o.all(); !slices.Equal(states, []string{"closed", "open", "half-open", "open", "half-open", "closed"}) {
+		t.Errorf("observed %q", states)
+	}
+
+	// What blames the input is an answer: it does not open the breaker, and it
+	// closes one.
+	fail()
+	fake.SetHook(nil)
+	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
+	for range 5 {
+		_, err := c.Predict(t.Context(), batchOf(remotetest.Poison, 1))
+		wantKind(t, err, KindInput)
+	}
+	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A breaker that opens while a batch is tried again does not hide why.
+func TestBreakerOpensDuringRetries(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	config := testConfig(server.Addr())
+	config.Breaker, config.Budget = Breaker{Failures: 2, Open: time.Minute}, 30*time.Second
+	c, o := newClient(t, config)
+	fake.Fail(codes.Unavailable, "going down")
+	start := time.Now()
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "going down")
+	if calls, _ := o.all(); len(calls) != 2 || time.Since(start) > 10*time.Second {
+		t.Errorf("observed %q in %v, want two calls", calls, time.Since(start))
+	}
+}
+
+// A breaker that is half open meets the server as it is now, though the
+// channel is still waiting before it connects again.
+func TestHalfOpenConnects(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	server.Kill()
+	config := testConfig(server.Addr())
+	config.Timeout, config.Budget = 2*time.Second, 4*time.Second
+	config.Breaker = Breaker{Failures: 3, Open: time.Second}
+	c, _ := newClient(t, config)
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable)
+	if c.breaker.State().String() != "open" {
+		t.Fatalf("breaker is %v", c.breaker.State())
+	}
+	server.Start()
+	time.Sleep(config.Breaker.Open)
+	start := time.Now()
+	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// soon tries f until it is true, for some seconds.
+func soon(f func() bool) bool {
+	for range 100 {
+		if f() {
+			return true
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return false
+}

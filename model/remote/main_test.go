@@ -1,0 +1,10 @@
+package remote
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// Every test must give back its goroutines.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -1,0 +1,180 @@
+package remotetest
+
+import (
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+)
+
+// A Server serves a Service on a port of 127.0.0.1 of its own, over
+// connections that can be frozen and cut.
+type Server struct {
+	tb      testing.TB
+	service Service
+	options []grpc.ServerOption
+	addr    string
+
+	server *grpc.Server
+	line   *line
+	ended  chan struct{}
+}
+
+// Serve starts a server, which the test stops.
+func Serve(tb testing.TB, s Service, options ...grpc.ServerOption) *Server {
+	tb.Helper()
+	server := &Server{tb: tb, service: s, options: options, addr: "127.0.0.1:0"}
+	server.Start()
+	tb.Cleanup(server.Kill)
+	return server
+}
+
+// Addr is where it listens, host:port.
+func (s *Server) Addr() string { return s.addr }
+
+// Start starts a server that was killed, at its old address.
+func (s *Server) Start() {
+	s.tb.Helper()
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	s.line = &line{Listener: l, conns: map[net.Conn]bool{}}
+	s.server = grpc.NewServer(append([]grpc.ServerOption{grpc.MaxRecvMsgSize(1 << 30)}, s.options...)...)
+	Register(s.server, s.service)
+	s.ended = make(chan struct{})
+	go func(server *grpc.Server, l net.Listener, ended chan struct{}) {
+		defer close(ended)
+		_ = server.Serve(l) // it ends when it is killed
+	}(s.server, s.line, s.ended)
+}
+
+// Kill ends the server and its connections at once.
+func (s *Server) Kill() {
+	s.line.thaw()
+	s.line.cut() // else Stop waits for handlers that wait
+	s.server.Stop()
+	<-s.ended
+}
+
+// Freeze lets connections be made and takes what is sent, but nothing comes
+// back, as with a process that was stopped.
+func (s *Server) Freeze() { s.line.freeze() }
+
+// Thaw ends Freeze.
+func (s *Server) Thaw() { s.line.thaw() }
+
+// Cut ends all connections.
+func (s *Server) Cut() { s.line.cut() }
+
+// CutAfter ends each connection after n more bytes from the server, in the
+// middle of whatever they are; a negative n stops that.
+func (s *Server) CutAfter(n int) { s.line.cutAfter(n) }
+
+// A line is a listener whose connections have faults.
+type line struct {
+	net.Listener
+
+	mu     sync.Mutex
+	frozen chan struct{} // closed by thaw; nil: not frozen
+	limit  int           // bytes left of each connection, if limited
+	limits bool
+	conns  map[net.Conn]bool
+}
+
+func (l *line) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = true
+	return &conn{Conn: c, line: l}, nil
+}
+
+func (l *line) freeze() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen == nil {
+		l.frozen = make(chan struct{})
+	}
+}
+
+func (l *line) thaw() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen != nil {
+		close(l.frozen)
+		l.frozen = nil
+	}
+}
+
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		_ = c.Close()
+	}
+}
+
+func (l *line) cutAfter(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limit, l.limits = n, n >= 0
+}
+
+// pass waits until the line is not frozen, and tells how many of n bytes may
+// be written before the connection is to be cut.
+func (l *line) pass(n int) (int, bool) {
+	l.mu.Lock()
+	for l.frozen != nil {
+		frozen := l.frozen
+		l.mu.Unlock()
+		<-frozen
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	if !l.limits || n <= l.limit {
+		if l.limits {
+			l.limit -= n
+		}
+		return n, false
+	}
+	n = l.limit
+	l.limit = 0
+	return n, true
+}
+
+type conn struct {
+	net.Conn
+	line *line
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.line.pass(0)
+	return n, err
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	n, cut := c.line.pass(len(b))
+	if !cut {
+		return c.Conn.Write(b)
+	}
+	n, err := c.Conn.Write(b[:n])
+	_ = c.Close()
+	if err == nil {
+		err = net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *conn) Close() error {
+	c.line.mu.Lock()
+	delete(c.line.conns, c.Conn)
+	c.line.mu.Unlock()
+	return c.Conn.Close()
+}

@@ -1,0 +1,53 @@
+package testenv
+
+import (
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// A ModelServer is a Serving that belongs to a test.
+type ModelServer struct {
+	*Serving
+	tb testing.TB
+}
+
+// StartServing serves every version in the base directory dir under a name,
+// and waits until it answers; the test stops it. Labels are "LABEL=VERSION".
+// The test is skipped where what it needs is missing.
+func StartServing(tb testing.TB, name, dir string, labels ...string) *ModelServer {
+	tb.Helper()
+	python := brought(tb, ".tools/venv/bin/python")
+	find := "import importlib.util as u, sys; sys.exit(u.find_spec('tensorflow_serving') is None)"
+	if err := exec.Command(python, "-c", find).Run(); err != nil {
+		tb.Skip("the Python package tensorflow-serving-api is missing: run `make setup`")
+	}
+	s, err := RunServing(tb.Context(), Root(tb), filepath.Join(tb.TempDir(), "log"), name, dir, labels...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Kill)
+	return &ModelServer{s, tb}
+}
+
+// Restart starts a server that was killed, and waits until it answers.
+func (m *ModelServer) Restart() {
+	m.tb.Helper()
+	if err := m.Serving.Restart(m.tb.Context()); err != nil {
+		m.tb.Fatal(err)
+	}
+}
+
+// Freeze stops the server's process: connections stay open, nothing answers.
+func (m *ModelServer) Freeze() { m.signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on.
+func (m *ModelServer) Thaw() { m.signal(syscall.SIGCONT) }
+
+func (m *ModelServer) signal(s syscall.Signal) {
+	m.tb.Helper()
+	if err := m.Signal(s); err != nil {
+		m.tb.Fatal(err)
+	}
+}
