@@ -13,15 +13,18 @@ import (
 
 // More reasons of an InputError, found when the model runs.
 const (
-	ReasonModelRefused = "model-refused" // the model fails on this image, alone too
-	ReasonNotFinite    = "not-finite"    // its scores are not all numbers
+	ReasonModelRefused   = "model-refused"        // the model fails on this image, alone too
+	ReasonNotFinite      = "not-finite"           // its scores are not all numbers
+	ReasonServerTooLarge = "too-large-for-server" // the model server does not take so large a message
 )
 
 // An item is one image on its way through a batcher: its pixels, which the
-// batcher closes, or the encoded image for a model that takes strings.
+// batcher closes, or the encoded image for a model that takes strings. One of
+// the fields is set, the same for all items of a batcher.
 type item struct {
 	pixels  *savedmodel.Tensor // [1, height, width, 3]
 	encoded []byte
+	plain   []byte      // pixels of [height, width, 3], where there is no TensorFlow to hold them
 	result  chan result // buffered: the batcher never waits for a caller
 }
 

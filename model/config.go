@@ -14,6 +14,8 @@ import (
 // Config says which model is served and how. The tags are those of the
 // program's flags.
 type Config struct {
+	Backend string `default:"local" enum:"local,local-then-remote,remote" help:"What answers: local (a version in this process), local-then-remote (the model server of fallback.address, while no version here can) or remote (that server alone: neither model.dir nor the TensorFlow library is needed)."`
+
 	Name string `default:"inception" help:"Name of the model, which every answer carries."`
 	Dir  string `help:"Base directory of the model's versions: DIR/VERSION/saved_model.pb, as for TensorFlow Serving." placeholder:"DIR"`
 
@@ -69,7 +71,7 @@ func (c Config) Validate() []error {
 		}
 	}
 	check(c.Name != "", "name: must not be empty")
-	check(c.Dir != "", "dir: must name the directory of the model's versions")
+	check(c.Dir != "" || c.Backend == OnlyRemote, "dir: must name the directory of the model's versions")
 	check(c.Canary >= 0 && c.Canary <= 100, "canary: %v is not between 0 and 100", c.Canary)
 	check(c.Probation.Period >= 0 && c.Probation.Period <= 24*time.Hour, "probation.period: %v is not between 0s and 24h", c.Probation.Period)
 	check(c.Probation.Errors >= 0 && c.Probation.Errors <= 1, "probation.errors: %v is not between 0 and 1", c.Probation.Errors)
@@ -85,6 +87,13 @@ func (c Config) Validate() []error {
 	check(c.MaxPixels >= 1, "max-pixels: %d is less than 1", c.MaxPixels)
 	return errs
 }
+
+// The values of Config.Backend.
+const (
+	OnlyLocal       = "local"
+	LocalThenRemote = "local-then-remote"
+	OnlyRemote      = "remote"
+)
 
 // A Policy says which versions are kept loaded, as TensorFlow Serving's
 // ServableVersionPolicy does. The zero value is latest:1.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,4 +229,30 @@ func (m *Manager) Close() {
 	case <-time.After(closeTimeout):
 		m.log.Warn("a version is still loading or in use; its memory is not given back", "after", closeTimeout)
 	}
+}
+
+// Wanted is the version that serves or, while none does, the one that should:
+// what was chosen by hand, or the highest that was neither refused nor taken
+// back; 0: there is none.
+func (m *Manager) Wanted() int64 {
+	if v := m.routes.Load().stable; v != nil {
+		return v.info.Version
+	}
+	d := m.choice.now()
+	if d.Use != 0 {
+		return d.Use
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	highest, best := int64(0), int64(0)
+	for _, k := range m.known {
+		if !m.config.Versions.allows(k.number) {
+			continue
+		}
+		highest = max(highest, k.number)
+		if k.refused == nil && !d.against(k) {
+			best = max(best, k.number)
+		}
+	}
+	return cmp.Or(best, highest)
 }

@@ -18,6 +18,8 @@ type Prediction struct {
 	Info
 	Backend string // BackendLocal or BackendRemote
 	Server  string // that answered remotely: host:port
+	Reason  string // why it did; empty where only a model server is asked
+	Wanted  int64  // the version that would serve here, where another one has answered
 	Label   string // of the version: LabelStable, LabelCanary or LabelShadow
 	Classes []Class
 	Image   Header

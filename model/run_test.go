@@ -93,14 +93,18 @@ func runTiny(t testing.TB, base string, change ...func(*Config)) *bench {
 	return runTinyOn(t, base, nil, change...)
 }
 
+func tinyConfig(base string) Config {
+	return Config{
+		Name: "tiny", Dir: base, Batch: Batch{Max: 2}, MaxPixels: 1e6,
+		Poll: 20 * time.Millisecond, Quiet: 60 * time.Millisecond, Gate: Gate{Timeout: time.Minute},
+	}
+}
+
 // runTinyOn is runTiny after a look at the manager.
 func runTinyOn(t testing.TB, base string, prepare func(*Manager), change ...func(*Config)) *bench {
 	t.Helper()
 	openLibrary(t)
-	c := Config{
-		Name: "tiny", Dir: base, Batch: Batch{Max: 2}, MaxPixels: 1e6,
-		Poll: 20 * time.Millisecond, Quiet: 60 * time.Millisecond, Gate: Gate{Timeout: time.Minute},
-	}
+	c := tinyConfig(base)
 	for _, f := range change {
 		f(&c)
 	}

@@ -115,10 +115,10 @@ type signature struct {
 
 // bind completes the spec from the signature that it names, and checks the one
 // against the other.
-func (s Spec) bind(m *savedmodel.Model) (signature, error) {
-	sig, err := m.Signature(s.Signature)
-	if err != nil {
-		return signature{}, err
+func (s Spec) bind(signatures map[string]savedmodel.Signature) (signature, error) {
+	sig, ok := signatures[s.Signature]
+	if !ok {
+		return signature{}, fmt.Errorf("no signature %q, only %q", s.Signature, slices.Sorted(maps.Keys(signatures)))
 	}
 	bound := signature{Spec: s}
 	fail := func(format string, args ...any) (signature, error) {

@@ -18,6 +18,7 @@ import (
 // batcher. It is closed when the last lease on it, the manager's own
 // included, has ended.
 type version struct {
+	*leased
 	answerer
 	classes int // 0: the signature does not say, and it has not warmed up yet
 
@@ -31,9 +32,7 @@ type version struct {
 	took     uint64 // bytes of memory, to load and to warm up
 	raise    func() // lets it run as others do
 
-	leases atomic.Int64
-	freed  chan struct{} // closed when the last lease has ended and the memory is given back
-	log    *slog.Logger
+	log *slog.Logger
 }
 
 // begun and ran follow the batcher's runs, once they are those of a version
@@ -51,36 +50,8 @@ func (v *version) ran(r Run) {
 	}
 }
 
-// retain adds a lease; it fails once the last one has ended.
-func (v *version) retain() bool {
-	for {
-		n := v.leases.Load()
-		if n == 0 {
-			return false
-		}
-		if v.leases.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// drop ends a lease; the last one frees the version, aside: nobody's image
-// waits for it.
-func (v *version) drop() {
-	if v.leases.Add(-1) > 0 {
-		return
-	}
-	go func() {
-		defer close(v.freed)
-		if err := v.free(); err != nil {
-			v.log.Error("cannot free version", "version", v.info.Version, "err", err)
-			return
-		}
-		v.log.Info("closed", "model", v.info.Model, "version", v.info.Version)
-	}()
-}
-
-func (v *version) free() error {
+// close gives its memory back. No image may be under way.
+func (v *version) close() error {
 	var errs []error
 	if v.batcher != nil {
 		v.batcher.close()
@@ -89,6 +60,15 @@ func (v *version) free() error {
 		errs = append(errs, v.decoder.Close())
 	}
 	return errors.Join(append(errs, v.model.Close())...)
+}
+
+// free is close at the end of the last lease.
+func (v *version) free() {
+	if err := v.close(); err != nil {
+		v.log.Error("cannot free version", "version", v.info.Version, "err", err)
+		return
+	}
+	v.log.Info("closed", "model", v.info.Model, "version", v.info.Version)
 }
 
 // A loader takes one version through the gates.
@@ -160,7 +140,7 @@ func (l loader) load(ctx context.Context) (v *version, err error) {
 	v.raise = raise
 	v.took = max(before, privateMemory()) - before
 	savedmodel.TrimMemory() // what loading has left behind
-	v.leases.Store(1)
+	v.leased = newLeased(v.free)
 	return v, nil
 }
 
@@ -181,7 +161,6 @@ func (l loader) run(ctx context.Context) (*version, error) {
 			decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		},
 		observer: l.observer,
-		freed:    make(chan struct{}),
 		log:      l.log,
 	}
 	start := time.Now()
@@ -190,14 +169,14 @@ func (l loader) run(ctx context.Context) (*version, error) {
 	}
 	l.took.Load = time.Since(start)
 	if err := l.prepare(ctx, v, seen.spec); err != nil {
-		return nil, errors.Join(err, v.free())
+		return nil, errors.Join(err, v.close())
 	}
 	return v, nil
 }
 
 func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	c := l.config
-	sig, err := spec.bind(v.model)
+	sig, err := spec.bind(v.model.Signatures)
 	if err != nil {
 		return atGate(GateSignature, err)
 	}

@@ -18,10 +18,13 @@ type Answer struct {
 	ID          string  `json:"id"` // topic-partition-offset of the input: a repeat has the same
 	Model       string  `json:"model"`
 	Version     int64   `json:"version"`
-	Digest      string  `json:"digest"`          // of the version's directory
-	Label       string  `json:"label,omitempty"` // of the version: canary or shadow; none: stable
-	Backend     string  `json:"backend"`
-	Predictions []Class `json:"predictions"` // the best first
+	Digest      string  `json:"digest,omitempty"`         // of the version's directory; a model server does not tell
+	Label       string  `json:"label,omitempty"`          // of the version: canary or shadow; none: stable
+	Backend     string  `json:"backend"`                  // local or remote
+	Server      string  `json:"server,omitempty"`         // that answered remotely
+	Reason      string  `json:"reason,omitempty"`         // why it did, in place of a version here
+	Wanted      int64   `json:"wanted_version,omitempty"` // that would serve here, where another one has answered
+	Predictions []Class `json:"predictions"`              // the best first
 	Image       Image   `json:"image"`
 	Timings     Timings `json:"timings_ms"`
 }
@@ -61,7 +64,8 @@ func newAnswer(r stream.Record, image input.Image, p model.Prediction) Answer {
 // knows of a record, its id above all, is left empty.
 func NewAnswer(p model.Prediction) Answer {
 	a := Answer{
-		Model: p.Model, Version: p.Version, Digest: p.Digest, Backend: p.Backend,
+		Model: p.Model, Version: p.Version, Digest: p.Digest,
+		Backend: p.Backend, Server: p.Server, Reason: clip(p.Reason, maxErrorBytes), Wanted: p.Wanted,
 		Predictions: make([]Class, len(p.Classes)),
 		Image:       Image{Format: p.Image.Format, Width: p.Image.Width, Height: p.Image.Height},
 		Timings:     Timings{ms(p.Timings.Wait), ms(p.Timings.Decode), ms(p.Timings.Infer)},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"inceptor/model"
+	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service/input"
 )
@@ -18,12 +19,13 @@ import (
 // a field's name there is its key everywhere, in the environment, in the
 // configuration file and in messages.
 type Config struct {
-	Kafka      Kafka        `embed:"" prefix:"kafka." group:"Kafka"`
-	Input      input.Config `embed:"" prefix:"input." group:"Input"`
-	Model      model.Config `embed:"" prefix:"model." group:"Model"`
-	TensorFlow TensorFlow   `embed:"" prefix:"tensorflow." group:"TensorFlow"`
-	HTTP       HTTP         `embed:"" prefix:"http." group:"Operation"`
-	Shutdown   Shutdown     `embed:"" prefix:"shutdown." group:"Operation"`
+	Kafka      Kafka         `embed:"" prefix:"kafka." group:"Kafka"`
+	Input      input.Config  `embed:"" prefix:"input." group:"Input"`
+	Model      model.Config  `embed:"" prefix:"model." group:"Model"`
+	Fallback   remote.Config `embed:"" prefix:"fallback." group:"Model server (model.backend local-then-remote or remote)"`
+	TensorFlow TensorFlow    `embed:"" prefix:"tensorflow." group:"TensorFlow"`
+	HTTP       HTTP          `embed:"" prefix:"http." group:"Operation"`
+	Shutdown   Shutdown      `embed:"" prefix:"shutdown." group:"Operation"`
 }
 
 // Kafka says where records come from and go to.
@@ -105,7 +107,16 @@ func (t TensorFlow) Options() savedmodel.Options {
 
 // Validate returns every problem, each naming its key.
 func (c Config) Validate() []error {
-	return slices.Concat(c.Kafka.validate(), c.Input.Validate(), c.Model.Validate(), c.TensorFlow.Validate(), c.validateOperation())
+	return slices.Concat(c.Kafka.validate(), c.Input.Validate(), c.ValidateModel(), c.validateOperation())
+}
+
+// ValidateModel is Validate for what answers images alone.
+func (c Config) ValidateModel() []error {
+	problems := append(c.Model.Validate(), c.TensorFlow.Validate()...)
+	if c.Model.Backend != model.OnlyLocal {
+		problems = append(problems, c.Fallback.Validate()...)
+	}
+	return problems
 }
 
 func (k Kafka) validate() []error {

@@ -35,6 +35,13 @@ type Metrics struct {
 	runTimes         *prometheus.HistogramVec
 	comparisons      *prometheus.CounterVec
 
+	answers     *prometheus.CounterVec
+	calls       *prometheus.CounterVec
+	callTimes   *prometheus.HistogramVec
+	breaker     *prometheus.GaugeVec
+	fallback    prometheus.Gauge
+	fallbackFor prometheus.Counter
+
 	mu       sync.Mutex
 	assigned []int
 	joined   bool
@@ -113,10 +120,29 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		swapped: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_last_swap_timestamp_seconds", Help: "When the serving version began to serve, in Unix time.",
 		}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_answers_total", Help: "Images answered, by backend: local or remote.",
+		}, []string{"backend"}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_fallback_calls_total", Help: "Calls to the model server, by operation (predict, metadata, status) and gRPC's code, or BadAnswer or WrongVersion.",
+		}, []string{"op", "code"}),
+		callTimes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "inceptor_fallback_call_duration_seconds", Buckets: stageBuckets, Help: "Time of each call to the model server.",
+		}, []string{"op"}),
+		breaker: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "inceptor_fallback_breaker", Help: "1 for the state that the model server's breaker is in (closed, half-open, open), else 0.",
+		}, []string{"state"}),
+		fallback: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "inceptor_fallback_active", Help: "1 while the model server answers in place of a version here.",
+		}),
+		fallbackFor: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "inceptor_fallback_active_seconds_total", Help: "Time in which the model server answered in place of a version here.",
+		}),
 		stuck: map[int]error{},
 	}
 	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
 		m.desired, m.serving, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
+		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",
 		}, func() float64 { return float64(savedmodel.LiveTensors()) }),
@@ -132,6 +158,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 
 func (m *Metrics) answered(read time.Duration, p model.Prediction) {
 	m.records.WithLabelValues("answered", "").Inc()
+	m.answers.WithLabelValues(p.Backend).Inc()
 	m.stage("read", read)
 	m.stage("wait", p.Timings.Wait)
 	m.stage("decode", p.Timings.Decode)
@@ -201,6 +228,29 @@ func (m *Metrics) compared(asked, result string) { m.comparisons.WithLabelValues
 func (m *Metrics) VersionRefused(_ int64, gate string) {
 	m.refused.WithLabelValues(gate).Inc()
 	m.loaded.Set(0)
+}
+
+// CallDone implements remote.Observer.
+func (m *Metrics) CallDone(op, code string, took time.Duration) {
+	m.calls.WithLabelValues(op, code).Inc()
+	m.callTimes.WithLabelValues(op).Observe(took.Seconds())
+}
+
+// BreakerChanged implements remote.Observer.
+func (m *Metrics) BreakerChanged(state string) {
+	for _, s := range []string{"closed", "half-open", "open"} {
+		m.breaker.WithLabelValues(s).Set(0)
+	}
+	m.breaker.WithLabelValues(state).Set(1)
+}
+
+// FellBack implements model.FallbackObserver.
+func (m *Metrics) FellBack(now bool, did time.Duration) {
+	m.fallback.Set(0)
+	if now {
+		m.fallback.Set(1)
+	}
+	m.fallbackFor.Add(did.Seconds())
 }
 
 // Assigned implements stream.Observer.

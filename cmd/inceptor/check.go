@@ -16,7 +16,7 @@ type checkCmd struct {
 
 // Help is the long help.
 func (*checkCmd) Help() string {
-	return `Opens the TensorFlow library, loads the model and runs it once, asks the brokers for the topics and compares their limits. ` +
+	return `Opens the TensorFlow library, loads the model and runs it once, has the model server classify a blank image if there is one, asks the brokers for the topics and compares their limits. ` +
 		`Every part is tried, whatever became of the one before. Topics are not created.`
 }
 
@@ -35,11 +35,18 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.stdout, "ok    %s: %s\n", part, detail)
 	}
 
-	err := savedmodel.OpenLibrary(c.TensorFlow.Library)
-	report("TensorFlow", err, savedmodel.LibraryVersion()+" at "+savedmodel.LibraryPath())
-	if err == nil {
-		serving, err := c.checkModel(ctx, a)
-		report("model", err, serving.String())
+	var serving model.Info
+	if c.Model.Backend != model.OnlyRemote {
+		err := savedmodel.OpenLibrary(c.TensorFlow.Library)
+		report("TensorFlow", err, savedmodel.LibraryVersion()+" at "+savedmodel.LibraryPath())
+		if err == nil {
+			serving, err = c.checkModel(ctx, a)
+			report("model", err, serving.String())
+		}
+	}
+	if c.Model.Backend != model.OnlyLocal {
+		answered, err := c.checkServer(ctx, a, serving.Version)
+		report("model server "+c.Fallback.Address, err, fmt.Sprintf("%s, version %d, classifies", answered.Model, answered.Version))
 	}
 
 	topics, warnings, err := service.CheckTopics(ctx, c.Config, a.log)
@@ -56,8 +63,19 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
+func (c *checkCmd) checkServer(ctx context.Context, a *app, version int64) (model.Info, error) {
+	server, err := model.NewServer(c.Model, c.Fallback, a.log, unobserved{})
+	if err != nil {
+		return model.Info{}, err
+	}
+	defer server.Close()
+	return server.Check(ctx, version)
+}
+
 func (c *checkCmd) checkModel(ctx context.Context, a *app) (model.Info, error) {
-	m, err := openModel(ctx, c.Config, a.log)
+	here := c.Config
+	here.Model.Backend = model.OnlyLocal
+	m, err := openModel(ctx, here, a.log)
 	if err != nil {
 		return model.Info{}, err
 	}

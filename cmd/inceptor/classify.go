@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"inceptor/model"
+	"inceptor/model/remote"
 	"inceptor/service"
 )
 
@@ -22,6 +23,7 @@ type classifyCmd struct {
 	Top   int      `default:"2" help:"Classes to print for each image; JSON has all that the model's version lists."`
 
 	Model      model.Config       `embed:"" prefix:"model." group:"Model"`
+	Fallback   remote.Config      `embed:"" prefix:"fallback." group:"Model server"`
 	TensorFlow service.TensorFlow `embed:"" prefix:"tensorflow." group:"TensorFlow"`
 }
 
@@ -29,10 +31,10 @@ type classifyCmd struct {
 const maxFileBytes = 256 << 20
 
 func (c *classifyCmd) Run(ctx context.Context, a *app) error {
-	if problems := append(c.Model.Validate(), c.TensorFlow.Validate()...); len(problems) > 0 {
+	config := service.Config{Model: c.Model, Fallback: c.Fallback, TensorFlow: c.TensorFlow}
+	if problems := config.ValidateModel(); len(problems) > 0 {
 		return usageError{problems}
 	}
-	config := service.Config{Model: c.Model, TensorFlow: c.TensorFlow}
 	quiet := slog.New(slog.DiscardHandler)
 	m, err := openModel(ctx, config, quiet)
 	if err != nil {
@@ -82,7 +84,7 @@ type answer struct {
 	err        error
 }
 
-func classifyFile(ctx context.Context, m *model.Manager, name string) answer {
+func classifyFile(ctx context.Context, m backend, name string) answer {
 	f, err := os.Open(name)
 	if err != nil {
 		return answer{err: err}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -63,17 +64,44 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return nil
 }
 
-func newModel(c service.Config, log *slog.Logger, o model.Observer) (*model.Manager, error) {
+// A backend answers images, and is what it is only while it runs.
+type backend interface {
+	service.Model
+	Load(ctx context.Context) error
+	Run(ctx context.Context) error
+	Close()
+}
+
+// An observer observes any backend.
+type observer interface {
+	model.Observer
+	model.FallbackObserver
+}
+
+func newModel(c service.Config, log *slog.Logger, o observer) (backend, error) {
+	c.Model.Session = c.TensorFlow.Options()
+	switch c.Model.Backend {
+	case model.OnlyRemote:
+		return model.NewServer(c.Model, c.Fallback, log, o)
+	case model.LocalThenRemote:
+		return model.NewFallback(c.Model, c.Fallback, c.TensorFlow.Library, log, o, o)
+	}
 	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
 		return nil, err
 	}
-	c.Model.Session = c.TensorFlow.Options()
 	return model.New(c.Model, log, o)
 }
 
-// openModel is for commands that need a version at once, and one only.
-func openModel(ctx context.Context, c service.Config, log *slog.Logger) (*model.Manager, error) {
-	m, err := newModel(c, log, model.Unobserved{})
+// unobserved is an observer that does nothing.
+type unobserved struct{ model.Unobserved }
+
+func (unobserved) CallDone(string, string, time.Duration) {}
+func (unobserved) BreakerChanged(string)                  {}
+func (unobserved) FellBack(bool, time.Duration)           {}
+
+// openModel is for commands that need answers at once, from one version only.
+func openModel(ctx context.Context, c service.Config, log *slog.Logger) (backend, error) {
+	m, err := newModel(c, log, unobserved{})
 	if err != nil {
 		return nil, err
 	}

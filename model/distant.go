@@ -1,0 +1,282 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+
+	"inceptor/model/pixels"
+	"inceptor/model/remote"
+	"inceptor/savedmodel"
+	"inceptor/savedmodel/tfpb"
+)
+
+// bytesSignature is the signature that takes encoded images, by TensorFlow
+// Serving's custom. Others that take strings may want tf.Examples.
+const bytesSignature = "serving_bytes"
+
+// distant is the model on a model server. What it takes is asked once for each
+// version that is wanted of it. Safe for concurrent use.
+type distant struct {
+	config Config
+	client *remote.Client
+	lanes  int // batches at once
+	log    *slog.Logger
+
+	asking sync.Mutex // held by who asks the server; nobody else needs to
+	mu     sync.Mutex
+	bound  *binding // nil: not asked yet, or it has changed
+}
+
+// A binding is how images go to the server while a version is wanted of it.
+type binding struct {
+	*leased
+	answerer
+	want    int64
+	decoder *decoder // nil: images are sent as they came, or decoded in Go
+}
+
+func (b *binding) close() {
+	b.batcher.close()
+	if b.decoder != nil {
+		_ = b.decoder.Close() // nothing is lost by it
+	}
+}
+
+// classify answers an image, if possible by the version that is wanted.
+func (d *distant) classify(ctx context.Context, image []byte, want int64) (Prediction, error) {
+	b, err := d.bind(ctx, want)
+	if err != nil {
+		return Prediction{}, err
+	}
+	defer b.drop()
+	p, err := b.classify(ctx, image)
+	if k := remote.KindOf(err); k == remote.KindRefused || k == remote.KindAnswer {
+		d.forget(b) // it may have another signature now
+	}
+	if want != 0 && p.Version != want {
+		p.Wanted = want
+	}
+	return p, err
+}
+
+// lease is the binding for the version that is wanted, if there is one.
+func (d *distant) lease(want int64) (*binding, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bound == nil || d.bound.want != want || !d.bound.retain() {
+		return nil, false
+	}
+	return d.bound, true
+}
+
+func (d *distant) forget(b *binding) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bound == b {
+		d.bound = nil
+		b.drop()
+	}
+}
+
+// close waits for the images under way.
+func (d *distant) close() {
+	d.mu.Lock()
+	b := d.bound
+	d.mu.Unlock()
+	if b != nil {
+		d.forget(b)
+		<-b.freed
+	}
+}
+
+// info is what answers; false: the server was not found to have what is wanted.
+func (d *distant) info(want int64) (Info, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bound == nil || d.bound.want != want {
+		return Info{}, false
+	}
+	return d.bound.info, true
+}
+
+// bind leases the binding for the version that is wanted, which it makes if
+// need be.
+func (d *distant) bind(ctx context.Context, want int64) (*binding, error) {
+	if b, ok := d.lease(want); ok {
+		return b, nil
+	}
+	d.asking.Lock()
+	defer d.asking.Unlock()
+	if b, ok := d.lease(want); ok {
+		return b, nil
+	}
+	metadata, err := d.client.Metadata(ctx, want, "")
+	if err != nil {
+		return nil, err
+	}
+	b, err := d.newBinding(metadata, want)
+	if err != nil {
+		return nil, fmt.Errorf("model server: %w", err)
+	}
+	d.log.Info("model server has what is wanted", "version", metadata.Version, "wanted", want, "encoded", b.decode == nil)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bound != nil {
+		d.bound.drop()
+	}
+	d.bound = b
+	b.retain()
+	return b, nil
+}
+
+// newBinding checks the server's signatures against what the version says of
+// itself in the model's directory, as far as there is one.
+func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
+	spec, labels, err := d.spec(m.Version, want)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := bindRemote(spec, m.Signatures)
+	if err != nil {
+		return nil, err
+	}
+	if labels != nil && sig.classes > 0 && len(labels) != sig.classes {
+		return nil, fmt.Errorf("%d labels for %d classes", len(labels), sig.classes)
+	}
+	b := &binding{want: want, answerer: answerer{
+		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
+		labels: labels, topK: sig.TopK,
+		maxPixels: d.config.MaxPixels, decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}}
+	switch {
+	case sig.dtype == savedmodel.String:
+	case savedmodel.LibraryPath() != "":
+		if b.decoder, err = newDecoder(sig.Input, sig.dtype, d.config.Session); err != nil {
+			return nil, fmt.Errorf("decoder: %w", err)
+		}
+		b.decode = b.decoder.item
+	default:
+		b.decode = decodeInGo(sig)
+	}
+	size := d.config.Batch.Max
+	if sig.maxBatch > 0 {
+		size = min(size, sig.maxBatch)
+	}
+	b.leased = newLeased(b.close)
+	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, size, d.config.Batch.Delay, unwatched{})
+	return b, nil
+}
+
+type unwatched struct{}
+
+func (unwatched) begun(int) {}
+func (unwatched) ran(Run)   {}
+
+// bindRemote prefers the signature that takes encoded images: they are smaller
+// than pixels, and the server has the processors to decode them.
+func bindRemote(spec Spec, signatures map[string]savedmodel.Signature) (signature, error) {
+	if _, ok := signatures[bytesSignature]; ok {
+		encoded := spec
+		encoded.Signature = bytesSignature
+		if sig, err := encoded.bind(signatures); err == nil && sig.dtype == savedmodel.String {
+			return sig, nil
+		}
+	}
+	return spec.bind(signatures)
+}
+
+// spec is what one of the versions says of itself, if it is in the model's
+// directory; else, what the highest one there says, or Inception's conventions
+// and no labels.
+func (d *distant) spec(versions ...int64) (Spec, []string, error) {
+	var dirs []string
+	if d.config.Dir != "" {
+		candidates, err := scan(d.config.Dir)
+		if err != nil {
+			d.log.Warn("nothing is known of labels and preprocessing", "err", err)
+		}
+		for _, v := range versions {
+			for _, c := range candidates {
+				if c.number == v {
+					dirs = append(dirs, c.dir)
+				}
+			}
+		}
+		if len(candidates) > 0 {
+			dirs = append(dirs, candidates[len(candidates)-1].dir)
+		}
+	}
+	for _, dir := range dirs {
+		spec, _, err := readSpec(dir)
+		if err != nil {
+			return spec, nil, err
+		}
+		labels, err := readLabels(dir, spec.Labels)
+		return spec, labels, err
+	}
+	return defaultSpec(), nil, nil
+}
+
+// run sends batches to the server.
+func (d *distant) run(sig signature, want int64, classes int) batchFunc {
+	return func(items []item) (scored, error) {
+		images, err := message(sig, items)
+		if err != nil {
+			return scored{}, err
+		}
+		answer, err := d.client.Predict(context.Background(), remote.Batch{
+			Signature: sig.Signature, Input: sig.inputKey, Output: sig.Output,
+			Images: images, Version: want, Classes: classes,
+		})
+		switch remote.KindOf(err) {
+		case remote.KindInput:
+			err = &InputError{ReasonModelRefused, err}
+		case remote.KindTooLarge:
+			err = &InputError{ReasonServerTooLarge, err}
+		}
+		return scored{answer.Scores, answer.Version, answer.Server}, err
+	}
+}
+
+// message makes one tensor of a batch, as it is sent.
+func message(sig signature, items []item) (*tfpb.TensorProto, error) {
+	parts := make([][]byte, len(items))
+	for i, it := range items {
+		switch {
+		case it.pixels != nil:
+			parts[i] = it.pixels.Bytes()
+		case it.plain != nil:
+			parts[i] = it.plain
+		default:
+			parts[i] = it.encoded
+		}
+	}
+	if sig.dtype == savedmodel.String {
+		return remote.Strings(parts...), nil
+	}
+	return remote.Pixels(sig.dtype, sig.Input.Size[0], sig.Input.Size[1], parts...)
+}
+
+// decodeInGo does what a decoder does, without TensorFlow and nearly the same.
+func decodeInGo(sig signature) func(context.Context, []byte) (item, error) {
+	in := sig.Input
+	recipe := pixels.Recipe{
+		Height: in.Size[0], Width: in.Size[1],
+		Area: in.Resize == "area", AlignCorners: in.AlignCorners, HalfPixelCenters: in.HalfPixelCenters,
+		Scale: float32(in.Scale), Offset: float32(in.Offset), DType: sig.dtype,
+	}
+	return func(_ context.Context, image []byte) (item, error) {
+		h, err := ParseHeader(image)
+		if err != nil {
+			return item{}, err
+		}
+		plain, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
+		if err != nil {
+			return item{}, &InputError{ReasonUndecodable, err}
+		}
+		return item{plain: plain}, nil
+	}
+}
