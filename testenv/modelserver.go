@@ -14,16 +14,16 @@ type ModelServer struct {
 }
 
 // StartServing serves every version in the base directory dir under a name,
-// and waits until it answers; the test stops it. Labels are "LABEL=VERSION".
+// and waits until it answers; the test stops it. Options are serving.py's.
 // The test is skipped where what it needs is missing.
-func StartServing(tb testing.TB, name, dir string, labels ...string) *ModelServer {
+func StartServing(tb testing.TB, name, dir string, options ...string) *ModelServer {
 	tb.Helper()
 	python := brought(tb, ".tools/venv/bin/python")
 	find := "import importlib.util as u, sys; sys.exit(u.find_spec('tensorflow_serving') is None)"
 	if err := exec.Command(python, "-c", find).Run(); err != nil {
 		tb.Skip("the Python package tensorflow-serving-api is missing: run `make setup`")
 	}
-	s, err := RunServing(tb.Context(), Root(tb), filepath.Join(tb.TempDir(), "log"), name, dir, labels...)
+	s, err := RunServing(tb.Context(), Root(tb), filepath.Join(tb.TempDir(), "log"), name, dir, options...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -29,15 +29,12 @@ type Serving struct {
 }
 
 // RunServing serves every version in the base directory dir under a name, and
-// waits until it answers. Root is the checkout; labels are "LABEL=VERSION";
+// waits until it answers. Root is the checkout; options are serving.py's;
 // the log goes to a file. Kill ends it, and so does the end of this process.
-func RunServing(ctx context.Context, root, log, name, dir string, labels ...string) (*Serving, error) {
+func RunServing(ctx context.Context, root, log, name, dir string, options ...string) (*Serving, error) {
 	python := filepath.Join(root, ".tools/venv/bin/python")
 	s := &Serving{addr: "127.0.0.1:0", log: log}
-	s.command = []string{python, "-B", filepath.Join(root, "testenv/serving.py"), "--name", name, "--base", dir}
-	for _, label := range labels {
-		s.command = append(s.command, "--label", label)
-	}
+	s.command = append([]string{python, "-B", filepath.Join(root, "testenv/serving.py"), "--name", name, "--base", dir}, options...)
 	return s, s.Restart(ctx)
 }
 

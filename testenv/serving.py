@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A model server for tests: TensorFlow Serving's gRPC interface on Python TensorFlow.
 
-    serving.py --name NAME --base DIR [--port PORT] [--label LABEL=VERSION]...
+    serving.py --name NAME --base DIR [--port PORT] [--label LABEL=VERSION]... [--signature KEY]...
 
 loads every version in DIR (DIR/VERSION/saved_model.pb), listens on 127.0.0.1, writes one line "listening PORT" and ends
 with its standard input. The interface is the official one, package tensorflow-serving-api; what it does follows
@@ -40,10 +40,10 @@ class Refused(Exception):
 class Servable:
     """One version: its signatures to call, and as they are described."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, only):
         self.model = tf.saved_model.load(str(directory))
         meta = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs[0]
-        self.signatures = {k: v for k, v in meta.signature_def.items() if not k.startswith("__")}
+        self.signatures = {k: v for k, v in meta.signature_def.items() if not k.startswith("__") and (not only or k in only)}
 
     def predict(self, key, inputs, wanted):
         key = key or "serving_default"
@@ -152,10 +152,11 @@ def main():
     parser.add_argument("--name", required=True)
     parser.add_argument("--base", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--signature", action="append", metavar="KEY", help="the only signatures that are there, of those that the model has")
     parser.add_argument("--label", action="append", default=[], metavar="LABEL=VERSION")
     arguments = parser.parse_args()
 
-    versions = {int(d.name): Servable(d) for d in arguments.base.iterdir() if d.name.isdecimal()}
+    versions = {int(d.name): Servable(d, arguments.signature) for d in arguments.base.iterdir() if d.name.isdecimal()}
     if not versions:
         sys.exit(f"serving: no version in {arguments.base}")
     labels = {label: int(version) for label, _, version in (l.partition("=") for l in arguments.label)}

@@ -28,7 +28,7 @@ func TestServing(t *testing.T) {
 	if err := os.Symlink(filepath.Join(testenv.Model(t), "1"), filepath.Join(base, "3")); err != nil {
 		t.Fatal(err)
 	}
-	server := testenv.StartServing(t, "inception", base, "stable=3")
+	server := testenv.StartServing(t, "inception", base, "--label", "stable=3")
 	config := testConfig(server.Addr())
 	config.Timeout, config.Budget, config.Compression = 30*time.Second, 30*time.Second, "gzip"
 	c, _ := newClient(t, config)

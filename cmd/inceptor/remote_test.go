@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"inceptor/service"
+	"inceptor/testenv"
+)
+
+// startWithout is start where no TensorFlow library is to be found.
+func startWithout(t *testing.T, args ...string) *process {
+	t.Helper()
+	cmd := program(args...)
+	cmd.Dir = t.TempDir() // not the checkout
+	return startCommand(t, cmd)
+}
+
+// With a model server alone, the whole job is done without TensorFlow's
+// library: with encoded images, and with pixels that are decoded in Go.
+func TestRemote(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
+	photos := photos(t)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	sent := 0
+	for _, test := range []struct {
+		name      string
+		tolerance float64
+		options   []string
+	}{
+		{"encoded", 1e-4, nil},
+		{"pixels", 0.03, []string{"--signature", "serving_default"}}, // see package pixels
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := testenv.StartServing(t, "inception", testenv.Model(t), test.options...)
+			args := []string{
+				"run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0",
+				"--model.backend", "remote", "--fallback.address", server.Addr(), "--model.dir", testenv.Model(t),
+			}
+			if code, stdout, stderr := execute(t, append([]string{"check"}, args[1:]...)...); code != 0 || !strings.Contains(stdout, "ok    model server "+server.Addr()) || strings.Contains(stdout, "TensorFlow") {
+				t.Errorf("check: exit status %d\n%s%s", code, stdout, stderr)
+			}
+			p := startWithout(t, args...)
+			before := len(out.of(outputTopic))
+			produce(t, broker.Addr(), numbered(photos, sent, len(photos))...)
+			sent += len(photos)
+			out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
+			for _, r := range out.of(outputTopic)[before:] {
+				checkRemote(t, photos, r, server.Addr(), test.tolerance)
+			}
+			if maps, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "maps")); err != nil || strings.Contains(string(maps), "libtensorflow") {
+				t.Errorf("TensorFlow is in the process: %v", err)
+			}
+			if code := p.terminate(30 * time.Second); code != 0 {
+				t.Errorf("SIGTERM: exit status %d", code)
+			}
+		})
+	}
+	if dead := out.of(deadLetterTopic); len(dead) > 0 {
+		t.Errorf("%d dead letters, the first: %v", len(dead), dead[0].Headers)
+	}
+}
+
+func checkRemote(t *testing.T, photos []photo, r *kgo.Record, server string, tolerance float64) {
+	t.Helper()
+	var a service.Answer
+	if err := json.Unmarshal(r.Value, &a); err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(string(r.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := photos[number%len(photos)]
+	if a.Backend != "remote" || a.Server != server || a.Reason != "" || a.Version != 1 || len(a.Predictions) != len(want.scores) {
+		t.Errorf("%s: got %+v", want.name, a)
+	}
+	for _, c := range a.Predictions {
+		if c.Label == "" || math.Abs(float64(c.Score)-want.scores[c.Index]) > tolerance {
+			t.Errorf("%s: class %d %q scores %v, want %v", want.name, c.Index, c.Label, c.Score, want.scores[c.Index])
+		}
+	}
+}
+
+// While no version here can answer, the model server does; its faults cost
+// nothing but time; as soon as the library is there, so is the version here.
+// Nothing is lost, answered twice or out of order.
+func TestFallback(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
+	photos := photos(t)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	server := testenv.StartServing(t, "inception", testenv.Model(t))
+	library := filepath.Join(t.TempDir(), "tensorflow") // to come
+	p := startWithout(t, "run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0", "--model.dir", testenv.Model(t),
+		"--tensorflow.library", library, "--model.backend", "local-then-remote", "--fallback.address", server.Addr(),
+		"--fallback.timeout", "3s", "--fallback.budget", "4s", "--fallback.breaker.open", "1s")
+	address := p.await(`listening address=(\S+)`, time.Minute)
+	p.await("falling back to the model server", time.Minute)
+	sent := 0
+	send := func(n int) {
+		t.Helper()
+		produce(t, broker.Addr(), numbered(photos, sent, n)...)
+		sent += n
+	}
+	answered := func() {
+		t.Helper()
+		out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
+	}
+	metric := func(line string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			_, body := get(t, address+"/metrics")
+			if strings.Contains(body, "\n"+line+"\n") {
+				return
+			}
+			if time.Now().After(end) {
+				t.Errorf("metrics do not come to hold %s", line)
+				return
+			}
+		}
+	}
+	send(8)
+	answered()
+	metric("inceptor_fallback_active 1")
+	metric(`inceptor_answers_total{backend="remote"} 8`)
+	if status, body := get(t, address+"/readyz"); status != 200 {
+		t.Errorf("while the server answers: /readyz says %d %s", status, body)
+	}
+
+	server.Kill()
+	send(8)
+	metric(`inceptor_fallback_breaker{state="open"} 1`)
+	if status, body := get(t, address+"/readyz"); status != 503 || !strings.Contains(body, "no version is serving") {
+		t.Errorf("while nobody answers: /readyz says %d %s", status, body)
+	}
+	server.Restart()
+	answered()
+	metric(`inceptor_fallback_breaker{state="closed"} 1`)
+
+	server.Freeze()
+	send(8)
+	time.Sleep(5 * time.Second)
+	server.Thaw()
+	answered()
+
+	if err := os.Symlink(testenv.TensorFlow(t), library); err != nil {
+		t.Fatal(err)
+	}
+	p.await("a version here answers", time.Minute)
+	send(8)
+	answered()
+	metric("inceptor_fallback_active 0")
+	server.Kill() // nobody needs it any more
+	send(8)
+	answered()
+
+	answers := out.of(outputTopic)
+	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.of(deadLetterTopic)) > 0 {
+		t.Errorf("%d records, %d answers, %d of them repeats, %d dead letters", sent, len(answers), repeats, len(out.of(deadLetterTopic)))
+	}
+	by := map[string]int{}
+	for _, r := range answers {
+		var a service.Answer
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			t.Fatal(err)
+		}
+		by[a.Backend]++
+		if remote := a.Backend == "remote"; remote != strings.Contains(a.Reason, "no TensorFlow runtime") {
+			t.Errorf("%s answered for the reason %q", a.Backend, a.Reason)
+		}
+	}
+	if by["remote"] != 24 || by["local"] != 16 {
+		t.Errorf("answers by %v, want 24 by the server and 16 here", by)
+	}
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
