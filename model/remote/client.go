@@ -197,7 +197,7 @@ func (c *Client) once(ctx context.Context, k call) error {
 		options = append(options, grpc.WaitForReady(true))
 	}
 	deadline, ok := ctx.Deadline()
-	short := ok && time.Until(deadline) < c.config.Timeout
+	short := ok && time.Until(deadline) < c.config.Timeout/2
 	err = c.invoke(ctx, k, options)
 	if !k.counts && healthy(err) || short && codeOf(err) == codes.DeadlineExceeded.String() {
 		done(errNotCounted) // it shows nothing, or had too little time to

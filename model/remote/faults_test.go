@@ -226,6 +226,37 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// A call that runs out of time counts, unless it had hardly any.
+func TestBreakerCountsTimeouts(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	fake.SetHook(func(ctx context.Context, _ *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	config := testConfig(server.Addr())
+	config.Timeout, config.Budget = 200*time.Millisecond, 200*time.Millisecond
+	config.Breaker = Breaker{Failures: 2, Open: time.Minute}
+	c, o := newClient(t, config)
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := c.Predict(ctx, batchOf(1))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("deadline of the caller: got %v", err)
+		}
+	}
+	if _, states := o.all(); len(states) != 1 {
+		t.Errorf("observed %q", states)
+	}
+	for range 2 {
+		_, err := c.Predict(t.Context(), batchOf(1))
+		wantKind(t, err, KindUnavailable)
+	}
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindOpen)
+}
+
 // A breaker that opens while a batch is tried again does not hide why.
 func TestBreakerOpensDuringRetries(t *testing.T) {
 	fake := remotetest.NewFake("inception")
