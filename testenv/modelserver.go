@@ -20,7 +20,7 @@ func StartServing(tb testing.TB, name, dir string, options ...string) *ModelServ
 	tb.Helper()
 	python := brought(tb, ".tools/venv/bin/python")
 	find := "import importlib.util as u, sys; sys.exit(u.find_spec('tensorflow_serving') is None)"
-	if err := exec.Command(python, "-c", find).Run(); err != nil {
+	if err := exec.Command(python, "-B", "-c", find).Run(); err != nil {
 		tb.Skip("the Python package tensorflow-serving-api is missing: run `make setup`")
 	}
 	s, err := RunServing(tb.Context(), Root(tb), filepath.Join(tb.TempDir(), "log"), name, dir, options...)

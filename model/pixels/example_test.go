@@ -11,7 +11,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-// Two pixels become one, halfway between them, from -1 to 1.
+// Two pixels become one, halfway between them.
 func Example() {
 	img := image.NewNRGBA(image.Rect(0, 0, 2, 1))
 	img.Set(0, 0, color.NRGBA{R: 255, A: 255})
@@ -22,6 +22,9 @@ func Example() {
 	}
 	recipe := pixels.Recipe{Height: 1, Width: 1, HalfPixelCenters: true, Scale: 2, Offset: -1, DType: savedmodel.UInt8}
 	input, err := recipe.Append(nil, encoded.Bytes(), pixels.Header{Format: "png", Width: 2, Height: 1})
-	fmt.Println(input, err)
-	// Output: [254 255 254] <nil>
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(input[0], input[1], input[2])
+	// Output: 254 255 254
 }

@@ -26,6 +26,10 @@ const (
 	statusMethod   = "/tensorflow.serving.ModelService/GetModelStatus"
 )
 
+// clockSkew is how much earlier than here a deadline may end a call on the
+// server.
+const clockSkew = 10 * time.Millisecond
+
 // serviceConfig spreads calls over all addresses that a name has.
 const serviceConfig = `{"loadBalancingConfig": [{"round_robin": {}}]}`
 
@@ -66,6 +70,10 @@ type Client struct {
 // the server is there is for the calls to tell. Its error names the setting
 // that is wrong.
 func New(c Config, log *slog.Logger, o Observer) (*Client, error) {
+	return newWith(c, log, o)
+}
+
+func newWith(c Config, log *slog.Logger, o Observer, extra ...grpc.DialOption) (*Client, error) {
 	if c.Model == "" {
 		return nil, errors.New("fallback.model: must not be empty")
 	}
@@ -79,6 +87,7 @@ func New(c Config, log *slog.Logger, o Observer) (*Client, error) {
 	options = append(options,
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(), // DNS does not decide
+		grpc.WithNoProxy(),
 		grpc.WithUserAgent("inceptor"),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: grpcbackoff.Config{
@@ -94,7 +103,7 @@ func New(c Config, log *slog.Logger, o Observer) (*Client, error) {
 	if c.Compression == gzipCompression {
 		options = append(options, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
 	}
-	conn, err := grpc.NewClient(c.Address, options...)
+	conn, err := grpc.NewClient(c.Address, append(options, extra...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +197,7 @@ func (c *Client) once(ctx context.Context, k call) error {
 		options = append(options, grpc.WaitForReady(true))
 	}
 	deadline, ok := ctx.Deadline()
-	short := ok && time.Until(deadline) < c.config.Timeout
+	short := ok && time.Until(deadline) < c.config.Timeout/2
 	err = c.invoke(ctx, k, options)
 	if !k.counts && healthy(err) || short && codeOf(err) == codes.DeadlineExceeded.String() {
 		done(errNotCounted) // it shows nothing, or had too little time to
@@ -209,6 +218,9 @@ func (c *Client) invoke(parent context.Context, k call, options []grpc.CallOptio
 	took := time.Since(start)
 	code := status.Code(err).String()
 	if err != nil {
+		if d, ok := parent.Deadline(); ok && time.Until(d) < clockSkew {
+			<-parent.Done() // the server has noticed it first
+		}
 		if ended := c.ended(parent, k.op); ended != nil {
 			err = ended
 		} else {

@@ -3,14 +3,19 @@ package remote
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel/tfpb"
@@ -33,13 +38,13 @@ func TestServerComesAndGoes(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
 	server.Kill()
-	config := testConfig(server.Addr())
+	config := hasty(testConfig(server.Addr()))
 	c, _ := newClient(t, config)
 	for range 2 {
 		start := time.Now()
 		_, err := c.Predict(t.Context(), batchOf(1))
 		wantKind(t, err, KindUnavailable, "connection refused")
-		if took := time.Since(start); took > config.Budget+200*time.Millisecond {
+		if took := time.Since(start); took > config.Budget+slack {
 			t.Errorf("took %v of a budget of %v", took, config.Budget)
 		}
 		server.Start()
@@ -105,7 +110,7 @@ func TestFrozen(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
 	config := testConfig(server.Addr())
-	config.Timeout, config.Budget = 100*time.Millisecond, 400*time.Millisecond
+	config.Timeout, config.Budget = 300*time.Millisecond, time.Second
 	config.Breaker = Breaker{Failures: 3, Open: 300 * time.Millisecond}
 	c, o := newClient(t, config)
 	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
@@ -118,7 +123,7 @@ func TestFrozen(t *testing.T) {
 		if _, err = c.Predict(t.Context(), batchOf(1)); err == nil {
 			t.Fatal("a frozen server has answered")
 		}
-		if took := time.Since(start); took > config.Budget+200*time.Millisecond {
+		if took := time.Since(start); took > config.Budget+slack {
 			t.Errorf("took %v of a budget of %v", took, config.Budget)
 		}
 		if KindOf(err) == KindOpen {
@@ -221,6 +226,37 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// A call that runs out of time counts, unless it had hardly any.
+func TestBreakerCountsTimeouts(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake)
+	fake.SetHook(func(ctx context.Context, _ *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	config := testConfig(server.Addr())
+	config.Timeout, config.Budget = 200*time.Millisecond, 200*time.Millisecond
+	config.Breaker = Breaker{Failures: 2, Open: time.Minute}
+	c, o := newClient(t, config)
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, err := c.Predict(ctx, batchOf(1))
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("deadline of the caller: got %v", err)
+		}
+	}
+	if _, states := o.all(); len(states) != 1 {
+		t.Errorf("observed %q", states)
+	}
+	for range 2 {
+		_, err := c.Predict(t.Context(), batchOf(1))
+		wantKind(t, err, KindUnavailable)
+	}
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindOpen)
+}
+
 // A breaker that opens while a batch is tried again does not hide why.
 func TestBreakerOpensDuringRetries(t *testing.T) {
 	fake := remotetest.NewFake("inception")
@@ -261,6 +297,58 @@ func TestHalfOpenConnects(t *testing.T) {
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("took %v", took)
 	}
+}
+
+// Calls go to all addresses of a name in turn, and to those that are left when
+// one goes away.
+func TestSeveralAddresses(t *testing.T) {
+	fakes := []*remotetest.Fake{remotetest.NewFake("inception"), remotetest.NewFake("inception")}
+	servers := []*remotetest.Server{remotetest.Serve(t, fakes[0]), remotetest.Serve(t, fakes[1])}
+	names := manual.NewBuilderWithScheme("dns")
+	names.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: servers[0].Addr()}, {Addr: servers[1].Addr()}}})
+	c, err := newWith(testConfig("dns:///models.example:8500"), slog.New(slog.DiscardHandler), Unobserved{}, grpc.WithResolvers(names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answered := map[string]int{}
+	for range 20 {
+		a, err := c.Predict(t.Context(), batchOf(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered[a.Server]++
+		time.Sleep(5 * time.Millisecond) // the second connection may come later
+	}
+	if len(answered) != 2 || answered[servers[0].Addr()] < 5 || answered[servers[1].Addr()] < 5 {
+		t.Errorf("answered: %v", answered)
+	}
+	servers[0].Kill()
+	for range 20 {
+		a, err := c.Predict(t.Context(), batchOf(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Server != servers[1].Addr() {
+			t.Errorf("%s has answered", a.Server)
+		}
+	}
+}
+
+// A batch that the server does not take for its size is to be halved.
+func TestTooLargeForServer(t *testing.T) {
+	fake := remotetest.NewFake("inception")
+	server := remotetest.Serve(t, fake, grpc.MaxRecvMsgSize(1000))
+	c, _ := newClient(t, testConfig(server.Addr()))
+	_, err := c.Predict(t.Context(), bytesOf(strings.Repeat("a", 600), strings.Repeat("b", 600)))
+	wantKind(t, err, KindTooLarge, "larger than max")
+	a, err := c.Predict(t.Context(), bytesOf(strings.Repeat("a", 600)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkScores(t, a, 'a')
+	_, err = c.Predict(t.Context(), bytesOf(strings.Repeat("a", 1200)))
+	wantKind(t, err, KindTooLarge)
 }
 
 // soon tries f until it is true, for some seconds.

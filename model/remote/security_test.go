@@ -156,6 +156,9 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			config := testConfig(test.server.Addr())
+			if test.want != "" {
+				config = hasty(config)
+			}
 			config.TLS = test.tls
 			config.TLS.Enabled = true
 			c, _ := newClient(t, config)
@@ -178,7 +181,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	cert, key := ours.issue("server", time.Now().Add(time.Hour), "127.0.0.1")
 	server := serveTLS(t, cert, key, ours)
 	clientCert, clientKey := ours.issue("client", time.Now().Add(-time.Hour), "client")
-	config := testConfig(server.Addr())
+	config := hasty(testConfig(server.Addr()))
 	config.TLS = TLS{Enabled: true, CA: ours.file, Cert: clientCert, Key: clientKey}
 	c, _ := newClient(t, config)
 	_, err := c.Predict(t.Context(), batchOf(1))
