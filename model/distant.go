@@ -192,32 +192,39 @@ func bindRemote(spec Spec, signatures map[string]savedmodel.Signature) (signatur
 // directory; else, what the highest one there says, or Inception's conventions
 // and no labels.
 func (d *distant) spec(versions ...int64) (Spec, []string, error) {
-	var dirs []string
-	if d.config.Dir != "" {
-		candidates, err := scan(d.config.Dir)
-		if err != nil {
-			d.log.Warn("nothing is known of labels and preprocessing", "err", err)
-		}
-		for _, v := range versions {
-			for _, c := range candidates {
-				if c.number == v {
-					dirs = append(dirs, c.dir)
-				}
+	dir := d.dirOf(versions)
+	if dir == "" {
+		return defaultSpec(), nil, nil
+	}
+	spec, _, err := readSpec(dir)
+	if err != nil {
+		return spec, nil, err
+	}
+	labels, err := readLabels(dir, spec.Labels)
+	return spec, labels, err
+}
+
+// dirOf is the folder of the first of the versions that is there, else of the
+// highest; empty: there is none.
+func (d *distant) dirOf(versions []int64) string {
+	if d.config.Dir == "" {
+		return ""
+	}
+	there, err := scan(d.config.Dir)
+	if err != nil {
+		d.log.Warn("nothing is known of labels and preprocessing", "err", err)
+	}
+	for _, v := range versions {
+		for _, c := range there {
+			if c.number == v {
+				return c.dir
 			}
 		}
-		if len(candidates) > 0 {
-			dirs = append(dirs, candidates[len(candidates)-1].dir)
-		}
 	}
-	for _, dir := range dirs {
-		spec, _, err := readSpec(dir)
-		if err != nil {
-			return spec, nil, err
-		}
-		labels, err := readLabels(dir, spec.Labels)
-		return spec, labels, err
+	if len(there) == 0 {
+		return ""
 	}
-	return defaultSpec(), nil, nil
+	return there[len(there)-1].dir
 }
 
 // run sends batches to the server.

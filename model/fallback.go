@@ -249,7 +249,7 @@ func (b *Fallback) Load(ctx context.Context) error {
 // of ctx.
 func (b *Fallback) Wait(ctx context.Context) error {
 	select {
-	case <-b.Manager.ready:
+	case <-b.ready:
 		return nil
 	case <-b.server.ready:
 		return nil

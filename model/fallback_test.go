@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"inceptor/model/remote"
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel/tfpb"
@@ -95,7 +92,7 @@ func runBackend(t *testing.T, b interface {
 }
 
 func (b *fallBench) classify(image []byte) (Prediction, error) {
-	return b.Fallback.Classify(context.Background(), nil, image)
+	return b.Classify(context.Background(), nil, image)
 }
 
 // awaitBackend waits until this backend answers.
@@ -119,7 +116,7 @@ func TestFallbackUntilThereIsAVersion(t *testing.T) {
 	if p.Version != 2 || p.Server != b.server.Addr() || !strings.Contains(p.Reason, "no version is serving") || p.Wanted != 0 || p.Digest != "" {
 		t.Errorf("got %+v", p)
 	}
-	if info, err := b.Fallback.Serving(); err != nil || info.Version != 2 {
+	if info, err := b.Serving(); err != nil || info.Version != 2 {
 		t.Errorf("serving: %v, %v", info, err)
 	}
 	b.await("the observer's word", func() bool { fell, did := b.seen.state(); return fell && did > 0 })
@@ -170,8 +167,8 @@ func TestFallbackServerFaults(t *testing.T) {
 				return nil, ctx.Err()
 			})
 		}, func(b *fallBench) { b.fake.SetHook(nil) }},
-		{"refusing", func(b *fallBench) { b.fake.Fail(codes.PermissionDenied, "no") }, func(b *fallBench) { b.fake.SetHook(nil) }},
-		{"failing", func(b *fallBench) { b.fake.Fail(codes.Internal, "oh") }, func(b *fallBench) { b.fake.SetHook(nil) }},
+		{"refusing", func(b *fallBench) { b.fake.Fail(remotetest.PermissionDenied, "no") }, func(b *fallBench) { b.fake.SetHook(nil) }},
+		{"failing", func(b *fallBench) { b.fake.Fail(remotetest.Internal, "oh") }, func(b *fallBench) { b.fake.SetHook(nil) }},
 		{"garbage", func(b *fallBench) {
 			b.fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 				return &tfpb.PredictResponse{Outputs: map[string]*tfpb.TensorProto{remotetest.Output: remotetest.Scores(7, 3)}}, nil
@@ -194,7 +191,7 @@ func TestFallbackServerFaults(t *testing.T) {
 			}
 			test.mended(b)
 			b.awaitBackend(BackendRemote)
-			if _, err := b.Fallback.Serving(); err != nil {
+			if _, err := b.Serving(); err != nil {
 				t.Errorf("it answers, and is said not to: %v", err)
 			}
 		})
@@ -208,7 +205,7 @@ func TestFallbackReadiness(t *testing.T) {
 	b.server.Kill()
 	b.await("not ready", func() bool {
 		_, _ = b.classify(blackPixel)
-		_, err := b.Fallback.Serving()
+		_, err := b.Serving()
 		return errors.Is(err, ErrNoVersion) && strings.Contains(err.Error(), "does not answer")
 	})
 	b.server.Start()
@@ -229,7 +226,7 @@ func TestFallbackParity(t *testing.T) {
 		if _, err := b.classify(blackPixel); err == nil || !mayPass(err) || !strings.Contains(err.Error(), "3") {
 			t.Errorf("got %v", err)
 		}
-		if _, err := b.Fallback.Serving(); err == nil {
+		if _, err := b.Serving(); err == nil {
 			t.Error("it is ready")
 		}
 		b.fake.Versions = []int64{1, 2, 3}
@@ -256,7 +253,7 @@ func TestFallbackBadImage(t *testing.T) {
 		<-hold
 		for _, image := range r.GetInputs()[remotetest.BytesInput].GetStringVal() {
 			if string(image) == string(whitePixel) {
-				return nil, status.Error(codes.InvalidArgument, "too bright")
+				return nil, remotetest.Invalid("too bright")
 			}
 		}
 		return nil, nil

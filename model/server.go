@@ -132,7 +132,7 @@ func (s *Server) Load(ctx context.Context) error { return s.load(ctx, 0) }
 // Close ends what is under way at the server. Run must have ended.
 func (s *Server) Close() {
 	_ = s.client.Close() // nothing is lost by it
-	s.distant.close()
+	s.close()
 }
 
 // errServersOwn is the error of Use and Rollback.

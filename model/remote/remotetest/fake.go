@@ -62,6 +62,15 @@ func (f *Fake) SetHook(hook func(context.Context, *tfpb.PredictRequest) (*tfpb.P
 	f.Hook.Store(&hook)
 }
 
+// Some of gRPC's codes, for tests that know nothing of it.
+const (
+	Internal         = codes.Internal
+	PermissionDenied = codes.PermissionDenied
+)
+
+// Invalid is the error by which a server refuses what it was sent.
+func Invalid(message string) error { return status.Error(codes.InvalidArgument, message) }
+
 // Fail makes every Predict end with a code, until SetHook.
 func (f *Fake) Fail(code codes.Code, message string) {
 	f.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
