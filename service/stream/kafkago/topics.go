@@ -30,13 +30,13 @@ func CheckTopics(ctx context.Context, cfg stream.Config, create bool, outputs ..
 		return nil, err
 	}
 	defer cluster.close()
-	trouble := newTrouble(cfg.Log)
+	trouble := stream.NewTrouble(cfg.Log)
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	created := map[string]bool{}
 	for looks := 1; ; looks++ {
 		topics, err := cluster.check(ctx, names, create, created)
 		if err == nil {
-			trouble.worked("check topics")
+			trouble.Worked("check topics")
 			return topics, nil
 		}
 		// A broker that has just started, or a topic that has just been
@@ -46,7 +46,7 @@ func CheckTopics(ctx context.Context, cfg stream.Config, create bool, outputs ..
 			return nil, fmt.Errorf("check topics at %s: %w", strings.Join(cfg.Brokers, ","), err)
 		}
 		if !errors.Is(err, stream.ErrMissingTopics) && ctx.Err() == nil {
-			trouble.failed("check topics", err)
+			trouble.Failed("check topics", err)
 		}
 		if !sleep(ctx, pause.NextBackOff()) {
 			return nil, fmt.Errorf("check topics at %s: %w (last: %w)", strings.Join(cfg.Brokers, ","), context.Cause(ctx), err)
