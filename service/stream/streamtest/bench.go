@@ -51,6 +51,18 @@ func (b *bench) newClient(opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
+// newReader is a client that reads a topic from its beginning, as users of
+// the driver's guarantee do.
+func (b *bench) newReader(topic string) *kgo.Client {
+	b.Helper()
+	isolation := kgo.ReadUncommitted()
+	if b.ExactlyOnce {
+		isolation = kgo.ReadCommitted()
+	}
+	return b.newClient(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(200*time.Millisecond), kgo.FetchIsolationLevel(isolation))
+}
+
 func (b *bench) context() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	b.Cleanup(cancel)
@@ -248,7 +260,7 @@ func (b *bench) until(what string, f func() bool) {
 // little longer for those that should not be there.
 func (b *bench) read(topic string, n int) []*kgo.Record {
 	b.Helper()
-	c := b.newClient(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200*time.Millisecond))
+	c := b.newReader(topic)
 	defer c.Close()
 	var got []*kgo.Record
 	limit := patience

@@ -1,0 +1,121 @@
+package franz
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"inceptor/service/stream"
+)
+
+const (
+	clientID    = "inceptor"
+	dialTimeout = 5 * time.Second
+
+	// maxRequest is a little less than the socket.request.max.bytes of a
+	// broker, which breaks the connection beyond it, without a word.
+	maxRequest = 100<<20 - 64<<10
+
+	// requestTimeout is how long an answer may take beyond the time that the
+	// request itself gives the broker. Giving up is safe: what is sent again
+	// is recognised.
+	requestTimeout = 6 * time.Second
+
+	// metadataAge is how long a moved leader, or a new partition, may go
+	// unnoticed.
+	metadataAge = 3 * time.Second
+)
+
+// connection are the options of every client: where, and as whom.
+func connection(cfg stream.Config) []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID(clientID),
+		kgo.SoftwareNameAndVersion(clientID, "1"),
+		kgo.DialTimeout(dialTimeout),
+		kgo.RequestTimeoutOverhead(requestTimeout),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMaxAge(metadataAge),
+		kgo.DisableClientMetrics(),
+	}
+	if cfg.TLS != nil {
+		opts = append(opts, kgo.DialTLSConfig(cfg.TLS))
+	}
+	if m := mechanism(cfg.SASL); m != nil {
+		opts = append(opts, kgo.SASL(m))
+	}
+	return opts
+}
+
+func mechanism(s stream.SASL) sasl.Mechanism {
+	switch s.Mechanism {
+	case "PLAIN":
+		return plain.Auth{User: s.User, Pass: s.Password}.AsMechanism()
+	case "SCRAM-SHA-256":
+		return scram.Auth{User: s.User, Pass: s.Password}.AsSha256Mechanism()
+	case "SCRAM-SHA-512":
+		return scram.Auth{User: s.User, Pass: s.Password}.AsSha512Mechanism()
+	}
+	return nil
+}
+
+func compression(name string) kgo.CompressionCodec {
+	switch name {
+	case "gzip":
+		return kgo.GzipCompression()
+	case "snappy":
+		return kgo.SnappyCompression()
+	case "lz4":
+		return kgo.Lz4Compression()
+	case "zstd":
+		return kgo.ZstdCompression()
+	}
+	return kgo.NoCompression()
+}
+
+// A lastError remembers why a broker could not be reached, for the client
+// tries again without a word.
+type lastError struct{ err atomic.Pointer[error] }
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (l *lastError) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err == nil {
+		l.err.Store(nil)
+	} else {
+		l.err.Store(&err)
+	}
+}
+
+// wrap adds to what is wrong why that may be.
+func (l *lastError) wrap(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if last := l.err.Load(); last != nil {
+		err = fmt.Errorf("%w: %w", err, *last)
+	}
+	return err
+}
+
+// A logger hands franz-go's lines on. What matters comes back as an error, to
+// be logged with measure.
+type logger struct{ log *slog.Logger }
+
+// Level implements kgo.Logger.
+func (l logger) Level() kgo.LogLevel {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelNone
+}
+
+// Log implements kgo.Logger.
+func (l logger) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
+	l.log.Debug("franz-go", append([]any{"message", msg}, keyvals...)...)
+}
