@@ -2,6 +2,8 @@ package franz
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,8 +19,8 @@ import (
 )
 
 const (
-	clientID    = "inceptor"
-	dialTimeout = 5 * time.Second
+	clientID         = "inceptor"
+	handshakeTimeout = 5 * time.Second
 
 	// maxRequest is a little less than the socket.request.max.bytes of a
 	// broker, which breaks the connection beyond it, without a word.
@@ -34,25 +36,44 @@ const (
 	metadataAge = 3 * time.Second
 )
 
-// connection are the options of every client: where, and as whom.
-func connection(cfg stream.Config) []kgo.Opt {
+// connection are the options that say where to, and as whom.
+func connection(cfg stream.Config, conns *stream.Connections) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(clientID),
 		kgo.SoftwareNameAndVersion(clientID, "1"),
-		kgo.DialTimeout(dialTimeout),
+		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, cfg.TLS, conns, network, address)
+		}),
 		kgo.RequestTimeoutOverhead(requestTimeout),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.DisableClientMetrics(),
 	}
-	if cfg.TLS != nil {
-		opts = append(opts, kgo.DialTLSConfig(cfg.TLS))
-	}
 	if m := mechanism(cfg.SASL); m != nil {
 		opts = append(opts, kgo.SASL(m))
 	}
 	return opts
+}
+
+func dial(ctx context.Context, config *tls.Config, conns *stream.Connections, network, address string) (net.Conn, error) {
+	conn, err := conns.Dial(ctx, network, address)
+	if err != nil || config == nil {
+		return conn, err
+	}
+	config = config.Clone()
+	if config.ServerName == "" {
+		if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	secure := tls.Client(conn, config)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return secure, nil
 }
 
 func mechanism(s stream.SASL) sasl.Mechanism {

@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
 )
 
 const (
@@ -37,6 +39,7 @@ type session struct {
 	client    *kgo.Client
 	group     *kgo.GroupTransactSession
 	turn      turn
+	conns     stream.Connections
 	reach     lastError
 	end       context.CancelCauseFunc
 
@@ -76,7 +79,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 }
 
 func (s *session) open() error {
-	opts := append(connection(s.cfg),
+	opts := append(connection(s.cfg, &s.conns),
 		kgo.WithLogger(logger{s.cfg.Log}),
 		kgo.WithHooks(&s.reach, s),
 
@@ -128,6 +131,7 @@ func (s *session) close() {
 	s.client.AllowRebalance()
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
+	defer context.AfterFunc(ctx, s.conns.Shut)()
 	_ = s.client.LeaveGroupContext(ctx) // then the group finds out
 	s.client.Close()
 }
@@ -222,6 +226,7 @@ func (s *session) drain(life context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(life, s.cfg.DrainTimeout+commitTimeout, errors.New("the last transaction cannot be ended in time"))
 	defer cancel()
+	defer context.AfterFunc(ctx, s.conns.Shut)() // or the last request would still wait for its answer
 	g.drain()
 	s.turn.alone(func() {}) // what is polled now is not ours any more
 	late := time.NewTimer(s.cfg.DrainTimeout)

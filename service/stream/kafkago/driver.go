@@ -149,7 +149,7 @@ func (d *Driver) leave(group *kafka.ConsumerGroup, cluster *cluster) {
 		case <-left:
 			return
 		case <-time.After(leaveTimeout):
-			cluster.conns.close() // breaks off whatever it waits for
+			cluster.conns.Close() // breaks off whatever it waits for
 		}
 	}
 }

@@ -278,7 +278,11 @@ func frozen(t *testing.T, b *bench) {
 	if err := stopped.ended(); err != nil {
 		t.Errorf("run: %v", err)
 	}
-	t.Logf("stopped in %v while the broker was frozen", time.Since(begin).Round(time.Millisecond))
+	took := time.Since(begin)
+	t.Logf("stopped in %v while the broker was frozen", took.Round(time.Millisecond))
+	if took > cfg.DrainTimeout+15*time.Second {
+		t.Error("that is longer than the drain timeout and 15s")
+	}
 	time.Sleep(time.Until(begin.Add(2 * b.Session)))
 	b.Broker.Thaw()
 	b.until("the end", func() bool {

@@ -15,7 +15,7 @@ type Driver interface {
 
 // A Suite says what to test, and where.
 type Suite struct {
-	New         func(stream.Config, stream.Handler) (Driver, error)
+	New func(stream.Config, stream.Handler) (Driver, error)
 	// CheckTopics is nil for a driver that leaves this to another one.
 	CheckTopics func(ctx context.Context, cfg stream.Config, create bool, outputs ...string) ([]stream.Topic, error)
 	Session     time.Duration // after which a driver without heartbeats is out of its group
@@ -59,7 +59,11 @@ func (s Suite) Run(t *testing.T) {
 			"Compaction":      compaction,
 			"OutOfRange":      outOfRange,
 			"PartitionGrowth": partitionGrowth,
+			"Standby":         standby,
 			"Latency":         latency,
+		}
+		if s.ExactlyOnce {
+			tests["Aborted"] = aborted
 		}
 		if s.CheckTopics != nil {
 			tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics
