@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -102,23 +103,30 @@ func compression(name string) kgo.CompressionCodec {
 	return kgo.NoCompression()
 }
 
-// A lastError remembers why a broker could not be reached, for the client
-// tries again without a word.
-type lastError struct{ err atomic.Pointer[error] }
+// A reach remembers why a broker could not be reached, for the client tries
+// again without a word.
+type reach struct{ err atomic.Pointer[error] }
 
 // OnBrokerConnect implements kgo.HookBrokerConnect.
-func (l *lastError) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err == nil {
-		l.err.Store(nil)
-	} else {
-		l.err.Store(&err)
+func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	operation := "connect to the brokers"
+	switch {
+	case err == nil:
+		s.reach.err.Store(nil)
+		s.trouble.Worked(operation)
+	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
+	case permanent(err):
+		s.end(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
+	default:
+		s.reach.err.Store(&err)
+		s.trouble.Failed(operation, err)
 	}
 }
 
 // wrap adds to what is wrong why that may be.
-func (l *lastError) wrap(format string, args ...any) error {
+func (r *reach) wrap(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
-	if last := l.err.Load(); last != nil {
+	if last := r.err.Load(); last != nil {
 		err = fmt.Errorf("%w: %w", err, *last)
 	}
 	return err

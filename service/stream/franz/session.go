@@ -40,7 +40,7 @@ type session struct {
 	group     *kgo.GroupTransactSession
 	turn      turn
 	conns     stream.Connections
-	reach     lastError
+	reach     reach
 	end       context.CancelCauseFunc
 
 	wake    chan struct{}              // there may be something to do
@@ -81,7 +81,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 func (s *session) open() error {
 	opts := append(connection(s.cfg, &s.conns),
 		kgo.WithLogger(logger{s.cfg.Log}),
-		kgo.WithHooks(&s.reach, s),
+		kgo.WithHooks(s),
 
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(s.cfg.Input),
@@ -376,16 +376,22 @@ func (s *session) OnGroupManageError(err error) {
 	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, s.cfg.Input, err))
 }
 
-// watchLag looks the watermarks up.
+// watchLag looks the watermarks up; until there are partitions, why not.
 func (s *session) watchLag(life context.Context) {
 	admin := kadm.NewClient(s.client)
 	for known := (*generation)(nil); ; {
 		g := s.latest.Load()
-		if g != nil && len(g.partitions) > 0 {
+		if g == nil {
+			s.lookUpInput(life, admin)
+		} else if len(g.partitions) > 0 {
 			known = g
 			s.lookUpLag(life, admin, g)
 		}
-		for begin := time.Now(); time.Since(begin) < lagEvery && s.latest.Load() == known; {
+		every := lagEvery
+		if g == nil {
+			every = time.Second
+		}
+		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == known; {
 			if !sleep(life, 100*time.Millisecond) {
 				return
 			}
@@ -393,6 +399,27 @@ func (s *session) watchLag(life context.Context) {
 		if life.Err() != nil {
 			return
 		}
+	}
+}
+
+// lookUpInput asks for the input topic, for the client joins the group only
+// once there is one that it may read, and waits for that without a word.
+func (s *session) lookUpInput(life context.Context, admin *kadm.Client) {
+	ctx, cancel := context.WithTimeout(life, s.session)
+	defer cancel()
+	operation := "read from " + s.cfg.Input
+	res, err := admin.Metadata(ctx, s.cfg.Input)
+	if err == nil {
+		err = res.Topics[s.cfg.Input].Err
+	}
+	var answer *kerr.Error
+	switch {
+	case err == nil:
+		s.trouble.Worked(operation)
+	case permanent(err):
+		s.end(fmt.Errorf("%s: %w", operation, err))
+	case errors.As(err, &answer): // without one, connecting tells of it
+		s.trouble.Failed(operation, err)
 	}
 }
 
@@ -417,4 +444,7 @@ func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generat
 	}
 }
 
-var _ kgo.HookGroupManageError = (*session)(nil)
+var (
+	_ kgo.HookGroupManageError = (*session)(nil)
+	_ kgo.HookBrokerConnect    = (*session)(nil)
+)
