@@ -46,6 +46,9 @@ func TestValidate(t *testing.T) {
 		},
 			[]string{"kafka.input", "kafka.output", "kafka.dead-letter"}},
 		{"window", func(c *Config) { c.Kafka.Window = Window{} }, []string{"kafka.window.records", "kafka.window.bytes"}},
+		{"transaction", func(c *Config) {
+			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
+		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},
 		{"SASL without user", func(c *Config) { c.Kafka.SASL.Mechanism = "PLAIN" }, []string{"kafka.sasl.user"}},
 		{"user without SASL", func(c *Config) { c.Kafka.SASL.User = "u" }, []string{"kafka.sasl.mechanism"}},
 		{"two passwords", func(c *Config) { c.Kafka.SASL = SASL{"PLAIN", "u", "p", "f"} }, []string{"kafka.sasl.password-file"}},

@@ -14,6 +14,7 @@ import (
 	"inceptor/model"
 	"inceptor/service/input"
 	"inceptor/service/stream"
+	"inceptor/service/stream/franz"
 	"inceptor/service/stream/kafkago"
 )
 
@@ -24,12 +25,25 @@ type Service struct {
 	metrics *Metrics
 	recent  *recent
 	input   *input.Reader
-	driver  *kafkago.Driver
+	driver  driver
 	stream  stream.Config
 
 	registry *prometheus.Registry
 	model    Model
 	started  time.Time
+}
+
+// A driver owns delivery until ctx ends: kafkago gives it at least once, franz
+// exactly once.
+type driver interface {
+	Run(ctx context.Context) error
+}
+
+func newDriver(k Kafka, c stream.Config, h stream.Handler) (driver, error) {
+	if k.Delivery == exactlyOnce {
+		return franz.New(c, franz.Transaction(k.Transaction), h)
+	}
+	return kafkago.New(c, h)
 }
 
 // A Model is a Classifier that can tell what it serves.
@@ -59,7 +73,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 		metrics: metrics, recent: s.recent,
 	}
 	if s.stream, err = c.streamConfig(log, metrics, h); err == nil {
-		s.driver, err = kafkago.New(s.stream, h.handle)
+		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.input.Close())

@@ -2,7 +2,6 @@ package franz
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -40,9 +39,9 @@ type Transaction struct {
 	// Timeout is after how long the broker aborts the transaction of a
 	// process that is gone. It looks every ten seconds, by default.
 	Timeout time.Duration
-	// ID is the transactional id. Of one process only; the same after its
+	// ID is the transactional id: of one process only, and the same after its
 	// restart, so that what a killed one left open ends at once, and not
-	// after Timeout. Empty: another one for each Driver.
+	// after Timeout. Empty: one is made of the group and the machine's name.
 	ID string
 }
 
@@ -72,9 +71,6 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if tx.ID == "" {
-		tx.ID = newID(checked.Group)
-	}
 	trouble := stream.NewTrouble(checked.Log)
 	return &Driver{
 		cfg:     checked,
@@ -85,15 +81,16 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	}, nil
 }
 
-// newID is a transactional id that nobody else has. Its beginning is the
-// group's name, which permissions can be given for.
-func newID(group string) string { return group + "-" + rand.Text() }
-
 // Run works until ctx ends, then drains, commits, leaves the group and
 // returns nil. It returns an error as soon as one occurs that cannot pass. A
 // Driver runs once.
 func (d *Driver) Run(ctx context.Context) error {
 	defer d.worker.Await()
+	if d.bound.ID == "" {
+		id, release := stableID(d.cfg)
+		defer release.Close()
+		d.bound.ID = id
+	}
 	operation := "deliver from " + d.cfg.Input
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	for {

@@ -386,3 +386,20 @@ func (w logWriter) Write(p []byte) (int, error) {
 	w.Logf("%s", strings.TrimSuffix(string(p), "\n"))
 	return len(p), nil
 }
+
+// Ids differ while they are held, and come again.
+func TestStableID(t *testing.T) {
+	cfg := config("x:1")
+	a, first := stableID(cfg)
+	b, second := stableID(cfg)
+	if a == b || !strings.HasPrefix(a, "g-") {
+		t.Errorf("%s and %s", a, b)
+	}
+	first.Close()
+	if again, third := stableID(cfg); again != a {
+		t.Errorf("%s, want %s again", again, a)
+	} else {
+		third.Close()
+	}
+	second.Close()
+}
