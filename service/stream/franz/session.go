@@ -31,6 +31,8 @@ const (
 	lagEvery = 10 * time.Second
 )
 
+var errTooLate = errors.New("the last transaction could not be ended in time")
+
 // A session is one client, from its joining the group to the first thing that
 // is not certain.
 type session struct {
@@ -136,8 +138,17 @@ func (s *session) close() {
 	s.client.Close()
 }
 
-// run works on one generation after the other until stop ends, or life.
+// run works on one generation after the other until stop ends, or life. What
+// it is about to do when stop ends must not take longer than draining may.
 func (s *session) run(stop, life context.Context) error {
+	work, cancel := context.WithCancelCause(life)
+	defer cancel(nil)
+	defer context.AfterFunc(stop, func() {
+		if sleep(work, s.cfg.DrainTimeout+commitTimeout) {
+			cancel(errTooLate)
+			s.conns.Shut() // or the last request would still wait for its answer
+		}
+	})()
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -145,20 +156,20 @@ func (s *session) run(stop, life context.Context) error {
 		case life.Err() != nil:
 			return context.Cause(life)
 		case stop.Err() != nil:
-			return s.drain(life)
+			return s.drain(work)
 		case g != nil && g != s.current && !g.drains():
-			if err := s.adopt(life, g); err != nil {
+			if err := s.adopt(work, g); err != nil {
 				return err
 			}
 			continue
 		case s.blocked.Swap(false):
-			if err := s.drain(life); err != nil {
+			if err := s.drain(work); err != nil {
 				return err
 			}
 			s.turn.alone(s.client.AllowRebalance)
 			continue
 		case s.current != nil:
-			wait, err := s.step(life)
+			wait, err := s.step(work)
 			if err != nil {
 				return err
 			}
@@ -224,7 +235,7 @@ func (s *session) drain(life context.Context) error {
 	if g == nil || g.drains() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(life, s.cfg.DrainTimeout+commitTimeout, errors.New("the last transaction cannot be ended in time"))
+	ctx, cancel := context.WithTimeoutCause(life, s.cfg.DrainTimeout+commitTimeout, errTooLate)
 	defer cancel()
 	defer context.AfterFunc(ctx, s.conns.Shut)() // or the last request would still wait for its answer
 	g.drain()
