@@ -110,17 +110,3 @@ func TestStreamConfig(t *testing.T) {
 		t.Errorf("no password file: got %v", err)
 	}
 }
-
-func TestLimitWarnings(t *testing.T) {
-	c := goodConfig()
-	topics := func(in, dead int) []stream.Topic {
-		return []stream.Topic{{Name: "in", MaxMessageBytes: in}, {Name: "out", MaxMessageBytes: 1}, {Name: "dead", MaxMessageBytes: dead}}
-	}
-	for _, test := range []struct{ in, dead, want int }{
-		{1000, 1000, 1}, {1000, 1000 + deadLetterOverhead, 0}, {1000, 0, 0}, {0, 1000, 0},
-	} {
-		if got := limitWarnings(c, topics(test.in, test.dead)); len(got) != test.want {
-			t.Errorf("%+v: got %q", test, got)
-		}
-	}
-}

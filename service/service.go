@@ -167,20 +167,30 @@ func CheckTopics(ctx context.Context, c Config, log *slog.Logger) (topics []stre
 	return topics, limitWarnings(c, topics), nil
 }
 
-// limitWarnings compares the topics' limits with each other: what the input
-// takes the dead-letter topic must take too, with the headers that are added.
+// limitWarnings compares the topics' limits with each other, and with what
+// their brokers may lose.
 func limitWarnings(c Config, topics []stream.Topic) []string {
 	limit := map[string]int{}
+	var warnings []string
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	for _, t := range topics {
 		limit[t.Name] = t.MaxMessageBytes
+		switch written := t.Name != c.Kafka.Input; {
+		case written && t.MinInSync > t.Replicas && t.Replicas > 0:
+			warn("min.insync.replicas of %s is %d, but it has %d replicas: nothing can be written to it", t.Name, t.MinInSync, t.Replicas)
+		case t.Replicas == 1:
+			warn("%s has a replication factor of 1: when its broker loses a disk, records are lost whatever kafka.delivery says", t.Name)
+		case written && t.MinInSync == 1 && t.Replicas > 1:
+			warn("min.insync.replicas of %s is 1: while its other replicas are behind, an acknowledged record may be lost with one broker; raise it to 2", t.Name)
+		}
 	}
-	var warnings []string
+	// What the input takes the dead-letter topic must take too, with the
+	// headers that are added.
 	in, dead := limit[c.Kafka.Input], limit[c.Kafka.DeadLetter]
 	if in > 0 && dead > 0 && dead < in+deadLetterOverhead {
-		warnings = append(warnings, fmt.Sprintf(
-			"max.message.bytes of %s is %d, of %s %d: the largest records do not fit with the %d bytes of headers that a dead letter adds, "+
-				"and would be dead letters without their values; raise it to %d",
-			c.Kafka.DeadLetter, dead, c.Kafka.Input, in, deadLetterOverhead, in+deadLetterOverhead))
+		warn("max.message.bytes of %s is %d, of %s %d: the largest records do not fit with the %d bytes of headers that a dead letter adds, "+
+			"and would be dead letters without their values; raise it to %d",
+			c.Kafka.DeadLetter, dead, c.Kafka.Input, in, deadLetterOverhead, in+deadLetterOverhead)
 	}
 	return warnings
 }

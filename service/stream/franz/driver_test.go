@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/kafkago"
 )
 
 func config(brokers ...string) stream.Config {
@@ -403,3 +404,46 @@ func TestStableID(t *testing.T) {
 	}
 	second.Close()
 }
+
+// Members of both drivers share a group, so that processes can be changed from
+// one guarantee to the other one by one.
+func TestSharesGroup(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
+	cfg := config(c.ListenAddrs()...)
+	assigned := make(chan []int, 10)
+	cfg.Observer = observer{assigned}
+	other, err := kafkago.New(cfg, echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- other.Run(ctx) }()
+	go func() { ended <- run(t, cfg, echo, 8*time.Second) }()
+	for alone := 0; alone < 2; { // one partition each
+		select {
+		case p := <-assigned:
+			if len(p) == 1 {
+				alone++
+			}
+		case err := <-ended:
+			t.Fatalf("ended: %v", err)
+		}
+	}
+	cancel()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type observer struct{ assigned chan []int }
+
+func (o observer) Assigned(p []int)           { o.assigned <- p }
+func (observer) Revoked()                     {}
+func (observer) InFlight(int, int64)          {}
+func (observer) Published(int, time.Duration) {}
+func (observer) Committed(int, int64, int64)  {}
+func (observer) Retrying(int, error)          {}

@@ -200,9 +200,9 @@ func createTopics(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	want := []stream.Topic{
-		{Name: b.input, Partitions: 3, MaxMessageBytes: 2_000_000},
-		{Name: b.output, Partitions: 3, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
-		{Name: b.dead, Partitions: 3, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
+		{Name: b.input, Partitions: 3, Replicas: 1, MinInSync: 1, MaxMessageBytes: 2_000_000},
+		{Name: b.output, Partitions: 3, Replicas: 1, MinInSync: 1, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
+		{Name: b.dead, Partitions: 3, Replicas: 1, MinInSync: 1, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
