@@ -57,3 +57,11 @@ func TestKafka(t *testing.T) {
 	s.Broker = b
 	s.Run(t)
 }
+
+func TestSecured(t *testing.T) {
+	t.Parallel()
+	b := testenv.StartSecuredBroker(t)
+	suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{
+		Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
+	})
+}
