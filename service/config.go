@@ -117,10 +117,11 @@ func (t TensorFlow) Options() savedmodel.Options {
 
 // Validate returns every problem, each naming its key.
 func (c Config) Validate() []error {
-	return slices.Concat(c.Kafka.validate(), c.Input.Validate(), c.Model.Validate(), c.TensorFlow.Validate(), c.validateOperation())
+	return slices.Concat(c.Kafka.Validate(), c.Input.Validate(), c.Model.Validate(), c.TensorFlow.Validate(), c.validateOperation())
 }
 
-func (k Kafka) validate() []error {
+// Validate returns every problem, each naming its key.
+func (k Kafka) Validate() []error {
 	var errs []error
 	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(k.Brokers) == 0 {
