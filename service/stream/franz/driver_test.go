@@ -388,6 +388,38 @@ func (w logWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// A broker that commits a transaction and then says that it does not know is
+// not believed.
+func TestUnknownEnd(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, kfake.SeedTopics(1, "in", "out"))
+	cfg := config(c.ListenAddrs()...)
+	produce(t, cfg, "a", "b", "c")
+	other := newClient(t, cfg)
+	var done atomic.Bool
+	c.ControlKey(kmsg.EndTxn.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if done.Swap(true) {
+			return nil, nil, false
+		}
+		c.SleepControl(func() {
+			end := *req.(*kmsg.EndTxnRequest)
+			if res, err := end.RequestWith(t.Context(), other); err != nil || res.ErrorCode != 0 || !end.Commit {
+				t.Errorf("end: %v, %+v", err, res)
+			}
+		})
+		res := req.ResponseKind().(*kmsg.EndTxnResponse)
+		res.ErrorCode = kerr.UnknownServerError.Code
+		return res, nil, true
+	})
+	if err := run(t, cfg, echo, 3*time.Second); err != nil {
+		t.Error(err)
+	}
+	if got := committed(t, cfg, 3); !done.Load() || strings.Join(got, " ") != "a b c" {
+		t.Errorf("published %q", got)
+	}
+}
+
 // Ids differ while they are held, and come again.
 func TestStableID(t *testing.T) {
 	cfg := config("x:1")

@@ -262,6 +262,11 @@ func (s *session) commit(ctx context.Context) error {
 		if err = cmp.Or(err, endErr); err != nil {
 			return err
 		}
+		if !committed && how == kgo.TryCommit {
+			if committed, err = s.settled(ctx); err != nil {
+				return err
+			}
+		}
 		if committed {
 			if failed {
 				s.retrying(nil)
@@ -302,7 +307,8 @@ func (s *session) commit(ctx context.Context) error {
 }
 
 // endTransaction ends the transaction and begins the next one. Without an
-// error it is certain whether it was committed.
+// error it is over, though perhaps committed when franz-go does not say so: a
+// broker may do what it is asked and answer that it does not know.
 func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
 	next := s.tx.next
 	ctx = kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
@@ -335,6 +341,59 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 		return false, fmt.Errorf("end a transaction of group %s as %s: %w", s.cfg.Group, s.bound.ID, err)
 	}
 	return committed, nil
+}
+
+// settled asks the group whether the transaction that has ended was committed:
+// its offsets and its records come together.
+func (s *session) settled(ctx context.Context) (committed bool, err error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	group := kmsg.NewOffsetFetchRequestGroup()
+	group.Group = s.cfg.Group
+	topic := kmsg.NewOffsetFetchRequestGroupTopic()
+	topic.Topic = s.cfg.Input
+	for id := range s.tx.next {
+		topic.Partitions = append(topic.Partitions, id)
+	}
+	if ids, err := kadm.NewClient(s.client).Metadata(ctx, s.cfg.Input); err == nil {
+		topic.TopicID = ids.Topics[s.cfg.Input].ID
+	}
+	group.Topics = append(group.Topics, topic)
+	req.Groups = append(req.Groups, group)
+	for {
+		res, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return false, fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
+		}
+		committed, err = sameOffsets(res, s.tx.next)
+		if errors.Is(err, kerr.UnstableOffsetCommit) && sleep(ctx, 50*time.Millisecond) {
+			continue
+		}
+		if err != nil {
+			err = fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
+		}
+		return committed, err
+	}
+}
+
+func sameOffsets(res *kmsg.OffsetFetchResponse, want map[int32]int64) (same bool, err error) {
+	seen := 0
+	for _, g := range res.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			return false, err
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return false, err
+				}
+				if p.Offset == want[p.Partition] {
+					seen++
+				}
+			}
+		}
+	}
+	return seen == len(want), nil
 }
 
 // repair puts something else in the place of what was refused, so that
