@@ -334,10 +334,12 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 	return failed
 }
 
-func (s *session) onAssigned(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
-	resume := func(id int32) { s.client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
+// onAssigned begins a generation. Callbacks use the client that they are given:
+// the first may come before there is s.client.
+func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map[string][]int32) {
+	resume := func(id int32) { client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
 	ids := assigned[s.cfg.Input]
-	s.client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: ids}) // of a generation before
+	client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: ids}) // of a generation before
 	s.latest.Store(newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, resume))
 	signal(s.wake)
 	signal(s.resume)
@@ -357,8 +359,8 @@ func (s *session) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.
 
 // onBlocked is called when the group goes on, and waits for us; or when it has
 // gone on without us, which franz-go would tell only after we have let it.
-func (s *session) onBlocked(ctx context.Context, _ *kgo.Client) {
-	if err := s.heartbeat(ctx); err != nil {
+func (s *session) onBlocked(ctx context.Context, client *kgo.Client) {
+	if err := s.heartbeat(ctx, client); err != nil {
 		s.end(fmt.Errorf("group %s: %w", s.cfg.Group, err))
 		return
 	}
@@ -366,13 +368,13 @@ func (s *session) onBlocked(ctx context.Context, _ *kgo.Client) {
 	signal(s.wake)
 }
 
-func (s *session) heartbeat(ctx context.Context) error {
+func (s *session) heartbeat(ctx context.Context, client *kgo.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, s.session)
 	defer cancel()
 	req := kmsg.NewPtrHeartbeatRequest()
 	req.Group = s.cfg.Group
-	req.MemberID, req.Generation = s.client.GroupMetadata()
-	res, err := req.RequestWith(ctx, s.client)
+	req.MemberID, req.Generation = client.GroupMetadata()
+	res, err := req.RequestWith(ctx, client)
 	if err == nil {
 		err = kerr.ErrorForCode(res.ErrorCode)
 	}

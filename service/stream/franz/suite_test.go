@@ -65,3 +65,9 @@ func TestSecured(t *testing.T) {
 		Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
 	})
 }
+
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
+func BenchmarkDelivery(b *testing.B) {
+	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
+	suite([]string{k.Addr()}).Benchmark(b)
+}

@@ -29,7 +29,7 @@ type bench struct {
 	client                     *kgo.Client
 }
 
-func newBench(t *testing.T, s Suite) *bench {
+func newBench(t testing.TB, s Suite) *bench {
 	name := fmt.Sprintf("%s-%06x", strings.ToLower(t.Name()[strings.LastIndex(t.Name(), "/")+1:]), rand.IntN(1<<24))
 	b := &bench{TB: t, Suite: s, input: name + ".in", output: name + ".out", dead: name + ".dead", group: name}
 	b.client = b.newClient()

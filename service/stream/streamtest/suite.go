@@ -2,8 +2,11 @@ package streamtest
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
 )
@@ -79,4 +82,44 @@ func (s Suite) Run(t *testing.T) {
 		t.Run("Killed", func(t *testing.T) { killed(t, newBench(t, s)) })
 		t.Run("Frozen", func(t *testing.T) { frozen(t, newBench(t, s)) })
 	}
+}
+
+// Benchmark moves records of 10 kB through the driver and a handler that costs
+// nothing: an upper bound for whatever else happens to a record.
+func (s Suite) Benchmark(b *testing.B) {
+	const partitions = 4
+	n := newBench(b, s)
+	n.topic(n.input, partitions)
+	n.topic(n.output, partitions)
+	each := (b.N + partitions - 1) / partitions
+	value := noise(10_000)
+	for from := 0; from < each; from += 1000 {
+		var rs []*kgo.Record
+		for range min(1000, each-from) {
+			for p := range int32(partitions) {
+				rs = append(rs, &kgo.Record{Topic: n.input, Partition: p, Value: value})
+			}
+		}
+		n.send(rs...)
+	}
+	cfg := n.config()
+	cfg.Window.Records = 64
+	cfg.Log = slog.New(slog.DiscardHandler)
+	b.SetBytes(int64(len(value)))
+	b.ResetTimer()
+	d := n.start(cfg, n.echo)
+	n.until("the last commit", func() bool {
+		return d.look(func(r *recorder) bool {
+			done := 0
+			for _, next := range r.committed {
+				if next >= int64(each) {
+					done++
+				}
+			}
+			return done == partitions
+		})
+	})
+	b.StopTimer()
+	b.ReportMetric(float64(each*partitions)/b.Elapsed().Seconds(), "records/s")
+	d.stop()
 }
