@@ -36,20 +36,33 @@ type Kafka struct {
 	Output     string   `default:"ImageOutputTopic" help:"Topic that predictions are written to, in the order of the input."`
 	DeadLetter string   `default:"ImageDeadLetterTopic" help:"Topic for what cannot be answered: the record whole, with reason and origin in its headers."`
 	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
-	Delivery   string   `default:"at_least_once" enum:"at_least_once" help:"Delivery guarantee: ${enum}. Nothing is lost; after a crash some answers may come again, with the same id."`
+	Delivery   string   `default:"at_least_once" enum:"at_least_once,exactly_once" help:"Delivery guarantee: ${enum}. Nothing is lost with either. With at_least_once, some answers may come again after a crash, with the same id. With exactly_once, answers, dead letters and offsets are committed in one transaction: readers that set isolation.level=read_committed see each once; of an input that is transactional only committed records are read."`
 
 	CreateTopics bool   `help:"Create topics that are missing; the outputs with the input's number of partitions and a slightly larger max.message.bytes, for a dead letter has headers on top. Otherwise a missing topic is an error."`
 	Compression  string `default:"none" enum:"none,gzip,snappy,lz4,zstd" help:"Compression of the output: ${enum}."`
+
+	Transaction Transaction `embed:"" prefix:"transaction."`
 
 	Window Window `embed:"" prefix:"window."`
 	SASL   SASL   `embed:"" prefix:"sasl."`
 	TLS    TLS    `embed:"" prefix:"tls."`
 }
 
+// exactlyOnce is Kafka.Delivery's other value.
+const exactlyOnce = "exactly_once"
+
 // Window bounds the records in flight.
 type Window struct {
 	Records int         `default:"64" help:"Records of one partition in flight, at most: fetched and not yet published."`
 	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in."`
+}
+
+// Transaction bounds the transactions of exactly_once.
+type Transaction struct {
+	Interval time.Duration `default:"100ms" help:"With exactly_once: how long an answer may wait for the end of its transaction, before which nobody sees it; that is the latency it may cost. A transaction ends at once when nothing else is in flight. Shorter ones cost throughput: the brokers write a few records for each."`
+	Records  int           `default:"1000" help:"With exactly_once: input records of one transaction, at which it ends without waiting for its interval. They are kept in memory until it is committed."`
+	Timeout  time.Duration `default:"10s" help:"With exactly_once: after how long the brokers abort the transaction of a process that is gone; they look every 10s. Until then readers of committed records wait behind it, unless the process comes back with the same kafka.transaction.id. Must not exceed the brokers' transaction.max.timeout.ms."`
+	ID       string        `help:"With exactly_once: transactional id. Each process needs one of its own, the same again after a restart. Empty: the group, the machine's name and a number, as is right for several processes on a machine and for a StatefulSet; permissions can be given for the prefix GROUP-." placeholder:"ID"`
 }
 
 // SASL says how to log in to the brokers.
@@ -107,7 +120,7 @@ func (t TensorFlow) Options() savedmodel.Options {
 
 // Validate returns every problem, each naming its key.
 func (c Config) Validate() []error {
-	return slices.Concat(c.Kafka.validate(), c.Input.Validate(), c.ValidateModel(), c.validateOperation())
+	return slices.Concat(c.Kafka.Validate(), c.Input.Validate(), c.ValidateModel(), c.validateOperation())
 }
 
 // ValidateModel is Validate for what answers images alone.
@@ -119,7 +132,8 @@ func (c Config) ValidateModel() []error {
 	return problems
 }
 
-func (k Kafka) validate() []error {
+// Validate returns every problem, each naming its key.
+func (k Kafka) Validate() []error {
 	var errs []error
 	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(k.Brokers) == 0 {
@@ -149,6 +163,18 @@ func (k Kafka) validate() []error {
 	}
 	if k.Window.Bytes < 1 {
 		problem("kafka.window.bytes: %d is less than 1", k.Window.Bytes)
+	}
+	if k.Delivery == exactlyOnce {
+		t := k.Transaction
+		if t.Interval <= 0 {
+			problem("kafka.transaction.interval: %v is not positive", t.Interval)
+		}
+		if t.Records < 1 || t.Records > 1_000_000 {
+			problem("kafka.transaction.records: %d is not between 1 and 1000000", t.Records)
+		}
+		if t.Timeout < time.Second || t.Timeout < 2*t.Interval {
+			problem("kafka.transaction.timeout: %v is less than 1s, or than twice kafka.transaction.interval", t.Timeout)
+		}
 	}
 	if k.SASL.Mechanism != "none" && k.SASL.User == "" {
 		problem("kafka.sasl.user: %s needs one", k.SASL.Mechanism)

@@ -46,6 +46,9 @@ func TestValidate(t *testing.T) {
 		},
 			[]string{"kafka.input", "kafka.output", "kafka.dead-letter"}},
 		{"window", func(c *Config) { c.Kafka.Window = Window{} }, []string{"kafka.window.records", "kafka.window.bytes"}},
+		{"transaction", func(c *Config) {
+			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
+		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},
 		{"SASL without user", func(c *Config) { c.Kafka.SASL.Mechanism = "PLAIN" }, []string{"kafka.sasl.user"}},
 		{"user without SASL", func(c *Config) { c.Kafka.SASL.User = "u" }, []string{"kafka.sasl.mechanism"}},
 		{"two passwords", func(c *Config) { c.Kafka.SASL = SASL{"PLAIN", "u", "p", "f"} }, []string{"kafka.sasl.password-file"}},
@@ -105,19 +108,5 @@ func TestStreamConfig(t *testing.T) {
 	c.Kafka.SASL.PasswordFile = filepath.Join(dir, "none")
 	if _, err := c.streamConfig(nil, nil, &handler{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no password file: got %v", err)
-	}
-}
-
-func TestLimitWarnings(t *testing.T) {
-	c := goodConfig()
-	topics := func(in, dead int) []stream.Topic {
-		return []stream.Topic{{Name: "in", MaxMessageBytes: in}, {Name: "out", MaxMessageBytes: 1}, {Name: "dead", MaxMessageBytes: dead}}
-	}
-	for _, test := range []struct{ in, dead, want int }{
-		{1000, 1000, 1}, {1000, 1000 + deadLetterOverhead, 0}, {1000, 0, 0}, {0, 1000, 0},
-	} {
-		if got := limitWarnings(c, topics(test.in, test.dead)); len(got) != test.want {
-			t.Errorf("%+v: got %q", test, got)
-		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"inceptor/model"
 	"inceptor/service/input"
 	"inceptor/service/stream"
+	"inceptor/service/stream/franz"
 	"inceptor/service/stream/kafkago"
 )
 
@@ -24,7 +25,7 @@ type Service struct {
 	metrics *Metrics
 	recent  *recent
 	input   *input.Reader
-	driver  *kafkago.Driver
+	driver  driver
 	stream  stream.Config
 	aside   *kafkago.Sideline
 	compare *comparer
@@ -32,6 +33,19 @@ type Service struct {
 	registry *prometheus.Registry
 	model    Model
 	started  time.Time
+}
+
+// A driver owns delivery until ctx ends: kafkago gives it at least once, franz
+// exactly once.
+type driver interface {
+	Run(ctx context.Context) error
+}
+
+func newDriver(k Kafka, c stream.Config, h stream.Handler) (driver, error) {
+	if k.Delivery == exactlyOnce {
+		return franz.New(c, franz.Transaction(k.Transaction), h)
+	}
+	return kafkago.New(c, h)
 }
 
 // A Model is a Classifier that can tell what it serves.
@@ -68,7 +82,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 		metrics: metrics, recent: s.recent,
 	}
 	if s.stream, err = c.streamConfig(log, metrics, h); err == nil {
-		s.driver, err = kafkago.New(s.stream, h.handle)
+		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}
 	if err == nil {
 		s.aside, err = kafkago.NewSideline(s.stream)
@@ -180,20 +194,30 @@ func CheckTopics(ctx context.Context, c Config, log *slog.Logger) (topics []stre
 	return topics, limitWarnings(c, topics), nil
 }
 
-// limitWarnings compares the topics' limits with each other: what the input
-// takes the dead-letter topic must take too, with the headers that are added.
+// limitWarnings compares the topics' limits with each other, and with what
+// their brokers may lose.
 func limitWarnings(c Config, topics []stream.Topic) []string {
 	limit := map[string]int{}
+	var warnings []string
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	for _, t := range topics {
 		limit[t.Name] = t.MaxMessageBytes
+		switch written := t.Name != c.Kafka.Input; {
+		case written && t.MinInSync > t.Replicas && t.Replicas > 0:
+			warn("min.insync.replicas of %s is %d, but it has %d replicas: nothing can be written to it", t.Name, t.MinInSync, t.Replicas)
+		case t.Replicas == 1:
+			warn("%s has a replication factor of 1: when its broker loses a disk, records are lost whatever kafka.delivery says", t.Name)
+		case written && t.MinInSync == 1 && t.Replicas > 1:
+			warn("min.insync.replicas of %s is 1: while its other replicas are behind, an acknowledged record may be lost with one broker; raise it to 2", t.Name)
+		}
 	}
-	var warnings []string
+	// What the input takes the dead-letter topic must take too, with the
+	// headers that are added.
 	in, dead := limit[c.Kafka.Input], limit[c.Kafka.DeadLetter]
 	if in > 0 && dead > 0 && dead < in+deadLetterOverhead {
-		warnings = append(warnings, fmt.Sprintf(
-			"max.message.bytes of %s is %d, of %s %d: the largest records do not fit with the %d bytes of headers that a dead letter adds, "+
-				"and would be dead letters without their values; raise it to %d",
-			c.Kafka.DeadLetter, dead, c.Kafka.Input, in, deadLetterOverhead, in+deadLetterOverhead))
+		warn("max.message.bytes of %s is %d, of %s %d: the largest records do not fit with the %d bytes of headers that a dead letter adds, "+
+			"and would be dead letters without their values; raise it to %d",
+			c.Kafka.DeadLetter, dead, c.Kafka.Input, in, deadLetterOverhead, in+deadLetterOverhead)
 	}
 	return warnings
 }

@@ -30,6 +30,12 @@ type Kafka struct {
 // the end of this process. Properties, "key=value", come on top of those that
 // make one node start, recover and rebalance fast.
 func StartKafka(ctx context.Context, lib, dir string, properties ...string) (*Kafka, error) {
+	return startKafka(ctx, lib, dir, nil, nil, properties)
+}
+
+// startKafka is StartKafka with further listeners, "NAME:PROTOCOL://host:port",
+// and arguments for the formatting of the storage.
+func startKafka(ctx context.Context, lib, dir string, listeners, format, properties []string) (*Kafka, error) {
 	if jars, _ := filepath.Glob(filepath.Join(lib, "kafka_*.jar")); len(jars) == 0 {
 		return nil, fmt.Errorf("no Kafka broker in %s: run `make setup`", lib)
 	}
@@ -42,14 +48,21 @@ func StartKafka(ctx context.Context, lib, dir string, properties ...string) (*Ka
 		return nil, err
 	}
 	k := &Kafka{lib: lib, dir: dir, addr: ports[0]}
+	var names, addresses string
+	for _, l := range listeners {
+		name, rest, _ := strings.Cut(l, ":")
+		protocol, address, _ := strings.Cut(rest, "://")
+		names += "," + name + ":" + protocol
+		addresses += "," + name + "://" + address
+	}
 	properties = slices.Concat([]string{
 		"process.roles=broker,controller",
 		"node.id=1",
 		"controller.quorum.voters=1@" + ports[1],
 		"controller.listener.names=CONTROLLER",
-		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-		"listeners=PLAINTEXT://" + ports[0] + ",CONTROLLER://" + ports[1],
-		"advertised.listeners=PLAINTEXT://" + ports[0],
+		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + names,
+		"listeners=PLAINTEXT://" + ports[0] + ",CONTROLLER://" + ports[1] + addresses,
+		"advertised.listeners=PLAINTEXT://" + ports[0] + addresses,
 		"log.dirs=" + filepath.Join(k.dir, "data"),
 		"num.partitions=1",
 		"auto.create.topics.enable=false",
@@ -67,8 +80,8 @@ func StartKafka(ctx context.Context, lib, dir string, properties ...string) (*Ka
 	if err := os.WriteFile(k.config(), []byte(strings.Join(properties, "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	format := k.command("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", k.config())
-	if out, err := format.CombinedOutput(); err != nil {
+	formatter := k.command("kafka.tools.StorageTool", append([]string{"format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", k.config()}, format...)...)
+	if out, err := formatter.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
 	}
 	return k, k.Restart(ctx)

@@ -52,7 +52,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	topics, warnings, err := service.CheckTopics(ctx, c.Config, a.log)
 	report("brokers", err, fmt.Sprint(c.Kafka.Brokers))
 	for _, t := range topics {
-		report("topic "+t.Name, nil, fmt.Sprintf("%d partitions, max.message.bytes %d", t.Partitions, t.MaxMessageBytes))
+		report("topic "+t.Name, nil, fmt.Sprintf("%d partitions, %d replicas, max.message.bytes %d, min.insync.replicas %d", t.Partitions, t.Replicas, t.MaxMessageBytes, t.MinInSync))
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(a.stdout, "warn  %s\n", w)

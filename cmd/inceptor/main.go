@@ -34,6 +34,7 @@ type cli struct {
 	Check    checkCmd    `cmd:"" help:"Try configuration, TensorFlow library, model and brokers, then exit. Safer than run: reads and writes no record."`
 	Classify classifyCmd `cmd:"" help:"Classify image files, without Kafka."`
 	Models   modelsCmd   `cmd:"" help:"List the model's versions of a running service, and change which one serves."`
+	Replay   replayCmd   `cmd:"" help:"Send dead letters back to the input topic; --dry-run tells which."`
 	Inspect  inspectCmd  `cmd:"" help:"Tell what a SavedModel holds and whether it is complete; needs no TensorFlow library."`
 	Version  versionCmd  `cmd:"" help:"Tell the versions of this program and of TensorFlow, and what this processor can do."`
 }

@@ -26,15 +26,17 @@
 //     Config.DrainTimeout. So an orderly stop, or a rebalance, of handlers
 //     that end in time causes no repeats.
 //
-// What the kafkago driver does not give: exactly once. A record is repeated
-// when the process is killed between publishing and committing, or when the
-// broker's acknowledgement is lost; the prediction's id tells the reader so.
-// It also reads uncommitted records of transactions; their markers are
-// recognised and skipped.
+// The kafkago driver gives it at least once: a record is repeated when the
+// process is killed between publishing and committing, or when the broker's
+// acknowledgement is lost; the prediction's id tells the reader so. It also
+// reads uncommitted records of transactions; their markers are recognised and
+// skipped. The franz driver gives it exactly once, in transactions, to readers
+// of committed records, and reads only those.
 //
 // # Parts for drivers
 //
 // Flight is the window of one partition: in by offset, finished in any order,
-// out by offset. The package streamtest holds the suite that each driver
+// out by offset. Worker calls the handler until there is an answer, Trouble
+// keeps outages from flooding the log, Connections can be broken off. The package streamtest holds the suite that each driver
 // passes, against an in-memory broker and against a real one.
 package stream

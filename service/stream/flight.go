@@ -163,6 +163,10 @@ func (f *Flight) Take(ctx context.Context) (Run, error) {
 	}
 }
 
+// Ready is Take without waiting: the run is the zero value if there is nothing
+// to publish yet.
+func (f *Flight) Ready() (Run, error) { return f.take() }
+
 func (f *Flight) take() (Run, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,6 +12,13 @@ type Topic struct {
 	Partitions int
 	Created    bool // just now, by the check
 
+	// Replicas is how many brokers hold a partition, where they are fewest.
+	Replicas int
+
+	// MinInSync is how many of them must have a record before it is
+	// acknowledged. Zero: the broker does not tell.
+	MinInSync int
+
 	// MaxMessageBytes is the largest batch of records that the topic takes,
 	// after compression. Zero: the broker does not tell.
 	MaxMessageBytes int

@@ -31,7 +31,7 @@ const (
 type commits struct {
 	cfg     stream.Config
 	client  *kafka.Client
-	trouble *trouble
+	trouble *stream.Trouble
 	gen     *kafka.Generation
 	wake    chan struct{}
 
@@ -46,7 +46,7 @@ type note struct {
 	told      int64 // lag that the observer knows
 }
 
-func newCommits(cfg stream.Config, client *kafka.Client, t *trouble, gen *kafka.Generation) *commits {
+func newCommits(cfg stream.Config, client *kafka.Client, t *stream.Trouble, gen *kafka.Generation) *commits {
 	return &commits{cfg: cfg, client: client, trouble: t, gen: gen, wake: make(chan struct{}, 1), notes: map[int]*note{}}
 }
 
@@ -134,10 +134,10 @@ func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive t
 		case permanent(err):
 			return err
 		case outOfGeneration(err): // the heartbeat learns it too, and ends it
-			c.trouble.failed("commit offsets", err)
+			c.trouble.Failed("commit offsets", err)
 			return nil
 		default:
-			c.trouble.failed("commit offsets", err)
+			c.trouble.Failed("commit offsets", err)
 			wait = pause.NextBackOff()
 			c.hurry()
 		}
@@ -199,7 +199,7 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 		c.mu.Unlock()
 	}
 	if err == nil {
-		c.trouble.worked("commit offsets")
+		c.trouble.Worked("commit offsets")
 	}
 	return err
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -34,7 +32,7 @@ type cluster struct {
 	client    *kafka.Client
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
-	conns     connections
+	conns     stream.Connections
 }
 
 // connect prepares the way; connections are made when they are needed. With
@@ -49,14 +47,14 @@ func connect(cfg stream.Config, topics ...string) (*cluster, error) {
 	c.dialer = &kafka.Dialer{
 		ClientID:      clientID,
 		Timeout:       dialTimeout,
-		DialFunc:      c.conns.dial,
+		DialFunc:      c.conns.Dial,
 		TLS:           cfg.TLS,
 		SASLMechanism: mechanism,
 	}
 	c.transport = &kafka.Transport{
 		ClientID:       clientID,
 		DialTimeout:    dialTimeout,
-		Dial:           c.conns.dial,
+		Dial:           c.conns.Dial,
 		TLS:            cfg.TLS,
 		SASL:           mechanism,
 		MetadataTTL:    metadataTTL,
@@ -90,7 +88,7 @@ func (c *cluster) partitions(ctx context.Context, topic string) (int, error) {
 // goroutine of kafka-go outlives the driver.
 func (c *cluster) close() {
 	c.transport.CloseIdleConnections()
-	c.conns.close()
+	c.conns.Close()
 }
 
 func mechanism(s stream.SASL) (sasl.Mechanism, error) {
@@ -121,49 +119,4 @@ func compression(name string) (kafka.Compression, error) {
 		return kafka.Zstd, nil
 	}
 	return 0, fmt.Errorf("compression %q: want none, gzip, snappy, lz4 or zstd", name)
-}
-
-// connections are those that are open.
-type connections struct {
-	mu   sync.Mutex
-	open map[*connection]struct{}
-}
-
-type connection struct {
-	net.Conn
-	set *connections
-}
-
-func (s *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	nc, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	c := &connection{nc, s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = map[*connection]struct{}{}
-	}
-	s.open[c] = struct{}{}
-	return c, nil
-}
-
-func (c *connection) Close() error {
-	c.set.mu.Lock()
-	delete(c.set.open, c)
-	c.set.mu.Unlock()
-	return c.Conn.Close()
-}
-
-// close closes what is open now; dialling stays possible.
-func (s *connections) close() {
-	s.mu.Lock()
-	open := s.open
-	s.open = nil
-	s.mu.Unlock()
-	for c := range open {
-		_ = c.Conn.Close()
-	}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -26,10 +24,6 @@ const (
 	// the group goes on without it.
 	rebalanceMargin = commitTimeout + 5*time.Second
 
-	// Handlers must return soon after their context has ended; Run waits
-	// this long for them, so that what they use can be closed after it.
-	handlerGrace = 5 * time.Second
-
 	// Leaving the group is a courtesy that spares the others the session
 	// timeout. A lost broker must not make a stop hang on it.
 	leaveTimeout = 3 * time.Second
@@ -38,11 +32,10 @@ const (
 // A Driver reads a topic, at least once.
 type Driver struct {
 	cfg     stream.Config
-	handler stream.Handler
 	codec   kafka.Compression
-	trouble *trouble
+	trouble *stream.Trouble
+	worker  *stream.Worker
 
-	handlers   sync.WaitGroup
 	partitions int // of the input, before the group was last joined; -1: not known
 
 	session time.Duration // shorter in tests
@@ -50,45 +43,23 @@ type Driver struct {
 
 // New checks the configuration; it does not connect.
 func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
+	cfg, err := cfg.Checked()
+	if err != nil {
+		return nil, err
+	}
 	codec, err := compression(cfg.Compression)
 	if err == nil {
 		_, err = mechanism(cfg.SASL)
 	}
-	errs := []error{err}
-	if len(cfg.Brokers) == 0 {
-		errs = append(errs, errors.New("no brokers"))
-	}
-	if cfg.Group == "" {
-		errs = append(errs, errors.New("no consumer group"))
-	}
-	if cfg.Input == "" {
-		errs = append(errs, errors.New("no input topic"))
-	}
-	if cfg.Window.Records < 1 || cfg.Window.Bytes < 0 {
-		errs = append(errs, fmt.Errorf("window of %d records and %d bytes: want at least one record", cfg.Window.Records, cfg.Window.Bytes))
-	}
-	if cfg.DrainTimeout < 0 {
-		errs = append(errs, fmt.Errorf("drain timeout %v: negative", cfg.DrainTimeout))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Observer == nil {
-		cfg.Observer = unobserved{}
-	}
-	if cfg.Refused == nil {
-		cfg.Refused = func(_, _ stream.Record, reason error) (stream.Record, error) {
-			return stream.Record{}, errors.New("nothing to publish in its place")
-		}
-	}
+	trouble := stream.NewTrouble(cfg.Log)
 	return &Driver{
 		cfg:     cfg,
-		handler: h,
 		codec:   codec,
-		trouble: newTrouble(cfg.Log),
+		trouble: trouble,
+		worker:  &stream.Worker{Handler: h, Config: cfg, Trouble: trouble},
 		session: sessionTimeout,
 	}, nil
 }
@@ -101,7 +72,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer d.awaitHandlers()
+	defer d.worker.Await()
 	defer cluster.close()
 
 	d.partitions = -1
@@ -131,13 +102,13 @@ func (d *Driver) Run(ctx context.Context) error {
 	for {
 		gen, err := group.Next(ctx)
 		if err == nil {
-			d.trouble.worked("join group " + d.cfg.Group)
+			d.trouble.Worked("join group " + d.cfg.Group)
 			err = d.take(ctx, cluster, group, gen)
 		} else if !errors.Is(err, kafka.RebalanceInProgress) && ctx.Err() == nil {
 			if permanent(err) {
 				return fmt.Errorf("join group %s for %s: %w", d.cfg.Group, d.cfg.Input, err)
 			}
-			d.trouble.failed("join group "+d.cfg.Group, err)
+			d.trouble.Failed("join group "+d.cfg.Group, err)
 			err = nil // kafka-go pauses
 		}
 		if ctx.Err() != nil {
@@ -178,30 +149,7 @@ func (d *Driver) leave(group *kafka.ConsumerGroup, cluster *cluster) {
 		case <-left:
 			return
 		case <-time.After(leaveTimeout):
-			cluster.conns.close() // breaks off whatever it waits for
+			cluster.conns.Close() // breaks off whatever it waits for
 		}
 	}
 }
-
-// awaitHandlers waits for handlers whose records were dropped.
-func (d *Driver) awaitHandlers() {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		d.handlers.Wait()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(handlerGrace):
-		d.cfg.Log.Warn("handlers do not return", "after", handlerGrace)
-	}
-}
-
-type unobserved struct{}
-
-func (unobserved) Assigned([]int)               {}
-func (unobserved) Revoked()                     {}
-func (unobserved) InFlight(int, int64)          {}
-func (unobserved) Published(int, time.Duration) {}
-func (unobserved) Committed(int, int64, int64)  {}
-func (unobserved) Retrying(int, error)          {}

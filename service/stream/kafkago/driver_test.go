@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -367,7 +366,7 @@ func TestEmptyBatches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := &partition{cfg: d.cfg, handler: echo, trouble: d.trouble, next: 10, handlers: &d.handlers,
+			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker,
 				flight: stream.NewFlight(stream.Window{Records: 10}, 10)}
 			p.begin = func(s *stream.Slot) { s.Done(nil) }
 			if err := p.admit(t.Context(), &protocol.RecordStream{Records: test.batches}); err != nil {
@@ -378,20 +377,4 @@ func TestEmptyBatches(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTroubleDoesNotFlood(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var lines lineCounter
-		tr := newTrouble(slog.New(slog.NewTextHandler(&lines, nil)))
-		for range 1000 { // 100 s
-			tr.failed("read", errors.New("gone"))
-			time.Sleep(100 * time.Millisecond)
-		}
-		tr.worked("read")
-		tr.worked("read")
-		if n := lines.n.Load(); n != 5 {
-			t.Errorf("%d lines, want 4 failures and an end", n)
-		}
-	})
 }

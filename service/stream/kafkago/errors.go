@@ -3,10 +3,7 @@ package kafkago
 import (
 	"crypto/x509"
 	"errors"
-	"log/slog"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -59,52 +56,4 @@ func outOfGeneration(err error) bool {
 	return errors.Is(err, kafka.IllegalGeneration) ||
 		errors.Is(err, kafka.UnknownMemberId) ||
 		errors.Is(err, kafka.FencedInstanceID)
-}
-
-// A trouble log keeps a lost broker from flooding the log: however many
-// partitions and attempts fail, each operation is logged once, again every
-// so often with a count, and once when it works again.
-type trouble struct {
-	log   *slog.Logger
-	every time.Duration
-
-	mu sync.Mutex
-	of map[string]*outage
-}
-
-type outage struct {
-	since, logged time.Time
-	failures      int
-}
-
-func newTrouble(log *slog.Logger) *trouble {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	return &trouble{log: log, every: 30 * time.Second, of: map[string]*outage{}}
-}
-
-func (t *trouble) failed(operation string, err error, attrs ...any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	o := t.of[operation]
-	if o == nil {
-		o = &outage{since: time.Now()}
-		t.of[operation] = o
-	}
-	o.failures++
-	if time.Since(o.logged) < t.every {
-		return
-	}
-	o.logged = time.Now()
-	t.log.Warn("failed, trying again", append([]any{"operation", operation, "err", err, "failures", o.failures}, attrs...)...)
-}
-
-func (t *trouble) worked(operation string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if o := t.of[operation]; o != nil {
-		delete(t.of, operation)
-		t.log.Info("works again", "operation", operation, "after", time.Since(o.since).Round(time.Millisecond), "failures", o.failures)
-	}
 }

@@ -41,14 +41,14 @@ func (p *partition) fetch(ctx context.Context) error {
 			if failed {
 				failed = false
 				pause.Reset()
-				p.trouble.worked(operation)
+				p.trouble.Worked(operation)
 			}
 			continue
 		case permanent(err):
 			return fmt.Errorf("read from %s partition %d: %w", p.topic, p.id, err)
 		}
 		failed = true
-		p.trouble.failed(operation, err, "partition", p.id)
+		p.trouble.Failed(operation, err, "partition", p.id)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return context.Cause(ctx)
 		}

@@ -39,7 +39,6 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	for i, a := range assigned {
 		p := &partition{
 			cfg:       d.cfg,
-			handler:   d.handler,
 			client:    cluster.client,
 			trouble:   d.trouble,
 			topic:     d.cfg.Input,
@@ -48,7 +47,7 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 			flight:    stream.NewFlight(d.cfg.Window, max(0, a.Offset)),
 			publisher: publisher,
 			commits:   commits,
-			handlers:  &d.handlers,
+			worker:    d.worker,
 			draining:  make(chan struct{}),
 		}
 		if a.Offset >= 0 {

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
 
@@ -19,9 +16,8 @@ import (
 // flight, handled side by side, published in order, and marked for commit.
 type partition struct {
 	cfg     stream.Config
-	handler stream.Handler
 	client  *kafka.Client
-	trouble *trouble
+	trouble *stream.Trouble
 
 	topic     string
 	id        int
@@ -29,7 +25,7 @@ type partition struct {
 	flight    *stream.Flight
 	publisher *publisher
 	commits   *commits
-	handlers  *sync.WaitGroup
+	worker    *stream.Worker
 
 	begin    func(*stream.Slot) // starts the handler of a record
 	draining chan struct{}      // closed when nothing more is let in
@@ -38,7 +34,7 @@ type partition struct {
 // start runs the partition in g. It stops fetching when fetchCtx ends, and
 // then drains until work, the context of handlers and publishing, ends.
 func (p *partition) start(fetchCtx, work context.Context, g *errgroup.Group) {
-	p.begin = func(s *stream.Slot) { p.handlers.Go(func() { p.handle(work, s) }) }
+	p.begin = func(s *stream.Slot) { p.worker.Begin(work, p.draining, s, nil) }
 	g.Go(func() error {
 		defer close(p.draining)
 		defer p.flight.Close()
@@ -54,43 +50,6 @@ func unlessEnded(ctx context.Context, err error) error {
 		return nil
 	default:
 		return err
-	}
-}
-
-// handle works on one record until the handler has an answer, the worker
-// drains, or its time is over.
-func (p *partition) handle(work context.Context, slot *stream.Slot) {
-	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 10 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
-	for failed := false; ; failed = true {
-		outputs, err := p.handler(work, slot.Record)
-		if err == nil {
-			if failed {
-				p.cfg.Observer.Retrying(p.id, nil)
-				p.trouble.worked("handle")
-			}
-			slot.Done(outputs)
-			return
-		}
-		if work.Err() != nil {
-			slot.Drop()
-			return
-		}
-		p.cfg.Observer.Retrying(p.id, err)
-		p.trouble.failed("handle", err, "topic", p.topic, "partition", p.id, "offset", slot.Record.Offset)
-		t := time.NewTimer(pause.NextBackOff())
-		select {
-		case <-t.C:
-		case <-p.draining:
-			// What cannot be handled now is not worth holding a rebalance
-			// or a stop back: it comes again.
-			t.Stop()
-			slot.Drop()
-			return
-		case <-work.Done():
-			t.Stop()
-			slot.Drop()
-			return
-		}
 	}
 }
 

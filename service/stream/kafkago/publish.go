@@ -37,7 +37,7 @@ type publisher struct {
 	cfg     stream.Config
 	client  *kafka.Client
 	codec   kafka.Compression
-	trouble *trouble
+	trouble *stream.Trouble
 
 	mu     sync.Mutex
 	counts map[string]int // of partitions of each output topic
@@ -130,7 +130,7 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 			p.cfg.Observer.Published(len(outs), time.Since(begin))
 			if failed {
 				p.cfg.Observer.Retrying(partition, nil)
-				p.trouble.worked("publish to " + topic)
+				p.trouble.Worked("publish to " + topic)
 			}
 			return nil
 		case ctx.Err() != nil:
@@ -144,7 +144,7 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 			p.forget(topic) // it may have been made anew
 		}
 		p.cfg.Observer.Retrying(partition, err)
-		p.trouble.failed("publish to "+topic, err)
+		p.trouble.Failed("publish to "+topic, err)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return context.Cause(ctx)
 		}

@@ -19,12 +19,12 @@ func NewSideline(cfg stream.Config) (*Sideline, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Observer = unobserved{} // what goes wrong here is no partition's trouble
+	cfg.Observer = stream.Unobserved{} // what goes wrong here is no partition's trouble
 	cluster, err := connect(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Sideline{cluster, &publisher{cfg: cfg, client: cluster.client, codec: codec, trouble: newTrouble(cfg.Log)}}, nil
+	return &Sideline{cluster, &publisher{cfg: cfg, client: cluster.client, codec: codec, trouble: stream.NewTrouble(cfg.Log)}}, nil
 }
 
 // Publish writes one record to the partition of its topic that outputs of

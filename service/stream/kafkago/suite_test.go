@@ -55,3 +55,17 @@ func TestKafka(t *testing.T) {
 	s.Broker = b
 	s.Run(t)
 }
+
+func TestSecured(t *testing.T) {
+	t.Parallel()
+	b := testenv.StartSecuredBroker(t)
+	suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{
+		Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
+	})
+}
+
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
+func BenchmarkDelivery(b *testing.B) {
+	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
+	suite([]string{k.Addr()}).Benchmark(b)
+}

@@ -30,13 +30,13 @@ func CheckTopics(ctx context.Context, cfg stream.Config, create bool, outputs ..
 		return nil, err
 	}
 	defer cluster.close()
-	trouble := newTrouble(cfg.Log)
+	trouble := stream.NewTrouble(cfg.Log)
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	created := map[string]bool{}
 	for looks := 1; ; looks++ {
 		topics, err := cluster.check(ctx, names, create, created)
 		if err == nil {
-			trouble.worked("check topics")
+			trouble.Worked("check topics")
 			return topics, nil
 		}
 		// A broker that has just started, or a topic that has just been
@@ -46,7 +46,7 @@ func CheckTopics(ctx context.Context, cfg stream.Config, create bool, outputs ..
 			return nil, fmt.Errorf("check topics at %s: %w", strings.Join(cfg.Brokers, ","), err)
 		}
 		if !errors.Is(err, stream.ErrMissingTopics) && ctx.Err() == nil {
-			trouble.failed("check topics", err)
+			trouble.Failed("check topics", err)
 		}
 		if !sleep(ctx, pause.NextBackOff()) {
 			return nil, fmt.Errorf("check topics at %s: %w (last: %w)", strings.Join(cfg.Brokers, ","), context.Cause(ctx), err)
@@ -71,7 +71,13 @@ func (c *cluster) check(ctx context.Context, names []string, create bool, create
 		case t.Error != nil:
 			return nil, fmt.Errorf("describe %s: %w", t.Name, t.Error)
 		}
-		topics = append(topics, stream.Topic{Name: t.Name, Partitions: len(t.Partitions), Created: created[t.Name]})
+		topic := stream.Topic{Name: t.Name, Partitions: len(t.Partitions), Created: created[t.Name]}
+		for i, p := range t.Partitions {
+			if n := len(p.Replicas); i == 0 || n < topic.Replicas {
+				topic.Replicas = n
+			}
+		}
+		topics = append(topics, topic)
 	}
 	if len(missing) > 0 {
 		if create {
@@ -131,7 +137,7 @@ func (c *cluster) describe(ctx context.Context, topics []stream.Topic) error {
 		req.Resources = append(req.Resources, kafka.DescribeConfigRequestResource{
 			ResourceType: kafka.ResourceTypeTopic,
 			ResourceName: t.Name,
-			ConfigNames:  []string{"max.message.bytes"},
+			ConfigNames:  []string{"max.message.bytes", "min.insync.replicas"},
 		})
 	}
 	res, err := c.client.DescribeConfigs(ctx, req)
@@ -147,8 +153,14 @@ func (c *cluster) describe(ctx context.Context, topics []stream.Topic) error {
 		}
 		for _, e := range r.ConfigEntries {
 			for i := range topics {
-				if topics[i].Name == r.ResourceName && e.ConfigName == "max.message.bytes" {
-					topics[i].MaxMessageBytes, _ = strconv.Atoi(e.ConfigValue)
+				if topics[i].Name != r.ResourceName {
+					continue
+				}
+				switch n, _ := strconv.Atoi(e.ConfigValue); e.ConfigName {
+				case "max.message.bytes":
+					topics[i].MaxMessageBytes = n
+				case "min.insync.replicas":
+					topics[i].MinInSync = n
 				}
 			}
 		}

@@ -73,7 +73,8 @@ func dropAndRestart(t *testing.T, b *bench) {
 	b.complete(t, b.read(b.output, n), 1, n)
 }
 
-// complete checks that every record is there, first ones in order.
+// complete checks that every record is there, first ones in order, and how
+// often it may be.
 func (b *bench) complete(t *testing.T, rs []*kgo.Record, partitions, n int) {
 	t.Helper()
 	for p, got := range values(rs) {
@@ -87,7 +88,11 @@ func (b *bench) complete(t *testing.T, rs []*kgo.Record, partitions, n int) {
 			t.Errorf("partition %d (-want +got):\n%s", p, d)
 		}
 	}
-	t.Logf("%d repeats of %d records", len(rs)-partitions*n, partitions*n)
+	repeats := len(rs) - partitions*n
+	t.Logf("%d repeats of %d records", repeats, partitions*n)
+	if b.ExactlyOnce && repeats > 0 {
+		t.Errorf("exactly once, but %d repeats", repeats)
+	}
 }
 
 // A second instance comes, the first goes, with work in flight: nothing is
@@ -273,7 +278,11 @@ func frozen(t *testing.T, b *bench) {
 	if err := stopped.ended(); err != nil {
 		t.Errorf("run: %v", err)
 	}
-	t.Logf("stopped in %v while the broker was frozen", time.Since(begin).Round(time.Millisecond))
+	took := time.Since(begin)
+	t.Logf("stopped in %v while the broker was frozen", took.Round(time.Millisecond))
+	if took > cfg.DrainTimeout+15*time.Second {
+		t.Error("that is longer than the drain timeout and 15s")
+	}
 	time.Sleep(time.Until(begin.Add(2 * b.Session)))
 	b.Broker.Thaw()
 	b.until("the end", func() bool {

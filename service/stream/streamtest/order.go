@@ -211,7 +211,7 @@ func latency(t *testing.T, b *bench) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	d := b.start(b.config(), b.echo)
-	c := b.newClient(kgo.ConsumeTopics(b.output), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	c := b.newReader(b.output)
 	var took []time.Duration
 	for i := range 20 {
 		begin := time.Now()

@@ -2,8 +2,11 @@ package streamtest
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
 )
@@ -15,9 +18,14 @@ type Driver interface {
 
 // A Suite says what to test, and where.
 type Suite struct {
-	New         func(stream.Config, stream.Handler) (Driver, error)
+	New func(stream.Config, stream.Handler) (Driver, error)
+	// CheckTopics is nil for a driver that leaves this to another one.
 	CheckTopics func(ctx context.Context, cfg stream.Config, create bool, outputs ...string) ([]stream.Topic, error)
 	Session     time.Duration // after which a driver without heartbeats is out of its group
+
+	// ExactlyOnce tells that the driver gives no repeats, whatever happens, to
+	// readers of committed records; and that it reads only those itself.
+	ExactlyOnce bool
 
 	Brokers []string
 	Compact func() // cleans the log now; nil: the broker does it by itself, soon
@@ -34,7 +42,7 @@ type Suite struct {
 // Run runs the suite. Its tests share the broker, not topics or groups.
 func (s Suite) Run(t *testing.T) {
 	t.Run("together", func(t *testing.T) {
-		for name, test := range map[string]func(*testing.T, *bench){
+		tests := map[string]func(*testing.T, *bench){
 			"Order":           order,
 			"Fidelity":        fidelity,
 			"CommitAfterAck":  commitAfterAck,
@@ -54,10 +62,16 @@ func (s Suite) Run(t *testing.T) {
 			"Compaction":      compaction,
 			"OutOfRange":      outOfRange,
 			"PartitionGrowth": partitionGrowth,
-			"MissingTopics":   missingTopics,
-			"CreateTopics":    createTopics,
+			"Standby":         standby,
 			"Latency":         latency,
-		} {
+		}
+		if s.ExactlyOnce {
+			tests["Aborted"] = aborted
+		}
+		if s.CheckTopics != nil {
+			tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics
+		}
+		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				test(t, newBench(t, s))
@@ -68,4 +82,44 @@ func (s Suite) Run(t *testing.T) {
 		t.Run("Killed", func(t *testing.T) { killed(t, newBench(t, s)) })
 		t.Run("Frozen", func(t *testing.T) { frozen(t, newBench(t, s)) })
 	}
+}
+
+// Benchmark moves records of 10 kB through the driver and a handler that costs
+// nothing: an upper bound for whatever else happens to a record.
+func (s Suite) Benchmark(b *testing.B) {
+	const partitions = 4
+	n := newBench(b, s)
+	n.topic(n.input, partitions)
+	n.topic(n.output, partitions)
+	each := (b.N + partitions - 1) / partitions
+	value := noise(10_000)
+	for from := 0; from < each; from += 1000 {
+		var rs []*kgo.Record
+		for range min(1000, each-from) {
+			for p := range int32(partitions) {
+				rs = append(rs, &kgo.Record{Topic: n.input, Partition: p, Value: value})
+			}
+		}
+		n.send(rs...)
+	}
+	cfg := n.config()
+	cfg.Window.Records = 64
+	cfg.Log = slog.New(slog.DiscardHandler)
+	b.SetBytes(int64(len(value)))
+	b.ResetTimer()
+	d := n.start(cfg, n.echo)
+	n.until("the last commit", func() bool {
+		return d.look(func(r *recorder) bool {
+			done := 0
+			for _, next := range r.committed {
+				if next >= int64(each) {
+					done++
+				}
+			}
+			return done == partitions
+		})
+	})
+	b.StopTimer()
+	b.ReportMetric(float64(each*partitions)/b.Elapsed().Seconds(), "records/s")
+	d.stop()
 }

@@ -119,32 +119,6 @@ func refusedForGood(t *testing.T, b *bench) {
 	}
 }
 
-// Markers of transactions are not records; the commit passes them.
-func transactions(t *testing.T, b *bench) {
-	b.topic(b.input, 1)
-	b.topic(b.output, 1)
-	c := b.newClient(kgo.TransactionalID(b.group))
-	for i := range 3 {
-		if err := c.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.ProduceSync(b.context(), &kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "0-%d", i)}).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.EndTransaction(b.context(), kgo.TryCommit); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d := b.start(b.config(), b.echo)
-	b.until("lag 0 behind the last marker", func() bool {
-		return d.look(func(r *recorder) bool { return r.committed[0] == 6 && r.lag[0] == 0 })
-	})
-	if d := cmp.Diff(sequence(0, 3), values(b.read(b.output, 3))[0]); d != "" {
-		t.Error(d)
-	}
-	d.stop()
-}
-
 // What compaction leaves over is read, tombstones included.
 func compaction(t *testing.T, b *bench) {
 	b.topic(b.input, 1, "cleanup.policy=compact", "min.cleanable.dirty.ratio=0.0001", "segment.ms=200", "max.compaction.lag.ms=200", "delete.retention.ms=600000")
@@ -226,9 +200,9 @@ func createTopics(t *testing.T, b *bench) {
 		t.Fatal(err)
 	}
 	want := []stream.Topic{
-		{Name: b.input, Partitions: 3, MaxMessageBytes: 2_000_000},
-		{Name: b.output, Partitions: 3, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
-		{Name: b.dead, Partitions: 3, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
+		{Name: b.input, Partitions: 3, Replicas: 1, MinInSync: 1, MaxMessageBytes: 2_000_000},
+		{Name: b.output, Partitions: 3, Replicas: 1, MinInSync: 1, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
+		{Name: b.dead, Partitions: 3, Replicas: 1, MinInSync: 1, Created: true, MaxMessageBytes: 2_000_000 + 64<<10},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

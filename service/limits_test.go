@@ -1,0 +1,38 @@
+package service
+
+import (
+	"strings"
+	"testing"
+
+	"inceptor/service/stream"
+)
+
+func TestLimitWarnings(t *testing.T) {
+	c := goodConfig()
+	topic := func(name string, replicas, inSync, bytes int) stream.Topic {
+		return stream.Topic{Name: name, Partitions: 1, Replicas: replicas, MinInSync: inSync, MaxMessageBytes: bytes}
+	}
+	for name, test := range map[string]struct {
+		topics []stream.Topic
+		want   []string // a part of each warning
+	}{
+		"all well":          {[]stream.Topic{topic("in", 3, 1, 1000), topic("out", 3, 2, 10), topic("dead", 3, 2, 1000+deadLetterOverhead)}, nil},
+		"not told":          {[]stream.Topic{topic("in", 3, 0, 0), topic("out", 3, 0, 0), topic("dead", 3, 0, 0)}, nil},
+		"one replica":       {[]stream.Topic{topic("in", 1, 1, 0), topic("out", 3, 2, 0), topic("dead", 1, 1, 0)}, []string{"in has a replication", "dead has a replication"}},
+		"one in sync":       {[]stream.Topic{topic("in", 3, 1, 0), topic("out", 3, 1, 0), topic("dead", 3, 2, 0)}, []string{"of out is 1"}},
+		"too many in sync":  {[]stream.Topic{topic("in", 3, 4, 0), topic("out", 2, 3, 0), topic("dead", 3, 2, 0)}, []string{"nothing can be written"}},
+		"dead letter small": {[]stream.Topic{topic("in", 3, 2, 1000), topic("out", 3, 2, 10), topic("dead", 3, 2, 1000)}, []string{"max.message.bytes of dead"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := limitWarnings(c, test.topics)
+			if len(got) != len(test.want) {
+				t.Fatalf("%q, want %q", got, test.want)
+			}
+			for i, w := range test.want {
+				if !strings.Contains(got[i], w) {
+					t.Errorf("%q, want %q in it", got[i], w)
+				}
+			}
+		})
+	}
+}

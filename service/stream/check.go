@@ -1,0 +1,73 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Checked returns the configuration with something in the place of what may
+// be left out, or every problem with it.
+func (c Config) Checked() (Config, error) {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Brokers) == 0 {
+		problem("no brokers")
+	}
+	if c.Group == "" {
+		problem("no consumer group")
+	}
+	if c.Input == "" {
+		problem("no input topic")
+	}
+	if c.Window.Records < 1 || c.Window.Bytes < 0 {
+		problem("window of %d records and %d bytes: want at least one record", c.Window.Records, c.Window.Bytes)
+	}
+	if c.DrainTimeout < 0 {
+		problem("drain timeout %v: negative", c.DrainTimeout)
+	}
+	if !slices.Contains([]string{"", "none", "gzip", "snappy", "lz4", "zstd"}, c.Compression) {
+		problem("compression %q: want none, gzip, snappy, lz4 or zstd", c.Compression)
+	}
+	if !slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, c.SASL.Mechanism) {
+		problem("SASL mechanism %q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.SASL.Mechanism)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, err
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observer == nil {
+		c.Observer = Unobserved{}
+	}
+	if c.Refused == nil {
+		c.Refused = func(_, _ Record, _ error) (Record, error) {
+			return Record{}, errors.New("nothing to publish in its place")
+		}
+	}
+	return c, nil
+}
+
+// Unobserved is an Observer that does nothing.
+type Unobserved struct{}
+
+// Assigned implements Observer.
+func (Unobserved) Assigned([]int) {}
+
+// Revoked implements Observer.
+func (Unobserved) Revoked() {}
+
+// InFlight implements Observer.
+func (Unobserved) InFlight(int, int64) {}
+
+// Published implements Observer.
+func (Unobserved) Published(int, time.Duration) {}
+
+// Committed implements Observer.
+func (Unobserved) Committed(int, int64, int64) {}
+
+// Retrying implements Observer.
+func (Unobserved) Retrying(int, error) {}

@@ -1,0 +1,150 @@
+package franz
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"inceptor/service/stream"
+)
+
+const (
+	clientID         = "inceptor"
+	handshakeTimeout = 5 * time.Second
+
+	// maxRequest is a little less than the socket.request.max.bytes of a
+	// broker, which breaks the connection beyond it, without a word.
+	maxRequest = 100<<20 - 64<<10
+
+	// requestTimeout is how long an answer may take beyond the time that the
+	// request itself gives the broker. Giving up is safe: what is sent again
+	// is recognised.
+	requestTimeout = 6 * time.Second
+
+	// metadataAge is how long a moved leader, or a new partition, may go
+	// unnoticed.
+	metadataAge = 3 * time.Second
+)
+
+// connection are the options that say where to, and as whom.
+func connection(cfg stream.Config, conns *stream.Connections) []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID(clientID),
+		kgo.SoftwareNameAndVersion(clientID, "1"),
+		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, cfg.TLS, conns, network, address)
+		}),
+		kgo.RequestTimeoutOverhead(requestTimeout),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMaxAge(metadataAge),
+		kgo.DisableClientMetrics(),
+	}
+	if m := mechanism(cfg.SASL); m != nil {
+		opts = append(opts, kgo.SASL(m))
+	}
+	return opts
+}
+
+func dial(ctx context.Context, config *tls.Config, conns *stream.Connections, network, address string) (net.Conn, error) {
+	conn, err := conns.Dial(ctx, network, address)
+	if err != nil || config == nil {
+		return conn, err
+	}
+	config = config.Clone()
+	if config.ServerName == "" {
+		if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	secure := tls.Client(conn, config)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return secure, nil
+}
+
+func mechanism(s stream.SASL) sasl.Mechanism {
+	switch s.Mechanism {
+	case "PLAIN":
+		return plain.Auth{User: s.User, Pass: s.Password}.AsMechanism()
+	case "SCRAM-SHA-256":
+		return scram.Auth{User: s.User, Pass: s.Password}.AsSha256Mechanism()
+	case "SCRAM-SHA-512":
+		return scram.Auth{User: s.User, Pass: s.Password}.AsSha512Mechanism()
+	}
+	return nil
+}
+
+func compression(name string) kgo.CompressionCodec {
+	switch name {
+	case "gzip":
+		return kgo.GzipCompression()
+	case "snappy":
+		return kgo.SnappyCompression()
+	case "lz4":
+		return kgo.Lz4Compression()
+	case "zstd":
+		return kgo.ZstdCompression()
+	}
+	return kgo.NoCompression()
+}
+
+// A reach remembers why a broker could not be reached, for the client tries
+// again without a word.
+type reach struct{ err atomic.Pointer[error] }
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	operation := "connect to the brokers"
+	switch {
+	case err == nil:
+		s.reach.err.Store(nil)
+		s.trouble.Worked(operation)
+	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
+	case permanent(err):
+		s.end(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
+	default:
+		s.reach.err.Store(&err)
+		s.trouble.Failed(operation, err)
+	}
+}
+
+// wrap adds to what is wrong why that may be.
+func (r *reach) wrap(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if last := r.err.Load(); last != nil {
+		err = fmt.Errorf("%w: %w", err, *last)
+	}
+	return err
+}
+
+// A logger hands franz-go's lines on. What matters comes back as an error, to
+// be logged with measure.
+type logger struct{ log *slog.Logger }
+
+// Level implements kgo.Logger.
+func (l logger) Level() kgo.LogLevel {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelNone
+}
+
+// Log implements kgo.Logger.
+func (l logger) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
+	l.log.Debug("franz-go", append([]any{"message", msg}, keyvals...)...)
+}

@@ -1,0 +1,129 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"inceptor/service/stream"
+)
+
+const (
+	sessionTimeout = 6 * time.Second // the least that brokers allow by default
+	heartbeats     = 6               // in a session
+
+	// commitTimeout bounds the last transaction that a drained partition, or
+	// a stop, waits for.
+	commitTimeout = 5 * time.Second
+
+	// rebalanceMargin is what a member that has drained has for its last
+	// commit and for joining again before the group goes on without it.
+	rebalanceMargin = commitTimeout + 5*time.Second
+
+	// Leaving the group is a courtesy that spares the others the session
+	// timeout. A lost broker must not make a stop hang on it.
+	leaveTimeout = 3 * time.Second
+)
+
+// Transaction bounds transactions.
+type Transaction struct {
+	// Interval is how long outputs may wait for their commit. A transaction
+	// ends earlier when nothing else is in flight, or with Records.
+	Interval time.Duration
+	// Records is how many input records one transaction covers; a run of
+	// records that end together may exceed it by a window.
+	Records int
+	// Timeout is after how long the broker aborts the transaction of a
+	// process that is gone. It looks every ten seconds, by default.
+	Timeout time.Duration
+	// ID is the transactional id: of one process only, and the same after its
+	// restart, so that what a killed one left open ends at once, and not
+	// after Timeout. Empty: one is made of the group and the machine's name.
+	ID string
+}
+
+// A Driver reads a topic, exactly once.
+type Driver struct {
+	cfg     stream.Config
+	bound   Transaction
+	trouble *stream.Trouble
+	worker  *stream.Worker
+
+	session time.Duration // shorter in tests
+}
+
+// New checks the configuration; it does not connect.
+func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
+	checked, err := cfg.Checked()
+	errs := []error{err}
+	if tx.Interval <= 0 {
+		errs = append(errs, fmt.Errorf("transaction interval %v: not positive", tx.Interval))
+	}
+	if tx.Records < 1 {
+		errs = append(errs, fmt.Errorf("transaction of %d records: want at least one", tx.Records))
+	}
+	if tx.Timeout < time.Second || tx.Timeout < 2*tx.Interval {
+		errs = append(errs, fmt.Errorf("transaction timeout %v: want at least 1s, and twice the interval", tx.Timeout))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	trouble := stream.NewTrouble(checked.Log)
+	return &Driver{
+		cfg:     checked,
+		bound:   tx,
+		trouble: trouble,
+		worker:  &stream.Worker{Handler: h, Config: checked, Trouble: trouble},
+		session: sessionTimeout,
+	}, nil
+}
+
+// Run works until ctx ends, then drains, commits, leaves the group and
+// returns nil. It returns an error as soon as one occurs that cannot pass. A
+// Driver runs once.
+func (d *Driver) Run(ctx context.Context) error {
+	defer d.worker.Await()
+	if d.bound.ID == "" {
+		id, release := stableID(d.cfg)
+		defer release.Close()
+		d.bound.ID = id
+	}
+	operation := "deliver from " + d.cfg.Input
+	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
+	for {
+		worked, err := d.runSession(ctx, operation)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case permanent(err):
+			return err
+		case fenced(err):
+			// Timed out, or another process has our id: with one of its own
+			// none throws the other out again and again.
+			d.bound.ID = newID(d.cfg.Group)
+			d.cfg.Log.Warn("the transactional id was taken away, going on with a new one", "id", d.bound.ID, "err", err)
+		}
+		if worked {
+			pause.Reset()
+		}
+		d.trouble.Failed(operation, err)
+		if !sleep(ctx, pause.NextBackOff()) {
+			return nil
+		}
+	}
+}
+
+// sleep tells whether d has passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,63 @@
+package franz
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"inceptor/service/stream"
+)
+
+// permanent tells whether trying again cannot help: the broker has understood
+// and said no, to us or to the way we ask.
+func permanent(err error) bool {
+	var forever *foreverError
+	var code *kerr.Error
+	return errors.As(err, &forever) || errors.As(err, &code) && slices.Contains([]*kerr.Error{
+		kerr.TopicAuthorizationFailed,
+		kerr.GroupAuthorizationFailed,
+		kerr.ClusterAuthorizationFailed,
+		kerr.TransactionalIDAuthorizationFailed,
+		kerr.SaslAuthenticationFailed,
+		kerr.UnsupportedSaslMechanism,
+		kerr.IllegalSaslState,
+		kerr.InvalidTopicException,
+		kerr.InvalidGroupID,
+		kerr.InconsistentGroupProtocol,
+		kerr.InvalidSessionTimeout,
+		kerr.InvalidTransactionTimeout,
+		kerr.InvalidRequiredAcks,
+		kerr.UnsupportedVersion,
+		kerr.UnsupportedForMessageFormat,
+		kerr.UnsupportedCompressionType,
+		kerr.PolicyViolation,
+	}, code)
+}
+
+// A foreverError does not pass, whatever it wraps.
+type foreverError struct{ error }
+
+func (e *foreverError) Unwrap() error { return e.error }
+
+// refused tells whether the broker will never take a record, though it takes
+// others: too large, or against a rule of the topic.
+func refused(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) ||
+		errors.Is(err, kerr.RecordListTooLarge) ||
+		errors.Is(err, kerr.InvalidRecord) ||
+		errors.Is(err, kerr.InvalidTimestamp)
+}
+
+// refusal is why a record is refused, as Config.Refused is told.
+func refusal(err error) error {
+	if errors.Is(err, kerr.InvalidTimestamp) {
+		return errors.Join(stream.ErrInvalidTime, err)
+	}
+	return err
+}
+
+// fenced tells whether somebody else may have taken the transactional id.
+func fenced(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
+}

@@ -1,0 +1,463 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
+)
+
+const (
+	// pollRecords bounds what one poll takes, so that it can be seen early
+	// that a partition has enough.
+	pollRecords = 200
+
+	// fetchWait is how long a broker keeps a fetch waiting for records. It
+	// answers as soon as there is one.
+	fetchWait = 2 * time.Second
+
+	// lagEvery is how often the lag is looked up, for partitions that are
+	// idle, or whose window is full: nothing is fetched then.
+	lagEvery = 10 * time.Second
+)
+
+var errTooLate = errors.New("the last transaction could not be ended in time")
+
+// A session is one client, from its joining the group to the first thing that
+// is not certain.
+type session struct {
+	*Driver
+	operation string
+	client    *kgo.Client
+	group     *kgo.GroupTransactSession
+	turn      turn
+	conns     stream.Connections
+	reach     reach
+	end       context.CancelCauseFunc
+
+	wake    chan struct{}              // there may be something to do
+	resume  chan struct{}              // there may be something to poll
+	latest  atomic.Pointer[generation] // that the group has given us
+	blocked atomic.Bool                // a rebalance waits for us
+	current *generation                // that is worked on
+	tx      *transaction               // of current
+	begun   bool                       // franz-go is in a transaction, always after the first generation
+	lastEnd time.Time                  // of a transaction
+	counts  map[string]int             // of partitions of each output topic, known for one generation
+	limits  map[string]int64           // of bytes that an output topic takes together, where one has shown
+	worked  bool                       // a generation was given
+}
+
+// runSession works until ctx ends, or for as long as all is well. It tells
+// whether it had come as far as a generation.
+func (d *Driver) runSession(ctx context.Context, operation string) (worked bool, err error) {
+	life, end := context.WithCancelCause(context.Background())
+	defer end(nil)
+	s := &session{Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
+	if err := s.open(); err != nil {
+		return false, &foreverError{err} // an option is wrong
+	}
+	var polls sync.WaitGroup
+	polls.Go(func() { s.poll(life) })
+	polls.Go(func() { s.watchLag(life) })
+	err = s.run(ctx, life)
+	if cause := context.Cause(life); cause != nil {
+		err = cause // what ended the others' waiting, and not that they were ended
+	}
+	end(errors.New("the session has ended"))
+	polls.Wait()
+	s.close()
+	return s.worked, err
+}
+
+func (s *session) open() error {
+	opts := append(connection(s.cfg, &s.conns),
+		kgo.WithLogger(logger{s.cfg.Log}),
+		kgo.WithHooks(s),
+
+		kgo.ConsumerGroup(s.cfg.Group),
+		kgo.ConsumeTopics(s.cfg.Input),
+		// The protocols of the other driver, so that processes of one group
+		// can be moved from one guarantee to the other one by one.
+		kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()),
+		kgo.SessionTimeout(s.session),
+		kgo.HeartbeatInterval(s.session/heartbeats),
+		kgo.RebalanceTimeout(s.cfg.DrainTimeout+rebalanceMargin),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsCallbackBlocked(s.onBlocked),
+		kgo.OnPartitionsAssigned(s.onAssigned),
+		kgo.OnPartitionsRevoked(func(context.Context, *kgo.Client, map[string][]int32) {}),
+		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {}), // OnGroupManageError is told why
+		kgo.AdjustFetchOffsetsFn(s.onOffsets),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // their offsets are passed too
+		kgo.FetchMaxWait(fetchWait),
+
+		kgo.TransactionalID(s.bound.ID),
+		kgo.TransactionTimeout(s.bound.Timeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.ProducerBatchCompression(compression(s.cfg.Compression)),
+		kgo.ProducerBatchMaxBytes(maxRequest),
+		kgo.ProduceRequestTimeout(5*time.Second),
+		kgo.UnknownTopicRetries(-1),
+	)
+	group, err := kgo.NewGroupTransactSession(opts...)
+	if err != nil {
+		return err
+	}
+	s.group, s.client = group, group.Client()
+	return nil
+}
+
+// close leaves the group, if the broker can be told.
+func (s *session) close() {
+	if g := s.latest.Load(); g != nil && g != s.current {
+		g.end()
+	}
+	if s.current != nil {
+		s.retire()
+	}
+	s.client.AllowRebalance()
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, s.conns.Shut)()
+	_ = s.client.LeaveGroupContext(ctx) // then the group finds out
+	s.client.Close()
+}
+
+// run works on one generation after the other until stop ends, or life. What
+// it is about to do when stop ends must not take longer than draining may.
+func (s *session) run(stop, life context.Context) error {
+	work, cancel := context.WithCancelCause(life)
+	defer cancel(nil)
+	defer context.AfterFunc(stop, func() {
+		if sleep(work, s.cfg.DrainTimeout+commitTimeout) {
+			cancel(errTooLate)
+			s.conns.Shut() // or the last request would still wait for its answer
+		}
+	})()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for {
+		switch g := s.latest.Load(); {
+		case life.Err() != nil:
+			return context.Cause(life)
+		case stop.Err() != nil:
+			return s.drain(work)
+		case g != nil && g != s.current && !g.drains():
+			if err := s.adopt(work, g); err != nil {
+				return err
+			}
+			continue
+		case s.blocked.Swap(false):
+			if err := s.drain(work); err != nil {
+				return err
+			}
+			s.turn.alone(s.client.AllowRebalance)
+			continue
+		case s.current != nil:
+			wait, err := s.step(work)
+			if err != nil {
+				return err
+			}
+			due.Reset(wait)
+		}
+		select {
+		case <-s.wake:
+		case <-due.C:
+		case <-stop.Done():
+		case <-life.Done():
+		}
+	}
+}
+
+// adopt begins to work on what the group has given us.
+func (s *session) adopt(life context.Context, g *generation) error {
+	if s.current != nil {
+		s.retire()
+	}
+	// A rebalance leaves a note that makes the next transaction an aborted
+	// one. Nothing is in it here, and it is better spent.
+	var err error
+	s.turn.alone(func() {
+		if s.begun {
+			_, err = s.group.End(life, kgo.TryAbort)
+			g.rewound()
+		}
+		if err == nil {
+			err = s.group.Begin()
+		}
+		s.begun = true
+	})
+	if err != nil {
+		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
+	}
+	s.current, s.tx, s.counts, s.limits = g, &transaction{}, map[string]int{}, map[string]int64{}
+	ids := make([]int, 0, len(g.partitions))
+	for id := range g.partitions {
+		ids = append(ids, int(id))
+	}
+	slices.Sort(ids)
+	_, number := s.client.GroupMetadata()
+	s.cfg.Log.Info("assigned", "group", s.cfg.Group, "generation", number, "topic", s.cfg.Input, "partitions", ids)
+	s.worked = true
+	s.trouble.Worked(s.operation)
+	s.cfg.Observer.Assigned(ids)
+	return nil
+}
+
+// retire gives up what is left of the current generation.
+func (s *session) retire() {
+	left := s.current.end() + s.tx.inputs
+	if left > 0 {
+		s.cfg.Log.Warn("generation ended with records uncommitted, which come again", "records", left)
+	}
+	s.cfg.Observer.Revoked()
+	s.current, s.tx = nil, nil
+}
+
+// drain finishes what is in flight, for not longer than allowed, and commits.
+func (s *session) drain(life context.Context) error {
+	g := s.current
+	if g == nil || g.drains() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(life, s.cfg.DrainTimeout+commitTimeout, errTooLate)
+	defer cancel()
+	defer context.AfterFunc(ctx, s.conns.Shut)() // or the last request would still wait for its answer
+	g.drain()
+	s.turn.alone(func() {}) // what is polled now is not ours any more
+	late := time.NewTimer(s.cfg.DrainTimeout)
+	defer late.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for waiting := true; waiting; {
+		wait, err := s.step(ctx)
+		if err != nil {
+			return err
+		}
+		if s.tx.drained == len(g.partitions) {
+			break
+		}
+		due.Reset(wait)
+		select {
+		case <-s.wake:
+		case <-due.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-late.C:
+			g.endWork()
+			waiting = false
+		}
+	}
+	if err := s.collect(); err != nil {
+		return err
+	}
+	if err := s.commit(ctx); err != nil {
+		return err
+	}
+	s.retire()
+	return nil
+}
+
+// poll hands records to their partitions until life ends.
+func (s *session) poll(life context.Context) {
+	for life.Err() == nil {
+		var fetches kgo.Fetches
+		var g *generation
+		s.turn.poll(life, func(ctx context.Context) {
+			if g = s.latest.Load(); g != nil && g.drains() {
+				g = nil
+				return
+			}
+			fetches = s.group.PollRecords(ctx, pollRecords)
+			// Who has polled something holds rebalances back: this is the
+			// generation that it belongs to.
+			g = s.latest.Load()
+		})
+		if g == nil {
+			select {
+			case <-s.resume:
+			case <-life.Done():
+			}
+			continue
+		}
+		if err := s.deliver(g, fetches); err != nil {
+			s.end(err)
+		}
+	}
+}
+
+func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
+	var pause []int32
+	var failed error
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		var loss *kgo.ErrDataLoss
+		var group *kgo.ErrGroupSession
+		switch {
+		case f.Err == nil:
+		case errors.Is(f.Err, context.Canceled), errors.Is(f.Err, context.DeadlineExceeded), errors.Is(f.Err, kgo.ErrClientClosed), errors.As(f.Err, &group):
+		case errors.As(f.Err, &loss):
+			s.cfg.Log.Warn("the log is shorter than it was", "topic", f.Topic, "partition", f.Partition, "err", f.Err)
+		default:
+			failed = fmt.Errorf("read from %s partition %d: %w", s.cfg.Input, f.Partition, f.Err)
+		}
+		p := g.partitions[f.Partition]
+		if f.Topic != s.cfg.Input || p == nil {
+			return
+		}
+		full, err := p.push(f.FetchPartition)
+		if err != nil {
+			failed = err
+		}
+		if full {
+			pause = append(pause, f.Partition)
+		}
+		p.watermark(f.HighWatermark)
+	})
+	if len(pause) > 0 {
+		s.client.PauseFetchPartitions(map[string][]int32{s.cfg.Input: pause})
+	}
+	return failed
+}
+
+// onAssigned begins a generation. Callbacks use the client that they are given:
+// the first may come before there is s.client.
+func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map[string][]int32) {
+	resume := func(id int32) { client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
+	ids := assigned[s.cfg.Input]
+	client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: ids}) // of a generation before
+	s.latest.Store(newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, resume))
+	signal(s.wake)
+	signal(s.resume)
+}
+
+// onOffsets learns what the group has committed.
+func (s *session) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	if g := s.latest.Load(); g != nil {
+		for id, o := range offsets[s.cfg.Input] {
+			if p, at := g.partitions[id], o.EpochOffset().Offset; p != nil && at >= 0 {
+				p.start(at)
+			}
+		}
+	}
+	return offsets, nil
+}
+
+// onBlocked is called when the group goes on, and waits for us; or when it has
+// gone on without us, which franz-go would tell only after we have let it.
+func (s *session) onBlocked(ctx context.Context, client *kgo.Client) {
+	if err := s.heartbeat(ctx, client); err != nil {
+		s.end(fmt.Errorf("group %s: %w", s.cfg.Group, err))
+		return
+	}
+	s.blocked.Store(true)
+	signal(s.wake)
+}
+
+func (s *session) heartbeat(ctx context.Context, client *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, s.session)
+	defer cancel()
+	req := kmsg.NewPtrHeartbeatRequest()
+	req.Group = s.cfg.Group
+	req.MemberID, req.Generation = client.GroupMetadata()
+	res, err := req.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(res.ErrorCode)
+	}
+	if errors.Is(err, kerr.RebalanceInProgress) {
+		return nil
+	}
+	return err
+}
+
+// OnGroupManageError implements kgo.HookGroupManageError.
+func (s *session) OnGroupManageError(err error) {
+	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, s.cfg.Input, err))
+}
+
+// watchLag looks the watermarks up; until there are partitions, why not.
+func (s *session) watchLag(life context.Context) {
+	admin := kadm.NewClient(s.client)
+	for known := (*generation)(nil); ; {
+		g := s.latest.Load()
+		if g == nil {
+			s.lookUpInput(life, admin)
+		} else if len(g.partitions) > 0 {
+			known = g
+			s.lookUpLag(life, admin, g)
+		}
+		every := lagEvery
+		if g == nil {
+			every = time.Second
+		}
+		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == known; {
+			if !sleep(life, 100*time.Millisecond) {
+				return
+			}
+		}
+		if life.Err() != nil {
+			return
+		}
+	}
+}
+
+// lookUpInput asks for the input topic, for the client joins the group only
+// once there is one that it may read, and waits for that without a word.
+func (s *session) lookUpInput(life context.Context, admin *kadm.Client) {
+	ctx, cancel := context.WithTimeout(life, s.session)
+	defer cancel()
+	operation := "read from " + s.cfg.Input
+	res, err := admin.Metadata(ctx, s.cfg.Input)
+	if err == nil {
+		err = res.Topics[s.cfg.Input].Err
+	}
+	var answer *kerr.Error
+	switch {
+	case err == nil:
+		s.trouble.Worked(operation)
+	case permanent(err):
+		s.end(fmt.Errorf("%s: %w", operation, err))
+	case errors.As(err, &answer): // without one, connecting tells of it
+		s.trouble.Failed(operation, err)
+	}
+}
+
+func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
+	ctx, cancel := context.WithTimeout(life, lagEvery)
+	defer cancel()
+	ends, err := admin.ListEndOffsets(ctx, s.cfg.Input)
+	if err != nil {
+		return // fetching tells of it
+	}
+	starts, err := admin.ListStartOffsets(ctx, s.cfg.Input)
+	if err != nil {
+		return
+	}
+	for id, p := range g.partitions {
+		if o, ok := starts.Lookup(s.cfg.Input, id); ok && o.Err == nil {
+			p.start(o.Offset) // unless the group has committed one
+		}
+		if o, ok := ends.Lookup(s.cfg.Input, id); ok && o.Err == nil {
+			p.watermark(o.Offset)
+		}
+	}
+}
+
+var (
+	_ kgo.HookGroupManageError = (*session)(nil)
+	_ kgo.HookBrokerConnect    = (*session)(nil)
+)

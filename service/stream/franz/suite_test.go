@@ -1,0 +1,73 @@
+package franz
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/goleak"
+
+	"inceptor/service/stream"
+	"inceptor/service/stream/streamtest"
+	"inceptor/testenv"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "8") // they wait more than they compute
+	goleak.VerifyTestMain(m)
+}
+
+const testSession = 3 * time.Second
+
+var testBound = Transaction{Interval: 100 * time.Millisecond, Records: 1000, Timeout: 10 * time.Second}
+
+func suite(brokers []string) streamtest.Suite {
+	return streamtest.Suite{
+		New: func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
+			d, err := New(cfg, testBound, h)
+			if err == nil {
+				d.session = testSession
+			}
+			return d, err
+		},
+		ExactlyOnce: true,
+		Session:     testSession,
+		Brokers:     brokers,
+	}
+}
+
+func TestKfake(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	s := suite(c.ListenAddrs())
+	s.Compact = c.Compact
+	s.Run(t)
+}
+
+func TestKafka(t *testing.T) {
+	t.Parallel()
+	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000", "log.cleaner.backoff.ms=200", "log.retention.check.interval.ms=500")
+	s := suite([]string{b.Addr()})
+	s.Broker = b
+	s.Run(t)
+}
+
+func TestSecured(t *testing.T) {
+	t.Parallel()
+	b := testenv.StartSecuredBroker(t)
+	suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{
+		Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
+	})
+}
+
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
+func BenchmarkDelivery(b *testing.B) {
+	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
+	suite([]string{k.Addr()}).Benchmark(b)
+}

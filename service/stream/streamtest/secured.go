@@ -1,0 +1,115 @@
+package streamtest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
+)
+
+// Secured says where a broker wants TLS and SCRAM, and who may log in there.
+// Suite.Brokers is where the same broker lets everybody do everything.
+type Secured struct {
+	Address        string
+	Authorities    *x509.CertPool
+	User, Password string
+}
+
+// RunSecured runs a driver with TLS and SASL, and with each of the
+// permissions it needs missing in turn: it must say so, naming operation and
+// topic, group or transactional id.
+func (s Suite) RunSecured(t *testing.T, at Secured) {
+	all := []string{"group", "input", "output", "id"}
+	tests := map[string]struct {
+		missing, password string
+		mechanism         string
+		want              []string // parts of the error
+	}{
+		"SCRAM-SHA-256":  {mechanism: "SCRAM-SHA-256"},
+		"SCRAM-SHA-512":  {mechanism: "SCRAM-SHA-512"},
+		"WrongPassword":  {password: "wrong", want: []string{"uthentication"}},
+		"GroupDenied":    {missing: "group", want: []string{"join group GROUP", "INPUT"}},
+		"InputDenied":    {missing: "input", want: []string{"INPUT"}},
+		"OutputDenied":   {missing: "output", want: []string{"publish to OUTPUT"}},
+		"NothingAllowed": {missing: "group input output id", want: []string{"uthoriz"}},
+	}
+	if s.ExactlyOnce {
+		tests["IDDenied"] = struct {
+			missing, password string
+			mechanism         string
+			want              []string
+		}{missing: "id", want: []string{"GROUP-"}}
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, s)
+			b.topic(b.input, 1)
+			b.topic(b.output, 1)
+			b.fill(1, 0, 10)
+			for _, what := range all {
+				if !strings.Contains(test.missing, what) {
+					b.allow(at.User, what)
+				}
+			}
+			cfg := b.config()
+			cfg.Brokers = []string{at.Address}
+			cfg.TLS = &tls.Config{RootCAs: at.Authorities, MinVersion: tls.VersionTLS12}
+			cfg.SASL = stream.SASL{Mechanism: "SCRAM-SHA-512", User: at.User, Password: at.Password}
+			if test.mechanism != "" {
+				cfg.SASL.Mechanism = test.mechanism
+			}
+			if test.password != "" {
+				cfg.SASL.Password = test.password
+			}
+			d := b.start(cfg, b.echo)
+			if test.want == nil {
+				if got := b.read(b.output, 10); len(got) != 10 {
+					t.Errorf("published %d records", len(got))
+				}
+				d.stop()
+				return
+			}
+			err := d.ended()
+			t.Logf("run: %v", err)
+			names := strings.NewReplacer("GROUP", b.group, "INPUT", b.input, "OUTPUT", b.output)
+			for _, want := range test.want {
+				if want := names.Replace(want); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("run: %v: want %q in it", err, want)
+				}
+			}
+		})
+	}
+}
+
+// allow lets a user do what a driver has to do with one kind of resource.
+func (b *bench) allow(user, what string) {
+	b.Helper()
+	c := kmsg.NewCreateACLsRequestCreation()
+	c.Principal, c.Host = "User:"+user, "*"
+	c.PermissionType = kmsg.ACLPermissionTypeAllow
+	c.ResourcePatternType = kmsg.ACLResourcePatternTypeLiteral
+	switch what {
+	case "group":
+		c.ResourceType, c.ResourceName, c.Operation = kmsg.ACLResourceTypeGroup, b.group, kmsg.ACLOperationRead
+	case "input":
+		c.ResourceType, c.ResourceName, c.Operation = kmsg.ACLResourceTypeTopic, b.input, kmsg.ACLOperationRead
+	case "output":
+		c.ResourceType, c.ResourceName, c.Operation = kmsg.ACLResourceTypeTopic, b.output, kmsg.ACLOperationWrite
+	case "id":
+		c.ResourceType, c.ResourceName, c.Operation = kmsg.ACLResourceTypeTransactionalId, b.group+"-", kmsg.ACLOperationWrite
+		c.ResourcePatternType = kmsg.ACLResourcePatternTypePrefixed
+	}
+	req := kmsg.NewPtrCreateACLsRequest()
+	req.Creations = append(req.Creations, c)
+	res, err := req.RequestWith(b.context(), b.client)
+	if err != nil || res.Results[0].ErrorCode != 0 {
+		b.Fatalf("allow %s: %v, %+v", what, err, res)
+	}
+	time.Sleep(200 * time.Millisecond) // the broker takes it over a moment later
+}

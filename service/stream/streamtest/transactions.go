@@ -1,0 +1,124 @@
+package streamtest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// An upstream fills the input in transactions.
+type upstream struct {
+	*bench
+	client *kgo.Client
+	open   bool
+}
+
+func (b *bench) newUpstream() *upstream {
+	b.Helper()
+	return &upstream{bench: b, client: b.newClient(kgo.TransactionalID(b.group + "-upstream"))}
+}
+
+func (u *upstream) send(values ...string) {
+	u.Helper()
+	if !u.open {
+		if err := u.client.BeginTransaction(); err != nil {
+			u.Fatal(err)
+		}
+		u.open = true
+	}
+	for _, v := range values {
+		if err := u.client.ProduceSync(u.context(), &kgo.Record{Topic: u.input, Value: []byte(v)}).FirstErr(); err != nil {
+			u.Fatal(err)
+		}
+	}
+}
+
+func (u *upstream) end(how kgo.TransactionEndTry) {
+	u.Helper()
+	u.open = false
+	if err := u.client.EndTransaction(u.context(), how); err != nil {
+		u.Fatal(err)
+	}
+}
+
+// Markers of transactions are not records; the commit passes them.
+func transactions(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	up := b.newUpstream()
+	for i := range 3 {
+		up.send(fmt.Sprintf("0-%d", i))
+		up.end(kgo.TryCommit)
+	}
+	d := b.start(b.config(), b.echo)
+	b.until("lag 0 behind the last marker", func() bool {
+		return d.look(func(r *recorder) bool { return r.committed[0] == 6 && r.lag[0] == 0 })
+	})
+	if d := cmp.Diff(sequence(0, 3), values(b.read(b.output, 3))[0]); d != "" {
+		t.Error(d)
+	}
+	d.stop()
+}
+
+// Records of transactions that were aborted are not read, nor those of one
+// that is open; what a driver that reads uncommitted ones does with them is
+// its own affair. The commit passes all of them.
+func aborted(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	up := b.newUpstream()
+	for i := range 20 {
+		up.send(fmt.Sprintf("0-%d", i), fmt.Sprintf("0-%d", i+1000))
+		if i%3 == 1 {
+			up.end(kgo.TryAbort)
+			up.send(fmt.Sprintf("0-%d", i), fmt.Sprintf("0-%d", i+1000))
+		}
+		up.end(kgo.TryCommit)
+		b.send(&kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "0-%d", i+2000)}) // of no transaction
+	}
+	up.send("0-20", "0-1020")
+	up.end(kgo.TryAbort)
+	up.send("0-21")
+
+	var want []string
+	for i := range 20 {
+		want = append(want, fmt.Sprintf("0-%d", i), fmt.Sprintf("0-%d", i+1000), fmt.Sprintf("0-%d", i+2000))
+	}
+	d := b.start(b.config(), b.echo)
+	if d := cmp.Diff(want, values(b.read(b.output, len(want)))[0]); d != "" {
+		t.Errorf("before the last transaction (-want +got):\n%s", d)
+	}
+	up.end(kgo.TryCommit)
+	if d := cmp.Diff(append(want, "0-21"), values(b.read(b.output, len(want)+1))[0]); d != "" {
+		t.Errorf("after it (-want +got):\n%s", d)
+	}
+	b.until("lag 0", func() bool { return d.look(func(r *recorder) bool { return r.committed[0] > 0 && r.lag[0] == 0 }) })
+	d.stop()
+}
+
+// More members than partitions: one waits, and takes over when the other goes.
+func standby(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	first := b.start(b.config(), b.echo)
+	b.until("the partition", func() bool { return first.look(func(r *recorder) bool { return len(r.assigned) == 1 }) })
+	second := b.start(b.config(), b.echo)
+	b.until("two generations, one partition", func() bool {
+		has := func(r *recorder) bool { return r.generations > 0 && len(r.assigned) == 1 }
+		hasNot := func(r *recorder) bool { return r.generations > 0 && r.assigned != nil && len(r.assigned) == 0 }
+		return first.look(has) && second.look(hasNot) || first.look(hasNot) && second.look(has)
+	})
+	b.fill(1, 0, 10)
+	b.read(b.output, 10)
+	first.stop()
+	begin := time.Now()
+	b.fill(1, 10, 10)
+	if d := cmp.Diff(sequence(0, 20), values(b.read(b.output, 20))[0]); d != "" {
+		t.Error(d)
+	}
+	t.Logf("taken over within %v", time.Since(begin).Round(time.Millisecond))
+	second.stop()
+}
