@@ -10,6 +10,9 @@ func Open(string) error { return ErrNoRuntime }
 
 func Version() string { return "" }
 func TrimMemory()     {}
+func AllOps() []byte  { return nil }
+
+func RegisteredKernels(string) ([]byte, error) { return nil, ErrNoRuntime }
 
 type Tensor struct{}
 
@@ -41,5 +44,6 @@ func LoadSessionFromSavedModel([]byte, string, []string, Graph) (Session, []byte
 	return Session{}, nil, ErrNoRuntime
 }
 func (Session) Run([]Output, []Tensor, []Output, []Tensor) error { return ErrNoRuntime }
+func (Session) DeviceTypes() ([]string, error)                   { return nil, ErrNoRuntime }
 func (Session) Close() error                                     { return ErrNoRuntime }
 func (Session) Delete() error                                    { return ErrNoRuntime }

@@ -1,0 +1,167 @@
+package savedmodel
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+// maxConstant bounds the elements of a tensor that is computed at load.
+const maxConstant = 1 << 16
+
+// A constant is a float32 tensor whose value is known; it is computed in
+// float64, so that folding adds no error of its own.
+type constant struct {
+	shape Shape
+	data  []float64
+}
+
+// at is the value for a channel.
+func (c *constant) at(channel int) float64 { return c.data[channel%len(c.data)] }
+
+// perChannel tells whether the tensor, broadcast, gives each channel, the
+// last dimension, one value.
+func (c *constant) perChannel(channels int) bool {
+	if len(c.data) != 1 && len(c.data) != channels {
+		return false
+	}
+	return len(c.data) == 1 || c.shape[len(c.shape)-1] == int64(channels)
+}
+
+// constants computes tensors of a graph that depend on nothing but weights
+// and constants.
+type constants struct {
+	g     *frozenGraph
+	known map[string]*constant // by node; nil: not constant, or too large
+}
+
+// value is a tensor's value, nil if it is not known. An error is one about
+// reading the checkpoint.
+func (c *constants) value(tensor string) (*constant, error) {
+	if v, ok := c.known[tensor]; ok {
+		return v, nil
+	}
+	c.known[tensor] = nil
+	n, ok := c.g.nodes[tensor] // so it is output 0
+	if !ok {
+		return nil, nil
+	}
+	v, err := c.compute(n)
+	c.known[tensor] = v
+	return v, err
+}
+
+func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
+	switch n.GetOp() {
+	case "ReadVariableOp":
+		_, w := c.g.weightOf(n.GetName())
+		return c.read(w)
+	case "Const":
+		return floatsOf(n.GetAttr()["value"].GetTensor()), nil
+	}
+	arity, one, two := 1, unary[n.GetOp()], binaryOps[n.GetOp()]
+	if two != nil {
+		arity = 2
+	}
+	if one == nil && two == nil || len(n.GetInput()) != arity {
+		return nil, nil
+	}
+	var args [2]*constant
+	for i, in := range n.GetInput() {
+		var err error
+		if args[i], err = c.value(in); args[i] == nil {
+			return nil, err
+		}
+	}
+	if one != nil {
+		v := &constant{args[0].shape, make([]float64, len(args[0].data))}
+		for i, x := range args[0].data {
+			v.data[i] = one(x)
+		}
+		return v, nil
+	}
+	a, b := args[0], args[1]
+	large := a
+	if len(b.data) > len(a.data) || len(b.data) == len(a.data) && len(b.shape) > len(a.shape) {
+		large = b
+	}
+	// One number with many, or number by number: nothing else is needed.
+	if len(a.data) != 1 && len(b.data) != 1 && !slices.Equal(a.shape, b.shape) || len(a.shape) > len(large.shape) || len(b.shape) > len(large.shape) {
+		return nil, nil
+	}
+	v := &constant{large.shape, make([]float64, len(large.data))}
+	for i := range v.data {
+		v.data[i] = two(a.at(i), b.at(i))
+	}
+	return v, nil
+}
+
+var unary = map[string]func(float64) float64{
+	"Identity": func(x float64) float64 { return x },
+	"Rsqrt":    func(x float64) float64 { return 1 / math.Sqrt(x) },
+	"Sqrt":     math.Sqrt,
+	"Neg":      func(x float64) float64 { return -x },
+}
+
+var binaryOps = map[string]func(a, b float64) float64{
+	"Add":     func(a, b float64) float64 { return a + b },
+	"AddV2":   func(a, b float64) float64 { return a + b },
+	"Sub":     func(a, b float64) float64 { return a - b },
+	"Mul":     func(a, b float64) float64 { return a * b },
+	"RealDiv": func(a, b float64) float64 { return a / b },
+}
+
+func (c *constants) read(w *weight) (*constant, error) {
+	if w == nil || w.scale != nil || w.entry.dtype != Float32 || w.entry.size > 4*maxConstant {
+		return nil, nil
+	}
+	b := make([]byte, w.entry.size)
+	if err := c.g.values.read(w.entry, b); err != nil {
+		return nil, err
+	}
+	return &constant{w.entry.shape, floats(b)}, nil
+}
+
+func floats(b []byte) []float64 {
+	values := make([]float64, len(b)/4)
+	for i := range values {
+		values[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:])))
+	}
+	return values
+}
+
+// floatsOf is the value of a message, nil if it is not of float32 or large.
+func floatsOf(p *tfpb.TensorProto) *constant {
+	shape := shapeOf(p.GetTensorShape())
+	n, ok := shape.Elements()
+	if DataType(p.GetDtype()) != Float32 || !ok || n < 1 || n > maxConstant {
+		return nil
+	}
+	content := p.GetTensorContent()
+	if len(content) == 0 {
+		var err error
+		if content, err = elementBytes(p, Float32, n); err != nil {
+			return nil
+		}
+	}
+	if int64(len(content)) != 4*n {
+		return nil
+	}
+	return &constant{shape, floats(content)}
+}
+
+// floatConst is a constant vector.
+func floatConst(name string, values []float32) *tfpb.NodeDef {
+	content := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		content = binary.LittleEndian.AppendUint32(content, math.Float32bits(v))
+	}
+	return &tfpb.NodeDef{Name: name, Op: "Const", Attr: map[string]*tfpb.AttrValue{
+		"dtype": typeAttr(tfpb.DataType_DT_FLOAT),
+		"value": tensorAttr(&tfpb.TensorProto{
+			Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeMessage(Shape{int64(len(values))}), TensorContent: content,
+		}),
+	}}
+}
