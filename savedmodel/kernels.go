@@ -13,12 +13,12 @@ import (
 type Kernels int
 
 const (
-	// KernelsAuto: oneDNN's where the library has them.
+	// KernelsAuto are oneDNN's where the library has them.
 	KernelsAuto Kernels = iota
-	// KernelsTensorFlow: what TensorFlow chooses by itself, its own unless
-	// oneDNN is on (TF_ENABLE_ONEDNN_OPTS).
+	// KernelsTensorFlow are those that TensorFlow chooses by itself: its own,
+	// unless oneDNN is on (TF_ENABLE_ONEDNN_OPTS).
 	KernelsTensorFlow
-	// KernelsOneDNN: oneDNN's, called by their names, so that it does not
+	// KernelsOneDNN are oneDNN's, called by their names, so that it does not
 	// matter whether oneDNN is on. They keep a second copy of the filters, in
 	// their own order.
 	KernelsOneDNN
