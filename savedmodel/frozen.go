@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -56,6 +57,9 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 		Frozen: true, Kernels: kernels,
 	}, nil
 }
+
+// reason is why loadFrozen leaves a model to TensorFlow's loader.
+func reason(err error) string { return strings.TrimPrefix(err.Error(), errRefused.Error()+": ") }
 
 // onlyCPU refuses where there is another device: what is fused here is for
 // the processor, and TensorFlow's optimizer knows better what suits a card.

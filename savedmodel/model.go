@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -53,7 +52,7 @@ func Load(dir string, o Options) (*Model, error) {
 		case errors.Is(err, ErrMalformed):
 			return nil, fmt.Errorf("load %s: %w", dir, err)
 		}
-		whyNot = strings.TrimPrefix(err.Error(), errRefused.Error()+": ")
+		whyNot = reason(err)
 	}
 	config, err := o.config()
 	if err != nil {
