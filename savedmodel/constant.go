@@ -8,8 +8,10 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// maxConstant bounds the elements of a tensor that is computed at load.
-const maxConstant = 1 << 16
+const (
+	maxConstant  = 1 << 16 // elements of a tensor that is computed at load
+	maxConstants = 1 << 24 // elements of all of them
+)
 
 // A constant is a float32 tensor whose value is known; it is computed in
 // float64, so that folding adds no error of its own.
@@ -35,6 +37,7 @@ func (c *constant) perChannel(channels int) bool {
 type constants struct {
 	g     *frozenGraph
 	known map[string]*constant // by node; nil: not constant, or too large
+	left  int                  // elements that may still be computed
 }
 
 // value is a tensor's value, nil if it is not known. An error is one about
@@ -49,6 +52,11 @@ func (c *constants) value(tensor string) (*constant, error) {
 		return nil, nil
 	}
 	v, err := c.compute(n)
+	if v != nil {
+		if c.left -= len(v.data); c.left < 0 {
+			return nil, err
+		}
+	}
 	c.known[tensor] = v
 	return v, err
 }

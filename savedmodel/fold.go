@@ -18,10 +18,10 @@ var linear = map[string]int{"Conv2D": 1, "DepthwiseConv2dNative": 2, "MatMul": 1
 // its filter and one BiasAdd: batch normalization, however it was written.
 func (g *frozenGraph) fold() error {
 	users := g.users()
-	c := constants{g: g, known: make(map[string]*constant)}
+	c := constants{g: g, known: make(map[string]*constant), left: maxConstants}
 	for _, name := range slices.Clone(g.order) {
 		n := g.nodes[name]
-		if linear[n.GetOp()] == 0 {
+		if linear[n.GetOp()] == 0 || len(n.GetInput()) < 2 {
 			continue
 		}
 		if err := g.foldInto(n, users, &c); err != nil {

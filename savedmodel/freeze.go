@@ -257,7 +257,7 @@ func readNode(name, handle string, e bundleEntry) *tfpb.NodeDef {
 // weightOf is the weight that a tensor is read from, and its node.
 func (g *frozenGraph) weightOf(tensor string) (handle string, w *weight) {
 	n := g.nodes[tensor]
-	if n.GetOp() != "ReadVariableOp" {
+	if n.GetOp() != "ReadVariableOp" || len(n.GetInput()) == 0 {
 		return "", nil
 	}
 	handle = g.handle(n.GetInput()[0])

@@ -59,7 +59,7 @@ func kinds(tb testing.TB, dir string, k Kernels) map[string]int {
 	defer values.close()
 	g, err := freeze(mg, ops, values)
 	must(tb, err)
-	g.fuse(k)
+	g.fuse(k, nil)
 	n := make(map[string]int)
 	for _, node := range g.nodes {
 		n[node.GetOp()]++
@@ -128,6 +128,9 @@ func TestFreeze(t *testing.T) {
 		{"along another dimension", testModel{variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 5), "v": filter(2, 5, 1)}, nodes: body(
 			readOf("v"), op("out", "Mul", nil, "conv", "v/read"),
 		)}, map[string]int{"Conv2D": 1, "Mul": 1}},
+		{"grouped", testModel{variables: map[string]testVariable{"w": filter(1, 2, 2, 2, 4), "v": vector(4, 2)}, nodes: []*tfpb.NodeDef{
+			input(2, 5, 5, 4), readOf("w"), readOf("v"), op("conv", "Conv2D", window(nil), "in", "w/read"), op("out", "Mul", nil, "conv", "v/read"),
+		}}, map[string]int{"Mul": 0}},
 		{"depthwise", testModel{variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 2), "v": vector(6, 2)}, nodes: []*tfpb.NodeDef{
 			input(2, 5, 5, 3), readOf("w"), readOf("v"), op("conv", "DepthwiseConv2dNative", window(nil), "in", "w/read"),
 			op("out", "Mul", nil, "conv", "v/read"),

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -42,20 +43,24 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 		return nil, err
 	}
 	defer values.close()
-	g, err := freeze(mg, ops, values)
-	if err != nil {
-		return nil, err
+	var s *Session
+	for except := []string(nil); s == nil; {
+		g, err := freeze(mg, ops, values)
+		if err != nil {
+			return nil, err
+		}
+		g.fuse(kernels, except)
+		if s, except, err = g.session(o, except); err != nil {
+			return nil, err
+		}
 	}
-	g.fuse(kernels)
-	s, err := g.session(o)
-	if err != nil {
-		return nil, err
-	}
-	ctf.TrimMemory()
-	return &Model{
+	m := &Model{
 		Session: s, Tags: mg.GetMetaInfoDef().GetTags(), Signatures: signaturesOf(mg),
 		Frozen: true, Kernels: kernels,
-	}, nil
+	}
+	ctf.TrimMemory()
+	debug.FreeOSMemory() // some 30 MB of messages, in 10 ms
+	return m, nil
 }
 
 // reason is why loadFrozen leaves a model to TensorFlow's loader.
@@ -127,22 +132,26 @@ const loadedName = "inceptor/loaded"
 // session makes a session of the graph and gives its variables their values.
 // They stay in the memory that they were read into: the only copy, which all
 // signatures share. As constants they would be in the graph, and once more in
-// the kernels of each signature.
-func (g *frozenGraph) session(o Options) (*Session, error) {
+// the kernels of each signature. Without a session it returns what must not be
+// fused, beyond the exceptions so far.
+func (g *frozenGraph) session(o Options, except []string) (*Session, []string, error) {
 	config, err := g.config(o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	def, names := g.def()
 	s, err := openSession(def, config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := g.load(s, names); err != nil {
-		_ = s.Close() // the first error is the one to tell
-		return nil, err
+	odd, err := g.notFusible(s)
+	if err == nil && len(odd) == 0 {
+		if err = g.load(s, names); err == nil {
+			return s, nil, nil
+		}
 	}
-	return s, nil
+	_ = s.Close() // the first error is the one to tell
+	return nil, append(odd, except...), err
 }
 
 func (g *frozenGraph) config(o Options) ([]byte, error) {

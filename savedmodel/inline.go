@@ -15,8 +15,10 @@ import (
 const (
 	// maxFlatNodes bounds a graph after its functions were put in place of
 	// their calls: a few functions that call one another twice have no bound.
-	maxFlatNodes = 200_000
-	maxCallDepth = 64
+	maxFlatNodes  = 200_000
+	maxFlatInputs = 4_000_000
+	maxCallDepth  = 64
+	maxOpened     = 2_000_000 // operations of all functions, each counted as often as it is called
 )
 
 // errRefused is wrapped by errors that say why a graph is left as it is.
@@ -36,6 +38,8 @@ type flatGraph struct {
 	main      *scope
 	nodes     map[string]*tfpb.NodeDef
 	order     []string // of nodes: each comes after its inputs
+
+	inputsLeft, openedLeft int // what the bounds still allow
 }
 
 // A scope is a graph or function's body on its way into a flatGraph.
@@ -57,6 +61,8 @@ func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) *flatGraph 
 		functions: make(map[string]*tfpb.FunctionDef),
 		nodes:     make(map[string]*tfpb.NodeDef),
 		main:      newScope("", mg.GetGraphDef().GetNode()),
+
+		inputsLeft: maxFlatInputs, openedLeft: maxOpened,
 	}
 	for _, f := range mg.GetGraphDef().GetLibrary().GetFunction() {
 		g.functions[f.GetSignature().GetName()] = f
@@ -205,6 +211,9 @@ func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 		data = append(data, flat)
 	}
 	controls = append(controls, s.waits...)
+	if g.inputsLeft -= len(data) + len(controls); g.inputsLeft < 0 {
+		return nil, refuse("more than %d inputs of operations", maxFlatInputs)
+	}
 	slices.Sort(controls)
 	return append(data, slices.Compact(controls)...), nil
 }
@@ -227,6 +236,9 @@ func (g *flatGraph) call(s *scope, n *tfpb.NodeDef) (*scope, error) {
 		return nil, refuse("calls of functions are more than %d deep", maxCallDepth)
 	case f.GetAttr()["_XlaMustCompile"].GetB() || n.GetAttr()["_XlaMustCompile"].GetB():
 		return nil, refuse("function %q is for the XLA compiler", name)
+	}
+	if g.openedLeft -= 1 + len(f.GetNodeDef()); g.openedLeft < 0 {
+		return nil, refuse("functions call one another too often")
 	}
 	inputs, err := g.inputs(s, n)
 	if err != nil {

@@ -45,16 +45,17 @@ const (
 )
 
 // fuse makes a convolution, or product of matrices, and the BiasAdd and Relu
-// after it one operation.
-func (g *frozenGraph) fuse(k Kernels) {
+// after it one operation, which has the last one's name, unless that is among
+// the exceptions.
+func (g *frozenGraph) fuse(k Kernels, except []string) {
 	users := g.users()
 	for _, name := range slices.Clone(g.order) {
 		add := g.nodes[name]
-		if add == nil || add.GetOp() != "BiasAdd" {
+		if add.GetOp() != "BiasAdd" || len(add.GetInput()) != 2 {
 			continue
 		}
 		n := g.nodes[add.GetInput()[0]]
-		if n == nil || !g.fusible(n, add, users) {
+		if !g.fusible(n, add, users) {
 			continue
 		}
 		fused := cloneNode(n)
@@ -81,7 +82,9 @@ func (g *frozenGraph) fuse(k Kernels) {
 				fused.Attr["_kernel"] = bytesAttr(oneDNNLabel)
 			}
 		}
-		g.nodes[fused.Name] = fused
+		if !slices.Contains(except, fused.Name) {
+			g.nodes[fused.Name] = fused
+		}
 	}
 	g.prune(g.roots)
 }
@@ -94,8 +97,39 @@ func (g *frozenGraph) fusible(n, add *tfpb.NodeDef, users map[string][]string) b
 			return false
 		}
 	}
+	if string(n.GetAttr()["padding"].GetS()) == "EXPLICIT" {
+		return false // not all kernels know it
+	}
 	op := n.GetOp()
 	return (op == "Conv2D" || op == "MatMul") && len(users[n.GetName()]) == 1 && !slices.Contains(g.roots, n.GetName())
+}
+
+// notFusible lists the fused convolutions that may be grouped, which
+// TensorFlow's fused kernel does not do: those whose input does not have as
+// many channels as the filter, as far as the session's graph knows.
+func (g *frozenGraph) notFusible(s *Session) ([]string, error) {
+	var names []string
+	for _, name := range g.order {
+		n := g.nodes[name]
+		if n.GetOp() != fusedConv && n.GetOp() != oneDNNConv {
+			continue
+		}
+		var shapes [2][]int64 // of input and filter
+		for i := range shapes {
+			o, err := s.output(n.GetInput()[i])
+			if err != nil {
+				return nil, err
+			}
+			if shapes[i], err = s.graph.Shape(o); err != nil {
+				return nil, err
+			}
+		}
+		const rank, channels, filterChannels = 4, 3, 2
+		if len(shapes[0]) != rank || len(shapes[1]) != rank || shapes[0][channels] < 0 || shapes[0][channels] != shapes[1][filterChannels] {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // available is k, or what is to be used in its place with the open library.

@@ -59,9 +59,8 @@ func (g *flatGraph) addAction(operation string) error {
 // the file that the loader names.
 func (g *flatGraph) restoredKey(tensor, file string) (string, bool) {
 	for range maxCallDepth {
-		name, _, _ := strings.Cut(tensor, ":")
-		n, ok := g.nodes[name]
-		if !ok {
+		n := g.nodes[nodeOf(tensor)]
+		if len(n.GetInput()) == 0 {
 			return "", false
 		}
 		switch n.GetOp() {

@@ -64,6 +64,11 @@ typedef struct TF_TString {
   X(TF_Operation*, GraphOperationByName, (TF_Graph * g, const char* name),     \
     (g, name))                                                                 \
   X(int, OperationNumOutputs, (TF_Operation * o), (o))                         \
+  X(int, GraphGetTensorNumDims, (TF_Graph * g, TF_Output o, TF_Status* s),     \
+    (g, o, s))                                                                 \
+  X(void, GraphGetTensorShape,                                                 \
+    (TF_Graph * g, TF_Output o, int64_t* dims, int rank, TF_Status* s),        \
+    (g, o, dims, rank, s))                                                     \
   X(TF_ImportGraphDefOptions*, NewImportGraphDefOptions, (void), ())           \
   X(void, DeleteImportGraphDefOptions, (TF_ImportGraphDefOptions * o), (o))    \
   X(void, GraphImportGraphDef,                                                 \

@@ -177,6 +177,24 @@ func (g Graph) Output(name string, index int) (Output, bool) {
 	return Output{C.TF_Output{oper: op, index: C.int(index)}}, true
 }
 
+// Shape is TF_GraphGetTensorNumDims with TF_GraphGetTensorShape: the shape
+// that g has inferred for o, with -1 for an unknown dimension, and nil for an
+// unknown rank.
+func (g Graph) Shape(o Output) ([]int64, error) {
+	s := C.TF_NewStatus()
+	rank := C.TF_GraphGetTensorNumDims(g.c, o.c, s)
+	if err := take(s); err != nil || rank < 0 {
+		return nil, err
+	}
+	dims := make([]int64, rank)
+	if rank == 0 {
+		return dims, nil
+	}
+	s = C.TF_NewStatus()
+	C.TF_GraphGetTensorShape(g.c, o.c, (*C.int64_t)(unsafe.SliceData(dims)), rank, s)
+	return dims, take(s)
+}
+
 // A Session is a TF_Session. Close ends it, Delete frees it.
 type Session struct{ c *C.TF_Session }
 

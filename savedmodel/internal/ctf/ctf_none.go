@@ -34,6 +34,7 @@ func NewGraph() Graph                           { return Graph{} }
 func (Graph) Delete()                           {}
 func (Graph) ImportGraphDef([]byte) error       { return ErrNoRuntime }
 func (Graph) Output(string, int) (Output, bool) { return Output{}, false }
+func (Graph) Shape(Output) ([]int64, error)     { return nil, ErrNoRuntime }
 
 type Output struct{}
 
