@@ -102,6 +102,12 @@ func (g *frozenGraph) addRoot(tensor string) error {
 	default:
 		hand.Attr = map[string]*tfpb.AttrValue{"T": typesAttr(types)}
 	}
+	controls, err := g.control(g.main, name)
+	if err != nil {
+		return err
+	}
+	slices.Sort(controls)
+	hand.Input = append(hand.Input, slices.Compact(controls)...)
 	return g.insert(hand)
 }
 

@@ -16,16 +16,21 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
+const (
+	dtFloat    = tfpb.DataType_DT_FLOAT
+	dtInt      = tfpb.DataType_DT_INT32
+	dtBool     = tfpb.DataType_DT_BOOL
+	dtResource = tfpb.DataType_DT_RESOURCE
+)
+
 type attrs = map[string]*tfpb.AttrValue
 
 // op is an operation with attributes; T is float32 unless they say otherwise.
 func op(name, kind string, a attrs, inputs ...string) *tfpb.NodeDef {
-	all := attrs{"T": typeAttr(tfpb.DataType_DT_FLOAT)}
+	all := attrs{"T": typeAttr(dtFloat)}
 	maps.Copy(all, a)
-	for _, key := range []string{"T"} {
-		if all[key].GetValue() == nil {
-			delete(all, key)
-		}
+	if all["T"].GetValue() == nil {
+		delete(all, "T")
 	}
 	return &tfpb.NodeDef{Name: name, Op: kind, Input: inputs, Attr: all}
 }
@@ -59,7 +64,7 @@ type testModel struct {
 
 // readOf reads a variable.
 func readOf(variable string) *tfpb.NodeDef {
-	return op(variable+"/read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_FLOAT)}), variable)
+	return op(variable+"/read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), variable)
 }
 
 func stringConst(name string, values ...string) *tfpb.NodeDef {
@@ -82,7 +87,7 @@ func (m testModel) save(tb testing.TB) string {
 		keys    []string
 		types   []tfpb.DataType
 	)
-	dtype := attrs{"dtype": typeAttr(tfpb.DataType_DT_FLOAT)}
+	dtype := attrs{"dtype": typeAttr(dtFloat)}
 	restore := op("restore_all", "NoOp", noT(nil))
 	for _, name := range slices.Sorted(maps.Keys(m.variables)) {
 		v := m.variables[name]
@@ -99,7 +104,7 @@ func (m testModel) save(tb testing.TB) string {
 		}
 		if !v.noKey {
 			entries = append(entries, tableEntry{name, message(&tfpb.BundleEntryProto{
-				Dtype: tfpb.DataType_DT_FLOAT, Shape: shapeMessage(v.shape), Offset: int64(at), Size: int64(len(data) - at),
+				Dtype: dtFloat, Shape: shapeMessage(v.shape), Offset: int64(at), Size: int64(len(data) - at),
 				Crc32C: maskCRC(crc32.Checksum(data[at:], castagnoli)),
 			})})
 		}
@@ -107,7 +112,7 @@ func (m testModel) save(tb testing.TB) string {
 			continue
 		}
 		from := output("restore", len(keys))
-		keys, types = append(keys, name), append(types, tfpb.DataType_DT_FLOAT)
+		keys, types = append(keys, name), append(types, dtFloat)
 		nodes = append(nodes, op(name+"/assign", "AssignVariableOp", noT(dtype), name, from))
 		restore.Input = append(restore.Input, "^"+name+"/assign")
 	}
@@ -120,7 +125,7 @@ func (m testModel) save(tb testing.TB) string {
 		nodes = append(nodes, op("restore", "RestoreV2", noT(attrs{"dtypes": typesAttr(types)}), cmp.Or(m.file, "file"), "keys", "slices"))
 	}
 	info := func(name, or string) *tfpb.TensorInfo {
-		return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: cmp.Or(name, or)}, Dtype: tfpb.DataType_DT_FLOAT}
+		return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: cmp.Or(name, or)}, Dtype: dtFloat}
 	}
 	mg := &tfpb.MetaGraphDef{
 		MetaInfoDef: &tfpb.MetaGraphDef_MetaInfoDef{Tags: []string{"serve"}},
@@ -148,7 +153,7 @@ func (m testModel) save(tb testing.TB) string {
 
 // input is where a model is fed.
 func input(shape ...int64) *tfpb.NodeDef {
-	return op("in", "Placeholder", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_FLOAT), "shape": shapeAttr(shape)}))
+	return op("in", "Placeholder", noT(attrs{"dtype": typeAttr(dtFloat), "shape": shapeAttr(shape)}))
 }
 
 // some makes values that are not all alike, between 0.5 and 1.5.
@@ -191,4 +196,83 @@ func functionAttr(name string) *tfpb.AttrValue {
 // callOf calls a function.
 func callOf(name, f string, in, out []tfpb.DataType, inputs ...string) *tfpb.NodeDef {
 	return op(name, "StatefulPartitionedCall", noT(attrs{"f": functionAttr(f), "Tin": typesAttr(in), "Tout": typesAttr(out)}), inputs...)
+}
+
+// nestedModel is wrapper(in, w) = body(in, w), body(x, w) = assert(x·w) times
+// v, which is a variable of its own argument.
+func nestedModel() testModel {
+	in := []tfpb.DataType{dtFloat, dtResource, dtResource}
+	out := []tfpb.DataType{dtFloat}
+	args := []*tfpb.OpDef_ArgDef{arg("x", Float32), arg("a", Resource), arg("b", Resource)}
+	result := []*tfpb.OpDef_ArgDef{arg("y", Float32)}
+	read := func(name, of string) *tfpb.NodeDef {
+		return op(name, "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), of)
+	}
+	yes := op("yes", "Const", noT(attrs{"dtype": typeAttr(dtBool), "value": tensorAttr(&tfpb.TensorProto{
+		Dtype: dtBool, TensorShape: shapeMessage(nil), BoolVal: []bool{true},
+	})}))
+	return testModel{
+		variables: map[string]testVariable{"w": filter(1, 3, 4), "v": vector(4, 2)},
+		input:     "in:0", output: "call:0",
+		nodes: []*tfpb.NodeDef{input(2, 3), callOf("call", "wrapper", in, out, "in", "w", "v")},
+		functions: []*tfpb.FunctionDef{
+			{
+				Signature: &tfpb.OpDef{Name: "wrapper", InputArg: args, OutputArg: result, ControlOutput: []string{"call"}, IsStateful: true},
+				NodeDef: []*tfpb.NodeDef{
+					callOf("call", "body", in, out, "x", "a", "b"),
+					op("wait", "NoOp", noT(nil), "^call"),
+					op("y", "Identity", nil, "call:output:0", "^wait"),
+				},
+				Ret: map[string]string{"y": "y:output:0"}, ControlRet: map[string]string{"call": "call"},
+			},
+			{
+				Signature: &tfpb.OpDef{Name: "body", InputArg: args, OutputArg: result, ControlOutput: []string{"assert", "read"}, IsStateful: true},
+				NodeDef: []*tfpb.NodeDef{
+					yes, op("assert", "Assert", attrs{"T": typesAttr(out)}, "yes:output:0", "x"),
+					read("read", "a"), read("scale", "b"),
+					op("p", "MatMul", nil, "x", "read:value:0"),
+					op("m", "Mul", nil, "p:product:0", "scale:value:0"),
+				},
+				Ret: map[string]string{"y": "m:z:0"}, ControlRet: map[string]string{"assert": "assert", "read": "read"},
+			},
+		},
+	}
+}
+
+// loopModel adds a variable to the input three times.
+func loopModel() testModel {
+	types := []tfpb.DataType{dtInt, dtFloat, dtResource}
+	args := []*tfpb.OpDef_ArgDef{arg("i", Int32), arg("x", Float32), arg("w", Resource)}
+	number := func(name string, i int32) *tfpb.NodeDef {
+		return op(name, "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(&tfpb.TensorProto{
+			Dtype: dtInt, TensorShape: shapeMessage(nil), IntVal: []int32{i},
+		})}))
+	}
+	ints := attrs{"T": typeAttr(dtInt)}
+	return testModel{
+		variables: map[string]testVariable{"w": vector(3, 1)},
+		output:    "loop:1",
+		nodes: []*tfpb.NodeDef{
+			input(3), number("zero", 0),
+			op("loop", "While", attrs{"T": typesAttr(types), "cond": functionAttr("cond"), "body": functionAttr("body")}, "zero", "in", "w"),
+		},
+		functions: []*tfpb.FunctionDef{
+			{
+				Signature: &tfpb.OpDef{Name: "cond", InputArg: args, OutputArg: []*tfpb.OpDef_ArgDef{arg("go", Bool)}},
+				NodeDef:   []*tfpb.NodeDef{number("three", 3), op("less", "Less", ints, "i", "three:output:0")},
+				Ret:       map[string]string{"go": "less:z:0"},
+			},
+			{
+				Signature: &tfpb.OpDef{Name: "body", InputArg: args, OutputArg: []*tfpb.OpDef_ArgDef{
+					arg("i_out", Int32), arg("x_out", Float32), arg("w_out", Resource),
+				}, IsStateful: true},
+				NodeDef: []*tfpb.NodeDef{
+					number("one", 1), op("next", "AddV2", ints, "i", "one:output:0"),
+					op("read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), "w"),
+					op("sum", "AddV2", nil, "x", "read:value:0"),
+				},
+				Ret: map[string]string{"i_out": "next:z:0", "x_out": "sum:z:0", "w_out": "w"},
+			},
+		},
+	}
 }

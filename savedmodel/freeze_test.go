@@ -13,13 +13,6 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-const (
-	dtFloat    = tfpb.DataType_DT_FLOAT
-	dtInt      = tfpb.DataType_DT_INT32
-	dtBool     = tfpb.DataType_DT_BOOL
-	dtResource = tfpb.DataType_DT_RESOURCE
-)
-
 // answer is what the model's signature makes of in, which it closes.
 func answer(tb testing.TB, m *Model, in *Tensor) []float32 {
 	tb.Helper()
@@ -200,85 +193,6 @@ func TestFreezeKeepsFetched(t *testing.T) {
 	}
 	if found := kinds(t, model.save(t), KernelsTensorFlow); found["FusedBatchNormV3"] != 1 {
 		t.Errorf("there are %v", found)
-	}
-}
-
-// nestedModel is wrapper(in, w) = body(in, w), body(x, w) = assert(x·w) times
-// v, which is a variable of its own argument.
-func nestedModel() testModel {
-	in := []tfpb.DataType{dtFloat, dtResource, dtResource}
-	out := []tfpb.DataType{dtFloat}
-	args := []*tfpb.OpDef_ArgDef{arg("x", Float32), arg("a", Resource), arg("b", Resource)}
-	result := []*tfpb.OpDef_ArgDef{arg("y", Float32)}
-	read := func(name, of string) *tfpb.NodeDef {
-		return op(name, "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), of)
-	}
-	yes := op("yes", "Const", noT(attrs{"dtype": typeAttr(dtBool), "value": tensorAttr(&tfpb.TensorProto{
-		Dtype: dtBool, TensorShape: shapeMessage(nil), BoolVal: []bool{true},
-	})}))
-	return testModel{
-		variables: map[string]testVariable{"w": filter(1, 3, 4), "v": vector(4, 2)},
-		input:     "in:0", output: "call:0",
-		nodes: []*tfpb.NodeDef{input(2, 3), callOf("call", "wrapper", in, out, "in", "w", "v")},
-		functions: []*tfpb.FunctionDef{
-			{
-				Signature: &tfpb.OpDef{Name: "wrapper", InputArg: args, OutputArg: result, ControlOutput: []string{"call"}, IsStateful: true},
-				NodeDef: []*tfpb.NodeDef{
-					callOf("call", "body", in, out, "x", "a", "b"),
-					op("wait", "NoOp", noT(nil), "^call"),
-					op("y", "Identity", nil, "call:output:0", "^wait"),
-				},
-				Ret: map[string]string{"y": "y:output:0"}, ControlRet: map[string]string{"call": "call"},
-			},
-			{
-				Signature: &tfpb.OpDef{Name: "body", InputArg: args, OutputArg: result, ControlOutput: []string{"assert", "read"}, IsStateful: true},
-				NodeDef: []*tfpb.NodeDef{
-					yes, op("assert", "Assert", attrs{"T": typesAttr(out)}, "yes:output:0", "x"),
-					read("read", "a"), read("scale", "b"),
-					op("p", "MatMul", nil, "x", "read:value:0"),
-					op("m", "Mul", nil, "p:product:0", "scale:value:0"),
-				},
-				Ret: map[string]string{"y": "m:z:0"}, ControlRet: map[string]string{"assert": "assert", "read": "read"},
-			},
-		},
-	}
-}
-
-// loopModel adds a variable to the input three times.
-func loopModel() testModel {
-	types := []tfpb.DataType{dtInt, dtFloat, dtResource}
-	args := []*tfpb.OpDef_ArgDef{arg("i", Int32), arg("x", Float32), arg("w", Resource)}
-	number := func(name string, i int32) *tfpb.NodeDef {
-		return op(name, "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(&tfpb.TensorProto{
-			Dtype: dtInt, TensorShape: shapeMessage(nil), IntVal: []int32{i},
-		})}))
-	}
-	ints := attrs{"T": typeAttr(dtInt)}
-	return testModel{
-		variables: map[string]testVariable{"w": vector(3, 1)},
-		output:    "loop:1",
-		nodes: []*tfpb.NodeDef{
-			input(3), number("zero", 0),
-			op("loop", "While", attrs{"T": typesAttr(types), "cond": functionAttr("cond"), "body": functionAttr("body")}, "zero", "in", "w"),
-		},
-		functions: []*tfpb.FunctionDef{
-			{
-				Signature: &tfpb.OpDef{Name: "cond", InputArg: args, OutputArg: []*tfpb.OpDef_ArgDef{arg("go", Bool)}},
-				NodeDef:   []*tfpb.NodeDef{number("three", 3), op("less", "Less", ints, "i", "three:output:0")},
-				Ret:       map[string]string{"go": "less:z:0"},
-			},
-			{
-				Signature: &tfpb.OpDef{Name: "body", InputArg: args, OutputArg: []*tfpb.OpDef_ArgDef{
-					arg("i_out", Int32), arg("x_out", Float32), arg("w_out", Resource),
-				}, IsStateful: true},
-				NodeDef: []*tfpb.NodeDef{
-					number("one", 1), op("next", "AddV2", ints, "i", "one:output:0"),
-					op("read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), "w"),
-					op("sum", "AddV2", nil, "x", "read:value:0"),
-				},
-				Ret: map[string]string{"i_out": "next:z:0", "x_out": "sum:z:0", "w_out": "w"},
-			},
-		},
 	}
 }
 

@@ -115,8 +115,8 @@ func (g *flatGraph) tensor(s *scope, name string) (string, error) {
 // control adds a node of s, and returns the control inputs, "^node", that
 // wait for it in g: for a call, all that the function says must run.
 func (g *flatGraph) control(s *scope, name string) ([]string, error) {
-	if _, ok := s.args[name]; ok {
-		return nil, nil // the call has waited for it
+	if flat, ok := s.args[name]; ok {
+		return []string{"^" + nodeOf(flat)}, nil
 	}
 	n, ok := s.nodes[name]
 	if !ok {

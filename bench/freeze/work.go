@@ -15,7 +15,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-const runs = 5 // timed runs of each batch
+const runs = 4 // timed runs of each batch
 
 // work measures a setting in this process, and prints what it finds.
 func work(s setting, reload bool) error {
