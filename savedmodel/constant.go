@@ -66,6 +66,8 @@ func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 	case "ReadVariableOp":
 		_, w := c.g.weightOf(n.GetName())
 		return c.read(w)
+	case "Reshape":
+		return c.reshape(n)
 	case "Const":
 		return floatsOf(n.GetAttr()["value"].GetTensor()), nil
 	}
@@ -104,6 +106,48 @@ func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 		v.data[i] = two(a.at(i), b.at(i))
 	}
 	return v, nil
+}
+
+// reshape gives the values of the first input the shape that the second is.
+func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
+	if len(n.GetInput()) != 2 {
+		return nil, nil
+	}
+	to := c.g.nodes[n.GetInput()[1]]
+	p := to.GetAttr()["value"].GetTensor()
+	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || len(p.GetTensorShape().GetDim()) != 1 {
+		return nil, nil
+	}
+	shape := make(Shape, p.GetTensorShape().GetDim()[0].GetSize()&0xff)
+	open, known := -1, int64(1)
+	for i := range shape {
+		switch b := p.GetTensorContent(); {
+		case len(b) == 4*len(shape):
+			shape[i] = int64(int32(binary.LittleEndian.Uint32(b[4*i:])))
+		case len(b) == 0 && len(p.GetIntVal()) > 0:
+			shape[i] = int64(p.GetIntVal()[min(i, len(p.GetIntVal())-1)])
+		}
+		switch {
+		case shape[i] == -1 && open < 0:
+			open = i
+		case shape[i] < 1 || shape[i] > maxConstant/known:
+			return nil, nil
+		default:
+			known *= shape[i]
+		}
+	}
+	v, err := c.value(n.GetInput()[0])
+	if v == nil {
+		return nil, err
+	}
+	if open >= 0 {
+		shape[open] = int64(len(v.data)) / known
+		known *= shape[open]
+	}
+	if known != int64(len(v.data)) {
+		return nil, nil
+	}
+	return &constant{shape, v.data}, nil
 }
 
 var unary = map[string]func(float64) float64{
@@ -160,16 +204,33 @@ func floatsOf(p *tfpb.TensorProto) *constant {
 	return &constant{shape, floats(content)}
 }
 
-// floatConst is a constant vector.
-func floatConst(name string, values []float32) *tfpb.NodeDef {
+// floatConst is a constant.
+func floatConst(name string, shape Shape, values []float32) *tfpb.NodeDef {
 	content := make([]byte, 0, 4*len(values))
 	for _, v := range values {
 		content = binary.LittleEndian.AppendUint32(content, math.Float32bits(v))
 	}
 	return &tfpb.NodeDef{Name: name, Op: "Const", Attr: map[string]*tfpb.AttrValue{
 		"dtype": typeAttr(tfpb.DataType_DT_FLOAT),
-		"value": tensorAttr(&tfpb.TensorProto{
-			Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeMessage(Shape{int64(len(values))}), TensorContent: content,
-		}),
+		"value": tensorAttr(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeMessage(shape), TensorContent: content}),
 	}}
+}
+
+// settle puts values in the place of operations whose results are known, so
+// that no run computes them again.
+func (c *constants) settle() error {
+	for _, name := range c.g.order {
+		n := c.g.nodes[name]
+		if n.GetOp() != "Reshape" && unary[n.GetOp()] == nil && binaryOps[n.GetOp()] == nil {
+			continue
+		}
+		v, err := c.value(name)
+		if err != nil {
+			return err
+		}
+		if v != nil {
+			c.g.nodes[name] = floatConst(name, v.shape, narrow(v.data))
+		}
+	}
+	return nil
 }

@@ -28,6 +28,9 @@ func (g *frozenGraph) fold() error {
 			return err
 		}
 	}
+	if err := c.settle(); err != nil {
+		return err
+	}
 	g.prune(g.roots)
 	return nil
 }
@@ -84,7 +87,7 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 	folded := cloneNode(n)
 	folded.Name = last + "/linear"
 	folded.Input[1] = g.scaled(handle, narrow(tail.scale))
-	bias := floatConst(last+"/bias", narrow(tail.shift))
+	bias := floatConst(last+"/bias", Shape{channels}, narrow(tail.shift))
 	for _, add := range []*tfpb.NodeDef{bias, folded} {
 		if err := g.insert(add); err != nil {
 			return err

@@ -63,7 +63,7 @@ func kinds(tb testing.TB, dir string, k Kernels) map[string]int {
 // normalized is what Keras makes of a batch normalization, of the tensor x.
 func normalized(prefix, x string) []*tfpb.NodeDef {
 	return []*tfpb.NodeDef{
-		readOf("mean"), readOf("variance"), readOf("beta"), floatConst(prefix+"epsilon", []float32{0.001}),
+		readOf("mean"), readOf("variance"), readOf("beta"), floatConst(prefix+"epsilon", Shape{1}, []float32{0.001}),
 		op(prefix+"add", "AddV2", nil, "variance/read", prefix+"epsilon"),
 		op(prefix+"rsqrt", "Rsqrt", nil, prefix+"add"),
 		op(prefix+"mul", "Mul", nil, x, prefix+"rsqrt"),
@@ -104,7 +104,7 @@ func TestFreeze(t *testing.T) {
 			input(2, 5, 5, 3), conv, fused(nil), op("sum", "AddV2", nil, "out", "out:1"),
 		})}, map[string]int{"Conv2D": 1, "FusedBatchNormV3": 1}},
 		{"BiasAdd before, scalar, reversed", testModel{variables: norms, nodes: body(
-			readOf("beta"), floatConst("two", []float32{2}), op("b", "BiasAdd", nil, "conv", "beta/read"),
+			readOf("beta"), floatConst("two", Shape{1}, []float32{2}), op("b", "BiasAdd", nil, "conv", "beta/read"),
 			op("m", "Mul", nil, "two", "b"), op("out", "Sub", nil, "m", "beta/read"),
 		)}, map[string]int{"_FusedConv2D": 1, "Mul": 0, "Sub": 0}},
 		{"only a BiasAdd", testModel{variables: norms, nodes: body(readOf("beta"), op("out", "BiasAdd", nil, "conv", "beta/read"))},
@@ -112,12 +112,22 @@ func TestFreeze(t *testing.T) {
 		{"subtracted from", testModel{variables: norms, nodes: body(readOf("beta"), op("out", "Sub", nil, "beta/read", "conv"))},
 			map[string]int{"Conv2D": 1, "Sub": 1}},
 		{"used twice", testModel{variables: norms, nodes: slices.Concat(body(normalized("", "conv")...), []*tfpb.NodeDef{op("out", "AddV2", nil, "bn", "conv")})},
-			map[string]int{"Conv2D": 1, "Mul": 2, "Rsqrt": 1}},
+			map[string]int{"Conv2D": 1, "Mul": 1, "Rsqrt": 0, "VarHandleOp": 1}},
 		{"one filter for two, in two scales", testModel{variables: norms, nodes: body(
 			readOf("beta"), readOf("gamma"), op("conv2", "Conv2D", window(nil), "in", "w/read"), op("conv3", "Conv2D", window(nil), "in", "w/read"),
 			op("m", "Mul", nil, "conv", "beta/read"), op("m2", "Mul", nil, "conv2", "gamma/read"), op("m3", "Mul", nil, "gamma/read", "conv3"),
 			op("sum", "AddV2", nil, "m", "m2"), op("out", "AddV2", nil, "sum", "m3"),
 		)}, map[string]int{"_FusedConv2D": 3, "VarHandleOp": 2, "Mul": 0}},
+		{"reshaped, Relu6", testModel{variables: norms, nodes: body(
+			readOf("beta"), op("shape", "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(&tfpb.TensorProto{
+				Dtype: dtInt, TensorShape: shapeMessage(Shape{4}), IntVal: []int32{1, 1, -1, 4},
+			})})),
+			op("r", "Reshape", attrs{"Tshape": typeAttr(dtInt)}, "beta/read", "shape"), op("m", "Mul", nil, "conv", "r"), op("out", "Relu6", nil, "m"),
+		)}, map[string]int{"_FusedConv2D": 1, "Relu6": 0, "Reshape": 0}},
+		{"scaled before", testModel{variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 4), "v": vector(3, 2)}, nodes: []*tfpb.NodeDef{
+			input(2, 5, 5, 3), readOf("w"), readOf("v"), op("r", "Rsqrt", nil, "v/read"), op("m", "Mul", nil, "in", "r"),
+			op("out", "Conv2D", window(nil), "m", "w/read"),
+		}}, map[string]int{"Conv2D": 1, "Rsqrt": 0, "VarHandleOp": 1}},
 		{"along another dimension", testModel{variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 5), "v": filter(2, 5, 1)}, nodes: body(
 			readOf("v"), op("out", "Mul", nil, "conv", "v/read"),
 		)}, map[string]int{"Conv2D": 1, "Mul": 1}},
@@ -231,7 +241,7 @@ func TestFreezeRefuses(t *testing.T) {
 		{"written", change(add(assign), func(m *testModel) {
 			m.nodes[2].Input = append(m.nodes[2].Input, "^set")
 		}), `"set" (AssignVariableOp) has state`},
-		{"set at start", change(add(floatConst("ones", []float32{1, 1, 1}), start), func(m *testModel) {
+		{"set at start", change(add(floatConst("ones", Shape{3}, []float32{1, 1, 1}), start), func(m *testModel) {
 			m.start = "start"
 		}), `variable "w" is set when the model starts`},
 		{"table", change(add(op("table", "HashTableV2", noT(attrs{"key_dtype": typeAttr(dtInt), "value_dtype": typeAttr(dtFloat)}))), func(m *testModel) {

@@ -63,9 +63,9 @@ func (g *frozenGraph) fuse(k Kernels, except []string) {
 		fused.Input = append(fused.Input, add.GetInput()[1])
 		fused.Attr["fused_ops"] = wordsAttr("BiasAdd")
 		if u := users[name]; len(u) == 1 && !slices.Contains(g.roots, name) {
-			if relu := g.nodes[u[0]]; relu.GetOp() == "Relu" && len(relu.GetInput()) == 1 {
+			if relu := g.nodes[u[0]]; (relu.GetOp() == "Relu" || relu.GetOp() == "Relu6") && len(relu.GetInput()) == 1 {
 				fused.Name = u[0]
-				fused.Attr["fused_ops"] = wordsAttr("BiasAdd", "Relu")
+				fused.Attr["fused_ops"] = wordsAttr("BiasAdd", relu.GetOp())
 			}
 		}
 		fused.Attr["num_args"] = intAttr(1)
