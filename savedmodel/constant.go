@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	maxConstant  = 1 << 16 // elements of a tensor that is computed at load
-	maxConstants = 1 << 24 // elements of all of them
+	maxConstant     = 1 << 16 // elements of a tensor that is computed at load
+	maxConstants    = 1 << 24 // elements of all of them
+	maxConstantRank = 8
 )
 
 // A constant is a float32 tensor whose value is known; it is computed in
@@ -115,10 +116,11 @@ func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
 	}
 	to := c.g.nodes[n.GetInput()[1]]
 	p := to.GetAttr()["value"].GetTensor()
-	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || len(p.GetTensorShape().GetDim()) != 1 {
+	rank, ok := shapeOf(p.GetTensorShape()).Elements()
+	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || !ok || rank > maxConstantRank {
 		return nil, nil
 	}
-	shape := make(Shape, p.GetTensorShape().GetDim()[0].GetSize()&0xff)
+	shape := make(Shape, rank)
 	open, known := -1, int64(1)
 	for i := range shape {
 		switch b := p.GetTensorContent(); {

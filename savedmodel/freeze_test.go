@@ -342,3 +342,31 @@ func TestFreezeDamaged(t *testing.T) {
 		}
 	})
 }
+
+func TestFreezeReloadMemory(t *testing.T) {
+	openLibrary(t)
+	dir := testModel{
+		variables: map[string]testVariable{"w": filter(1, 3, 3, 64, 256), "v": vector(256, 2)},
+		nodes: []*tfpb.NodeDef{
+			input(1, 8, 8, 64), readOf("w"), readOf("v"), op("conv", "Conv2D", window(nil), "in", "w/read"),
+			op("m", "Mul", nil, "conv", "v/read"), op("out", "Relu", nil, "m"),
+		},
+	}.save(t)
+	in := tensorOf(t, Float32, some(8*8*64, 1), 1, 8, 8, 64)
+	once := func() {
+		m, err := Load(dir, Options{Optimize: true})
+		must(t, err)
+		defer m.Close()
+		answer(t, m, in)
+	}
+	for range 10 {
+		once()
+	}
+	before := resident(t)
+	for range 40 { // each holds the filter, 600 kB, twice
+		once()
+	}
+	if grown := resident(t) - before; grown > 6<<20 {
+		t.Errorf("resident memory grew by %d MiB", grown>>20)
+	}
+}
