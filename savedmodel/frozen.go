@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -85,18 +86,23 @@ func onlyCPU(o Options) error {
 	return nil
 }
 
-// operations are those that the open library knows, by name.
-func operations() (map[string]*tfpb.OpDef, error) {
+// operations are those that the open library knows, by name: what they give,
+// and whether they have state. The whole list takes 30 ms to come by, so it is
+// asked for only once.
+var operations = sync.OnceValues(func() (map[string]*tfpb.OpDef, error) {
 	var list tfpb.OpList
 	if err := proto.Unmarshal(ctf.AllOps(), &list); err != nil {
 		return nil, fmt.Errorf("the library's operations: %w", err)
 	}
 	ops := make(map[string]*tfpb.OpDef, len(list.GetOp()))
 	for _, op := range list.GetOp() {
-		ops[op.GetName()] = op
+		for _, result := range op.GetOutputArg() {
+			result.Description = ""
+		}
+		ops[op.GetName()] = &tfpb.OpDef{Name: op.GetName(), OutputArg: op.GetOutputArg(), IsStateful: op.GetIsStateful()}
 	}
 	return ops, nil
-}
+})
 
 // readMetaGraphDef reads the graph that has exactly these tags. Whatever is
 // wrong with the file, TensorFlow's loader will tell.
