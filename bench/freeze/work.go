@@ -53,7 +53,7 @@ func measureRuns(o savedmodel.Options) (measurement, error) {
 	if err := run(images); err != nil {
 		return m, err
 	}
-	m.Peak = float64(usage().Maxrss) / 1e3
+	m.Peak = float64(usage().Maxrss) * 1024 / 1e6 // which is in KiB on Linux
 	m.Loaded = resident()
 	for _, n := range batches {
 		if err := m.batch(n, run); err != nil {
