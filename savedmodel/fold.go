@@ -96,7 +96,6 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 	g.nodes[last] = &tfpb.NodeDef{Name: last, Op: "BiasAdd", Device: n.GetDevice(), Input: []string{folded.Name, bias.Name}, Attr: map[string]*tfpb.AttrValue{
 		"T": n.GetAttr()["T"],
 	}}
-	g.folded++
 	return nil
 }
 

@@ -18,7 +18,6 @@ type frozenGraph struct {
 	library map[string]*tfpb.FunctionDef // functions that are still called
 	roots   []string                     // nodes of the signatures' inputs and outputs
 	later   map[string]bool              // those of which not only output 0 is one
-	folded  int                          // operations that others were folded into
 }
 
 // A weight is a variable's value: what the checkpoint has, or that times

@@ -20,7 +20,7 @@ type KernelTime struct {
 
 // FastestKernels measures how fast the version in dir runs with each of the
 // kernels that Options.Kernels can name, the fastest first, for the caller to
-// choose, and to remember: for Inception it takes two seconds. The function
+// choose, and to remember: it costs four loads and twenty runs. The function
 // run makes one run, on a batch such as will come. There is no answer for a
 // model that Load does not freeze. One copy of the model is loaded at a time.
 func FastestKernels(dir string, o Options, run func(*Model) error) ([]KernelTime, error) {
