@@ -27,8 +27,9 @@ const (
 )
 
 type bundleIndex struct {
-	shards  int32
-	entries []bundleEntry // by ascending key
+	shards    int32
+	bigEndian bool          // the shards' values are
+	entries   []bundleEntry // by ascending key
 }
 
 // A bundleEntry is a BundleEntryProto without what is not needed: an index may
@@ -97,6 +98,7 @@ func (idx *bundleIndex) readHeader(value []byte) error {
 		return fmt.Errorf("%w: header: %d shards", ErrMalformed, h.GetNumShards())
 	}
 	idx.shards = h.GetNumShards()
+	idx.bigEndian = h.GetEndianness() == tfpb.BundleHeaderProto_BIG
 	return nil
 }
 

@@ -2,6 +2,7 @@ package savedmodel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,14 +20,39 @@ type Model struct {
 	Tags []string
 	// Signatures by key, such as "serving_default".
 	Signatures map[string]Signature
+	// Frozen: Load has made an optimized graph, whose convolutions are those
+	// of Kernels. Otherwise WhyNot says why not, if that was asked for.
+	Frozen  bool
+	Kernels Kernels
+	WhyNot  string
 }
 
-// Load reads the SavedModel in dir, variables and all, with TensorFlow's own
-// loader. It opens the library if that was not done. Close the model to give
-// its memory back.
+// Load reads the SavedModel in dir, variables and all. It opens the library if
+// that was not done. Close the model to give its memory back.
+//
+// TensorFlow's own loader does it, unless o.Optimize is set and the model does
+// no more than to compute outputs from inputs and variables. Then the graph is
+// made here, for the signatures alone: calls of functions are replaced by
+// their bodies, batch normalization goes into the filters of convolutions,
+// what follows a convolution becomes a part of it, and the weights come
+// straight from the checkpoint's files, each into the memory where it stays.
+// Names of inputs and outputs remain; outputs differ by rounding only. Where
+// this cannot be done, WhyNot tells, and TensorFlow's loader is used. A
+// checkpoint that is damaged is an error that wraps ErrMalformed.
 func Load(dir string, o Options) (*Model, error) {
 	if err := OpenLibrary(""); err != nil {
 		return nil, err
+	}
+	whyNot := ""
+	if o.Optimize {
+		m, err := loadFrozen(dir, o)
+		switch {
+		case err == nil:
+			return m, nil
+		case errors.Is(err, ErrMalformed):
+			return nil, fmt.Errorf("load %s: %w", dir, err)
+		}
+		whyNot = reason(err)
 	}
 	config, err := o.config()
 	if err != nil {
@@ -38,7 +64,7 @@ func Load(dir string, o Options) (*Model, error) {
 		graph.Delete()
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	m := &Model{Session: &Session{graph: graph, session: session}}
+	m := &Model{Session: &Session{graph: graph, session: session}, WhyNot: whyNot}
 	var mg tfpb.MetaGraphDef
 	if err := proto.Unmarshal(meta, &mg); err != nil {
 		_ = m.Close() // the first error is the one to tell

@@ -16,6 +16,12 @@ type Options struct {
 	// Tags name the meta graph: it must have exactly these. None: "serve".
 	Tags []string
 
+	// Optimize lets Load make a faster and smaller graph of the model where
+	// it can do so safely; see there. It does nothing for NewSession.
+	Optimize bool
+	// Kernels says whose convolutions an optimized graph calls.
+	Kernels Kernels
+
 	// IntraOpThreads bounds the threads that work on one operation,
 	// InterOpThreads the operations of a graph that run side by side.
 	// Zero: one for each processor.
@@ -36,6 +42,14 @@ type Options struct {
 // config is the serialized ConfigProto. It refuses what TensorFlow would end
 // the process for.
 func (o Options) config() ([]byte, error) {
+	config, err := o.message()
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(config)
+}
+
+func (o Options) message() (*tfpb.ConfigProto, error) {
 	for _, threads := range []struct {
 		name string
 		n    int
@@ -47,7 +61,7 @@ func (o Options) config() ([]byte, error) {
 	if !(o.MemoryFraction >= 0 && o.MemoryFraction <= 1) {
 		return nil, fmt.Errorf("options: MemoryFraction is %v, not from 0 to 1", o.MemoryFraction)
 	}
-	config := &tfpb.ConfigProto{
+	return &tfpb.ConfigProto{
 		IntraOpParallelismThreads: int32(o.IntraOpThreads),
 		InterOpParallelismThreads: int32(o.InterOpThreads),
 		UsePerSessionThreads:      o.OwnThreads,
@@ -57,8 +71,7 @@ func (o Options) config() ([]byte, error) {
 			PerProcessGpuMemoryFraction: o.MemoryFraction,
 			VisibleDeviceList:           o.VisibleDevices,
 		},
-	}
-	return proto.Marshal(config)
+	}, nil
 }
 
 func (o Options) tags() []string {

@@ -53,6 +53,11 @@ func NewSession(def *tfpb.GraphDef, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openSession(def, config)
+}
+
+// openSession makes a session with a serialized ConfigProto.
+func openSession(def *tfpb.GraphDef, config []byte) (*Session, error) {
 	b, err := proto.Marshal(def)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ typedef struct TF_Operation TF_Operation;
 typedef struct TF_Session TF_Session;
 typedef struct TF_SessionOptions TF_SessionOptions;
 typedef struct TF_ImportGraphDefOptions TF_ImportGraphDefOptions;
+typedef struct TF_DeviceList TF_DeviceList;
 
 typedef struct TF_Buffer {
   const void* data;
@@ -42,6 +43,9 @@ typedef struct TF_TString {
   X(const char*, Message, (const TF_Status* s), (s))                           \
   X(TF_Buffer*, NewBuffer, (void), ())                                         \
   X(void, DeleteBuffer, (TF_Buffer * b), (b))                                  \
+  X(TF_Buffer*, GetAllOpList, (void), ())                                      \
+  X(TF_Buffer*, GetRegisteredKernelsForOp, (const char* op, TF_Status* s),     \
+    (op, s))                                                                   \
   X(TF_Tensor*, AllocateTensor,                                                \
     (int dtype, const int64_t* dims, int rank, size_t n),                      \
     (dtype, dims, rank, n))                                                    \
@@ -60,6 +64,11 @@ typedef struct TF_TString {
   X(TF_Operation*, GraphOperationByName, (TF_Graph * g, const char* name),     \
     (g, name))                                                                 \
   X(int, OperationNumOutputs, (TF_Operation * o), (o))                         \
+  X(int, GraphGetTensorNumDims, (TF_Graph * g, TF_Output o, TF_Status* s),     \
+    (g, o, s))                                                                 \
+  X(void, GraphGetTensorShape,                                                 \
+    (TF_Graph * g, TF_Output o, int64_t* dims, int rank, TF_Status* s),        \
+    (g, o, dims, rank, s))                                                     \
   X(TF_ImportGraphDefOptions*, NewImportGraphDefOptions, (void), ())           \
   X(void, DeleteImportGraphDefOptions, (TF_ImportGraphDefOptions * o), (o))    \
   X(void, GraphImportGraphDef,                                                 \
@@ -78,6 +87,12 @@ typedef struct TF_TString {
      const char* dir, const char* const* tags, int ntags, TF_Graph* g,         \
      TF_Buffer* meta_graph, TF_Status* s),                                     \
     (o, run_options, dir, tags, ntags, g, meta_graph, s))                      \
+  X(TF_DeviceList*, SessionListDevices, (TF_Session * x, TF_Status * s),       \
+    (x, s))                                                                    \
+  X(void, DeleteDeviceList, (TF_DeviceList * l), (l))                          \
+  X(int, DeviceListCount, (const TF_DeviceList* l), (l))                       \
+  X(const char*, DeviceListType,                                               \
+    (const TF_DeviceList* l, int i, TF_Status* s), (l, i, s))                  \
   X(void, CloseSession, (TF_Session * x, TF_Status * s), (x, s))               \
   X(void, DeleteSession, (TF_Session * x, TF_Status * s), (x, s))              \
   X(void, SessionRun,                                                          \

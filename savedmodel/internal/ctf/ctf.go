@@ -42,6 +42,29 @@ func Version() string { return C.GoString(C.TF_Version()) }
 // where the C library can (glibc's malloc_trim).
 func TrimMemory() { C.ctf_trim() }
 
+// AllOps is TF_GetAllOpList: a serialized OpList of the operations that the
+// library knows.
+func AllOps() []byte { return takeBuffer(C.TF_GetAllOpList()) }
+
+// RegisteredKernels is TF_GetRegisteredKernelsForOp: a serialized KernelList
+// of the kernels that the library has for an operation.
+func RegisteredKernels(op string) ([]byte, error) {
+	cop := C.CString(op)
+	defer C.free(unsafe.Pointer(cop))
+	s := C.TF_NewStatus()
+	b := C.TF_GetRegisteredKernelsForOp(cop, s)
+	if err := take(s); err != nil {
+		return nil, err
+	}
+	return takeBuffer(b), nil
+}
+
+// takeBuffer copies a buffer and deletes it.
+func takeBuffer(b *C.TF_Buffer) []byte {
+	defer C.TF_DeleteBuffer(b)
+	return slices.Clone(unsafe.Slice((*byte)(b.data), int(b.length)))
+}
+
 // take turns a status into an error and deletes it.
 func take(s *C.TF_Status) error {
 	defer C.TF_DeleteStatus(s)
@@ -154,6 +177,24 @@ func (g Graph) Output(name string, index int) (Output, bool) {
 	return Output{C.TF_Output{oper: op, index: C.int(index)}}, true
 }
 
+// Shape is TF_GraphGetTensorNumDims with TF_GraphGetTensorShape: the shape
+// that g has inferred for o, with -1 for an unknown dimension, and nil for an
+// unknown rank.
+func (g Graph) Shape(o Output) ([]int64, error) {
+	s := C.TF_NewStatus()
+	rank := C.TF_GraphGetTensorNumDims(g.c, o.c, s)
+	if err := take(s); err != nil || rank < 0 {
+		return nil, err
+	}
+	dims := make([]int64, rank)
+	if rank == 0 {
+		return dims, nil
+	}
+	s = C.TF_NewStatus()
+	C.TF_GraphGetTensorShape(g.c, o.c, (*C.int64_t)(unsafe.SliceData(dims)), rank, s)
+	return dims, take(s)
+}
+
 // A Session is a TF_Session. Close ends it, Delete frees it.
 type Session struct{ c *C.TF_Session }
 
@@ -237,6 +278,27 @@ func (x Session) Run(inputs []Output, values []Tensor, outputs []Output, results
 		}
 	}
 	return err
+}
+
+// DeviceTypes are the types, such as "CPU", of what TF_SessionListDevices
+// lists.
+func (x Session) DeviceTypes() ([]string, error) {
+	s := C.TF_NewStatus()
+	list := C.TF_SessionListDevices(x.c, s)
+	if err := take(s); err != nil {
+		return nil, err
+	}
+	defer C.TF_DeleteDeviceList(list)
+	types := make([]string, C.TF_DeviceListCount(list))
+	for i := range types {
+		s := C.TF_NewStatus()
+		name := C.TF_DeviceListType(list, C.int(i), s)
+		if err := take(s); err != nil {
+			return nil, err
+		}
+		types[i] = C.GoString(name)
+	}
+	return types, nil
 }
 
 // Close is TF_CloseSession. No run may be under way.

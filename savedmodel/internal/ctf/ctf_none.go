@@ -10,6 +10,9 @@ func Open(string) error { return ErrNoRuntime }
 
 func Version() string { return "" }
 func TrimMemory()     {}
+func AllOps() []byte  { return nil }
+
+func RegisteredKernels(string) ([]byte, error) { return nil, ErrNoRuntime }
 
 type Tensor struct{}
 
@@ -31,6 +34,7 @@ func NewGraph() Graph                           { return Graph{} }
 func (Graph) Delete()                           {}
 func (Graph) ImportGraphDef([]byte) error       { return ErrNoRuntime }
 func (Graph) Output(string, int) (Output, bool) { return Output{}, false }
+func (Graph) Shape(Output) ([]int64, error)     { return nil, ErrNoRuntime }
 
 type Output struct{}
 
@@ -41,5 +45,6 @@ func LoadSessionFromSavedModel([]byte, string, []string, Graph) (Session, []byte
 	return Session{}, nil, ErrNoRuntime
 }
 func (Session) Run([]Output, []Tensor, []Output, []Tensor) error { return ErrNoRuntime }
+func (Session) DeviceTypes() ([]string, error)                   { return nil, ErrNoRuntime }
 func (Session) Close() error                                     { return ErrNoRuntime }
 func (Session) Delete() error                                    { return ErrNoRuntime }

@@ -1,0 +1,279 @@
+package savedmodel
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+// A frozenGraph is a model's graph for the signatures alone, in which nothing
+// changes: all its variables are weights, whose values are known.
+type frozenGraph struct {
+	*flatGraph
+	meta    *tfpb.MetaGraphDef
+	values  *checkpoint
+	weights map[string]*weight           // by the variable's node
+	library map[string]*tfpb.FunctionDef // functions that are still called
+	roots   []string                     // nodes of the signatures' inputs and outputs
+	later   map[string]bool              // those of which not only output 0 is one
+}
+
+// A weight is a variable's value: what the checkpoint has, or that times
+// scale, element i times scale[i%len(scale)], where folding made another one.
+type weight struct {
+	entry bundleEntry
+	scale []float32
+}
+
+// freeze makes the graph of a model's signatures; ops are TensorFlow's
+// operations. An error that wraps errRefused says why that cannot be done.
+func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoint) (*frozenGraph, error) {
+	g := &frozenGraph{
+		flatGraph: newFlatGraph(mg, ops), meta: mg, values: values,
+		weights: make(map[string]*weight), library: make(map[string]*tfpb.FunctionDef), later: make(map[string]bool),
+	}
+	for _, step := range []func() error{g.addSignatures, g.check, g.bind, g.fold} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// addSignatures adds what the signatures need.
+func (g *frozenGraph) addSignatures() error {
+	for _, key := range slices.Sorted(maps.Keys(g.meta.GetSignatureDef())) {
+		if key == initOpKey || key == trainOpKey {
+			continue
+		}
+		def := g.meta.GetSignatureDef()[key]
+		for _, tensors := range []map[string]*tfpb.TensorInfo{def.GetInputs(), def.GetOutputs()} {
+			for _, info := range tensors {
+				if info.GetName() == "" {
+					return refuse("signature %q has a tensor in several parts", key)
+				}
+				if err := g.addRoot(info.GetName()); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	slices.Sort(g.roots)
+	g.roots = slices.Compact(g.roots)
+	return nil
+}
+
+// addRoot adds a tensor of the main graph under its own name. What a call
+// gives is handed on by an operation that has the call's name.
+func (g *frozenGraph) addRoot(tensor string) error {
+	name := nodeOf(tensor)
+	g.roots = append(g.roots, name)
+	if tensor != name && tensor != name+":0" {
+		g.later[name] = true
+	}
+	n, ok := g.main.nodes[name]
+	if !ok || !isCall(n) {
+		_, err := g.tensor(g.main, tensor)
+		return err
+	}
+	if _, ok := g.nodes[name]; ok {
+		return nil
+	}
+	f := g.functions[n.GetAttr()["f"].GetFunc().GetName()]
+	hand := &tfpb.NodeDef{Name: name, Op: "IdentityN"}
+	var types []tfpb.DataType
+	for i, r := range f.GetSignature().GetOutputArg() {
+		flat, err := g.tensor(g.main, output(name, i))
+		if err != nil {
+			return err
+		}
+		hand.Input = append(hand.Input, flat)
+		types = append(types, r.GetType())
+	}
+	switch len(types) {
+	case 0:
+		return refuse("%q has no results", name)
+	case 1:
+		hand.Op = "Identity"
+		hand.Attr = map[string]*tfpb.AttrValue{"T": typeAttr(types[0])}
+	default:
+		hand.Attr = map[string]*tfpb.AttrValue{"T": typesAttr(types)}
+	}
+	controls, err := g.control(g.main, name)
+	if err != nil {
+		return err
+	}
+	slices.Sort(controls)
+	hand.Input = append(hand.Input, slices.Compact(controls)...)
+	return g.insert(hand)
+}
+
+// What is known of operations that have state, or work on it. Any other one
+// is a reason to leave the graph alone.
+var (
+	// readers only read variables.
+	readers = map[string]bool{"ReadVariableOp": true, "ResourceGather": true, "ResourceGatherNd": true, "VariableShape": true}
+	// actors do no more than to stop a run, or than the functions do that
+	// they call, which are looked at too.
+	actors = map[string]bool{
+		"Assert": true, "If": true, "While": true, "Case": true, "PartitionedCall": true, "StatefulPartitionedCall": true,
+		"StatelessIf": true, "StatelessWhile": true, "StatelessCase": true,
+	}
+	// oldControlFlow are operations whose dead outputs control inputs carry on.
+	oldControlFlow = map[string]bool{"Switch": true, "RefSwitch": true, "Merge": true, "RefMerge": true}
+)
+
+// check refuses what has state, and collects the functions that are still
+// called. It drops control inputs that only wait for variables to be read,
+// which nobody changes.
+func (g *frozenGraph) check() error {
+	acts := make(map[string]bool) // the node, or what it needs
+	for _, name := range g.order {
+		n := g.nodes[name]
+		if err := g.checkNode(n, name, true); err != nil {
+			return err
+		}
+		acts[name] = actors[n.GetOp()]
+		n.Input = slices.DeleteFunc(n.Input, func(in string) bool {
+			acting := acts[nodeOf(in)]
+			acts[name] = acts[name] || acting
+			return !acting && strings.HasPrefix(in, "^")
+		})
+	}
+	g.prune(g.roots)
+	return nil
+}
+
+func (g *frozenGraph) checkNode(n *tfpb.NodeDef, name string, main bool) error {
+	op, known := g.ops[n.GetOp()]
+	switch {
+	case !known:
+		return refuse("TensorFlow has no operation %q", n.GetOp())
+	case n.GetOp() == "VarHandleOp" && main: // see bind
+	case oldControlFlow[n.GetOp()] || op.GetIsStateful() && !readers[n.GetOp()] && !actors[n.GetOp()]:
+		return refuse("%q (%s) has state", name, n.GetOp())
+	}
+	for _, a := range n.GetAttr() {
+		for _, f := range append(a.GetList().GetFunc(), a.GetFunc()) {
+			if f.GetName() == "" {
+				continue
+			}
+			if err := g.checkFunction(f.GetName()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (g *frozenGraph) checkFunction(name string) error {
+	if g.library[name] != nil {
+		return nil
+	}
+	f, ok := g.functions[name]
+	if !ok {
+		return refuse("the graph has no function %q", name)
+	}
+	g.library[name] = f
+	for _, n := range f.GetNodeDef() {
+		if err := g.checkNode(n, name+"/"+n.GetName(), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bind finds the value of each variable.
+func (g *frozenGraph) bind() error {
+	restored, err := restoredKeys(g.meta, g.ops)
+	if err != nil {
+		return err
+	}
+	changed, err := changedAtStart(g.meta, g.ops)
+	if err != nil {
+		return err
+	}
+	for _, name := range g.order {
+		n := g.nodes[name]
+		if n.GetOp() != "VarHandleOp" {
+			continue
+		}
+		if changed[name] {
+			return refuse("variable %q is set when the model starts", name)
+		}
+		key, ok := restored[name]
+		if !ok {
+			return refuse("variable %q is not restored", name)
+		}
+		if g.weights[name], err = g.weight(n, key); err != nil {
+			return err
+		}
+		g.nodes[name] = handleNode(name, g.weights[name].entry)
+	}
+	if len(g.weights) == 0 {
+		return refuse("the signatures use no variables")
+	}
+	return nil
+}
+
+// weight finds a variable's value.
+func (g *frozenGraph) weight(handle *tfpb.NodeDef, key string) (*weight, error) {
+	name := handle.GetName()
+	e, ok := g.values.entries[key]
+	if !ok {
+		return nil, refuse("variable %q has no value: the checkpoint has no %q", name, key)
+	}
+	dtype := DataType(handle.GetAttr()["dtype"].GetType())
+	shape := shapeOf(handle.GetAttr()["shape"].GetShape())
+	switch {
+	case e.sliced:
+		return nil, refuse("variable %q is in several parts", name)
+	case dtype.Size() == 0:
+		return nil, refuse("variable %q holds %v", name, dtype)
+	case e.dtype != dtype || !fits(e.shape, shape):
+		return nil, refuse("variable %q is %v%v, but its value %v%v", name, dtype, shape, e.dtype, e.shape)
+	case g.values.index.bigEndian:
+		return nil, refuse("the checkpoint's numbers are big endian")
+	}
+	return &weight{entry: e}, nil
+}
+
+// fits tells whether a known shape is one that the pattern allows.
+func fits(shape, pattern Shape) bool {
+	return pattern == nil || slices.EqualFunc(shape, pattern, func(a, b int64) bool { return a == b || b < 0 })
+}
+
+// handleNode is the variable of a weight.
+func handleNode(name string, e bundleEntry) *tfpb.NodeDef {
+	return &tfpb.NodeDef{Name: name, Op: "VarHandleOp", Attr: map[string]*tfpb.AttrValue{
+		"dtype": typeAttr(tfpb.DataType(e.dtype)), "shape": shapeAttr(e.shape), "shared_name": bytesAttr(name),
+	}}
+}
+
+// readNode reads a variable.
+func readNode(name, handle string, e bundleEntry) *tfpb.NodeDef {
+	return &tfpb.NodeDef{Name: name, Op: "ReadVariableOp", Input: []string{handle}, Attr: map[string]*tfpb.AttrValue{
+		"dtype": typeAttr(tfpb.DataType(e.dtype)),
+	}}
+}
+
+// weightOf is the weight that a tensor is read from, and its node.
+func (g *frozenGraph) weightOf(tensor string) (handle string, w *weight) {
+	n := g.nodes[tensor]
+	if n.GetOp() != "ReadVariableOp" || len(n.GetInput()) == 0 {
+		return "", nil
+	}
+	handle = g.handle(n.GetInput()[0])
+	return handle, g.weights[handle]
+}
+
+// handle is the node of the variable that an input is, "" if it is none.
+func (g *flatGraph) handle(input string) string {
+	n := g.nodes[g.source(input)]
+	if n.GetOp() != "VarHandleOp" {
+		return ""
+	}
+	return n.GetName()
+}

@@ -1,0 +1,278 @@
+package savedmodel
+
+import (
+	"cmp"
+	"encoding/binary"
+	"hash/crc32"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+const (
+	dtFloat    = tfpb.DataType_DT_FLOAT
+	dtInt      = tfpb.DataType_DT_INT32
+	dtBool     = tfpb.DataType_DT_BOOL
+	dtResource = tfpb.DataType_DT_RESOURCE
+)
+
+type attrs = map[string]*tfpb.AttrValue
+
+// op is an operation with attributes; T is float32 unless they say otherwise.
+func op(name, kind string, a attrs, inputs ...string) *tfpb.NodeDef {
+	all := attrs{"T": typeAttr(dtFloat)}
+	maps.Copy(all, a)
+	if all["T"].GetValue() == nil {
+		delete(all, "T")
+	}
+	return &tfpb.NodeDef{Name: name, Op: kind, Input: inputs, Attr: all}
+}
+
+// noT is for operations without the attribute T.
+func noT(a attrs) attrs {
+	all := attrs{"T": {}}
+	maps.Copy(all, a)
+	return all
+}
+
+// A variable of a model that a test writes. Its node and its key have its
+// name.
+type testVariable struct {
+	shape  Shape
+	values []float32
+	// What is wrong with it.
+	noKey, noRestore, wrongShape bool
+}
+
+// A testModel is written by save: variables and what restores them are added.
+type testModel struct {
+	nodes     []*tfpb.NodeDef
+	functions []*tfpb.FunctionDef
+	variables map[string]testVariable
+	input     string // fed as "x"; "in:0" if it is empty
+	output    string // fetched as "y"; "out:0" if it is empty
+	start     string // operation that initializes
+	file      string // what is restored; what the loader feeds if it is empty
+}
+
+// readOf reads a variable.
+func readOf(variable string) *tfpb.NodeDef {
+	return op(variable+"/read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), variable)
+}
+
+func stringConst(name string, values ...string) *tfpb.NodeDef {
+	p := &tfpb.TensorProto{Dtype: tfpb.DataType_DT_STRING, TensorShape: shapeMessage(Shape{int64(len(values))})}
+	for _, v := range values {
+		p.StringVal = append(p.StringVal, []byte(v))
+	}
+	return op(name, "Const", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_STRING), "value": tensorAttr(p)}))
+}
+
+// save writes the model as a version's directory.
+func (m testModel) save(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	must(tb, os.Mkdir(filepath.Join(dir, "variables"), 0o700))
+	var (
+		nodes   = slices.Clone(m.nodes)
+		entries = []tableEntry{header(1)}
+		data    []byte
+		keys    []string
+		types   []tfpb.DataType
+	)
+	dtype := attrs{"dtype": typeAttr(dtFloat)}
+	restore := op("restore_all", "NoOp", noT(nil))
+	for _, name := range slices.Sorted(maps.Keys(m.variables)) {
+		v := m.variables[name]
+		shape := v.shape
+		if v.wrongShape {
+			shape = Shape{7}
+		}
+		nodes = append(nodes, op(name, "VarHandleOp", noT(attrs{
+			"dtype": dtype["dtype"], "shape": shapeAttr(shape), "shared_name": bytesAttr(name),
+		})))
+		at := len(data)
+		for _, x := range v.values {
+			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
+		}
+		if !v.noKey {
+			entries = append(entries, tableEntry{name, message(&tfpb.BundleEntryProto{
+				Dtype: dtFloat, Shape: shapeMessage(v.shape), Offset: int64(at), Size: int64(len(data) - at),
+				Crc32C: maskCRC(crc32.Checksum(data[at:], castagnoli)),
+			})})
+		}
+		if v.noRestore {
+			continue
+		}
+		from := output("restore", len(keys))
+		keys, types = append(keys, name), append(types, dtFloat)
+		nodes = append(nodes, op(name+"/assign", "AssignVariableOp", noT(dtype), name, from))
+		restore.Input = append(restore.Input, "^"+name+"/assign")
+	}
+	nodes = append(
+		nodes, restore,
+		op("file", "Placeholder", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_STRING), "shape": shapeAttr(Shape{})})),
+		stringConst("keys", keys...), stringConst("slices", make([]string, len(keys))...),
+	)
+	if len(keys) > 0 {
+		nodes = append(nodes, op("restore", "RestoreV2", noT(attrs{"dtypes": typesAttr(types)}), cmp.Or(m.file, "file"), "keys", "slices"))
+	}
+	info := func(name, or string) *tfpb.TensorInfo {
+		return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: cmp.Or(name, or)}, Dtype: dtFloat}
+	}
+	mg := &tfpb.MetaGraphDef{
+		MetaInfoDef: &tfpb.MetaGraphDef_MetaInfoDef{Tags: []string{"serve"}},
+		GraphDef: &tfpb.GraphDef{
+			Node: nodes, Library: &tfpb.FunctionDefLibrary{Function: m.functions}, Versions: &tfpb.VersionDef{Producer: 1900},
+		},
+		SaverDef: &tfpb.SaverDef{FilenameTensorName: "file:0", RestoreOpName: "restore_all", Version: tfpb.SaverDef_V2},
+		SignatureDef: map[string]*tfpb.SignatureDef{"serving_default": {
+			Inputs:  map[string]*tfpb.TensorInfo{"x": info(m.input, "in:0")},
+			Outputs: map[string]*tfpb.TensorInfo{"y": info(m.output, "out:0")},
+		}},
+	}
+	if m.start != "" {
+		mg.SignatureDef[initOpKey] = &tfpb.SignatureDef{Outputs: map[string]*tfpb.TensorInfo{initOpKey: info(m.start, "")}}
+	}
+	b, err := proto.Marshal(&tfpb.SavedModel{SavedModelSchemaVersion: 1, MetaGraphs: []*tfpb.MetaGraphDef{mg}})
+	must(tb, err)
+	must(tb, os.WriteFile(filepath.Join(dir, graphFile), b, 0o600))
+	index := new(tableBuilder).data(blockOf(entries), tableUncompressed)
+	index.handles[0].key = "~" // not before the last key, or TensorFlow does not look there
+	must(tb, os.WriteFile(filepath.Join(dir, indexFile), index.finish(), 0o600))
+	must(tb, os.WriteFile(filepath.Join(dir, variablesPrefix+".data-00000-of-00001"), data, 0o600))
+	return dir
+}
+
+// input is where a model is fed.
+func input(shape ...int64) *tfpb.NodeDef {
+	return op("in", "Placeholder", noT(attrs{"dtype": typeAttr(dtFloat), "shape": shapeAttr(shape)}))
+}
+
+// some makes values that are not all alike, between 0.5 and 1.5.
+func some(n int, seed float64) []float32 {
+	values := make([]float32, n)
+	for i := range values {
+		values[i] = float32(1 + math.Sin(seed+float64(i))/2)
+	}
+	return values
+}
+
+func vector(n int, seed float64) testVariable {
+	return testVariable{shape: Shape{int64(n)}, values: some(n, seed)}
+}
+
+func filter(seed float64, shape ...int64) testVariable {
+	n, _ := Shape(shape).Elements()
+	return testVariable{shape: shape, values: some(int(n), seed)}
+}
+
+// window are the attributes of a convolution.
+func window(more attrs) attrs {
+	a := attrs{
+		"strides": {Value: &tfpb.AttrValue_List{List: &tfpb.AttrValue_ListValue{I: []int64{1, 1, 1, 1}}}},
+		"padding": bytesAttr("SAME"),
+	}
+	maps.Copy(a, more)
+	return a
+}
+
+// arg is an argument or a result of a function.
+func arg(name string, dtype DataType) *tfpb.OpDef_ArgDef {
+	return &tfpb.OpDef_ArgDef{Name: name, Type: tfpb.DataType(dtype)}
+}
+
+func functionAttr(name string) *tfpb.AttrValue {
+	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Func{Func: &tfpb.NameAttrList{Name: name}}}
+}
+
+// callOf calls a function.
+func callOf(name, f string, in, out []tfpb.DataType, inputs ...string) *tfpb.NodeDef {
+	return op(name, "StatefulPartitionedCall", noT(attrs{"f": functionAttr(f), "Tin": typesAttr(in), "Tout": typesAttr(out)}), inputs...)
+}
+
+// nestedModel is wrapper(in, w) = body(in, w), body(x, w) = assert(x·w) times
+// v, which is a variable of its own argument.
+func nestedModel() testModel {
+	in := []tfpb.DataType{dtFloat, dtResource, dtResource}
+	out := []tfpb.DataType{dtFloat}
+	args := []*tfpb.OpDef_ArgDef{arg("x", Float32), arg("a", Resource), arg("b", Resource)}
+	result := []*tfpb.OpDef_ArgDef{arg("y", Float32)}
+	read := func(name, of string) *tfpb.NodeDef {
+		return op(name, "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), of)
+	}
+	yes := op("yes", "Const", noT(attrs{"dtype": typeAttr(dtBool), "value": tensorAttr(&tfpb.TensorProto{
+		Dtype: dtBool, TensorShape: shapeMessage(nil), BoolVal: []bool{true},
+	})}))
+	return testModel{
+		variables: map[string]testVariable{"w": filter(1, 3, 4), "v": vector(4, 2)},
+		input:     "in:0", output: "call:0",
+		nodes: []*tfpb.NodeDef{input(2, 3), callOf("call", "wrapper", in, out, "in", "w", "v")},
+		functions: []*tfpb.FunctionDef{
+			{
+				Signature: &tfpb.OpDef{Name: "wrapper", InputArg: args, OutputArg: result, ControlOutput: []string{"call"}, IsStateful: true},
+				NodeDef: []*tfpb.NodeDef{
+					callOf("call", "body", in, out, "x", "a", "b"),
+					op("wait", "NoOp", noT(nil), "^call"),
+					op("y", "Identity", nil, "call:output:0", "^wait"),
+				},
+				Ret: map[string]string{"y": "y:output:0"}, ControlRet: map[string]string{"call": "call"},
+			},
+			{
+				Signature: &tfpb.OpDef{Name: "body", InputArg: args, OutputArg: result, ControlOutput: []string{"assert", "read"}, IsStateful: true},
+				NodeDef: []*tfpb.NodeDef{
+					yes, op("assert", "Assert", attrs{"T": typesAttr(out)}, "yes:output:0", "x"),
+					read("read", "a"), read("scale", "b"),
+					op("p", "MatMul", nil, "x", "read:value:0"),
+					op("m", "Mul", nil, "p:product:0", "scale:value:0"),
+				},
+				Ret: map[string]string{"y": "m:z:0"}, ControlRet: map[string]string{"assert": "assert", "read": "read"},
+			},
+		},
+	}
+}
+
+// loopModel adds a variable to the input three times.
+func loopModel() testModel {
+	types := []tfpb.DataType{dtInt, dtFloat, dtResource}
+	args := []*tfpb.OpDef_ArgDef{arg("i", Int32), arg("x", Float32), arg("w", Resource)}
+	number := func(name string, i int32) *tfpb.NodeDef {
+		return op(name, "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(&tfpb.TensorProto{
+			Dtype: dtInt, TensorShape: shapeMessage(nil), IntVal: []int32{i},
+		})}))
+	}
+	ints := attrs{"T": typeAttr(dtInt)}
+	return testModel{
+		variables: map[string]testVariable{"w": vector(3, 1)},
+		output:    "loop:1",
+		nodes: []*tfpb.NodeDef{
+			input(3), number("zero", 0),
+			op("loop", "While", attrs{"T": typesAttr(types), "cond": functionAttr("cond"), "body": functionAttr("body")}, "zero", "in", "w"),
+		},
+		functions: []*tfpb.FunctionDef{
+			{
+				Signature: &tfpb.OpDef{Name: "cond", InputArg: args, OutputArg: []*tfpb.OpDef_ArgDef{arg("go", Bool)}},
+				NodeDef:   []*tfpb.NodeDef{number("three", 3), op("less", "Less", ints, "i", "three:output:0")},
+				Ret:       map[string]string{"go": "less:z:0"},
+			},
+			{
+				Signature: &tfpb.OpDef{Name: "body", InputArg: args, OutputArg: []*tfpb.OpDef_ArgDef{
+					arg("i_out", Int32), arg("x_out", Float32), arg("w_out", Resource),
+				}, IsStateful: true},
+				NodeDef: []*tfpb.NodeDef{
+					number("one", 1), op("next", "AddV2", ints, "i", "one:output:0"),
+					op("read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), "w"),
+					op("sum", "AddV2", nil, "x", "read:value:0"),
+				},
+				Ret: map[string]string{"i_out": "next:z:0", "x_out": "sum:z:0", "w_out": "w"},
+			},
+		},
+	}
+}

@@ -1,0 +1,333 @@
+package savedmodel
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+const (
+	// maxFlatNodes bounds a graph after its functions were put in place of
+	// their calls: a few functions that call one another twice have no bound.
+	maxFlatNodes  = 200_000
+	maxFlatInputs = 4_000_000
+	maxCallDepth  = 64
+	maxOpened     = 2_000_000 // operations of all functions, each counted as often as it is called
+)
+
+// errRefused is wrapped by errors that say why a graph is left as it is.
+var errRefused = errors.New("not optimized")
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errRefused, fmt.Sprintf(format, args...))
+}
+
+// A flatGraph is a part of a model's graph without calls of functions: each
+// call is replaced by the nodes of the function's body, called "call/node".
+// Nodes refer to one another by "node", "node:1" or "^node", as in any main
+// graph. It grows by what is asked for, so what nobody needs never enters.
+type flatGraph struct {
+	ops       map[string]*tfpb.OpDef
+	functions map[string]*tfpb.FunctionDef
+	main      *scope
+	nodes     map[string]*tfpb.NodeDef
+	order     []string // of nodes: each comes after its inputs
+
+	inputsLeft, openedLeft int // what the bounds still allow
+}
+
+// A scope is a graph or function's body on its way into a flatGraph.
+type scope struct {
+	prefix string // of its nodes' names
+	depth  int
+	nodes  map[string]*tfpb.NodeDef
+	done   map[string]bool // false: its inputs are being added
+	calls  map[string]*scope
+
+	function *tfpb.FunctionDef // nil: the main graph
+	args     map[string]string // by name, what the call gives
+	waits    []string          // control inputs of the call
+}
+
+func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) *flatGraph {
+	g := &flatGraph{
+		ops:       ops,
+		functions: make(map[string]*tfpb.FunctionDef),
+		nodes:     make(map[string]*tfpb.NodeDef),
+		main:      newScope("", mg.GetGraphDef().GetNode()),
+
+		inputsLeft: maxFlatInputs, openedLeft: maxOpened,
+	}
+	for _, f := range mg.GetGraphDef().GetLibrary().GetFunction() {
+		g.functions[f.GetSignature().GetName()] = f
+	}
+	return g
+}
+
+func newScope(prefix string, nodes []*tfpb.NodeDef) *scope {
+	s := &scope{prefix: prefix, nodes: make(map[string]*tfpb.NodeDef, len(nodes)), done: make(map[string]bool), calls: make(map[string]*scope)}
+	for _, n := range nodes {
+		s.nodes[n.GetName()] = n
+	}
+	return s
+}
+
+// tensor adds what computes a tensor of s, and returns its name in g.
+func (g *flatGraph) tensor(s *scope, name string) (string, error) {
+	node, rest, _ := strings.Cut(name, ":")
+	if flat, ok := s.args[node]; ok {
+		return flat, nil
+	}
+	n, ok := s.nodes[node]
+	if !ok {
+		return "", refuse("the graph has no operation %q", s.prefix+node)
+	}
+	index := 0
+	if rest != "" {
+		var err error
+		if index, err = g.outputIndex(s, n, rest); err != nil {
+			return "", err
+		}
+	}
+	if !isCall(n) {
+		if err := g.add(s, n); err != nil {
+			return "", err
+		}
+		return output(s.prefix+node, index), nil
+	}
+	callee, err := g.call(s, n)
+	if err != nil {
+		return "", err
+	}
+	results := callee.function.GetSignature().GetOutputArg()
+	if index < 0 || index >= len(results) {
+		return "", refuse("%q has no result %d", s.prefix+node, index)
+	}
+	return g.tensor(callee, callee.function.GetRet()[results[index].GetName()])
+}
+
+// control adds a node of s, and returns the control inputs, "^node", that
+// wait for it in g: for a call, all that the function says must run.
+func (g *flatGraph) control(s *scope, name string) ([]string, error) {
+	if flat, ok := s.args[name]; ok {
+		return []string{"^" + nodeOf(flat)}, nil
+	}
+	n, ok := s.nodes[name]
+	if !ok {
+		return nil, refuse("the graph has no operation %q", s.prefix+name)
+	}
+	if !isCall(n) {
+		return []string{"^" + s.prefix + name}, g.add(s, n)
+	}
+	callee, err := g.call(s, n)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, key := range callee.function.GetSignature().GetControlOutput() {
+		flat, err := g.control(callee, callee.function.GetControlRet()[key])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, flat...)
+	}
+	return all, nil
+}
+
+func output(node string, index int) string {
+	if index == 0 {
+		return node
+	}
+	return node + ":" + strconv.Itoa(index)
+}
+
+func isCall(n *tfpb.NodeDef) bool {
+	return n.GetOp() == "PartitionedCall" || n.GetOp() == "StatefulPartitionedCall"
+}
+
+// add copies a node of s and all that it needs.
+func (g *flatGraph) add(s *scope, n *tfpb.NodeDef) error {
+	name := n.GetName()
+	if done, ok := s.done[name]; ok {
+		if !done {
+			return refuse("%q is part of a loop", s.prefix+name)
+		}
+		return nil
+	}
+	s.done[name] = false
+	inputs, err := g.inputs(s, n)
+	if err != nil {
+		return err
+	}
+	s.done[name] = true
+	flat := &tfpb.NodeDef{Name: s.prefix + name, Op: n.GetOp(), Device: n.GetDevice(), Input: inputs, Attr: make(map[string]*tfpb.AttrValue)}
+	for key, value := range n.GetAttr() {
+		if _, ok := value.GetValue().(*tfpb.AttrValue_Placeholder); ok {
+			return refuse("%q takes the attribute %s from its function's call", flat.GetName(), key)
+		}
+		switch key {
+		case "_class", "_output_shapes", "_has_manual_control_dependencies": // about the graph as it was
+		default:
+			flat.Attr[key] = value
+		}
+	}
+	return g.insert(flat)
+}
+
+func (g *flatGraph) insert(n *tfpb.NodeDef) error {
+	if _, ok := g.nodes[n.GetName()]; ok {
+		return refuse("two operations would be called %q", n.GetName())
+	}
+	if len(g.order) == maxFlatNodes {
+		return refuse("more than %d operations", maxFlatNodes)
+	}
+	g.nodes[n.GetName()] = n
+	g.order = append(g.order, n.GetName())
+	return nil
+}
+
+// inputs adds what a node of s needs, and returns its inputs in g.
+func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
+	var data, controls []string
+	for _, in := range n.GetInput() {
+		if name, ok := strings.CutPrefix(in, "^"); ok {
+			flat, err := g.control(s, name)
+			if err != nil {
+				return nil, err
+			}
+			controls = append(controls, flat...)
+			continue
+		}
+		flat, err := g.tensor(s, in)
+		if err != nil {
+			return nil, err
+		}
+		data = append(data, flat)
+	}
+	controls = append(controls, s.waits...)
+	if g.inputsLeft -= len(data) + len(controls); g.inputsLeft < 0 {
+		return nil, refuse("more than %d inputs of operations", maxFlatInputs)
+	}
+	slices.Sort(controls)
+	return append(data, slices.Compact(controls)...), nil
+}
+
+// call opens the function that a node of s calls.
+func (g *flatGraph) call(s *scope, n *tfpb.NodeDef) (*scope, error) {
+	if callee, ok := s.calls[n.GetName()]; ok {
+		if callee == nil {
+			return nil, refuse("%q is part of a loop", s.prefix+n.GetName())
+		}
+		return callee, nil
+	}
+	s.calls[n.GetName()] = nil // until its inputs are known
+	name := n.GetAttr()["f"].GetFunc().GetName()
+	f, ok := g.functions[name]
+	switch {
+	case !ok:
+		return nil, refuse("%q calls the unknown function %q", s.prefix+n.GetName(), name)
+	case s.depth == maxCallDepth:
+		return nil, refuse("calls of functions are more than %d deep", maxCallDepth)
+	case f.GetAttr()["_XlaMustCompile"].GetB() || n.GetAttr()["_XlaMustCompile"].GetB():
+		return nil, refuse("function %q is for the XLA compiler", name)
+	}
+	if g.openedLeft -= 1 + len(f.GetNodeDef()); g.openedLeft < 0 {
+		return nil, refuse("functions call one another too often")
+	}
+	inputs, err := g.inputs(s, n)
+	if err != nil {
+		return nil, err
+	}
+	args := f.GetSignature().GetInputArg()
+	callee := newScope(s.prefix+n.GetName()+"/", f.GetNodeDef())
+	callee.depth = s.depth + 1
+	callee.function = f
+	callee.args = make(map[string]string, len(args))
+	for i, in := range inputs {
+		switch {
+		case strings.HasPrefix(in, "^"):
+			callee.waits = append(callee.waits, in)
+		case i < len(args):
+			callee.args[args[i].GetName()] = in
+		}
+	}
+	if len(inputs)-len(callee.waits) != len(args) {
+		return nil, refuse("%q gives %d arguments to the function %q", s.prefix+n.GetName(), len(inputs)-len(callee.waits), name)
+	}
+	s.calls[n.GetName()] = callee
+	return callee, nil
+}
+
+// outputIndex is which output of n is meant by what follows its name: "1" in
+// the main graph, "output:1" in a function's body.
+func (g *flatGraph) outputIndex(s *scope, n *tfpb.NodeDef, rest string) (int, error) {
+	arg, number, named := strings.Cut(rest, ":")
+	if !named {
+		number = arg
+	}
+	index, err := strconv.Atoi(number)
+	if err != nil || index < 0 || named == (s.function == nil) {
+		return 0, refuse("%q is no result of %q", rest, s.prefix+n.GetName())
+	}
+	if !named {
+		return index, nil
+	}
+	var results []*tfpb.OpDef_ArgDef
+	if isCall(n) {
+		// All results are in the one list that the operation calls "output".
+		return index, nil
+	}
+	op, ok := g.ops[n.GetOp()]
+	if !ok {
+		return 0, refuse("TensorFlow has no operation %q", n.GetOp())
+	}
+	results = op.GetOutputArg()
+	for _, r := range results {
+		if r.GetName() == arg {
+			return index, nil
+		}
+		switch {
+		case r.GetNumberAttr() != "":
+			index += int(n.GetAttr()[r.GetNumberAttr()].GetI())
+		case r.GetTypeListAttr() != "":
+			index += len(n.GetAttr()[r.GetTypeListAttr()].GetList().GetType())
+		default:
+			index++
+		}
+	}
+	return 0, refuse("%q is no result of %q", rest, s.prefix+n.GetName())
+}
+
+// prune removes every node that none of the roots needs.
+func (g *flatGraph) prune(roots []string) {
+	keep := make(map[string]bool, len(g.nodes))
+	stack := slices.Clone(roots)
+	for len(stack) > 0 {
+		name := nodeOf(stack[len(stack)-1])
+		stack = stack[:len(stack)-1]
+		if !keep[name] {
+			keep[name] = true
+			stack = append(stack, g.nodes[name].GetInput()...)
+		}
+	}
+	g.order = slices.DeleteFunc(g.order, func(name string) bool {
+		if !keep[name] {
+			delete(g.nodes, name)
+		}
+		return !keep[name]
+	})
+}
+
+// nodeOf is the node that an input names.
+func nodeOf(input string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(input, "^"), ":")
+	return name
+}
+
+func cloneNode(n *tfpb.NodeDef) *tfpb.NodeDef { return proto.Clone(n).(*tfpb.NodeDef) }
