@@ -41,7 +41,15 @@ func open(t testing.TB, c Config) *Manager {
 const tolerance = 1e-4
 
 func TestClassifyEqualsPython(t *testing.T) {
-	m := open(t, testConfig(testenv.Model(t)))
+	for _, optimize := range []string{"off", "auto"} {
+		t.Run("optimize "+optimize, func(t *testing.T) { testClassifyEqualsPython(t, optimize) })
+	}
+}
+
+func testClassifyEqualsPython(t *testing.T, optimize string) {
+	c := testConfig(testenv.Model(t))
+	c.Optimize = optimize
+	m := open(t, c)
 	var wg sync.WaitGroup
 	for _, want := range testenv.Answers(t) {
 		image, err := os.ReadFile(want.File)

@@ -29,6 +29,8 @@ type Config struct {
 
 	Batch Batch `embed:"" prefix:"batch."`
 
+	Optimize string `default:"auto" enum:"auto,off" help:"What is run: auto (a graph made of the model at load, for its signatures alone: faster, smaller and sooner there, equal but for rounding; where that cannot be done safely, the log says why, and the model runs as it is) or off (the model as it is)."`
+
 	Poll  time.Duration `default:"5s" help:"How often versions are looked for, besides at each file event. Where there are none, as on NFS, a new version is found this much later at most."`
 	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
 	Gate  Gate          `embed:"" prefix:"gate."`

@@ -131,6 +131,7 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 		m.recent = &images{most: c.Gate.Images}
 	}
 	m.config.Session.OwnThreads = true // which do not disturb those of another version
+	m.config.Session.Optimize = c.Optimize == "auto"
 	m.routes.Store(&routes{})
 	return m, nil
 }

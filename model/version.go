@@ -168,6 +168,11 @@ func (l loader) run(ctx context.Context) (*version, error) {
 		return nil, atGate(GateLoad, err)
 	}
 	l.took.Load = time.Since(start)
+	if v.model.Frozen {
+		l.log.Info("optimized", "model", v.info.Model, "version", v.info.Version, "kernels", v.model.Kernels)
+	} else if v.model.WhyNot != "" {
+		l.log.Info("not optimized", "model", v.info.Model, "version", v.info.Version, "reason", v.model.WhyNot)
+	}
 	if err := l.prepare(ctx, v, seen.spec); err != nil {
 		return nil, errors.Join(err, v.close())
 	}
