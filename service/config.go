@@ -26,6 +26,7 @@ type Config struct {
 	TensorFlow TensorFlow    `embed:"" prefix:"tensorflow." group:"TensorFlow"`
 	HTTP       HTTP          `embed:"" prefix:"http." group:"Operation"`
 	Shutdown   Shutdown      `embed:"" prefix:"shutdown." group:"Operation"`
+	Crash      Crash         `embed:"" prefix:"crash." group:"Operation"`
 }
 
 // Kafka says where records come from and go to.
@@ -105,6 +106,11 @@ type HTTP struct {
 // Shutdown bounds the end.
 type Shutdown struct {
 	Timeout time.Duration `default:"20s" help:"How long SIGTERM, or a rebalance, waits for the records in flight. What is not published by then is not committed, and comes again. Give the process 15s more: without an answer from the broker, committing and leaving the group take that long. A second signal ends at once."`
+}
+
+// Crash says what is kept for the case that native code crashes the process.
+type Crash struct {
+	Journal string `help:"Folder for a small file that notes the records being worked on, for the next process: after a crash in native code it works on them alone, one by one, and one that crashes it again becomes a dead letter. Empty: a folder of the user's below the system's for temporary files; off: no journal. It must outlive the process: in a container, a volume." placeholder:"DIR"`
 }
 
 // Options are the settings as package savedmodel takes them.

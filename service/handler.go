@@ -26,6 +26,7 @@ type handler struct {
 	metrics    *Metrics
 	recent     *recent
 	comparer   *comparer // nil: there is never a second version
+	journal    *journal
 }
 
 // handle is a stream.Handler. Its error means that the model, not the record,
@@ -37,7 +38,7 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	defer image.Release()
 	if err == nil {
 		var p model.Prediction
-		if p, err = h.classifier.Classify(ctx, routingKey(r), image.Bytes); err == nil {
+		if p, err = h.classify(ctx, r, image.Bytes); err == nil {
 			h.metrics.answered(read, p)
 			if h.comparer != nil {
 				h.comparer.offer(r, image, p)
@@ -52,6 +53,16 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	h.metrics.deadLetter(reason)
 	h.recent.add(r, reason, err.Error())
 	return []stream.Record{deadLetter(r, h.deadLetter, reason, err)}, nil
+}
+
+// classify is the way through native code, which may crash the process.
+func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
+	end, err := h.journal.begin(r)
+	if err != nil {
+		return model.Prediction{}, err
+	}
+	defer end()
+	return h.classifier.Classify(ctx, routingKey(r), image)
 }
 
 // routingKey decides which version answers while there are two: that of the
@@ -82,6 +93,8 @@ func reasonOf(err error) (reason string, bad bool) {
 		return string(in.Reason), true
 	case errors.As(err, &image):
 		return image.Reason, true
+	case errors.Is(err, errCrashed):
+		return ReasonCrashed, true
 	}
 	return "", false
 }

@@ -29,6 +29,7 @@ type Service struct {
 	stream  stream.Config
 	aside   *kafkago.Sideline
 	compare *comparer
+	journal *journal
 
 	registry *prometheus.Registry
 	model    Model
@@ -90,6 +91,10 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if err != nil {
 		return nil, errors.Join(err, s.input.Close())
 	}
+	if c.Model.Backend != model.OnlyRemote { // else no native code is run
+		h.journal = openJournal(c.Crash, c.Kafka, log)
+		s.journal = h.journal
+	}
 	s.compare = newComparer(m, c.Model.Batch.Max, c.Kafka.Shadow, s.aside.Publish, metrics, log)
 	h.comparer = s.compare
 	registry.MustRegister(NewModelInfo(m))
@@ -100,7 +105,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 func (s *Service) Close() error {
 	s.compare.close()
 	s.aside.Close()
-	return s.input.Close()
+	return errors.Join(s.journal.close(), s.input.Close())
 }
 
 // Run works until ctx ends: then it stops fetching, drains what is in flight,

@@ -121,6 +121,11 @@ CTF_FUNCTIONS(X)
 // string that the caller frees.
 char* ctf_open(const char* path);
 
+// From now on a signal that ends the process for a fault (SIGABRT, SIGSEGV,
+// SIGBUS, SIGILL, SIGFPE) is first stored at flag, then handled as before. The
+// flag must stay where it is for ever. NULL: no longer.
+void ctf_flag_crashes(unsigned char* flag);
+
 // Gives free heap pages back to the system.
 void ctf_trim(void);
 

@@ -65,6 +65,12 @@ func takeBuffer(b *C.TF_Buffer) []byte {
 	return slices.Clone(unsafe.Slice((*byte)(b.data), int(b.length)))
 }
 
+// FlagCrashes lets a signal that ends the process for a fault be stored at
+// flag first: memory that is not Go's, and stays where it is until FlagCrashes
+// is called with nil. Faults of Go code that it recovers from are stored as
+// well.
+func FlagCrashes(flag *byte) { C.ctf_flag_crashes((*C.uchar)(flag)) }
+
 // take turns a status into an error and deletes it.
 func take(s *C.TF_Status) error {
 	defer C.TF_DeleteStatus(s)

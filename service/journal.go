@@ -1,0 +1,228 @@
+package service
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"inceptor/savedmodel"
+	"inceptor/service/stream"
+)
+
+// ReasonCrashed is the reason of a dead letter for a record that has crashed
+// the process, alone.
+const ReasonCrashed = "crashed"
+
+// errCrashed is the error of such a dead letter.
+var errCrashed = errors.New("native code crashed while this record was worked on, first among others, then alone")
+
+// A journal notes which records are being worked on in a file that outlives
+// the process. If native code crashes it, the next process finds its suspects
+// there: it works on each of them alone, and one that crashes it again is
+// guilty. That costs two stores into mapped memory for a record; the system
+// writes the file when it likes, for the process ends, not the machine.
+//
+// Only a crash makes suspects (a signal such as SIGABRT, which a handler notes
+// in the file), not a process that was killed or ran out of memory.
+//
+// A nil journal does nothing. Safe for concurrent use.
+type journal struct {
+	file *os.File // locked: one process, one file
+	mem  []byte
+
+	// alone is held by who works on a suspect, and shared by all others.
+	alone sync.RWMutex
+
+	mu       sync.Mutex
+	free     []int            // slots
+	suspects map[suspect]bool // true: guilty
+	guilty   map[suspect]int  // their slots
+}
+
+// A suspect is one record. Its content counts: a topic may be made anew.
+type suspect struct {
+	partition int32
+	offset    int64
+	sum       uint32
+}
+
+func suspectOf(r stream.Record) suspect {
+	sum := crc32.Update(crc32.Checksum(r.Key, castagnoli), castagnoli, r.Value)
+	return suspect{int32(r.Partition), r.Offset, sum}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// The file: a head of headBytes, magic, crash flag and the digest of the
+// topic's name in it; then slots, each 8 bytes offset, 4 partition, 4 sum, 4
+// state, 4 nothing; in the byte order of the machine.
+const (
+	journalMagic = "INCJ0001"
+	flagAt       = 8
+	topicAt      = 16
+	headBytes    = 64
+	slotBytes    = 24
+	slots        = 4096 // records beyond these are not noted
+	journalBytes = headBytes + slots*slotBytes
+)
+
+// The states of a slot.
+const (
+	slotFree   = iota
+	slotAmong  // worked on, with others
+	slotAlone  // worked on, alone
+	slotGuilty // it has crashed the process alone, and is no dead letter yet
+)
+
+// journalOff is the value of Crash.Journal for no journal.
+const journalOff = "off"
+
+// openJournal takes the first file in the folder that no other process has,
+// and reads what the one before it has left. It returns nil if there can be
+// no journal, which it logs.
+func openJournal(c Crash, k Kafka, log *slog.Logger) *journal {
+	if c.Journal == journalOff {
+		return nil
+	}
+	dir := c.Journal
+	if dir == "" {
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("inceptor-%d", os.Getuid()))
+	}
+	j, err := newJournal(dir, k.Group, k.Input)
+	if err != nil {
+		log.Warn("no journal: a record that crashes the process will do so again", "err", err)
+		return nil
+	}
+	if j != nil && len(j.suspects) > 0 {
+		log.Warn("the process before crashed in native code: what it was working on is worked on alone", "records", len(j.suspects), "guilty", len(j.guilty))
+	}
+	return j
+}
+
+func newJournal(dir, group, topic string) (*journal, error) {
+	file, mem, err := mapJournal(dir, fmt.Sprintf("%x", sha256.Sum256([]byte(group+"\x00"+topic)))[:16])
+	if err != nil || mem == nil {
+		return nil, err
+	}
+	j := &journal{file: file, mem: mem, suspects: map[suspect]bool{}, guilty: map[suspect]int{}}
+	digest := sha256.Sum256([]byte(topic))
+	head := append([]byte(journalMagic), make([]byte, headBytes-len(journalMagic))...)
+	copy(head[topicAt:], digest[:])
+	before := string(mem[:flagAt])+string(mem[topicAt:headBytes]) == string(head[:flagAt])+string(head[topicAt:])
+	j.read(before, mem[flagAt] != 0)
+	copy(mem, head)
+	savedmodel.FlagCrashes(&mem[flagAt])
+	return j, nil
+}
+
+// read finds the suspects, and frees all slots but those of the guilty.
+func (j *journal) read(valid, crashed bool) {
+	alone := false
+	for i := range slots {
+		alone = alone || valid && crashed && j.state(i) == slotAlone
+	}
+	for i := range slots {
+		s, state := j.slot(i), j.state(i)
+		switch {
+		case valid && (state == slotGuilty || crashed && state == slotAlone):
+			j.suspects[s], j.guilty[s] = true, i
+			j.set(i, slotGuilty)
+			continue
+		case valid && crashed && state == slotAmong && !alone:
+			j.suspects[s] = false
+		}
+		j.set(i, slotFree)
+		j.free = append(j.free, i)
+	}
+}
+
+func (j *journal) at(i int) []byte { return j.mem[headBytes+i*slotBytes:][:slotBytes] }
+
+func (j *journal) slot(i int) suspect {
+	b := j.at(i)
+	return suspect{
+		offset:    int64(binary.NativeEndian.Uint64(b)),
+		partition: int32(binary.NativeEndian.Uint32(b[8:])),
+		sum:       binary.NativeEndian.Uint32(b[12:]),
+	}
+}
+
+func (j *journal) state(i int) int { return int(binary.NativeEndian.Uint32(j.at(i)[16:])) }
+
+func (j *journal) set(i, state int) { binary.NativeEndian.PutUint32(j.at(i)[16:], uint32(state)) }
+
+// begin notes that a record is worked on, until end is called. It waits while a
+// suspect is worked on, and before one until nothing else is. A record that is
+// guilty is not to be worked on: errCrashed.
+func (j *journal) begin(r stream.Record) (end func(), err error) {
+	if j == nil {
+		return func() {}, nil
+	}
+	s := suspectOf(r)
+	j.mu.Lock()
+	guilty, suspected := j.suspects[s]
+	if guilty {
+		delete(j.suspects, s)
+		j.release(j.guilty[s])
+		delete(j.guilty, s)
+	}
+	j.mu.Unlock()
+	if guilty {
+		return nil, errCrashed
+	}
+	state, unlock := slotAmong, j.alone.RUnlock
+	if suspected {
+		j.alone.Lock()
+		state, unlock = slotAlone, j.alone.Unlock
+	} else {
+		j.alone.RLock()
+	}
+	i := j.take(s, state)
+	return func() {
+		j.mu.Lock()
+		if i >= 0 {
+			j.release(i)
+		}
+		delete(j.suspects, s)
+		j.mu.Unlock()
+		unlock()
+	}, nil
+}
+
+// take notes a record in a free slot; -1: there is none.
+func (j *journal) take(s suspect, state int) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.mem[flagAt] = 0 // the process has survived whatever it was
+	if len(j.free) == 0 {
+		return -1
+	}
+	i := j.free[len(j.free)-1]
+	j.free = j.free[:len(j.free)-1]
+	b := j.at(i)
+	binary.NativeEndian.PutUint64(b, uint64(s.offset))
+	binary.NativeEndian.PutUint32(b[8:], uint32(s.partition))
+	binary.NativeEndian.PutUint32(b[12:], s.sum)
+	j.set(i, state)
+	return i
+}
+
+func (j *journal) release(i int) {
+	j.set(i, slotFree)
+	j.free = append(j.free, i)
+}
+
+// close gives the file up to the next process.
+func (j *journal) close() error {
+	if j == nil {
+		return nil
+	}
+	savedmodel.FlagCrashes(nil)
+	return errors.Join(unmapJournal(j.mem), j.file.Close())
+}

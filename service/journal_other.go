@@ -1,0 +1,10 @@
+//go:build !linux && !darwin
+
+package service
+
+import "os"
+
+// mapJournal maps nothing: there is no journal on this system.
+func mapJournal(string, string) (*os.File, []byte, error) { return nil, nil, nil }
+
+func unmapJournal([]byte) error { return nil }

@@ -1,0 +1,280 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"inceptor/service/stream"
+)
+
+func open4test(t testing.TB, dir, topic string) *journal {
+	t.Helper()
+	j, err := newJournal(dir, "group", topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if j.file != nil {
+			_ = j.close()
+		}
+	})
+	return j
+}
+
+// leave ends the journal as the end of its process would.
+func (j *journal) leave(t testing.TB, crashed bool) {
+	t.Helper()
+	if crashed {
+		j.mem[flagAt] = byte(syscall.SIGABRT)
+	}
+	if err := j.close(); err != nil {
+		t.Fatal(err)
+	}
+	j.file = nil
+}
+
+func recordAt(offset int64) stream.Record {
+	return stream.Record{Topic: "in", Partition: 1, Offset: offset, Value: fmt.Append(nil, "image ", offset)}
+}
+
+// The record that crashes the process is found out, and costs nobody else
+// anything.
+func TestJournalFindsTheGuilty(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	var ends []func()
+	for offset := range int64(5) {
+		end, err := j.begin(recordAt(offset))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, end)
+	}
+	ends[0]() // done
+	j.leave(t, true)
+
+	j = open4test(t, dir, "in")
+	if len(j.suspects) != 4 || len(j.guilty) != 0 {
+		t.Fatalf("%v", j.suspects)
+	}
+	if end, err := j.begin(recordAt(1)); err != nil {
+		t.Fatal(err)
+	} else {
+		end() // innocent
+	}
+	if _, err := j.begin(recordAt(3)); err != nil { // and dies
+		t.Fatal(err)
+	}
+	j.leave(t, true)
+
+	j = open4test(t, dir, "in")
+	if len(j.suspects) != 1 {
+		t.Errorf("besides the guilty: %v", j.suspects)
+	}
+	j.leave(t, false) // killed before the dead letter was written
+
+	j = open4test(t, dir, "in")
+	for _, offset := range []int64{2, 4} {
+		if end, err := j.begin(recordAt(offset)); err != nil {
+			t.Errorf("record %d: %v", offset, err)
+		} else {
+			end()
+		}
+	}
+	other := recordAt(3)
+	other.Value = []byte("of another topic with this name")
+	if end, err := j.begin(other); err != nil {
+		t.Errorf("another record with the same offset: %v", err)
+	} else {
+		end()
+	}
+	if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
+		t.Errorf("the guilty record: got %v", err)
+	}
+	j.leave(t, false)
+	if j = open4test(t, dir, "in"); len(j.suspects) != 0 {
+		t.Errorf("in the end: %v", j.suspects)
+	}
+}
+
+// A process that was killed was not crashed by what it worked on.
+func TestJournalOfTheKilled(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	if _, err := j.begin(recordAt(1)); err != nil {
+		t.Fatal(err)
+	}
+	j.leave(t, false)
+	if j = open4test(t, dir, "in"); len(j.suspects) != 0 {
+		t.Errorf("%v", j.suspects)
+	}
+}
+
+func TestJournalsOfSeveralProcesses(t *testing.T) {
+	dir := t.TempDir()
+	a, b := open4test(t, dir, "in"), open4test(t, dir, "in")
+	if a.file.Name() == b.file.Name() {
+		t.Error("two have the same file")
+	}
+	if c := open4test(t, dir, "another"); filepath.Base(c.file.Name())[:16] == filepath.Base(a.file.Name())[:16] {
+		t.Error("two topics have the same file")
+	}
+}
+
+// Damaged files are no journals, and no reason not to start.
+func TestJournalDamaged(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	_, _ = j.begin(recordAt(1))
+	name := j.file.Name()
+	j.leave(t, true)
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{{}, content[:100], append([]byte("other"), content[5:]...), make([]byte, journalBytes)} {
+		if err := os.WriteFile(name, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := open4test(t, dir, "in")
+		if len(j.guilty) != 0 {
+			t.Errorf("guilty by %d bytes: %v", len(bad), j.guilty)
+		}
+		if end, err := j.begin(recordAt(1)); err != nil {
+			t.Error(err)
+		} else {
+			end()
+		}
+		j.leave(t, false)
+	}
+	if _, err := newJournal("/proc/none", "g", "t"); err == nil {
+		t.Error("a folder that cannot be made is no error")
+	}
+	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the point
+		t.Fatal(err)
+	}
+	if _, err := newJournal(dir, "group", "in"); err == nil || !strings.Contains(err.Error(), "others") {
+		t.Errorf("a folder that others may write to: got %v", err)
+	}
+}
+
+// A suspect is alone: it waits for all others, and they for it.
+func TestJournalAlone(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	_, _ = j.begin(recordAt(7))
+	j.leave(t, true)
+	j = open4test(t, dir, "in")
+	var now, most atomic.Int64
+	alone := make(chan struct{})
+	work := func(r stream.Record, d time.Duration) {
+		end, err := j.begin(r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer end()
+		n := now.Add(1)
+		defer now.Add(-1)
+		most.Store(max(most.Load(), n))
+		if r.Offset == 7 && n != 1 {
+			t.Errorf("the suspect is one of %d", n)
+		}
+		time.Sleep(d)
+	}
+	go func() {
+		defer close(alone)
+		time.Sleep(5 * time.Millisecond)
+		work(recordAt(7), 20*time.Millisecond)
+	}()
+	done := make(chan struct{})
+	for offset := range int64(50) {
+		go func() {
+			work(recordAt(100+offset), 2*time.Millisecond)
+			done <- struct{}{}
+		}()
+		time.Sleep(time.Millisecond)
+	}
+	for range 50 {
+		<-done
+	}
+	<-alone
+	if most.Load() < 2 {
+		t.Error("the others were alone as well")
+	}
+}
+
+// More records than there are slots are worked on all the same.
+func TestJournalFull(t *testing.T) {
+	j := open4test(t, t.TempDir(), "in")
+	for offset := range int64(slots + 10) {
+		if _, err := j.begin(recordAt(offset)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// crashMe makes the test binary crash while it works on records.
+const crashMe = "INCEPTOR_TEST_CRASH"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashMe); dir != "" {
+		j, err := newJournal(dir, "group", "in")
+		if err != nil {
+			panic(err)
+		}
+		_, _ = j.begin(recordAt(1))
+		func() {
+			defer func() { _ = recover() }()
+			var p *int
+			*p = 1 // a fault that is survived
+		}()
+		_, _ = j.begin(recordAt(2))
+		signal := syscall.SIGKILL
+		if os.Getenv(crashMe+"_ABORT") != "" {
+			signal = syscall.SIGABRT
+		}
+		_ = syscall.Kill(os.Getpid(), signal)
+		time.Sleep(time.Minute)
+	}
+	os.Exit(m.Run())
+}
+
+// The signal that ends a process is what makes suspects.
+func TestJournalOfARealCrash(t *testing.T) {
+	for abort, want := range map[string]int{"": 0, "yes": 2} {
+		dir := t.TempDir()
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashMe+"="+dir, crashMe+"_ABORT="+abort)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Fatalf("it did not end:\n%s", out)
+		}
+		if j := open4test(t, dir, "in"); len(j.suspects) != want {
+			t.Errorf("abort %q: %d suspects, want %d; %v\n%s", abort, len(j.suspects), want, err, out)
+		}
+	}
+}
+
+func BenchmarkJournal(b *testing.B) {
+	j := open4test(b, b.TempDir(), "in")
+	r := recordAt(1)
+	r.Value = make([]byte, 200<<10)
+	b.SetBytes(int64(len(r.Value)))
+	b.ReportAllocs()
+	for b.Loop() {
+		end, err := j.begin(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		end()
+	}
+}
