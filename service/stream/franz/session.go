@@ -205,7 +205,7 @@ func (s *session) adopt(life context.Context, g *generation) error {
 	if err != nil {
 		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
 	}
-	s.current, s.tx, s.counts, s.limits = g, &transaction{}, map[string]int{}, map[string]int64{}
+	s.current, s.tx, s.counts, s.limits = g, newTransaction(), map[string]int{}, map[string]int64{}
 	ids := make([]int, 0, len(g.partitions))
 	for id := range g.partitions {
 		ids = append(ids, int(id))
