@@ -31,7 +31,7 @@ type generation struct {
 
 // newGeneration starts to work on partitions. wake is called whenever one may
 // have something to publish.
-func newGeneration(ids []int32, cfg stream.Config, worker *stream.Worker, wake func(), resume func(int32)) *generation {
+func newGeneration(ids []int32, cfg stream.Config, worker *stream.Worker, wake func(), pause, resume func(int32)) *generation {
 	feeding, endFeeding := context.WithCancel(context.Background())
 	work, endWork := context.WithCancel(context.Background())
 	g := &generation{partitions: map[int32]*partition{}, endFeeding: endFeeding, endWork: endWork, draining: make(chan struct{})}
@@ -44,10 +44,12 @@ func newGeneration(ids []int32, cfg stream.Config, worker *stream.Worker, wake f
 			committed: -1,
 			collected: -1,
 			told:      -1,
+			pause:     pause,
+			resume:    resume,
 		}
 		g.partitions[id] = p
 		g.feeders.Go(func() {
-			p.feed(feeding, func(s *stream.Slot) { worker.Begin(work, g.draining, s, wake) }, wake, resume)
+			p.feed(feeding, func(s *stream.Slot) { worker.Begin(work, g.draining, s, wake) }, wake)
 		})
 	}
 	return g
@@ -118,6 +120,8 @@ type partition struct {
 	cfg     stream.Config
 	flight  *stream.Flight
 	arrived chan struct{}
+	pause   func(int32) // of its fetching; called with mu held, so that both come in order
+	resume  func(int32)
 
 	mu     sync.Mutex
 	queue  []*kgo.Record
@@ -133,8 +137,8 @@ type partition struct {
 	told      int64 // lag that the observer knows
 }
 
-// push takes polled records. It tells whether the partition should be paused.
-func (p *partition) push(fetched kgo.FetchPartition) (pause bool, err error) {
+// push takes polled records, and pauses the partition when it has enough.
+func (p *partition) push(fetched kgo.FetchPartition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range fetched.Records {
@@ -142,7 +146,7 @@ func (p *partition) push(fetched kgo.FetchPartition) (pause bool, err error) {
 			if p.again {
 				continue
 			}
-			return false, fmt.Errorf("read from %s partition %d: offset %d comes after %d, the log was made anew", r.Topic, p.id, r.Offset, p.next-1)
+			return fmt.Errorf("read from %s partition %d: offset %d comes after %d, the log was made anew", r.Topic, p.id, r.Offset, p.next-1)
 		}
 		p.again = false
 		p.next = r.Offset + 1
@@ -153,13 +157,15 @@ func (p *partition) push(fetched kgo.FetchPartition) (pause bool, err error) {
 	if p.held > 0 {
 		signal(p.arrived)
 	}
-	pause = !p.paused && (len(p.queue) >= queueRecords || p.bytes >= queueBytes)
-	p.paused = p.paused || pause
-	return pause, nil
+	if !p.paused && (len(p.queue) >= queueRecords || p.bytes >= queueBytes) {
+		p.paused = true
+		p.pause(p.id)
+	}
+	return nil
 }
 
 // feed lets the queue's records into the window until ctx ends.
-func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake func(), resume func(int32)) {
+func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake func()) {
 	for {
 		select {
 		case <-p.arrived:
@@ -184,16 +190,13 @@ func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake fun
 			}
 			p.mu.Lock()
 			p.held--
+			if p.paused && i >= len(queue)/2 && len(p.queue) == 0 { // in time, for it takes a while to come
+				p.paused = false
+				p.resume(p.id)
+			}
 			p.mu.Unlock()
 		}
 		wake()
-		p.mu.Lock()
-		paused := p.paused && len(p.queue) == 0
-		p.paused = p.paused && !paused
-		p.mu.Unlock()
-		if paused {
-			resume(p.id)
-		}
 	}
 }
 

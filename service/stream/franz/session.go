@@ -23,8 +23,9 @@ const (
 	pollRecords = 200
 
 	// fetchWait is how long a broker keeps a fetch waiting for records. It
-	// answers as soon as there is one.
-	fetchWait = 2 * time.Second
+	// answers as soon as there is one; but a partition that was paused is not
+	// fetched before the others, which may be idle, have their answer.
+	fetchWait = 200 * time.Millisecond
 
 	// lagEvery is how often the lag is looked up, for partitions that are
 	// idle, or whose window is full: nothing is fetched then.
@@ -205,7 +206,7 @@ func (s *session) adopt(life context.Context, g *generation) error {
 	if err != nil {
 		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
 	}
-	s.current, s.tx, s.counts, s.limits = g, &transaction{}, map[string]int{}, map[string]int64{}
+	s.current, s.tx, s.counts, s.limits = g, newTransaction(), map[string]int{}, map[string]int64{}
 	ids := make([]int, 0, len(g.partitions))
 	for id := range g.partitions {
 		ids = append(ids, int(id))
@@ -276,33 +277,31 @@ func (s *session) drain(life context.Context) error {
 // poll hands records to their partitions until life ends.
 func (s *session) poll(life context.Context) {
 	for life.Err() == nil {
-		var fetches kgo.Fetches
-		var g *generation
+		drained := false
 		s.turn.poll(life, func(ctx context.Context) {
-			if g = s.latest.Load(); g != nil && g.drains() {
-				g = nil
+			if g := s.latest.Load(); g != nil && g.drains() {
+				drained = true
 				return
 			}
-			fetches = s.group.PollRecords(ctx, pollRecords)
-			// Who has polled something holds rebalances back: this is the
-			// generation that it belongs to.
-			g = s.latest.Load()
+			fetches := s.group.PollRecords(ctx, pollRecords)
+			// Who has polled something holds rebalances back: the latest
+			// generation is the one that it belongs to.
+			if g := s.latest.Load(); g != nil {
+				if err := s.deliver(g, fetches); err != nil {
+					s.end(err)
+				}
+			}
 		})
-		if g == nil {
+		if drained {
 			select {
 			case <-s.resume:
 			case <-life.Done():
 			}
-			continue
-		}
-		if err := s.deliver(g, fetches); err != nil {
-			s.end(err)
 		}
 	}
 }
 
 func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
-	var pause []int32
 	var failed error
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		var loss *kgo.ErrDataLoss
@@ -319,28 +318,22 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 		if f.Topic != s.cfg.Input || p == nil {
 			return
 		}
-		full, err := p.push(f.FetchPartition)
-		if err != nil {
+		if err := p.push(f.FetchPartition); err != nil {
 			failed = err
-		}
-		if full {
-			pause = append(pause, f.Partition)
 		}
 		p.watermark(f.HighWatermark)
 	})
-	if len(pause) > 0 {
-		s.client.PauseFetchPartitions(map[string][]int32{s.cfg.Input: pause})
-	}
 	return failed
 }
 
 // onAssigned begins a generation. Callbacks use the client that they are given:
 // the first may come before there is s.client.
 func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map[string][]int32) {
+	pause := func(id int32) { client.PauseFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
 	resume := func(id int32) { client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
 	ids := assigned[s.cfg.Input]
 	client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: ids}) // of a generation before
-	s.latest.Store(newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, resume))
+	s.latest.Store(newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, pause, resume))
 	signal(s.wake)
 	signal(s.resume)
 }

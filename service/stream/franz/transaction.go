@@ -19,6 +19,11 @@ import (
 )
 
 const (
+	// batchBytes is what may go to one partition between two flushes, and so
+	// in one batch: well below the 1 MiB that topics take by default. A larger
+	// record goes alone.
+	batchBytes = 512 << 10
+
 	// maxReplacements ends what would go on for ever if each replacement were
 	// refused as well.
 	maxReplacements = 3
@@ -38,11 +43,23 @@ type transaction struct {
 	begin   time.Time       // when the first was collected
 	drained int             // partitions that have nothing more to give
 
+	together map[destination]int64 // bytes handed over since the last flush, which may share a batch
+
 	unsure   map[string]int64 // bytes of outputs that were refused together, by topic
 	replaced bool             // one of them alone, too
 
 	mu     sync.Mutex
 	failed []failure
+}
+
+func newTransaction() *transaction {
+	return &transaction{together: map[destination]int64{}}
+}
+
+// A destination is a partition of an output topic.
+type destination struct {
+	topic     string
+	partition int32
 }
 
 // An output is one record to publish and the one that caused it.
@@ -138,7 +155,6 @@ func (s *session) due() time.Duration {
 // publish hands to the client what was not yet.
 func (s *session) publish(ctx context.Context) error {
 	tx := s.tx
-	together := map[string]int64{} // bytes that may share a batch
 	for ; tx.handed < len(tx.outputs); tx.handed++ {
 		o := tx.outputs[tx.handed]
 		n, err := s.partitions(ctx, o)
@@ -152,13 +168,17 @@ func (s *session) publish(ctx context.Context) error {
 		for _, h := range o.record.Headers {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
-		size, limit := o.record.Size(), s.limits[r.Topic]
-		if together[r.Topic] += size; o.alone || limit > 0 && together[r.Topic] > limit {
+		limit := int64(batchBytes)
+		if known := s.limits[r.Topic]; known > 0 {
+			limit = min(limit, known)
+		}
+		to, size := destination{r.Topic, r.Partition}, o.record.Size()
+		if o.alone || tx.together[to] > 0 && tx.together[to]+size > limit {
 			if err := s.flush(ctx); err != nil {
 				return err
 			}
-			together[r.Topic] = size
 		}
+		tx.together[to] += size
 		s.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			if err != nil {
 				tx.mu.Lock()
@@ -194,6 +214,7 @@ func (tx *transaction) hasFailed() bool {
 // flush waits until the broker has acknowledged, or refused, what was handed
 // to the client.
 func (s *session) flush(ctx context.Context) error {
+	clear(s.tx.together)
 	return s.patiently("publish", func() error { return s.client.Flush(ctx) })
 }
 
@@ -302,7 +323,8 @@ func (s *session) commit(ctx context.Context) error {
 	for id, next := range tx.next {
 		s.current.partitions[id].commit(next)
 	}
-	s.tx = &transaction{drained: tx.drained}
+	s.tx = newTransaction()
+	s.tx.drained = tx.drained
 	return nil
 }
 

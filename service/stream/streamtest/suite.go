@@ -106,8 +106,18 @@ func (s Suite) Benchmark(b *testing.B) {
 	cfg.Window.Records = 64
 	cfg.Log = slog.New(slog.DiscardHandler)
 	b.SetBytes(int64(len(value)))
+	begin := make(chan struct{})
+	d := n.start(cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		if r.Offset > 0 {
+			<-begin
+		}
+		return n.echo(ctx, r)
+	})
+	n.until("the first commit", func() bool { // joining a group is not what is measured
+		return d.look(func(r *recorder) bool { return len(r.committed) == partitions && r.published >= partitions })
+	})
 	b.ResetTimer()
-	d := n.start(cfg, n.echo)
+	close(begin)
 	n.until("the last commit", func() bool {
 		return d.look(func(r *recorder) bool {
 			done := 0
