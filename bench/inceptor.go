@@ -87,7 +87,7 @@ type event struct {
 	Time    time.Time
 	Msg     string
 	Address string        // of "listening"
-	Took    time.Duration // of "serving"
+	Took    time.Duration // of "passed its gates"
 }
 
 // event finds the first one with this message.
