@@ -24,7 +24,8 @@ var batchSizes = []int{1, 2, 4, 8}
 var decodeGraph string
 
 // raw is the C API without anything of ours between it and the caller but
-// package savedmodel: sessions with default options, tensors made beforehand.
+// package savedmodel: sessions with default options, tensors made beforehand,
+// and the graph that the service runs, by its model.optimize.
 type raw struct {
 	photos  [][]byte
 	decoder *savedmodel.Session
@@ -34,14 +35,14 @@ type raw struct {
 	pixels  map[int]*savedmodel.Tensor // by batch size
 }
 
-func newRaw(ctx context.Context, photos [][]byte) (r *raw, err error) {
+func newRaw(ctx context.Context, photos [][]byte, optimize bool) (r *raw, err error) {
 	r = &raw{photos: photos, pixels: map[int]*savedmodel.Tensor{}}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	if r.model, err = savedmodel.Load(modelDir+"/1", savedmodel.Options{}); err != nil {
+	if r.model, err = savedmodel.Load(modelDir+"/1", savedmodel.Options{Optimize: optimize}); err != nil {
 		return nil, err
 	}
 	const signature = "serving_default"

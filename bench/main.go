@@ -207,7 +207,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	}
 	if b.has("raw") {
 		progress("loading the model: raw")
-		if b.raw, err = newRaw(ctx, b.photos); err != nil {
+		if b.raw, err = newRaw(ctx, b.photos, b.config.Model.Optimize == "auto"); err != nil {
 			return fmt.Errorf("raw: %w", err)
 		}
 	}

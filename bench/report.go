@@ -99,7 +99,7 @@ func (b *bench) writeThroughput(w io.Writer) {
 	row("decode, resize and scale alone, one at a time", decodeRate, decodeCPU, "")
 	row("the same, on all cores", decodeAllRate, "", "")
 	for _, n := range batchSizes {
-		row(fmt.Sprintf("(a) bare C API on decoded pixels, batch %d", n), rawRate(n), rawCPU(n), "")
+		row(fmt.Sprintf("(a) bare C API on decoded pixels, the same graph, batch %d", n), rawRate(n), rawCPU(n), "")
 	}
 	if b.raw != nil {
 		r[allowed] = r.limit(runtime.NumCPU())
