@@ -28,7 +28,7 @@ lint: ## gofmt, go vet, golangci-lint
 	go vet ./...
 	.tools/bin/golangci-lint run ./...
 
-bench: ## images per second, latency and memory, against the bare C API (swaps: go run ./bench/swap)
+bench: ## images per second, latency and memory, against the bare C API (swaps: go run ./bench/swap; model servers: ./bench/remote)
 	@testenv/setup.sh test
 	go run ./bench
 
