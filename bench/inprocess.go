@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/prototext"
 
+	"inceptor/bench/measure"
 	"inceptor/model"
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
@@ -136,7 +136,7 @@ func (r *raw) close() {
 
 // rawRun runs one batch after the other.
 func (b *bench) rawRun(ctx context.Context, n int, d time.Duration) error {
-	begin, cpu := time.Now(), ownCPU()
+	begin, cpu := time.Now(), measure.OwnCPU()
 	var each []time.Duration
 	for len(each) < 3 || time.Since(begin) < d {
 		start := time.Now()
@@ -146,10 +146,10 @@ func (b *bench) rawRun(ctx context.Context, n int, d time.Duration) error {
 		each = append(each, time.Since(start))
 	}
 	images := float64(n * len(each))
-	b.results.add(rawRate(n), images/time.Since(begin).Seconds())
-	b.results.add(rawCPU(n), (ownCPU()-cpu).Seconds()/images)
+	b.results.Add(rawRate(n), images/time.Since(begin).Seconds())
+	b.results.Add(rawCPU(n), (measure.OwnCPU()-cpu).Seconds()/images)
 	if n == 1 {
-		b.results.add(runAlone, quantile(each, 0.5).Seconds())
+		b.results.Add(runAlone, measure.Quantile(each, 0.5).Seconds())
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func (b *bench) rawRun(ctx context.Context, n int, d time.Duration) error {
 // rawDecode decodes one photo after the other, first one at a time, then as
 // many at once as there are cores.
 func (b *bench) rawDecode(ctx context.Context, d time.Duration) error {
-	begin, cpu := time.Now(), ownCPU()
+	begin, cpu := time.Now(), measure.OwnCPU()
 	var each []time.Duration
 	for time.Since(begin) < d {
 		start := time.Now()
@@ -168,9 +168,9 @@ func (b *bench) rawDecode(ctx context.Context, d time.Duration) error {
 		pixels.Close()
 		each = append(each, time.Since(start))
 	}
-	b.results.add(decodeRate, float64(len(each))/time.Since(begin).Seconds())
-	b.results.add(decodeCPU, (ownCPU()-cpu).Seconds()/float64(len(each)))
-	b.results.add(decodeAlone, quantile(each, 0.5).Seconds())
+	b.results.Add(decodeRate, float64(len(each))/time.Since(begin).Seconds())
+	b.results.Add(decodeCPU, (measure.OwnCPU()-cpu).Seconds()/float64(len(each)))
+	b.results.Add(decodeAlone, measure.Quantile(each, 0.5).Seconds())
 
 	begin = time.Now()
 	counts := make([]int, runtime.NumCPU())
@@ -195,7 +195,7 @@ func (b *bench) rawDecode(ctx context.Context, d time.Duration) error {
 	for _, n := range counts {
 		all += n
 	}
-	b.results.add(decodeAllRate, float64(all)/time.Since(begin).Seconds())
+	b.results.Add(decodeAllRate, float64(all)/time.Since(begin).Seconds())
 	return nil
 }
 
@@ -236,63 +236,29 @@ func (m *classify) counts() (batches, size int) {
 	return m.batches, m.size
 }
 
-// callers are what calls Classify at once: as many as the service's window of
-// one partition.
-const callers = 64
-
-// measureClassify has many callers classify for a while. What the first and
-// the last of them see, with fewer beside them, does not count.
+// measureClassify has many callers classify for a while. What the last of them
+// see, with fewer beside them, does not count.
 func (b *bench) measureClassify(ctx context.Context) error {
-	var mu sync.Mutex
-	var ends []time.Time
 	batches, size := b.classify.counts()
-	begin, cpu := time.Now(), ownCPU()
-	g, ctx := errgroup.WithContext(ctx)
-	for i := range callers {
-		g.Go(func() error {
-			for n := i; time.Since(begin) < b.phase; n++ {
-				if _, err := b.classify.Classify(ctx, nil, b.photos[n%len(b.photos)]); err != nil {
-					return err
-				}
-				mu.Lock()
-				ends = append(ends, time.Now())
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	cpu := measure.OwnCPU()
+	begin, ends, err := measure.Flood(ctx, b.phase, b.photos, func(ctx context.Context, photo []byte) error {
+		_, err := b.classify.Classify(ctx, nil, photo)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	b.results.add(classifyCPU, (ownCPU()-cpu).Seconds()/float64(len(ends)))
+	b.results.Add(classifyCPU, (measure.OwnCPU()-cpu).Seconds()/float64(len(ends)))
 	steady := ends
 	for len(steady) > 0 && steady[len(steady)-1].Sub(begin) > b.phase {
 		steady = steady[:len(steady)-1]
 	}
-	rate, err := throughput(steady)
+	rate, err := measure.Rate(steady)
 	if err != nil {
 		return err
 	}
-	b.results.add(classifyRate, rate)
+	b.results.Add(classifyRate, rate)
 	moreBatches, moreSize := b.classify.counts()
-	b.results.add(classifyBatch, float64(moreSize-size)/float64(moreBatches-batches))
+	b.results.Add(classifyBatch, float64(moreSize-size)/float64(moreBatches-batches))
 	return nil
-}
-
-// throughput is how many a second of things that happen at these times, in
-// order: the slope of the line through their count, which does not depend on
-// where in a burst the first and the last one lie. The first tenth is left out,
-// as long as it takes until the work is steady.
-func throughput(times []time.Time) (float64, error) {
-	times = times[len(times)/10:]
-	n := float64(len(times))
-	if n < 10 {
-		return 0, fmt.Errorf("only %v answers: measure for longer (-seconds)", n)
-	}
-	var sx, sy, sxx, sxy float64
-	for i, t := range times {
-		x, y := t.Sub(times[0]).Seconds(), float64(i)
-		sx, sy, sxx, sxy = sx+x, sy+y, sxx+x*x, sxy+x*y
-	}
-	return (n*sxy - sx*sy) / (n*sxx - sx*sx), nil
 }

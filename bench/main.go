@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -34,18 +33,15 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"inceptor/bench/measure"
 	"inceptor/service"
 	"inceptor/testenv"
 )
 
 const (
-	modelDir  = "savedmodel/inception"
-	photosDir = ".tools/photos"
-	kafkaLib  = ".tools/kafka/lib"
+	modelDir = "savedmodel/inception"
+	kafkaLib = ".tools/kafka/lib"
 )
-
-// photoFiles are the sample photos of 640×427 pixels.
-var photoFiles = []string{"china.jpg", "flower.jpg", "rocket.jpg"}
 
 var parts = []string{"raw", "classify", "service", "latency", "start"}
 
@@ -115,8 +111,8 @@ type bench struct {
 	options
 	photos  [][]byte
 	config  service.Config // with the service's arguments
-	results results
-	system  *system
+	results measure.Results
+	system  *measure.System
 
 	raw      *raw
 	classify *classify
@@ -126,13 +122,9 @@ type bench struct {
 }
 
 func run(ctx context.Context, o options) (err error) {
-	b := &bench{options: o, results: results{}, system: &system{}}
-	for _, file := range photoFiles {
-		photo, err := os.ReadFile(filepath.Join(photosDir, file))
-		if err != nil {
-			return fmt.Errorf("%w: run this in the checkout's folder, after `testenv/setup.sh test`", err)
-		}
-		b.photos = append(b.photos, photo)
+	b := &bench{options: o, results: measure.Results{}, system: &measure.System{}}
+	if b.photos, err = measure.Photos(); err != nil {
+		return err
 	}
 	if err := b.configure(); err != nil {
 		return err
@@ -143,8 +135,11 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	defer b.close()
-	if err := b.build(ctx, dir); err != nil {
-		return err
+	if b.binary == "" {
+		measure.Progress("building inceptor")
+		if b.binary, err = measure.Build(ctx, dir); err != nil {
+			return err
+		}
 	}
 	if err := b.prepare(ctx, dir); err != nil {
 		return err
@@ -171,28 +166,10 @@ func (b *bench) configure() error {
 	return nil
 }
 
-func (b *bench) build(ctx context.Context, dir string) error {
-	if b.binary != "" {
-		return nil
-	}
-	progress("building inceptor")
-	b.binary = filepath.Join(dir, "inceptor")
-	version := "unknown"
-	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
-		version = strings.TrimSpace(string(out))
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X main.version="+version, "-o", b.binary, "./cmd/inceptor")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("build inceptor: %w", err)
-	}
-	return nil
-}
-
 // prepare starts what the parts need, and measures the start on the way.
 func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	if b.has("service") || b.has("latency") || b.has("start") {
-		progress("starting Kafka")
+		measure.Progress("starting Kafka")
 		kafkaDir := filepath.Join(dir, "kafka")
 		if err := os.Mkdir(kafkaDir, 0o700); err != nil {
 			return err
@@ -200,19 +177,19 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 		if b.kafka, err = testenv.StartKafka(ctx, kafkaLib, kafkaDir); err != nil {
 			return err
 		}
-		b.system.watch(b.kafka.Pid())
+		b.system.Watch(b.kafka.Pid())
 		if b.client, err = newClient(ctx, b.kafka.Addr()); err != nil {
 			return err
 		}
 	}
 	if b.has("raw") {
-		progress("loading the model: raw")
+		measure.Progress("loading the model: raw")
 		if b.raw, err = newRaw(ctx, b.photos, b.config.Model.Optimize == "auto"); err != nil {
 			return fmt.Errorf("raw: %w", err)
 		}
 	}
 	if b.has("classify") {
-		progress("loading the model: classify")
+		measure.Progress("loading the model: classify")
 		if b.classify, err = newClassify(ctx, b.config.Model); err != nil {
 			return fmt.Errorf("classify: %w", err)
 		}
@@ -221,7 +198,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 		return nil
 	}
 	for i := range b.starts {
-		progress("start %d of %d", i+1, b.starts)
+		measure.Progress("start %d of %d", i+1, b.starts)
 		if err := b.start(ctx, b.starts-1 == i); err != nil {
 			return fmt.Errorf("start: %w", err)
 		}
@@ -253,15 +230,15 @@ func (b *bench) round(ctx context.Context, round int) error {
 		phases = append(phases, phase{"latency", b.measureLatency})
 	}
 	for _, p := range phases {
-		progress("round %d of %d: %s", round+1, b.rounds, p.name)
-		before := b.system.now()
+		measure.Progress("round %d of %d: %s", round+1, b.rounds, p.name)
+		before := b.system.Now()
 		if err := p.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b.results.add(foreign, b.system.foreign(before))
+		b.results.Add(foreign, b.system.Foreign(before))
 	}
 	return nil
 }
@@ -283,7 +260,7 @@ func (b *bench) close() {
 	if b.raw != nil {
 		b.raw.close()
 	}
-	progress("")
+	measure.Progress("")
 }
 
 // report prints the tables.
@@ -292,7 +269,7 @@ func (b *bench) report(ctx context.Context) error {
 	if err := b.write(ctx, &text); err != nil {
 		return err
 	}
-	progress("")
+	measure.Progress("")
 	if _, err := io.WriteString(os.Stdout, text.String()); err != nil {
 		return err
 	}
@@ -300,13 +277,4 @@ func (b *bench) report(ctx context.Context) error {
 		return nil
 	}
 	return os.WriteFile(b.out, []byte(text.String()), 0o644)
-}
-
-// progress shows on a terminal what is going on, in a line that the next one
-// replaces.
-func progress(format string, args ...any) {
-	if info, err := os.Stderr.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return
-	}
-	fmt.Fprintf(os.Stderr, "\r\x1b[K"+format, args...)
 }

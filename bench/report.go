@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"time"
+
+	"inceptor/bench/measure"
 )
 
 // write prints what was measured. Each value is a median, with the least and
@@ -19,49 +18,34 @@ func (b *bench) write(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	r := b.results
-	if b.raw != nil || b.classify != nil || r.has(serviceRate) {
+	if b.raw != nil || b.classify != nil || r.Has(serviceRate) {
 		b.writeThroughput(w)
 	}
-	if r.has(latencies) {
+	if r.Has(latencies) {
 		b.writeLatency(w)
 	}
-	if r.has(memoryRSS) {
+	if r.Has(memoryRSS) {
 		b.writeMemory(w)
 	}
-	if r.has(startFirst) {
+	if r.Has(startFirst) {
 		b.writeStart(w)
 	}
 	return nil
 }
 
 func (b *bench) writeMachine(ctx context.Context, w io.Writer) error {
-	out, err := exec.CommandContext(ctx, b.binary, "version", "--tensorflow.library", b.config.TensorFlow.Library).Output()
-	if err != nil {
-		return fmt.Errorf("%s version: %w", b.binary, err)
-	}
-	fmt.Fprintf(w, "Inception v3 on JPEG photos of 640×427, %s.\n\n", time.Now().Format(time.DateOnly))
-	fmt.Fprintf(w, "| machine | |\n| --- | --- |\n")
-	row := func(key, value string) { fmt.Fprintf(w, "| %s | %s |\n", key, value) }
-	row("processor", fmt.Sprintf("%s, %d cores, %.0f GiB", processor(), runtime.NumCPU(), memory()))
-	for line := range strings.Lines(string(out)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if key == "processors" {
-			continue
-		}
-		if key == "TensorFlow" { // its path says nothing to others
-			value, _, _ = strings.Cut(value, "(")
-		}
-		row(key, strings.TrimSpace(value))
+	if err := measure.WriteMachine(ctx, w, b.binary, b.config.TensorFlow.Library); err != nil {
+		return err
 	}
 	if b.kafka != nil {
-		row("Kafka", kafkaVersion())
+		measure.WriteRow(w, "Kafka", kafkaVersion())
 	}
 	if len(b.service) > 0 {
-		row("settings", "`"+strings.Join(b.service, " ")+"`")
+		measure.WriteRow(w, "settings", "`"+strings.Join(b.service, " ")+"`")
 	}
-	row("measured", fmt.Sprintf("%d rounds, medians (least – largest)", b.rounds))
-	if b.results.has(foreign) {
-		row("other processes", fmt.Sprintf("took %.0f %% of the machine meanwhile (%.0f – %.0f)", triple(b.results[foreign], 100)...))
+	measure.WriteRow(w, "measured", fmt.Sprintf("%d rounds, medians (least – largest)", b.rounds))
+	if b.results.Has(foreign) {
+		measure.WriteRow(w, "other processes", fmt.Sprintf("took %s %% of the machine meanwhile", measure.Spread(b.results[foreign], 100, 0)))
 	}
 	return nil
 }
@@ -75,26 +59,21 @@ func kafkaVersion() string {
 	return version
 }
 
-// triple is median, least and largest, scaled, for a format.
-func triple(values []float64, scale float64) []any {
-	return []any{scale * quantile(values, 0.5), scale * slices.Min(values), scale * slices.Max(values)}
-}
-
 func (b *bench) writeThroughput(w io.Writer) {
 	r := b.results
 	fmt.Fprintf(w, "\n| throughput | images/s | CPU ms an image | images a batch |\n| --- | --- | --- | --- |\n")
 	row := func(what, rate, cpu, batch string) {
-		if !r.has(rate) {
+		if !r.Has(rate) {
 			return
 		}
-		cells := []string{what, fmt.Sprintf("%.2f (%.2f – %.2f)", triple(r[rate], 1)...), "", ""}
-		if r.has(cpu) {
-			cells[2] = fmt.Sprintf("%.1f (%.1f – %.1f)", triple(r[cpu], 1000)...)
+		cells := []string{what, measure.Spread(r[rate], 1, 2), "", ""}
+		if r.Has(cpu) {
+			cells[2] = measure.Spread(r[cpu], 1000, 1)
 		}
-		if r.has(batch) {
-			cells[3] = fmt.Sprintf("%.1f", r.median(batch))
+		if r.Has(batch) {
+			cells[3] = fmt.Sprintf("%.1f", r.Median(batch))
 		}
-		fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+		measure.WriteRow(w, cells...)
 	}
 	row("decode, resize and scale alone, one at a time", decodeRate, decodeCPU, "")
 	row("the same, on all cores", decodeAllRate, "", "")
@@ -102,50 +81,50 @@ func (b *bench) writeThroughput(w io.Writer) {
 		row(fmt.Sprintf("(a) bare C API on decoded pixels, the same graph, batch %d", n), rawRate(n), rawCPU(n), "")
 	}
 	if b.raw != nil {
-		r[allowed] = r.limit(runtime.NumCPU())
-		row(fmt.Sprintf("(a') what batch %d and the decode allow: 1 / (1/a + decode CPU / cores)", r.bestBatch()), allowed, "", "")
+		r[allowed] = limit(r, runtime.NumCPU())
+		row(fmt.Sprintf("(a') what batch %d and the decode allow: 1 / (1/a + decode CPU / cores)", bestBatch(r)), allowed, "", "")
 	}
 	row("(b) decode and run in process, Classify", classifyRate, classifyCPU, classifyBatch)
 	row("(c) service, Kafka to Kafka", serviceRate, serviceCPU, serviceBatch)
 
-	if r.has(brokerServiceCPU) {
+	if r.Has(brokerServiceCPU) {
 		fmt.Fprintf(w, "\nOn the same machine, (c) also has the broker (%.1f CPU ms an image) and the sender and reader (%.1f).\n",
-			1000*r.median(brokerServiceCPU), 1000*r.median(ownServiceCPU))
+			1000*r.Median(brokerServiceCPU), 1000*r.Median(ownServiceCPU))
 	}
-	if r.has(classifyRate) && (b.raw != nil || r.has(serviceRate)) {
+	if r.Has(classifyRate) && (b.raw != nil || r.Has(serviceRate)) {
 		fmt.Fprintf(w, "\n| ratio, of each round | | aim |\n| --- | --- | --- |\n")
 	}
 	share := func(what string, a, b []float64, aim string) {
 		if len(a) > 0 && len(b) > 0 {
-			fmt.Fprintf(w, "| %s | %s | %s |\n", what, fmt.Sprintf("%.3f (%.3f – %.3f)", triple(each(a, b, ratio), 1)...), aim)
+			fmt.Fprintf(w, "| %s | %s | %s |\n", what, measure.Spread(measure.Each(a, b, measure.Ratio), 1, 3), aim)
 		}
 	}
 	share("(b) / (a')", r[classifyRate], r[allowed], "≥ 0.97")
 	share("(c) / (b)", r[serviceRate], r[classifyRate], "≥ 0.95")
-	share("CPU an image, (b) / (a + decode)", r[classifyCPU], r.needed(), "")
+	share("CPU an image, (b) / (a + decode)", r[classifyCPU], needed(r), "")
 	share("CPU an image, (c) / (b)", r[serviceCPU], r[classifyCPU], "")
 }
 
 func (b *bench) writeLatency(w io.Writer) {
 	r := b.results
-	fmt.Fprintf(w, "\n| latency at %.0f %% load | ms |\n| --- | --- |\n", 100*load)
+	fmt.Fprintf(w, "\n| latency at %.0f %% load | ms |\n| --- | --- |\n", 100*measure.LatencyLoad)
 	row := func(what string, values []float64) {
-		fmt.Fprintf(w, "| %s | %s |\n", what, fmt.Sprintf("%.1f (%.1f – %.1f)", triple(values, 1000)...))
+		fmt.Fprintf(w, "| %s | %s |\n", what, measure.Spread(values, 1000, 1))
 	}
-	row(fmt.Sprintf("p50, from due to be sent until read, %.1f/s", r.median(latencyRate)), r[latencyP50])
+	row(fmt.Sprintf("p50, from due to be sent until read, %.1f/s", r.Median(latencyRate)), r[latencyP50])
 	fmt.Fprintf(w, "| p95, p99 of all %d records | %.1f, %.1f |\n", len(r[latencies]),
-		1000*quantile(r[latencies], 0.95), 1000*quantile(r[latencies], 0.99))
+		1000*measure.Quantile(r[latencies], 0.95), 1000*measure.Quantile(r[latencies], 0.99))
 	row("of it in the model, as the answers say", r[answerModel])
 	row("– waiting", r[answerWait])
 	row("– decode", r[answerCode])
 	row("– run", r[answerInfer])
-	if !r.has(decodeAlone, runAlone) {
+	if !r.Has(decodeAlone, runAlone) {
 		return
 	}
-	alone := each(r[decodeAlone], r[runAlone], sum)
+	alone := measure.Each(r[decodeAlone], r[runAlone], measure.Sum)
 	row("one decode + one run of batch 1, one after the other", alone)
 	fmt.Fprintf(w, "| p50 / (decode + run), of each round; aim ≤ 1.15 | %s |\n",
-		fmt.Sprintf("%.3f (%.3f – %.3f)", triple(each(r[latencyP50], alone, ratio), 1)...))
+		measure.Spread(measure.Each(r[latencyP50], alone, measure.Ratio), 1, 3))
 }
 
 func (b *bench) writeMemory(w io.Writer) {
@@ -168,8 +147,8 @@ func (b *bench) writeStart(w io.Writer) {
 		{"first answer in the output topic; aim ≤ 5 s", startFirst},
 		{"CPU seconds until all are answered", startCPU},
 	} {
-		if r.has(row.name) {
-			fmt.Fprintf(w, "| %s | %s |\n", row.what, fmt.Sprintf("%.2f (%.2f – %.2f)", triple(r[row.name], 1)...))
+		if r.Has(row.name) {
+			fmt.Fprintf(w, "| %s | %s |\n", row.what, measure.Spread(r[row.name], 1, 2))
 		}
 	}
 }

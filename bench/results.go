@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"inceptor/bench/measure"
 )
 
 // Names of what is measured. Rates are images a second, CPU is seconds of
@@ -50,27 +52,10 @@ const (
 func rawRate(batch int) string { return fmt.Sprintf("raw rate, batch %d", batch) }
 func rawCPU(batch int) string  { return fmt.Sprintf("raw CPU, batch %d", batch) }
 
-// results are the values of each name, one a round.
-type results map[string][]float64
-
-func (r results) add(name string, v float64) { r[name] = append(r[name], v) }
-
-func (r results) has(names ...string) bool {
-	for _, name := range names {
-		if len(r[name]) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// median is zero of nothing.
-func (r results) median(name string) float64 { return quantile(r[name], 0.5) }
-
 // bestBatch is the raw loop's fastest one.
-func (r results) bestBatch() int {
+func bestBatch(r measure.Results) int {
 	return slices.MaxFunc(batchSizes, func(a, b int) int {
-		switch x, y := r.median(rawRate(a)), r.median(rawRate(b)); {
+		switch x, y := r.Median(rawRate(a)), r.Median(rawRate(b)); {
 		case x < y:
 			return -1
 		case x > y:
@@ -82,9 +67,9 @@ func (r results) bestBatch() int {
 
 // limit is, for each round, what decoding and running allow together, were
 // there nothing else to do: images a second.
-func (r results) limit(cores int) []float64 {
+func limit(r measure.Results, cores int) []float64 {
 	var limits []float64
-	for i, raw := range r[rawRate(r.bestBatch())] {
+	for i, raw := range r[rawRate(bestBatch(r))] {
 		limits = append(limits, 1/(1/raw+r[decodeCPU][i]/float64(cores)))
 	}
 	return limits
@@ -92,31 +77,6 @@ func (r results) limit(cores int) []float64 {
 
 // needed is, for each round, the processor time an image of the decode and the
 // best raw batch.
-func (r results) needed() []float64 {
-	return each(r[rawCPU(r.bestBatch())], r[decodeCPU], sum)
-}
-
-// each combines the values of rounds.
-func each(a, b []float64, f func(a, b float64) float64) []float64 {
-	var out []float64
-	for i := range min(len(a), len(b)) {
-		out = append(out, f(a[i], b[i]))
-	}
-	return out
-}
-
-func ratio(a, b float64) float64 { return a / b }
-func sum(a, b float64) float64   { return a + b }
-
-// quantile takes the value at q of 1, between two neighbours where it falls
-// between them.
-func quantile[T ~int64 | ~float64](values []T, q float64) T {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	at := q * float64(len(sorted)-1)
-	below := int(at)
-	above := min(below+1, len(sorted)-1)
-	return sorted[below] + T((at-float64(below))*float64(sorted[above]-sorted[below]))
+func needed(r measure.Results) []float64 {
+	return measure.Each(r[rawCPU(bestBatch(r))], r[decodeCPU], measure.Sum)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"inceptor/bench/measure"
 	"inceptor/service"
 )
 
@@ -29,19 +30,19 @@ func (b *bench) start(ctx context.Context, last bool) error {
 	if err != nil {
 		return err
 	}
-	b.results.add(startCPU, processCPU(p.pid()).Seconds())
-	b.results.add(startFirst, answers[0].appended.Sub(p.started).Seconds())
+	b.results.Add(startCPU, measure.ProcessCPU(p.pid()).Seconds())
+	b.results.Add(startFirst, answers[0].appended.Sub(p.started).Seconds())
 	if passed, ok := p.event("passed its gates"); ok {
-		b.results.add(startLoading, passed.Time.Add(-passed.Took).Sub(p.started).Seconds())
+		b.results.Add(startLoading, passed.Time.Add(-passed.Took).Sub(p.started).Seconds())
 	}
 	if serving, ok := p.event("serving"); ok {
-		b.results.add(startServing, serving.Time.Sub(p.started).Seconds())
+		b.results.Add(startServing, serving.Time.Sub(p.started).Seconds())
 	}
 	if assigned, ok := p.event("assigned"); ok {
-		b.results.add(startAssigned, assigned.Time.Sub(p.started).Seconds())
+		b.results.Add(startAssigned, assigned.Time.Sub(p.started).Seconds())
 	}
 	if last {
-		b.system.watch(p.pid())
+		b.system.Watch(p.pid())
 		return nil
 	}
 	b.inceptor = nil
@@ -71,7 +72,7 @@ func (b *bench) measureService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cpu, brokerCPU, own := processCPU(b.inceptor.pid()), processCPU(b.kafka.Pid()), ownCPU()
+	cpu, brokerCPU, own := measure.ProcessCPU(b.inceptor.pid()), measure.ProcessCPU(b.kafka.Pid()), measure.OwnCPU()
 	if err := b.client.backlog(ctx, b.photos, n); err != nil {
 		return err
 	}
@@ -83,22 +84,22 @@ func (b *bench) measureService(ctx context.Context) error {
 	for i := range times {
 		times[i] = answers[i].appended
 	}
-	rate, err := throughput(times)
+	rate, err := measure.Rate(times)
 	if err != nil {
 		return err
 	}
-	b.results.add(serviceRate, rate)
+	b.results.Add(serviceRate, rate)
 	each := func(d time.Duration) float64 { return d.Seconds() / float64(n) }
-	b.results.add(serviceCPU, each(processCPU(b.inceptor.pid())-cpu))
-	b.results.add(brokerServiceCPU, each(processCPU(b.kafka.Pid())-brokerCPU))
-	b.results.add(ownServiceCPU, each(ownCPU()-own))
+	b.results.Add(serviceCPU, each(measure.ProcessCPU(b.inceptor.pid())-cpu))
+	b.results.Add(brokerServiceCPU, each(measure.ProcessCPU(b.kafka.Pid())-brokerCPU))
+	b.results.Add(ownServiceCPU, each(measure.OwnCPU()-own))
 
 	after, err := b.inceptor.metrics(ctx)
 	if err != nil {
 		return err
 	}
 	const batches, images = "inceptor_batch_size_images_count", "inceptor_batch_size_images_sum"
-	b.results.add(serviceBatch, (after[images]-before[images])/(after[batches]-before[batches]))
+	b.results.Add(serviceBatch, (after[images]-before[images])/(after[batches]-before[batches]))
 	b.measureMemory(after)
 	return nil
 }
@@ -110,15 +111,12 @@ const tail = 16
 // expected is how many records a second the service will answer, about.
 func (b *bench) expected() float64 {
 	for _, known := range []string{serviceRate, classifyRate} {
-		if b.results.has(known) {
-			return b.results.median(known)
+		if b.results.Has(known) {
+			return b.results.Median(known)
 		}
 	}
 	return 10
 }
-
-// load is the part of the service's throughput at which latency is measured.
-const load = 0.4
 
 // measureLatency sends photos at a fixed rate, and measures from when each was
 // due to be sent, whatever became of those before it, until its answer is read.
@@ -126,7 +124,7 @@ func (b *bench) measureLatency(ctx context.Context) error {
 	ctx, cancel := b.whileServing(ctx)
 	defer cancel()
 	rates := b.results[serviceRate]
-	rate := load * rates[len(rates)-1]
+	rate := measure.LatencyLoad * rates[len(rates)-1]
 	interval := time.Duration(float64(time.Second) / rate)
 	n := int(b.phase / interval)
 	first := b.client.reserve(n)
@@ -148,7 +146,7 @@ func (b *bench) measureLatency(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took, parts := make([]time.Duration, n), results{}
+	took, parts := make([]time.Duration, n), measure.Results{}
 	for i, a := range answers {
 		took[i] = a.read.Sub(due(a.key))
 		var said service.Answer
@@ -156,28 +154,28 @@ func (b *bench) measureLatency(ctx context.Context) error {
 			return err
 		}
 		t := said.Timings
-		parts.add(answerWait, t.Wait/1000)
-		parts.add(answerCode, t.Decode/1000)
-		parts.add(answerInfer, t.Infer/1000)
-		parts.add(answerModel, (t.Wait+t.Decode+t.Infer)/1000)
+		parts.Add(answerWait, t.Wait/1000)
+		parts.Add(answerCode, t.Decode/1000)
+		parts.Add(answerInfer, t.Infer/1000)
+		parts.Add(answerModel, (t.Wait+t.Decode+t.Infer)/1000)
 	}
 	for part := range parts {
-		b.results.add(part, parts.median(part))
+		b.results.Add(part, parts.Median(part))
 	}
-	b.results.add(latencyRate, rate)
-	b.results.add(latencyP50, quantile(took, 0.5).Seconds())
+	b.results.Add(latencyRate, rate)
+	b.results.Add(latencyP50, measure.Quantile(took, 0.5).Seconds())
 	for _, t := range took {
-		b.results.add(latencies, t.Seconds())
+		b.results.Add(latencies, t.Seconds())
 	}
 	return nil
 }
 
 // measureMemory notes what the service holds.
 func (b *bench) measureMemory(metrics map[string]float64) {
-	rss, peak := processMemory(b.inceptor.pid())
+	rss, peak := measure.ProcessMemory(b.inceptor.pid())
 	native := metrics["inceptor_native_resident_bytes"]
-	b.results.add(memoryRSS, rss)
-	b.results.add(memoryPeak, peak)
-	b.results.add(memoryNative, native)
-	b.results.add(memoryGo, rss-native)
+	b.results.Add(memoryRSS, rss)
+	b.results.Add(memoryPeak, peak)
+	b.results.Add(memoryNative, native)
+	b.results.Add(memoryGo, rss-native)
 }

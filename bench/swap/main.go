@@ -31,6 +31,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"inceptor/bench/measure"
 	"inceptor/model"
 	"inceptor/service"
 )
@@ -96,7 +97,7 @@ func parse(args []string) (options, error) {
 type swap struct {
 	took       time.Duration // from directory complete to serving
 	begin, end time.Time     // when its photos were sent or answered
-	resident   int64         // bytes, at the end of the rest after it
+	resident   float64       // bytes, at the end of the rest after it
 }
 
 // A bench is one run of this command.
@@ -206,7 +207,7 @@ func (b *bench) swap(ctx context.Context, old int64) (swap, error) {
 	s.took = time.Since(complete)
 	s.end = time.Now().Add(after)
 	err := errors.Join(os.RemoveAll(b.version(old)), pause(ctx, b.rest))
-	s.resident = resident()
+	s.resident, _ = measure.ProcessMemory(os.Getpid())
 	return s, err
 }
 

@@ -42,8 +42,7 @@ func (s *Server) Start() {
 	}
 	s.addr = l.Addr().String()
 	s.line = &line{Listener: l, conns: map[net.Conn]bool{}}
-	s.server = grpc.NewServer(append([]grpc.ServerOption{grpc.MaxRecvMsgSize(1 << 30)}, s.options...)...)
-	Register(s.server, s.service)
+	s.server = NewServer(s.service, s.options...)
 	s.ended = make(chan struct{})
 	go func(server *grpc.Server, l net.Listener, ended chan struct{}) {
 		defer close(ended)

@@ -22,6 +22,14 @@ type Service interface {
 	GetModelStatus(context.Context, *tfpb.GetModelStatusRequest) (*tfpb.GetModelStatusResponse, error)
 }
 
+// NewServer returns a gRPC server, yet without a listener, that takes messages
+// of any size a test may send.
+func NewServer(s Service, options ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(append([]grpc.ServerOption{grpc.MaxRecvMsgSize(1 << 30)}, options...)...)
+	Register(server, s)
+	return server
+}
+
 // Register lets a gRPC server serve it.
 func Register(server *grpc.Server, s Service) {
 	server.RegisterService(&grpc.ServiceDesc{

@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"bufio"
@@ -15,8 +15,8 @@ import (
 // ticks are /proc's unit of time.
 const ticks = time.Second / 100
 
-// ownCPU is the processor time of this process, all threads.
-func ownCPU() time.Duration {
+// OwnCPU is the processor time of this process, all threads.
+func OwnCPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
@@ -24,8 +24,8 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// processCPU is the processor time of another process.
-func processCPU(pid int) time.Duration {
+// ProcessCPU is the processor time of another process.
+func ProcessCPU(pid int) time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -39,9 +39,9 @@ func processCPU(pid int) time.Duration {
 	return time.Duration(number(fields[utime])+number(fields[stime])) * ticks
 }
 
-// processMemory is what is resident of a process, now and at most so far, in
+// ProcessMemory is what is resident of a process, now and at most so far, in
 // bytes.
-func processMemory(pid int) (rss, peak float64) {
+func ProcessMemory(pid int) (rss, peak float64) {
 	status := lines(fmt.Sprintf("/proc/%d/status", pid))
 	kib := func(key string) float64 {
 		return 1024 * float64(number(strings.TrimSuffix(status[key], " kB")))
@@ -80,20 +80,22 @@ func number(s string) int64 {
 	return n
 }
 
-// A system tells what the machine does beside the benchmark.
-type system struct{ pids []int }
+// A System tells what the machine does beside the benchmark. The zero value
+// counts only this process to the benchmark.
+type System struct{ pids []int }
 
-// watch counts a process to the benchmark.
-func (s *system) watch(pid int) { s.pids = append(s.pids, pid) }
+// Watch counts a process to the benchmark.
+func (s *System) Watch(pid int) { s.pids = append(s.pids, pid) }
 
-// usage is processor time so far: of the benchmark, of everything, and what
+// A Usage is processor time so far: of the benchmark, of everything, and what
 // there was in all.
-type usage struct{ own, busy, all time.Duration }
+type Usage struct{ own, busy, all time.Duration }
 
-func (s *system) now() usage {
-	u := usage{own: ownCPU()}
+// Now is the usage so far.
+func (s *System) Now() Usage {
+	u := Usage{own: OwnCPU()}
 	for _, pid := range s.pids {
-		u.own += processCPU(pid)
+		u.own += ProcessCPU(pid)
 	}
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -115,9 +117,9 @@ func (s *system) now() usage {
 	return u
 }
 
-// foreign is the part of the machine that others have used since then.
-func (s *system) foreign(since usage) float64 {
-	now := s.now()
+// Foreign is the part of the machine that others have used since then.
+func (s *System) Foreign(since Usage) float64 {
+	now := s.Now()
 	all := now.all - since.all
 	if all <= 0 {
 		return 0

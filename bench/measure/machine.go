@@ -1,0 +1,65 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Build builds inceptor into a folder, and returns its path.
+func Build(ctx context.Context, dir string) (string, error) {
+	binary, version := filepath.Join(dir, "inceptor"), "unknown"
+	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+		version = strings.TrimSpace(string(out))
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X main.version="+version, "-o", binary, "./cmd/inceptor")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build inceptor: %w", err)
+	}
+	return binary, nil
+}
+
+// WriteMachine begins a report: with what was classified, and a table of the
+// machine and of what inceptor's program says of itself with TensorFlow's
+// library. WriteRow adds to the table.
+func WriteMachine(ctx context.Context, w io.Writer, binary, library string) error {
+	out, err := exec.CommandContext(ctx, binary, "version", "--tensorflow.library", library).Output()
+	if err != nil {
+		return fmt.Errorf("%s version: %w", binary, err)
+	}
+	fmt.Fprintf(w, "Inception v3 on JPEG photos of 640×427, %s.\n\n", time.Now().Format(time.DateOnly))
+	fmt.Fprintf(w, "| machine | |\n| --- | --- |\n")
+	WriteRow(w, "processor", fmt.Sprintf("%s, %d cores, %.0f GiB", processor(), runtime.NumCPU(), memory()))
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if key == "processors" {
+			continue
+		}
+		if key == "TensorFlow" { // its path says nothing to others
+			value, _, _ = strings.Cut(value, "(")
+		}
+		WriteRow(w, key, strings.TrimSpace(value))
+	}
+	return nil
+}
+
+// WriteRow writes a row of a table.
+func WriteRow(w io.Writer, cells ...string) {
+	fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+}
+
+// Progress shows on a terminal what is going on, in a line that the next one
+// replaces.
+func Progress(format string, args ...any) {
+	if info, err := os.Stderr.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "\r\x1b[K"+format, args...)
+}
