@@ -40,7 +40,7 @@ func calmly(patience time.Duration, log *slog.Logger, work func()) (raise func()
 			return
 		}
 		self := unix.Gettid()
-		others := append(idleThreads(), self) // of versions that stay in it
+		others := without(idleThreads(), []int{self}) // of versions that stay in it
 		early := time.AfterFunc(patience, func() {
 			log.Warn("what serves leaves no time to load; going on without regard for it", "after", patience)
 			for range 3 { // those that they start meanwhile are found in another pass
@@ -49,7 +49,7 @@ func calmly(patience time.Duration, log *slog.Logger, work func()) (raise func()
 		})
 		work()
 		early.Stop()
-		mine = without(idleThreads(), others)
+		mine = without(idleThreads(), append(others, self))
 	}()
 	<-done
 	return sync.OnceFunc(func() { raiseThreads(mine, log) }) // later, others may have their numbers

@@ -97,6 +97,9 @@ const (
 	OnlyRemote      = "remote"
 )
 
+// AsksServer tells whether a model server is ever asked.
+func (c Config) AsksServer() bool { return c.Backend == LocalThenRemote || c.Backend == OnlyRemote }
+
 // A Policy says which versions are kept loaded, as TensorFlow Serving's
 // ServableVersionPolicy does. The zero value is latest:1.
 type Policy struct {

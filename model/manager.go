@@ -104,15 +104,16 @@ type Manager struct {
 
 	// What the deciding goroutine knows. It alone changes it, and does so
 	// under the lock.
-	mu      sync.Mutex
-	known   map[int64]*known  // every version that is in the directory, or loaded
-	loading *known            // its load is under way
-	trial   *trial            // of the version that serves
-	resume  chan<- struct{}   // ends the pause, if there is one
-	costs   float64           // bytes of memory for a byte of a version's files, at most so far
-	scanned bool              // Run has looked once
-	running bool              // by Run, not Load
-	noted   map[string]string // the last trouble of each kind that was logged
+	mu         sync.Mutex
+	known      map[int64]*known  // every version that is in the directory, or loaded
+	loading    *known            // its load is under way
+	trial      *trial            // of the version that serves
+	resume     chan<- struct{}   // ends the pause, if there is one
+	costs      float64           // bytes of memory for a byte of a version's files, at most so far
+	scanned    bool              // Run has looked once
+	usedBefore int64             // what was chosen before the last choice by hand
+	running    bool              // by Run, not Load
+	noted      map[string]string // the last trouble of each kind that was logged
 }
 
 // New checks the configuration. Load or Run loads a version; Close gives its

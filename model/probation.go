@@ -78,7 +78,9 @@ func (m *Manager) reject(v *version, why verdict) {
 		m.observer.VersionServing(next.stable.info.Version)
 		m.known[next.stable.info.Version].since = time.Now()
 	}
-	m.trial = nil
+	if v == r.stable {
+		m.trial = nil
+	}
 	m.routes.Store(&next)
 }
 
@@ -109,6 +111,7 @@ func (m *Manager) Use(ctx context.Context, version int64) error {
 			}
 		}
 		m.log.Info("chosen by hand", "model", m.config.Name, "version", version)
+		m.usedBefore = m.choice.now().Use
 		return m.choice.change(func(d *decided) {
 			d.Use = version
 			d.forgive(version)

@@ -83,7 +83,7 @@ func TestCanaryTakenBack(t *testing.T) {
 // has its turn.
 func TestProbationPassed(t *testing.T) {
 	const period = 500 * time.Millisecond
-	b := runTiny(t, with(t, 1), onProbation(period))
+	b := runTiny(t, with(t, 1), onProbation(period), func(c *Config) { c.Probation.Slowdown = 0 }) // runs of microseconds vary
 	b.awaitVersion(1)
 	b.load()
 	b.put(2, tinyOf(2))

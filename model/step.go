@@ -42,6 +42,7 @@ func (m *Manager) step(ctx context.Context, quiet time.Duration) time.Duration {
 	}
 	p := m.plan(quiet, d)
 	m.route(p, d)
+	m.keepStable(d)
 	m.sweep(p)
 	if m.loading == nil && ctx.Err() == nil {
 		m.loadNext(ctx, p)
@@ -75,6 +76,9 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 		m.observer.VersionDesired(cmp.Or(d.Use, order[0].number))
 	}
 	serving := m.servingKnown()
+	if m.config.beside() && serving == nil && !slices.ContainsFunc(order, func(k *known) bool { return k.number == d.Use }) {
+		d.Use = 0 // the version that was stable is no more
+	}
 	for _, k := range order {
 		if d.Use != 0 && k.number != d.Use {
 			continue
@@ -181,9 +185,14 @@ func (m *Manager) route(p plan, d decided) {
 	if before == nil {
 		m.once.Do(func() { close(m.ready) })
 	}
-	if m.config.beside() && d.Use == 0 {
-		// Else a restart would find the newer version there first.
-		m.decide(func(d *decided) { d.Use = next.stable.info.Version })
+}
+
+// keepStable notes which version is stable while a newer one may answer beside
+// it: else a restart would find that one first.
+func (m *Manager) keepStable(d decided) {
+	k := m.servingKnown()
+	if m.config.beside() && d.Use == 0 && k != nil && !d.against(k) {
+		m.decide(func(d *decided) { d.Use = k.number })
 	}
 }
 

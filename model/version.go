@@ -135,6 +135,7 @@ func (l loader) load(ctx context.Context) (v *version, err error) {
 		work()
 	}
 	if err != nil {
+		raise() // what all sessions share may have begun with this one
 		return nil, err
 	}
 	v.raise = raise

@@ -170,7 +170,8 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 		config: m.config, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
 		log: m.log, observer: m.observer, calm: r.stable != nil && instead == nil,
 	}
-	if m.recent != nil {
+	// The way back, or what was chosen by hand, need not agree with what it is to replace.
+	if serving := m.servingKnown(); m.recent != nil && serving != nil && k.number > serving.number && m.choice.now().Use != k.number {
 		l.recent = m.recent.list()
 	}
 	m.retired.Go(func() {
@@ -264,6 +265,16 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 	}
 	if ctx.Err() == nil {
 		m.refuse(o.k, o.err)
+		m.unchoose(o.k)
+	}
+}
+
+// unchoose takes a choice by hand back that has come to nothing while another
+// version serves: a restart would wait for that one alone.
+func (m *Manager) unchoose(k *known) {
+	if k.retry.IsZero() && m.choice.now().Use == k.number && m.routes.Load().stable != nil {
+		m.log.Warn("the choice by hand is taken back", "model", m.config.Name, "version", k.number, "again", m.usedBefore)
+		m.decide(func(d *decided) { d.Use = m.usedBefore })
 	}
 }
 

@@ -99,7 +99,8 @@ func (v *vitals) hanging() (took time.Duration, size int) {
 
 const (
 	leastFailures = 5  // before a version is taken back for them
-	leastRuns     = 10 // that are compared, of each version
+	leastRuns     = 10 // that are compared
+	leastEach     = 5  // of the version before, of the same size
 
 	// A run this many times as long as it may take is not waited for, if it
 	// has taken leastHanging.
@@ -137,7 +138,7 @@ func (p Probation) verdict(v, before *vitals) *verdict {
 	// Batches of equal size are compared, weighted by how many there were.
 	var ratio, weight float64
 	for size, n := range isRuns {
-		if wasRuns[size] > 0 {
+		if n = min(n, len(window{}.last)); wasRuns[size] >= leastEach {
 			ratio += float64(n) * float64(is[size]) / float64(was[size])
 			weight += float64(n)
 		}

@@ -132,7 +132,7 @@ func (c Config) Validate() []error {
 // ValidateModel is Validate for what answers images alone.
 func (c Config) ValidateModel() []error {
 	problems := append(c.Model.Validate(), c.TensorFlow.Validate()...)
-	if c.Model.Backend != model.OnlyLocal {
+	if c.Model.AsksServer() {
 		problems = append(problems, c.Fallback.Validate()...)
 	}
 	return problems

@@ -44,7 +44,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 			report("model", err, serving.String())
 		}
 	}
-	if c.Model.Backend != model.OnlyLocal {
+	if c.Model.AsksServer() {
 		answered, err := c.checkServer(ctx, a, serving.Version)
 		report("model server "+c.Fallback.Address, err, fmt.Sprintf("%s, version %d, classifies", answered.Model, answered.Version))
 	}

@@ -22,9 +22,10 @@ static void on_crash(int signal_number, siginfo_t* info, void* context) {
 
 void ctf_flag_crashes(unsigned char* flag) {
   static const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
-  int installed = crash_flag != NULL;
+  static int installed;
   crash_flag = flag;
   if (installed) return;
+  installed = 1;
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
     struct sigaction ours;
     if (sigaction(fatal[i], NULL, &before[fatal[i]]) != 0) continue;

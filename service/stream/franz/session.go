@@ -137,6 +137,7 @@ func (s *session) close() {
 	defer context.AfterFunc(ctx, s.conns.Shut)()
 	_ = s.client.LeaveGroupContext(ctx) // then the group finds out
 	s.client.Close()
+	s.client.AllowRebalance() // or what leaves the group in vain would wait for ever
 }
 
 // run works on one generation after the other until stop ends, or life. What

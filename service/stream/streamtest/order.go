@@ -60,6 +60,7 @@ func order(t *testing.T, b *bench) {
 		})
 	})
 	d.stop()
+	b.until("the last commits", func() bool { o := b.offsets(0, 1, 2, 3); return min(o[0], o[1], o[2], o[3]) >= n }) // seen a little after they are acknowledged
 	if d := cmp.Diff(map[int32]int64{0: n, 1: n, 2: n, 3: n}, b.offsets(0, 1, 2, 3)); d != "" {
 		t.Error(d)
 	}
@@ -128,6 +129,7 @@ func commitAfterAck(t *testing.T, b *bench) {
 		t.Error(d)
 	}
 	d.stop()
+	b.until("the last commit", func() bool { return b.offsets(0)[0] >= 10 }) // seen a little after it is acknowledged
 	if got := b.offsets(0)[0]; got != 10 {
 		t.Errorf("committed %d, want 10", got)
 	}
