@@ -38,7 +38,9 @@ func serve(config service.Config, signature string) error {
 		return err
 	}
 	session := config.Model.Session
-	session.OwnThreads = true // as model.Manager has them
+	// As model.Manager has them.
+	session.OwnThreads = true
+	session.Optimize = config.Model.Optimize == "auto"
 	m, err := savedmodel.Load(dir, session)
 	if err != nil {
 		return err
