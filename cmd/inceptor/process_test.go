@@ -74,10 +74,19 @@ func startBlind(t *testing.T, args ...string) *process {
 	cmd := program(args...)
 	cmd.Args = append([]string{"sh", "-c", `echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"`, "sh", cmd.Path}, args...)
 	cmd.Path = "/bin/sh"
-	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+	isolate(cmd, 0)
+	return startCommand(t, cmd)
+}
+
+// isolate gives a process a namespace of its own for users, in which it may do
+// what root may, and others by further flags.
+func isolate(cmd *exec.Cmd, flags uintptr) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | flags
 	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-	return startCommand(t, cmd)
 }
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *process {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// kinds are what happens to the processes and to their broker. Each returns
+// when all of them run again.
+var kinds = map[string]func(f *faults){
+	"service killed": func(f *faults) {
+		i := f.rng.IntN(len(f.services))
+		pause := f.between(0, 2*time.Second)
+		f.services[i].kill()
+		time.Sleep(pause)
+		f.services[i] = f.start(f.journal)
+	},
+	"service frozen": func(f *faults) {
+		p := f.services[f.rng.IntN(len(f.services))]
+		pause := f.pause()
+		f.signal(p, syscall.SIGSTOP)
+		time.Sleep(pause)
+		f.signal(p, syscall.SIGCONT)
+	},
+	"service restarted": func(f *faults) {
+		i := f.rng.IntN(len(f.services))
+		f.terminate(f.services[i])
+		f.services[i] = f.start(f.journal)
+	},
+	"member joins and leaves": func(f *faults) {
+		leave := f.terminate
+		if f.rng.IntN(2) == 0 {
+			leave = (*process).kill
+		}
+		stay := f.between(0, 3*time.Second)
+		p := f.start(f.journal)
+		p.await(`msg=assigned`, recovery)
+		time.Sleep(stay)
+		leave(p)
+	},
+	"broker killed": func(f *faults) {
+		pause := f.between(0, 2*time.Second)
+		f.broker.Kill()
+		f.perhapsKillService()
+		time.Sleep(pause)
+		f.broker.Restart()
+	},
+	"broker frozen": func(f *faults) {
+		pause := f.pause()
+		f.broker.Freeze()
+		f.perhapsKillService()
+		time.Sleep(pause)
+		f.broker.Thaw()
+	},
+	"journal's disk full": func(f *faults) {
+		i := f.rng.IntN(len(f.services))
+		if f.rng.IntN(2) == 0 {
+			f.services[i].kill()
+		} else {
+			f.terminate(f.services[i])
+		}
+		f.processes++
+		p := f.fullDisk.start(f.T, f.arguments(f.fullDisk.dir)...)
+		f.services[i] = p
+		p.await(`no journal: .*`+f.fullDisk.complaint, recovery)
+	},
+}
+
+// between draws a time.
+func (f *faults) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(f.rng.Int64N(int64(most-least)))
+}
+
+// pause draws how long something is frozen: for one in three longer than the
+// services' sessions of 6 s.
+func (f *faults) pause() time.Duration {
+	d := f.between(time.Second, 3*time.Second)
+	if f.rng.IntN(3) == 0 {
+		d += 7 * time.Second
+	}
+	f.remark("for %v", d.Round(time.Millisecond))
+	return d
+}
+
+// perhapsKillService kills and restarts a service, one time in three: it must
+// begin without a broker.
+func (f *faults) perhapsKillService() {
+	if f.rng.IntN(3) == 0 {
+		f.happen("service killed")
+		i := f.rng.IntN(len(f.services))
+		f.services[i].kill()
+		f.services[i] = f.start(f.journal)
+	}
+}
+
+func (f *faults) signal(p *process, s syscall.Signal) {
+	f.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *faults) terminate(p *process) {
+	f.Helper()
+	if code := p.terminate(40 * time.Second); code != 0 {
+		f.Errorf("%s: after %q, SIGTERM: exit status %d", f.delivery, f.remarks, code)
+	}
+}
+
+// A fullDisk is a folder in which nothing can be written.
+type fullDisk struct {
+	dir       string
+	mounted   bool
+	complaint string // of who tries
+}
+
+const mountFull = `mount -t tmpfs -o size=16k,mode=700 none "$0" && ! head -c 16385 /dev/zero >"$0/full" 2>/dev/null`
+
+// newFullDisk is a file system without room, in a namespace of the process
+// that is started on it; where the system allows none, a folder that cannot be
+// made.
+func newFullDisk(t *testing.T) fullDisk {
+	dir := t.TempDir()
+	try := exec.Command("sh", "-c", mountFull, dir)
+	isolate(try, syscall.CLONE_NEWNS)
+	if out, err := try.CombinedOutput(); err != nil {
+		t.Logf("no full disk, but a path through a file: %v %s", err, out)
+		file := filepath.Join(dir, "file")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return fullDisk{filepath.Join(file, "journal"), false, "not a directory"}
+	}
+	return fullDisk{dir, true, "no space left on device"}
+}
+
+func (d fullDisk) start(t *testing.T, args ...string) *process {
+	t.Helper()
+	cmd := program(args...)
+	if d.mounted {
+		cmd.Args = append([]string{"sh", "-c", mountFull + ` && exec "$@"`, d.dir, cmd.Path}, args...)
+		cmd.Path = "/bin/sh"
+		isolate(cmd, syscall.CLONE_NEWNS)
+	}
+	return startCommand(t, cmd)
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// readAll reads topics from beginning to end, once no transaction is open in
+// them.
+func (f *faults) readAll(committedOnly bool, topics ...string) []*kgo.Record {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(f.Context(), recovery)
+	defer cancel()
+	ends := f.stableEnds(ctx, topics...)
+	missing := 0
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			missing++
+		}
+	})
+	// The last entry of a partition is a record, or the marker of a transaction's end.
+	reader := newClient(f.T, f.broker.Addr(), append(isolation(committedOnly), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords())...)
+	var records []*kgo.Record
+	for missing > 0 {
+		fetches := reader.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			f.Fatalf("read %v: %v; %d partitions are not at their end\n%s", topics, err, missing, f.offsets())
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				records = append(records, r)
+			}
+			if end, _ := ends.Lookup(r.Topic, r.Partition); r.Offset == end.Offset-1 {
+				missing--
+			}
+		})
+	}
+	return records
+}
+
+// stableEnds waits until every transaction in the topics has ended.
+func (f *faults) stableEnds(ctx context.Context, topics ...string) kadm.ListedOffsets {
+	f.Helper()
+	admin := kadm.NewClient(newClient(f.T, f.broker.Addr()))
+	for ; ; time.Sleep(100 * time.Millisecond) {
+		ends, err := admin.ListEndOffsets(ctx, topics...)
+		if err == nil {
+			err = ends.Error()
+		}
+		var stable kadm.ListedOffsets
+		if err == nil {
+			stable, err = admin.ListCommittedOffsets(ctx, topics...)
+		}
+		if err == nil {
+			err = stable.Error()
+		}
+		if err != nil {
+			f.Fatalf("ends of %v: %v\n%s", topics, err, f.offsets())
+		}
+		open := false
+		ends.Each(func(end kadm.ListedOffset) {
+			s, _ := stable.Lookup(end.Topic, end.Partition)
+			open = open || s.Offset != end.Offset
+		})
+		if !open {
+			return ends
+		}
+	}
+}
+
+// offsets tells, for whoever looks into a failure, where everybody stands, and
+// which transactions are open.
+func (f *faults) offsets() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	admin := kadm.NewClient(newClient(f.T, f.broker.Addr()))
+	var lines []string
+	tell := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	topics := []string{inputTopic, outputTopic, deadLetterTopic}
+	ends, err := admin.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return err.Error()
+	}
+	stable, err := admin.ListCommittedOffsets(ctx, topics...)
+	if err != nil {
+		return err.Error()
+	}
+	group, err := admin.FetchOffsets(ctx, "inceptor")
+	if err != nil {
+		return err.Error()
+	}
+	partitions := kadm.TopicsSet{}
+	for _, end := range ends.Offsets().Sorted() {
+		partitions.Add(end.Topic, end.Partition)
+		s, _ := stable.Lookup(end.Topic, end.Partition)
+		g, _ := group.Lookup(end.Topic, end.Partition)
+		tell("%s-%d: end %d, stable %d, the group is at %d", end.Topic, end.Partition, end.At, s.Offset, g.At)
+	}
+	producers, err := admin.DescribeProducers(ctx, partitions)
+	if err != nil {
+		return err.Error()
+	}
+	for _, p := range producers.SortedProducers() {
+		if p.CurrentTxnStartOffset >= 0 {
+			tell("%s-%d: a transaction of producer %d, epoch %d, is open since offset %d", p.Topic, p.Partition, p.ProducerID, p.ProducerEpoch, p.CurrentTxnStartOffset)
+		}
+	}
+	transactions, err := admin.DescribeTransactions(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	for _, t := range transactions.Sorted() {
+		tell("transactional id %s: producer %d, epoch %d, %s", t.TxnID, t.ProducerID, t.ProducerEpoch, t.State)
+	}
+	return strings.Join(lines, "\n")
+}

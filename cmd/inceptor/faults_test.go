@@ -1,0 +1,184 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"inceptor/testenv"
+)
+
+var (
+	faultsSeed   = flag.Uint64("faults.seed", 0, "what TestFaults draws from; 0: the time")
+	faultsRounds = flag.Int("faults.rounds", 4, "rounds of TestFaults for each delivery guarantee")
+)
+
+// Two processes of a group answer while records come all the time, and while
+// they, their broker and those who send are hurt in ways drawn from a seed. A
+// verifier outside of them then counts what came of each record.
+func TestFaults(t *testing.T) {
+	seed := *faultsSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("again: -run TestFaults -faults.seed %d -faults.rounds %d", seed, *faultsRounds)
+	model := testenv.Tiny(t)
+	for i, delivery := range []string{"at_least_once", "exactly_once"} {
+		t.Run(delivery, func(t *testing.T) {
+			t.Parallel() // they mostly wait
+			f := newFaults(t, delivery, model, rand.New(rand.NewPCG(seed, uint64(i))))
+			f.run(*faultsRounds)
+		})
+	}
+}
+
+// recovery is how long the group may take, after a fault, for all that was
+// sent before its end.
+const recovery = 90 * time.Second
+
+// A faults is one run: a broker, those who send, the group, and who looks on.
+type faults struct {
+	*testing.T
+	rng       *rand.Rand // drawn from by the test's goroutine alone, the same whatever the timing
+	delivery  string
+	model     string
+	journal   string
+	fullDisk  fullDisk
+	broker    *testenv.Broker
+	upstream  *upstream
+	seen      *watcher
+	services  [2]*process
+	happened  map[string]int // by name
+	remarks   []string       // of the round
+	processes int            // started so far
+}
+
+func newFaults(t *testing.T, delivery, model string, rng *rand.Rand) *faults {
+	f := &faults{
+		T: t, rng: rng, delivery: delivery, model: model,
+		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{},
+	}
+	f.broker = testenv.StartBroker(t)
+	createTopics(t, f.broker.Addr(), 4, nil, inputTopic, outputTopic, deadLetterTopic)
+	f.seen = watch(t, f.broker.Addr(), f.committedOnly(), outputTopic, deadLetterTopic)
+	for i := range f.services {
+		f.services[i] = f.start(f.journal)
+	}
+	f.upstream = newUpstream(t, f.broker.Addr())
+	return f
+}
+
+func (f *faults) committedOnly() bool { return f.delivery == "exactly_once" }
+
+// arguments are those of a service, with limits that are drawn.
+func (f *faults) arguments(journal string) []string {
+	pick := func(values ...string) string { return values[f.rng.IntN(len(values))] }
+	return runArgs(f.T, f.broker.Addr(),
+		"--model.dir", f.model, "--kafka.delivery", f.delivery, "--crash.journal", journal, "--input.max-bytes", "64KiB",
+		"--tensorflow.intra-op-threads", "1", "--tensorflow.inter-op-threads", "1",
+		"--kafka.window.records", pick("2", "8", "64"),
+		"--kafka.transaction.records", pick("5", "50", "1000"))
+}
+
+func (f *faults) start(journal string) *process {
+	f.processes++
+	return start(f.T, f.arguments(journal)...)
+}
+
+// run goes through the rounds, in each a burden on the input and a fault, and
+// then verifies.
+func (f *faults) run(rounds int) {
+	begin := time.Now()
+	f.settle()
+	burdens, kinds := f.deck(slices.Sorted(maps.Keys(burdens))), f.deck(slices.Sorted(maps.Keys(kinds)))
+	for round := range rounds {
+		f.remarks = nil
+		f.round(burdens(), kinds())
+		line := strings.Join(f.remarks, ", ")
+		if f.rng.IntN(3) > 0 {
+			line += fmt.Sprintf("; settled after %v", f.settle().Round(time.Millisecond))
+		}
+		f.Logf("%s, round %d: %s", f.delivery, round, line)
+	}
+	f.upstream.stop()
+	f.settle()
+	for _, p := range f.services {
+		f.terminate(p)
+	}
+	f.verify(rounds, time.Since(begin))
+}
+
+// round begins the burden before the fault, and ends it before or after it.
+func (f *faults) round(burden, kind string) {
+	f.happen(burden)
+	end := burdens[burden](f)
+	ended := f.rng.IntN(2) == 0
+	if ended {
+		end()
+	}
+	f.happen(kind)
+	kinds[kind](f)
+	if !ended {
+		end()
+	}
+}
+
+// deck deals the names, shuffled, over and over: so each comes equally often.
+func (f *faults) deck(names []string) (deal func() string) {
+	var left []string
+	return func() string {
+		if len(left) == 0 {
+			left = slices.Clone(names)
+			f.rng.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+		}
+		next := left[0]
+		left = left[1:]
+		return next
+	}
+}
+
+func (f *faults) happen(what string) {
+	f.happened[what]++
+	f.remark("%s", what)
+}
+
+func (f *faults) remark(format string, args ...any) {
+	f.remarks = append(f.remarks, fmt.Sprintf(format, args...))
+}
+
+// settle waits until all that has been acknowledged by now is answered or a
+// dead letter.
+func (f *faults) settle() time.Duration {
+	f.Helper()
+	begin := time.Now()
+	waiting := f.upstream.due()
+	for {
+		if waiting = f.seen.without(waiting); len(waiting) == 0 {
+			return time.Since(begin)
+		}
+		f.living()
+		if time.Since(begin) > recovery {
+			f.Fatalf("%s: after %q and %v, %d records are neither answered nor dead letters, the first: %s\n%s",
+				f.delivery, f.remarks, recovery, len(waiting), slices.Min(waiting), f.offsets())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// living fails where a service has ended by itself: whatever happens around
+// it, it has to wait for.
+func (f *faults) living() {
+	f.Helper()
+	for i, p := range f.services {
+		select {
+		case err := <-p.done:
+			f.Fatalf("%s: after %q, service %d ended by itself: %v", f.delivery, f.remarks, i, err)
+		default:
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// sendEvery is the time between two records of the load.
+const sendEvery = 10 * time.Millisecond
+
+// An upstream sends records, and keeps what the broker has acknowledged.
+type upstream struct {
+	t      *testing.T
+	client *kgo.Client // idempotent, all acknowledgements: its defaults
+	cancel context.CancelFunc
+	ended  chan struct{}
+	number int // of records made for burdens; the test's goroutine
+
+	mu   sync.Mutex
+	sent map[string]sent // by the id that the answer will have
+}
+
+// A sent record is one that the broker has acknowledged.
+type sent struct {
+	key     string
+	label   string // of its answer
+	reason  string // of its dead letter; one of both
+	aborted bool   // with its transaction
+	at      time.Time
+}
+
+// A message is what is to be sent, and what is to come of it.
+type message struct {
+	value []byte
+	sent
+}
+
+func newUpstream(t *testing.T, broker string) *upstream {
+	u := &upstream{t: t, client: newClient(t, broker), ended: make(chan struct{}), sent: map[string]sent{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	u.cancel = cancel
+	t.Cleanup(func() { cancel(); <-u.ended })
+	go u.load(ctx)
+	return u
+}
+
+// load sends one record after the other until ctx ends.
+func (u *upstream) load(ctx context.Context) {
+	defer close(u.ended)
+	tick := time.NewTicker(sendEvery)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			u.send(picture(fmt.Sprintf("load-%d", i), i))
+		}
+	}
+}
+
+// stop ends the load, and waits until all of it is acknowledged.
+func (u *upstream) stop() {
+	u.t.Helper()
+	u.cancel()
+	<-u.ended
+	ctx, cancel := context.WithTimeout(context.Background(), recovery)
+	defer cancel()
+	if err := u.client.Flush(ctx); err != nil {
+		u.t.Fatalf("the load is not acknowledged: %v", err)
+	}
+}
+
+// picture is an image, dark or bright by its number.
+func picture(key string, number int) message {
+	m := message{bitmap(byte(number % 90)), sent{key: key, label: "dark"}}
+	if number%2 == 1 {
+		m.value, m.label = bitmap(byte(110+number%90)), "bright"
+	}
+	return m
+}
+
+// poison is what cannot be answered, of each kind.
+func poison(key string) []message {
+	whole := bitmap(100)
+	return []message{
+		{nil, sent{key: key, reason: "empty"}},
+		{bytes.Repeat([]byte{0, 1, 2, 0xff}, 20), sent{key: key, reason: "unknown-format"}},
+		{append(whole, make([]byte, 100<<10)...), sent{key: key, reason: "too-large"}},
+		{whole[:30], sent{key: key, reason: "bad-header"}},
+		{whole[:60], sent{key: key, reason: "undecodable"}},
+		{[]byte("/etc/passwd"), sent{key: key, reason: "path-not-allowed"}},
+	}
+}
+
+// next names a record of a burden.
+func (u *upstream) next(what string) (key string, number int) {
+	u.number++
+	return fmt.Sprintf("%s-%d", what, u.number), u.number
+}
+
+// send sends without waiting.
+func (u *upstream) send(m message) {
+	u.client.Produce(context.Background(), m.record(), func(r *kgo.Record, err error) {
+		switch {
+		case err == nil:
+			u.keep(r, m.sent)
+		case !errors.Is(err, kgo.ErrClientClosed):
+			u.t.Errorf("send %s: %v", m.key, err)
+		}
+	})
+}
+
+func (m message) record() *kgo.Record {
+	return &kgo.Record{Topic: inputTopic, Key: []byte(m.key), Value: m.value}
+}
+
+func (u *upstream) keep(r *kgo.Record, s sent) {
+	s.at = time.Now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sent[idOf(r)] = s
+}
+
+func idOf(r *kgo.Record) string { return fmt.Sprintf("%s-%d-%d", r.Topic, r.Partition, r.Offset) }
+
+// due are the ids that something must come of.
+func (u *upstream) due() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var ids []string
+	for id, s := range u.sent {
+		if !s.aborted {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// burdens are what the input is made of, beside the load. Each ends in a
+// second step.
+var burdens = map[string]func(f *faults) (end func()){
+	"poison": func(f *faults) func() {
+		for range f.rng.IntN(10) + 1 {
+			key, _ := f.upstream.next("poison")
+			of := poison(key)
+			f.upstream.send(of[f.rng.IntN(len(of))])
+			key, number := f.upstream.next("between")
+			f.upstream.send(picture(key, number))
+		}
+		return func() {}
+	},
+	"burst": func(f *faults) func() {
+		for range 2000 {
+			key, number := f.upstream.next("burst")
+			f.upstream.send(picture(key, number))
+		}
+		return func() {}
+	},
+	"transaction aborted":   func(f *faults) func() { return f.transaction(kgo.TryAbort) },
+	"transaction committed": func(f *faults) func() { return f.transaction(kgo.TryCommit) },
+}
+
+// transaction sends some records in one, poison among them, and ends it as
+// told in its second step. While it is open it holds readers of committed
+// records back.
+func (f *faults) transaction(how kgo.TransactionEndTry) (end func()) {
+	f.Helper()
+	u := f.upstream
+	client := newClient(f.T, f.broker.Addr(), kgo.TransactionalID("upstream"), kgo.TransactionTimeout(time.Minute))
+	if err := client.BeginTransaction(); err != nil {
+		f.Fatal(err)
+	}
+	var messages []message
+	var records []*kgo.Record
+	for range f.rng.IntN(40) + 1 {
+		key, number := u.next("transaction")
+		m := picture(key, number)
+		if f.rng.IntN(5) == 0 {
+			of := poison(key)
+			m = of[f.rng.IntN(len(of))]
+		}
+		m.aborted = how == kgo.TryAbort
+		messages, records = append(messages, m), append(records, m.record())
+	}
+	ctx, cancel := context.WithTimeout(f.Context(), recovery)
+	defer cancel()
+	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		f.Fatalf("send in a transaction: %v", err)
+	}
+	return func() {
+		f.Helper()
+		ctx, cancel := context.WithTimeout(f.Context(), recovery)
+		defer cancel()
+		if err := client.EndTransaction(ctx, how); err != nil {
+			f.Fatalf("end the transaction: %v", err)
+		}
+		for i, r := range records {
+			u.keep(r, messages[i].sent)
+		}
+		client.Close()
+	}
+}
