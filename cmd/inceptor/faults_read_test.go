@@ -16,38 +16,15 @@ func (f *faults) readAll(committedOnly bool, topics ...string) []*kgo.Record {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), recovery)
 	defer cancel()
-	ends := f.stableEnds(ctx, topics...)
-	missing := 0
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset > 0 {
-			missing++
-		}
-	})
-	// The last entry of a partition is a record, or the marker of a transaction's end.
-	reader := newClient(f.T, f.broker.Addr(), append(isolation(committedOnly), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords())...)
-	var records []*kgo.Record
-	for missing > 0 {
-		fetches := reader.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			f.Fatalf("read %v: %v; %d partitions are not at their end\n%s", topics, err, missing, f.offsets())
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				records = append(records, r)
-			}
-			if end, _ := ends.Lookup(r.Topic, r.Partition); r.Offset == end.Offset-1 {
-				missing--
-			}
-		})
-	}
-	return records
+	return f.read(ctx, committedOnly, f.stableEnds(ctx, topics...), topics...)
 }
 
 // stableEnds waits until every transaction in the topics has ended.
 func (f *faults) stableEnds(ctx context.Context, topics ...string) kadm.ListedOffsets {
 	f.Helper()
-	admin := kadm.NewClient(newClient(f.T, f.broker.Addr()))
+	admin := kadm.NewClient(f.admin)
 	for ; ; time.Sleep(100 * time.Millisecond) {
+		f.mend()
 		ends, err := admin.ListEndOffsets(ctx, topics...)
 		if err == nil {
 			err = ends.Error()
@@ -78,7 +55,7 @@ func (f *faults) stableEnds(ctx context.Context, topics ...string) kadm.ListedOf
 func (f *faults) offsets() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	admin := kadm.NewClient(newClient(f.T, f.broker.Addr()))
+	admin := kadm.NewClient(f.admin)
 	var lines []string
 	tell := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	topics := []string{inputTopic, outputTopic, deadLetterTopic}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"inceptor/testenv"
 )
 
@@ -50,20 +52,24 @@ type faults struct {
 	journal   string
 	fullDisk  fullDisk
 	broker    *testenv.Broker
+	admin     *kgo.Client
 	upstream  *upstream
 	seen      *watcher
 	services  [2]*process
 	happened  map[string]int // by name
 	remarks   []string       // of the round
 	processes int            // started so far
+	mended    map[ended]bool // the transactions that mend has ended; the epoch is the one in them
+	mendedAt  time.Time
 }
 
 func newFaults(t *testing.T, delivery, model string, rng *rand.Rand) *faults {
 	f := &faults{
 		T: t, rng: rng, delivery: delivery, model: model,
-		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{},
+		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{}, mended: map[ended]bool{},
 	}
 	f.broker = testenv.StartBroker(t)
+	f.admin = newClient(t, f.broker.Addr())
 	createTopics(t, f.broker.Addr(), 4, nil, inputTopic, outputTopic, deadLetterTopic)
 	f.seen = watch(t, f.broker.Addr(), f.committedOnly(), outputTopic, deadLetterTopic)
 	for i := range f.services {
@@ -98,8 +104,9 @@ func (f *faults) run(rounds int) {
 	burdens, kinds := f.deck(slices.Sorted(maps.Keys(burdens))), f.deck(slices.Sorted(maps.Keys(kinds)))
 	for round := range rounds {
 		f.remarks = nil
+		since := time.Now()
 		f.round(burdens(), kinds())
-		line := strings.Join(f.remarks, ", ")
+		line := fmt.Sprintf("%s in %v", strings.Join(f.remarks, ", "), time.Since(since).Round(time.Millisecond))
 		if f.rng.IntN(3) > 0 {
 			line += fmt.Sprintf("; settled after %v", f.settle().Round(time.Millisecond))
 		}
@@ -162,6 +169,7 @@ func (f *faults) settle() time.Duration {
 			return time.Since(begin)
 		}
 		f.living()
+		f.mend()
 		if time.Since(begin) > recovery {
 			f.Fatalf("%s: after %q and %v, %d records are neither answered nor dead letters, the first: %s\n%s",
 				f.delivery, f.remarks, recovery, len(waiting), slices.Min(waiting), f.offsets())

@@ -174,7 +174,8 @@ var burdens = map[string]func(f *faults) (end func()){
 func (f *faults) transaction(how kgo.TransactionEndTry) (end func()) {
 	f.Helper()
 	u := f.upstream
-	client := newClient(f.T, f.broker.Addr(), kgo.TransactionalID("upstream"), kgo.TransactionTimeout(time.Minute))
+	id, _ := u.next("upstream")
+	client := newClient(f.T, f.broker.Addr(), kgo.TransactionalID(id), kgo.TransactionTimeout(time.Minute))
 	if err := client.BeginTransaction(); err != nil {
 		f.Fatal(err)
 	}

@@ -98,9 +98,9 @@ func (f *faults) verify(rounds int, took time.Duration) {
 		happened = append(happened, fmt.Sprintf("%s %d", what, f.happened[what]))
 	}
 	f.Logf("%s, %d rounds in %v: %d records and %d aborted ones; %d answers, %d dead letters, %d repeats, %d lost, %d out of order, "+
-		"%d aborted ones answered; longest wait for an answer %v; %d processes; %s",
+		"%d aborted ones answered; longest wait for an answer %v; %d processes; %s; %d transactions left open by the broker",
 		f.delivery, rounds, took.Round(time.Second), len(sent)-aborted, aborted, v.answers, v.deadLetters, v.repeats, v.lost, v.disorder,
-		v.abortedAnswered, v.longest.Round(time.Millisecond), f.processes, strings.Join(happened, ", "))
+		v.abortedAnswered, v.longest.Round(time.Millisecond), f.processes, strings.Join(happened, ", "), len(f.mended))
 	bad := v.lost + v.unasked + v.disorder + v.wrong
 	if f.committedOnly() {
 		bad += v.repeats + v.abortedAnswered
