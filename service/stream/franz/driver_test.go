@@ -324,6 +324,7 @@ func TestEnds(t *testing.T) {
 		"fenced":                     {kmsg.EndTxn, answer(kerr.ProducerFenced.Code), 1, false},
 		"mapping is gone":            {kmsg.EndTxn, answer(kerr.InvalidProducerIDMapping.Code), 1, false},
 		"member is out":              {kmsg.Heartbeat, answer(kerr.UnknownMemberID.Code), 2, false},
+		"heartbeats end":             {kmsg.Heartbeat, answer(kerr.UnknownServerError.Code), 1, false},
 		"offsets may not be written": {kmsg.TxnOffsetCommit, answer(kerr.InvalidTxnState.Code), 1, false},
 		"group rebalances, it seems": {kmsg.Heartbeat, answer(kerr.RebalanceInProgress.Code), 2, false},
 		"offsets are lost":           {kmsg.TxnOffsetCommit, lost, 2, false},

@@ -12,7 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
 )
@@ -50,6 +49,8 @@ type session struct {
 	resume  chan struct{}              // there may be something to poll
 	latest  atomic.Pointer[generation] // that the group has given us
 	blocked atomic.Bool                // a rebalance waits for us
+	allowed atomic.Int64               // rebalances that waited for us and were let go on
+	beats   atomic.Int64               // heartbeats that were answered
 	current *generation                // that is worked on
 	tx      *transaction               // of current
 	begun   bool                       // franz-go is in a transaction, always after the first generation
@@ -169,6 +170,7 @@ func (s *session) run(stop, life context.Context) error {
 				return err
 			}
 			s.turn.alone(s.client.AllowRebalance)
+			s.allowed.Add(1)
 			continue
 		case s.current != nil:
 			wait, err := s.step(work)
@@ -351,33 +353,6 @@ func (s *session) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.
 	return offsets, nil
 }
 
-// onBlocked is called when the group goes on, and waits for us; or when it has
-// gone on without us, which franz-go would tell only after we have let it.
-func (s *session) onBlocked(ctx context.Context, client *kgo.Client) {
-	if err := s.heartbeat(ctx, client); err != nil {
-		s.end(fmt.Errorf("group %s: %w", s.cfg.Group, err))
-		return
-	}
-	s.blocked.Store(true)
-	signal(s.wake)
-}
-
-func (s *session) heartbeat(ctx context.Context, client *kgo.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, s.session)
-	defer cancel()
-	req := kmsg.NewPtrHeartbeatRequest()
-	req.Group = s.cfg.Group
-	req.MemberID, req.Generation = client.GroupMetadata()
-	res, err := req.RequestWith(ctx, client)
-	if err == nil {
-		err = kerr.ErrorForCode(res.ErrorCode)
-	}
-	if errors.Is(err, kerr.RebalanceInProgress) {
-		return nil
-	}
-	return err
-}
-
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (s *session) OnGroupManageError(err error) {
 	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, s.cfg.Input, err))
@@ -454,4 +429,5 @@ func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generat
 var (
 	_ kgo.HookGroupManageError = (*session)(nil)
 	_ kgo.HookBrokerConnect    = (*session)(nil)
+	_ kgo.HookBrokerE2E        = (*session)(nil)
 )
