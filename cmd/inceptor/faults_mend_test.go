@@ -29,7 +29,7 @@ type ended struct {
 // mend does what the broker owes. Kafka 4.3.1, killed between the record that a
 // transaction ends and the markers of it, skips them when it starts as the only
 // broker ("these partitions are likely deleted"), records it as complete, and
-// holds readers of committed records back for ever: seen 12 times of 12, with a
+// holds readers of committed records back for ever: seen 12 times of 13, with a
 // client alone. An administrator has kafka-transactions.sh for it; this writes
 // the markers with the very end that the broker has recorded.
 func (f *faults) mend() {
