@@ -60,6 +60,35 @@ func TestOneCopy(t *testing.T) {
 	t.Logf("an image waited for %v at most", time.Duration(most.Load()))
 }
 
+// What comes while images wait does not keep them waiting: what they wait for
+// answers first.
+func TestOneCopyOvertaken(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies = copiesOne })
+	b.awaitVersion(1)
+	b.put(2, tiny{bias: 2, slow: 3000})
+	b.await("pause", func() bool { return b.routes.Load().paused != nil })
+	write(t, filepath.Join(b.dir(7), "saved_model.pb"), []byte("half a model"))
+	if v := b.serves(); v != 2 { // once the pause is over
+		t.Errorf("version %d serves", v)
+	}
+	b.await("refusal", func() bool { return len(b.refusals(7)) > 0 })
+	b.awaitVersion(2)
+}
+
+// A choice by hand that fails after the old one is gone is taken back with it.
+func TestOneCopyChoice(t *testing.T) {
+	b := runTiny(t, with(t, 3), func(c *Config) { c.Copies = copiesOne })
+	b.awaitVersion(3)
+	b.put(2, tiny{bias: 2, golden: "- {image: black.bmp, label: other, floor: 0}\n"})
+	b.await("found", func() bool { return len(b.Versions()) == 2 })
+	b.must(b.Use(t.Context(), 2))
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	b.awaitVersion(3)
+	if d := b.choice.now(); d.Use != 0 {
+		t.Errorf("still chosen: %d", d.Use)
+	}
+}
+
 // If the old one cannot be brought back either, the next good one serves.
 func TestOneCopyNoWayBack(t *testing.T) {
 	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies = copiesOne })

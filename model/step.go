@@ -79,6 +79,13 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 	if m.config.beside() && serving == nil && !slices.ContainsFunc(order, func(k *known) bool { return k.number == d.Use }) {
 		d.Use = 0 // the version that was stable is no more
 	}
+	if serving == nil {
+		// What a load has just brought serves first, whatever came meanwhile.
+		if p.stable = ofLoaded(order, d); p.stable != nil {
+			p.again = 0
+			return p
+		}
+	}
 	for _, k := range order {
 		if d.Use != 0 && k.number != d.Use {
 			continue
@@ -124,6 +131,18 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 		}
 	}
 	return p
+}
+
+// ofLoaded is the version to serve among those that are loaded, if any is: the
+// one chosen by hand before the highest.
+func ofLoaded(order []*known, d decided) *known {
+	var best *known
+	for _, k := range order {
+		if k.loaded != nil && !d.against(k) && (best == nil || k.number == d.Use) {
+			best = k
+		}
+	}
+	return best
 }
 
 func (m *Manager) servingKnown() *known {

@@ -265,14 +265,16 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 	}
 	if ctx.Err() == nil {
 		m.refuse(o.k, o.err)
-		m.unchoose(o.k)
+		if o.restored != nil || m.routes.Load().stable != nil {
+			m.unchoose(o.k)
+		}
 	}
 }
 
 // unchoose takes a choice by hand back that has come to nothing while another
 // version serves: a restart would wait for that one alone.
 func (m *Manager) unchoose(k *known) {
-	if k.retry.IsZero() && m.choice.now().Use == k.number && m.routes.Load().stable != nil {
+	if k.retry.IsZero() && m.choice.now().Use == k.number {
 		m.log.Warn("the choice by hand is taken back", "model", m.config.Name, "version", k.number, "again", m.usedBefore)
 		m.decide(func(d *decided) { d.Use = m.usedBefore })
 	}
