@@ -15,8 +15,8 @@ type answerer struct {
 	topK    int
 
 	maxPixels int64
-	decode    func(ctx context.Context, image []byte) (item, error) // nil: the model takes encoded images
-	decoding  chan struct{}                                         // a place for each image that is being decoded
+	decode    func(ctx context.Context, image []byte, h Header) (item, error) // nil: the model takes encoded images
+	decoding  chan struct{}                                                   // a place for each image that is being decoded
 	batcher   *batcher
 }
 
@@ -38,7 +38,7 @@ func (a *answerer) classify(ctx context.Context, image []byte) (Prediction, erro
 	it := item{encoded: image}
 	var decode time.Duration
 	if a.decode != nil {
-		if it, decode, err = a.decoded(ctx, image); err != nil {
+		if it, decode, err = a.decoded(ctx, image, header); err != nil {
 			return Prediction{}, err
 		}
 	}
@@ -58,13 +58,13 @@ func (a *answerer) classify(ctx context.Context, image []byte) (Prediction, erro
 	return p, nil
 }
 
-func (a *answerer) decoded(ctx context.Context, image []byte) (item, time.Duration, error) {
+func (a *answerer) decoded(ctx context.Context, image []byte, h Header) (item, time.Duration, error) {
 	if err := acquire(ctx, a.decoding); err != nil {
 		return item{}, 0, err
 	}
 	defer release(a.decoding)
 	start := time.Now()
-	it, err := a.decode(ctx, image)
+	it, err := a.decode(ctx, image, h)
 	return it, time.Since(start), err
 }
 

@@ -57,9 +57,8 @@ type scored struct {
 // company gathers while the batch before it runs, and only a delay makes
 // anybody wait for more.
 type batcher struct {
+	Batch
 	run      batchFunc
-	max      int
-	delay    time.Duration
 	observer runObserver
 
 	queue     chan item // unbuffered: what is ready waits with its sender
@@ -74,13 +73,13 @@ type runObserver interface {
 	ran(Run)
 }
 
-func newBatcher(run batchFunc, lanes, max int, delay time.Duration, o runObserver) *batcher {
+func newBatcher(run batchFunc, lanes int, c Batch, o runObserver) *batcher {
 	b := &batcher{
-		run: run, max: max, delay: delay, observer: o,
+		Batch: c, run: run, observer: o,
 		queue:     make(chan item),
 		abandoned: make(chan struct{}),
 		// One batch that runs and the next one, ready.
-		limit: make(chan struct{}, 2*max*lanes),
+		limit: make(chan struct{}, 2*c.Max*lanes),
 	}
 	for range lanes {
 		b.lanes.Go(b.loop)
@@ -124,10 +123,12 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 }
 
 func (b *batcher) loop() {
-	batch := make([]item, 0, b.max)
+	batch, most := make([]item, 0, b.Max), b.Max
 	for first := range b.queue {
-		batch = b.collect(append(batch[:0], first))
+		batch = b.collect(append(batch[:0], first), most)
+		start := time.Now()
 		b.answer(batch)
+		most = b.adapt(most, len(batch), time.Since(start))
 		for i := range batch {
 			batch[i].close()
 			batch[i] = item{}
@@ -135,15 +136,31 @@ func (b *batcher) loop() {
 	}
 }
 
+// adapt is how large a batch may be after one of a size took that long: a run
+// may take half of the latency budget, since an image may have to wait for the
+// run before its own. Additive increase, multiplicative decrease, as in Clipper
+// (Crankshaw et al., NSDI 2017).
+func (b *batcher) adapt(most, size int, took time.Duration) int {
+	switch {
+	case b.LatencyBudget == 0:
+		return most
+	case took > b.LatencyBudget/2:
+		return max(1, size*3/4)
+	case size == most:
+		return min(most+1, b.Max)
+	}
+	return most
+}
+
 // collect adds to the batch what is ready, and what comes within the delay.
-func (b *batcher) collect(batch []item) []item {
+func (b *batcher) collect(batch []item, most int) []item {
 	var late <-chan time.Time
-	if b.delay > 0 {
-		timer := time.NewTimer(b.delay)
+	if b.Delay > 0 {
+		timer := time.NewTimer(b.Delay)
 		defer timer.Stop()
 		late = timer.C
 	}
-	for len(batch) < b.max {
+	for len(batch) < most {
 		select {
 		case it, ok := <-b.queue:
 			if !ok {

@@ -96,7 +96,7 @@ func TestBatcherIsolatesPoison(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			model := &fakeModel{}
-			b := &batcher{run: inProcess(model.run), max: 8, observer: &runs{}}
+			b := &batcher{run: inProcess(model.run), Batch: Batch{Max: 8}, observer: &runs{}}
 			batch := make([]item, len(test.values))
 			for i, v := range test.values {
 				batch[i] = pixel(t, v)
@@ -124,7 +124,7 @@ func TestBatcherFault(t *testing.T) {
 	openLibrary(t)
 	fault := &savedmodel.Error{Code: savedmodel.ResourceExhausted, Message: "no memory"}
 	model := &fakeModel{err: fault}
-	b := newBatcher(inProcess(model.run), 1, 4, 0, &runs{})
+	b := newBatcher(inProcess(model.run), 1, Batch{Max: 4}, &runs{})
 	defer b.close()
 	_, err := b.submit(t.Context(), pixel(t, 1))
 	if guilty := new(InputError); !errors.Is(err, fault) || errors.As(err, &guilty) {
@@ -140,7 +140,7 @@ func TestBatcherGathers(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(inProcess(model.run), 1, 4, 0, &runs{})
+		b := newBatcher(inProcess(model.run), 1, Batch{Max: 4}, &runs{})
 		var wg sync.WaitGroup
 		send := func(v float32) {
 			it := pixel(t, v)
@@ -170,7 +170,7 @@ func TestBatcherDelay(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{}
-		b := newBatcher(inProcess(model.run), 1, 4, 10*time.Millisecond, &runs{})
+		b := newBatcher(inProcess(model.run), 1, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
 		var wg sync.WaitGroup
 		send := func(after time.Duration) {
 			it := pixel(t, 1)
@@ -204,7 +204,7 @@ func TestBatcherAbandoned(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(inProcess(model.run), 1, 2, 0, &runs{})
+		b := newBatcher(inProcess(model.run), 1, Batch{Max: 2}, &runs{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var gaveUp atomic.Int32
 		var wg sync.WaitGroup
@@ -263,4 +263,36 @@ func TestTopK(t *testing.T) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 	})
+}
+
+// Batches shrink to what a run may take, and grow again.
+func TestLatencyBudget(t *testing.T) {
+	b := &batcher{Batch: Batch{Max: 8, LatencyBudget: 200 * time.Millisecond}}
+	most, each := 8, 30*time.Millisecond
+	full := func(n int) {
+		for range n {
+			most = b.adapt(most, most, time.Duration(most)*each)
+		}
+	}
+	full(20)
+	if most < 2 || most > 4 { // three images take 90 ms
+		t.Errorf("%d images of 30 ms in 100 ms", most)
+	}
+	each = 10 * time.Millisecond
+	full(20)
+	if most != 8 {
+		t.Errorf("%d images of 10 ms in 100 ms", most)
+	}
+	if got := b.adapt(8, 3, time.Millisecond); got != 8 {
+		t.Errorf("a small batch tells nothing of large ones: got %d", got)
+	}
+	each = time.Second
+	full(20)
+	if most != 1 {
+		t.Errorf("at least one image: %d", most)
+	}
+	b.LatencyBudget = 0
+	if got := b.adapt(8, 8, time.Hour); got != 8 {
+		t.Errorf("without a budget: got %d", got)
+	}
 }

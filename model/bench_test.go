@@ -23,6 +23,13 @@ type witness struct {
 	rejected []string // causes
 	pauses   int
 	desired  int64
+	tried    []int64
+}
+
+func (w *witness) VersionTried(version int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tried = append(w.tried, version)
 }
 
 func (w *witness) VersionLoaded(_ int64, took Durations) {

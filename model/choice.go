@@ -75,7 +75,8 @@ func readChoice(path string) (decided, error) {
 	var d decided
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return d, nil
+		_, err = os.Stat(filepath.Dir(path)) // without which nobody knows
+		return d, err
 	}
 	if err != nil {
 		return d, err

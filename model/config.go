@@ -30,12 +30,14 @@ type Config struct {
 	Batch Batch `embed:"" prefix:"batch."`
 
 	Optimize string `default:"auto" enum:"auto,off" help:"What is run: auto (a graph made of the model at load, for its signatures alone: faster, smaller and sooner there, equal but for rounding; where that cannot be done safely, the log says why, and the model runs as it is) or off (the model as it is)."`
+	Kernels  string `default:"auto" enum:"auto,tensorflow,onednn" help:"Whose convolutions model.optimize=auto calls: onednn, tensorflow (those that TensorFlow chooses by itself) or auto (oneDNN's, where the library has them). \"inceptor tune\" measures which are the faster ones here."`
 
 	Poll  time.Duration `default:"5s" help:"How often versions are looked for, besides at each file event. Where there are none, as on NFS, a new version is found this much later at most."`
 	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
 	Gate  Gate          `embed:"" prefix:"gate."`
 
-	MaxPixels int64 `default:"40000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. A decode takes about 3 bytes a pixel."`
+	Decode    string `default:"exact" enum:"exact,fast" help:"How a JPEG is decoded that is at least twice as large as the model's input: exact (as TensorFlow for Python does) or fast (scaled by 2, 4 or 8 on the way, so that it is just not smaller than the input: several times as fast, and smoother; see docs/models.md for what that does to scores). Where TensorFlow decodes, that is."`
+	MaxPixels int64  `default:"40000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. A decode takes about 3 bytes a pixel."`
 
 	// Session is how models and decoders are loaded.
 	Session savedmodel.Options `kong:"-"`
@@ -59,6 +61,8 @@ type Gate struct {
 type Batch struct {
 	Max   int           `default:"8" help:"Images that run together, at most."`
 	Delay time.Duration `default:"0s" help:"How long a batch that is not full waits for more images. 0s: not at all; company gathers while the batch before runs."`
+
+	LatencyBudget time.Duration `default:"0s" help:"What a record should take in the model under load: batches become smaller until a run takes half of that, for a record may have to wait for the run before its own, and larger again. Behind a backlog it waits for longer. 0s: any time."`
 }
 
 // beside tells whether a new version first answers beside the one that serves.
@@ -80,6 +84,7 @@ func (c Config) Validate() []error {
 	check(c.Probation.Slowdown == 0 || c.Probation.Slowdown >= 1, "probation.slowdown: %v is neither 0 nor at least 1", c.Probation.Slowdown)
 	check(c.Batch.Max >= 1 && c.Batch.Max <= 1024, "batch.max: %d is not between 1 and 1024", c.Batch.Max)
 	check(c.Batch.Delay >= 0 && c.Batch.Delay <= time.Minute, "batch.delay: %v is not between 0s and 1m", c.Batch.Delay)
+	check(c.Batch.LatencyBudget >= 0, "batch.latency-budget: %v is negative", c.Batch.LatencyBudget)
 	check(c.Poll >= 10*time.Millisecond && c.Poll <= 24*time.Hour, "poll: %v is not between 10ms and 24h", c.Poll)
 	check(c.Quiet >= 0 && c.Quiet <= time.Hour, "quiet: %v is not between 0s and 1h", c.Quiet)
 	check(c.Gate.Timeout > 0, "gate.timeout: %v is not positive", c.Gate.Timeout)
@@ -89,6 +94,30 @@ func (c Config) Validate() []error {
 	check(c.MaxPixels >= 1, "max-pixels: %d is less than 1", c.MaxPixels)
 	return errs
 }
+
+// session is how versions are loaded: with threads of their own, which do not
+// disturb those of another one.
+func (c Config) session() savedmodel.Options {
+	o := c.Session
+	o.OwnThreads = true
+	o.Optimize = c.Optimize == optimizeAuto
+	switch c.Kernels {
+	case "tensorflow":
+		o.Kernels = savedmodel.KernelsTensorFlow
+	case "onednn":
+		o.Kernels = savedmodel.KernelsOneDNN
+	}
+	return o
+}
+
+// The values of Config.Optimize.
+const (
+	optimizeAuto = "auto"
+	optimizeOff  = "off"
+)
+
+// decodeFast is Config.Decode's other value.
+const decodeFast = "fast"
 
 // The values of Config.Backend.
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
@@ -13,33 +14,61 @@ import (
 // that Python's tf.io.decode_image and image resizing are made of, so that
 // answers are the same. It does what they do with EXIF: nothing, an image
 // that was stored sideways stays sideways.
+//
+// A fast one lets libjpeg leave out, of a JPEG far larger than the input, the
+// detail that resizing would lose: see ratio.
 type decoder struct {
 	session *savedmodel.Session
-	decode  *savedmodel.Function
+	decode  [len(ratios)]*savedmodel.Function // by ratio; nil: never used
+	size    [2]int                            // height and width of the input
+	fast    bool
 }
 
-func newDecoder(in Input, dtype savedmodel.DataType, o savedmodel.Options) (*decoder, error) {
-	session, err := savedmodel.NewSession(decodeGraph(in, dtype), o)
+// ratios are those of sizes at which libjpeg can decode, by its DCT alone.
+var ratios = [...]int{1, 2, 4, 8}
+
+func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Options) (*decoder, error) {
+	session, err := savedmodel.NewSession(decodeGraph(in, dtype, fast), o)
 	if err != nil {
 		return nil, err
 	}
-	decode, err := session.Function([]string{"contents:0"}, []string{"pixels:0"})
-	if err != nil {
-		return nil, errors.Join(err, session.Close())
+	d := &decoder{session: session, size: in.Size, fast: fast}
+	for i := range ratios {
+		if i > 0 && !fast {
+			break
+		}
+		if d.decode[i], err = session.Function([]string{"contents:0"}, []string{pixelsName(i) + ":0"}); err != nil {
+			return nil, errors.Join(err, session.Close())
+		}
 	}
-	return &decoder{session, decode}, nil
+	return d, nil
+}
+
+// ratio is the index of the largest ratio at which the image still has as many
+// pixels as the input, in both directions.
+func (d *decoder) ratio(h Header) int {
+	best := 0
+	if !d.fast || h.Format != "jpeg" {
+		return best
+	}
+	for i, r := range ratios {
+		if h.Height >= r*d.size[0] && h.Width >= r*d.size[1] {
+			best = i
+		}
+	}
+	return best
 }
 
 // pixels decodes, resizes and scales one image to a tensor of shape
 // [1, height, width, 3], which the caller closes. An image that TensorFlow
 // refuses is an *InputError.
-func (d *decoder) pixels(ctx context.Context, image []byte) (*savedmodel.Tensor, error) {
+func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmodel.Tensor, error) {
 	contents, err := savedmodel.NewStringTensor([][]byte{image})
 	if err != nil {
 		return nil, err
 	}
 	defer contents.Close()
-	out, err := d.decode.Run(ctx, contents)
+	out, err := d.decode[d.ratio(h)].Run(ctx, contents)
 	if err != nil {
 		return nil, blame(err, ReasonUndecodable)
 	}
@@ -47,8 +76,8 @@ func (d *decoder) pixels(ctx context.Context, image []byte) (*savedmodel.Tensor,
 }
 
 // item is pixels as an item of a batch, which owns them.
-func (d *decoder) item(ctx context.Context, image []byte) (item, error) {
-	p, err := d.pixels(ctx, image)
+func (d *decoder) item(ctx context.Context, image []byte, h Header) (item, error) {
+	p, err := d.pixels(ctx, image, h)
 	return item{pixels: p}, err
 }
 
@@ -64,48 +93,68 @@ func blame(err error, reason string) error {
 	return err
 }
 
+// pixelsName is the result's name in the graph for a ratio.
+func pixelsName(ratio int) string { return fmt.Sprintf("pixels%d", ratios[ratio]) }
+
 // decodeGraph is contents → DecodeImage → ResizeBilinear or ResizeArea →
-// Mul → AddV2 → Cast → pixels, leaving out the steps that change nothing.
-func decodeGraph(in Input, dtype savedmodel.DataType) *tfpb.GraphDef {
-	const float = tfpb.DataType_DT_FLOAT
+// Mul → AddV2 → Cast → pixels, leaving out the steps that change nothing; and
+// if it is to be fast, the same with DecodeJpeg for each of the other ratios.
+func decodeGraph(in Input, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef {
 	g := &graph{def: &tfpb.GraphDef{Versions: &tfpb.VersionDef{Producer: graphProducer}}}
 	g.add("contents", "Placeholder", nil, attrs{
 		"dtype": typeAttr(tfpb.DataType_DT_STRING), "shape": shapeAttr(),
 	})
+	g.add("axis", "Const", nil, int32Const(nil, 0))
+	g.add("size", "Const", nil, int32Const([]int64{2}, int32(in.Size[0]), int32(in.Size[1])))
 	g.add("decoded", "DecodeImage", []string{"contents"}, attrs{
 		"channels": intAttr(3), "dtype": typeAttr(tfpb.DataType_DT_UINT8), "expand_animations": boolAttr(false),
 	})
-	g.add("axis", "Const", nil, int32Const(nil, 0))
-	g.add("batch", "ExpandDims", []string{"decoded", "axis"}, attrs{
+	g.addPixels(in, dtype, "decoded", pixelsName(0))
+	for i := 1; fast && i < len(ratios); i++ {
+		decoded := fmt.Sprintf("decoded%d", ratios[i])
+		g.add(decoded, "DecodeJpeg", []string{"contents"}, attrs{"channels": intAttr(3), "ratio": intAttr(int64(ratios[i]))})
+		g.addPixels(in, dtype, decoded, pixelsName(i))
+	}
+	return g.def
+}
+
+// addPixels adds the way from a decoded image to the model's input.
+func (g *graph) addPixels(in Input, dtype savedmodel.DataType, decoded, pixels string) {
+	const float = tfpb.DataType_DT_FLOAT
+	name := func(step string) string { return pixels + "/" + step }
+	g.add(name("batch"), "ExpandDims", []string{decoded, "axis"}, attrs{
 		"T": typeAttr(tfpb.DataType_DT_UINT8), "Tdim": typeAttr(tfpb.DataType_DT_INT32),
 	})
-	g.add("size", "Const", nil, int32Const([]int64{2}, int32(in.Size[0]), int32(in.Size[1])))
 	resize := attrs{"T": typeAttr(tfpb.DataType_DT_UINT8), "align_corners": boolAttr(in.AlignCorners)}
 	op := "ResizeArea"
 	if in.Resize == "bilinear" {
 		op = "ResizeBilinear"
 		resize["half_pixel_centers"] = boolAttr(in.HalfPixelCenters)
 	}
-	g.add("resized", op, []string{"batch", "size"}, resize)
-	last := "resized"
+	last := name("resized")
+	g.add(last, op, []string{name("batch"), "size"}, resize)
+	then := func(step, op string, second string, a attrs) {
+		inputs := []string{last}
+		if second != "" {
+			inputs = append(inputs, second)
+		}
+		last = name(step)
+		g.add(last, op, inputs, a)
+	}
 	if in.Scale != 1 {
-		g.add("scale", "Const", nil, floatConst(float32(in.Scale)))
-		g.add("scaled", "Mul", []string{last, "scale"}, attrs{"T": typeAttr(float)})
-		last = "scaled"
+		g.add(name("scale"), "Const", nil, floatConst(float32(in.Scale)))
+		then("scaled", "Mul", name("scale"), attrs{"T": typeAttr(float)})
 	}
 	if in.Offset != 0 {
-		g.add("offset", "Const", nil, floatConst(float32(in.Offset)))
-		g.add("shifted", "AddV2", []string{last, "offset"}, attrs{"T": typeAttr(float)})
-		last = "shifted"
+		g.add(name("offset"), "Const", nil, floatConst(float32(in.Offset)))
+		then("shifted", "AddV2", name("offset"), attrs{"T": typeAttr(float)})
 	}
 	if dtype != savedmodel.Float32 {
-		g.add("cast", "Cast", []string{last}, attrs{
+		then("cast", "Cast", "", attrs{
 			"SrcT": typeAttr(float), "DstT": typeAttr(tfpb.DataType(dtype)), "Truncate": boolAttr(false),
 		})
-		last = "cast"
 	}
-	g.add("pixels", "Identity", []string{last}, attrs{"T": typeAttr(tfpb.DataType(dtype))})
-	return g.def
+	g.add(pixels, "Identity", []string{last}, attrs{"T": typeAttr(tfpb.DataType(dtype))})
 }
 
 // graphProducer is the GraphDef version that the attributes above are written

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strconv"
 	"sync"
+
+	"golang.org/x/sync/singleflight"
 
 	"inceptor/model/pixels"
 	"inceptor/model/remote"
@@ -25,7 +28,7 @@ type distant struct {
 	lanes  int // batches at once
 	log    *slog.Logger
 
-	asking sync.Mutex // held by who asks the server; nobody else needs to
+	asking singleflight.Group // by the version that is wanted
 	mu     sync.Mutex
 	bound  *binding // nil: not asked yet, or it has changed
 }
@@ -45,21 +48,36 @@ func (b *binding) close() {
 	}
 }
 
-// classify answers an image, if possible by the version that is wanted.
+// answerTries is how often an image is answered anew because the server has
+// gone on to another version. One step takes two; a server that has several
+// replicas may have more than one version while they change.
+const answerTries = 4
+
+// classify answers an image, if possible by the version that is wanted. What
+// it is told of the image's classes is that of the version that answered.
 func (d *distant) classify(ctx context.Context, image []byte, want int64) (Prediction, error) {
-	b, err := d.bind(ctx, want)
-	if err != nil {
-		return Prediction{}, err
+	var had, has int64
+	for range answerTries {
+		b, err := d.bind(ctx, want)
+		if err != nil {
+			return Prediction{}, err
+		}
+		p, err := b.classify(ctx, image)
+		had, has = b.info.Version, p.Version
+		moved := err == nil && has != had
+		if k := remote.KindOf(err); moved || k == remote.KindRefused || k == remote.KindAnswer {
+			d.forget(b) // labels, preprocessing and signature may be others now
+		}
+		b.drop()
+		if moved {
+			continue
+		}
+		if want != 0 && has != want {
+			p.Wanted = want
+		}
+		return p, err
 	}
-	defer b.drop()
-	p, err := b.classify(ctx, image)
-	if k := remote.KindOf(err); k == remote.KindRefused || k == remote.KindAnswer {
-		d.forget(b) // it may have another signature now
-	}
-	if want != 0 && p.Version != want {
-		p.Wanted = want
-	}
-	return p, err
+	return Prediction{}, fmt.Errorf("the model server says it has version %d, and answers with %d", had, has)
 }
 
 // lease is the binding for the version that is wanted, if there is one.
@@ -105,21 +123,34 @@ func (d *distant) info(want int64) (Info, bool) {
 // bind leases the binding for the version that is wanted, which it makes if
 // need be.
 func (d *distant) bind(ctx context.Context, want int64) (*binding, error) {
-	if b, ok := d.lease(want); ok {
-		return b, nil
+	for {
+		if b, ok := d.lease(want); ok {
+			return b, nil
+		}
+		// Whoever comes meanwhile shares the answer, a failure too.
+		asked := d.asking.DoChan(strconv.FormatInt(want, 10), func() (any, error) {
+			return nil, d.ask(context.WithoutCancel(ctx), want)
+		})
+		select {
+		case r := <-asked:
+			if r.Err != nil {
+				return nil, r.Err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	d.asking.Lock()
-	defer d.asking.Unlock()
-	if b, ok := d.lease(want); ok {
-		return b, nil
-	}
+}
+
+// ask makes the binding for the version that is wanted.
+func (d *distant) ask(ctx context.Context, want int64) error {
 	metadata, err := d.client.Metadata(ctx, want, "")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b, err := d.newBinding(metadata, want)
 	if err != nil {
-		return nil, fmt.Errorf("model server: %w", err)
+		return fmt.Errorf("model server: %w", err)
 	}
 	d.log.Info("model server has what is wanted", "version", metadata.Version, "wanted", want, "encoded", b.decode == nil)
 	d.mu.Lock()
@@ -128,8 +159,7 @@ func (d *distant) bind(ctx context.Context, want int64) (*binding, error) {
 		d.bound.drop()
 	}
 	d.bound = b
-	b.retain()
-	return b, nil
+	return nil
 }
 
 // newBinding checks the server's signatures against what the version says of
@@ -154,19 +184,19 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	switch {
 	case sig.dtype == savedmodel.String:
 	case savedmodel.LibraryPath() != "":
-		if b.decoder, err = newDecoder(sig.Input, sig.dtype, d.config.Session); err != nil {
+		if b.decoder, err = newDecoder(sig.Input, sig.dtype, d.config.Decode == decodeFast, d.config.Session); err != nil {
 			return nil, fmt.Errorf("decoder: %w", err)
 		}
 		b.decode = b.decoder.item
 	default:
 		b.decode = decodeInGo(sig)
 	}
-	size := d.config.Batch.Max
+	batch := d.config.Batch
 	if sig.maxBatch > 0 {
-		size = min(size, sig.maxBatch)
+		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	b.leased = newLeased(b.close)
-	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, size, d.config.Batch.Delay, unwatched{})
+	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, batch, unwatched{})
 	return b, nil
 }
 
@@ -268,18 +298,14 @@ func message(sig signature, items []item) (*tfpb.TensorProto, error) {
 }
 
 // decodeInGo does what a decoder does, without TensorFlow and nearly the same.
-func decodeInGo(sig signature) func(context.Context, []byte) (item, error) {
+func decodeInGo(sig signature) func(context.Context, []byte, Header) (item, error) {
 	in := sig.Input
 	recipe := pixels.Recipe{
 		Height: in.Size[0], Width: in.Size[1],
 		Area: in.Resize == "area", AlignCorners: in.AlignCorners, HalfPixelCenters: in.HalfPixelCenters,
 		Scale: float32(in.Scale), Offset: float32(in.Offset), DType: sig.dtype,
 	}
-	return func(_ context.Context, image []byte) (item, error) {
-		h, err := ParseHeader(image)
-		if err != nil {
-			return item{}, err
-		}
+	return func(_ context.Context, image []byte, h Header) (item, error) {
 		plain, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
 		if err != nil {
 			return item{}, &InputError{ReasonUndecodable, err}

@@ -62,6 +62,7 @@ func NewFallback(c Config, f remote.Config, library string, log *slog.Logger, o 
 	}
 	b.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests: 1, Timeout: localRest,
+		IsExcluded:  func(err error) bool { return errors.Is(err, errNotRun) },
 		ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= localFailures },
 	})
 	b.openLibrary()
@@ -124,8 +125,10 @@ func mayPass(err error) bool {
 	return !errors.As(err, &guilty)
 }
 
-// errResting is why a version here is not asked.
-var errResting = errors.New("another image is trying it")
+var (
+	errResting = errors.New("another image is trying it")          // why a version here is not asked
+	errNotRun  = errors.New("says nothing about a version's runs") // for the breaker
+)
 
 // here asks the version here, unless its runs fail.
 func (b *Fallback) here(ctx context.Context, key, image []byte) (Prediction, error) {
@@ -134,8 +137,12 @@ func (b *Fallback) here(ctx context.Context, key, image []byte) (Prediction, err
 		return Prediction{}, fmt.Errorf("%s; %w", b.lastFailure(), errResting)
 	}
 	p, err := b.Manager.Classify(ctx, key, image)
-	if err == nil || !mayPass(err) || errors.Is(err, ErrNoVersion) || ctx.Err() != nil {
+	switch {
+	case err == nil, !mayPass(err):
 		done(nil)
+		return p, err
+	case errors.Is(err, ErrNoVersion), ctx.Err() != nil:
+		done(errNotRun)
 		return p, err
 	}
 	b.failure.Store(&err)
@@ -179,6 +186,9 @@ func (b *Fallback) watch(ctx context.Context) {
 	last, fell := time.Now(), false
 	for ctx.Err() == nil {
 		why := b.unavailable()
+		if why == "" && b.breaker.State() == gobreaker.StateHalfOpen {
+			why = b.lastFailure() // one image tries the version here
+		}
 		did := time.Duration(0)
 		if fell {
 			did = time.Since(last)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
 	"inceptor/model/remote"
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel/tfpb"
@@ -300,6 +302,51 @@ func TestFallbackWithoutLibrary(t *testing.T) {
 	p, err := b.Classify(t.Context(), nil, blackPixel)
 	if err != nil || p.Backend != BackendRemote || p.Version != 1 || !strings.Contains(p.Reason, "no TensorFlow runtime") {
 		t.Errorf("got %+v, %v", p, err)
+	}
+}
+
+// When the server goes on to another version, what is said of an image is that
+// version's; one that does not answer with what it says it has is not believed.
+func TestServerGoesOn(t *testing.T) {
+	base := t.TempDir()
+	tiny{label: "first"}.write(t, filepath.Join(base, "1"))
+	tiny{label: "second"}.write(t, filepath.Join(base, "2"))
+	fake := remotetest.NewFake("tiny")
+	fake.Classes = 1
+	server := remotetest.Serve(t, fake)
+	c := tinyConfig(base)
+	c.Backend = OnlyRemote
+	s, err := NewServer(c, remoteConfig(server), slog.New(slog.DiscardHandler), remote.Unobserved{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runBackend(t, s)
+	answer := func() (p Prediction) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if p, err = s.Classify(t.Context(), nil, blackPixel); err == nil {
+				return p
+			}
+			if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if p := answer(); p.Version != 1 || p.Classes[0].Label != "first" {
+		t.Errorf("got %+v", p)
+	}
+	server.Kill()
+	fake.Versions = []int64{1, 2}
+	server.Start()
+	if p := answer(); p.Version != 2 || p.Classes[0].Label != "second" {
+		t.Errorf("got %+v", p)
+	}
+	fake.SetHook(func(_ context.Context, r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+		r.ModelSpec.VersionChoice = &tfpb.ModelSpec_Version{Version: wrapperspb.Int64(1)}
+		return nil, nil //nolint:nilnil // it goes on with the request
+	})
+	if _, err := s.Classify(t.Context(), nil, blackPixel); err == nil || !mayPass(err) || !strings.Contains(err.Error(), "it has version 2, and answers with 1") {
+		t.Errorf("got %v", err)
 	}
 }
 

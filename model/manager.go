@@ -32,6 +32,11 @@ type Observer interface {
 	// VersionRejected is called when a version is taken back, by hand or by
 	// itself, with the word for why.
 	VersionRejected(version int64, cause string)
+	// VersionTried is called with the version that has yet to prove itself: it
+	// is being loaded, on probation, a canary or a shadow; before it does
+	// anything. 0: there is none any more. If native code crashes the process
+	// meanwhile, that version is to be blamed: see Blame.
+	VersionTried(version int64)
 	// VersionClosed is called when a version's memory was given back, with
 	// how long its last images kept it.
 	VersionClosed(version int64, drained time.Duration)
@@ -42,7 +47,8 @@ type Observer interface {
 type Durations struct {
 	Load   time.Duration // TensorFlow's own
 	WarmUp time.Duration
-	Gates  time.Duration // all of them, those two included
+	Batch  time.Duration // a run of the largest batch, the first one of its size
+	Gates  time.Duration // all of them, those before included
 	Pause  time.Duration
 }
 
@@ -76,6 +82,9 @@ func (Unobserved) VersionRefused(int64, string) {}
 // VersionRejected implements Observer.
 func (Unobserved) VersionRejected(int64, string) {}
 
+// VersionTried implements Observer.
+func (Unobserved) VersionTried(int64) {}
+
 // VersionClosed implements Observer.
 func (Unobserved) VersionClosed(int64, time.Duration) {}
 
@@ -107,12 +116,14 @@ type Manager struct {
 	mu         sync.Mutex
 	known      map[int64]*known  // every version that is in the directory, or loaded
 	loading    *known            // its load is under way
+	instead    *known            // in place of this one, if not nil
 	trial      *trial            // of the version that serves
 	resume     chan<- struct{}   // ends the pause, if there is one
 	costs      float64           // bytes of memory for a byte of a version's files, at most so far
 	scanned    bool              // Run has looked once
 	usedBefore int64             // what was chosen before the last choice by hand
 	running    bool              // by Run, not Load
+	tried      int64             // what the observer was told
 	noted      map[string]string // the last trouble of each kind that was logged
 }
 
@@ -131,8 +142,7 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 	if c.Gate.Agreement > 0 {
 		m.recent = &images{most: c.Gate.Images}
 	}
-	m.config.Session.OwnThreads = true // which do not disturb those of another version
-	m.config.Session.Optimize = c.Optimize == "auto"
+	m.config.Session = c.session()
 	m.routes.Store(&routes{})
 	return m, nil
 }
@@ -144,11 +154,23 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 // *InputError, and so does every further try; other errors, ErrNoVersion among
 // them, may pass. While a version is loaded in place of another, it waits.
 func (m *Manager) Classify(ctx context.Context, key, image []byte) (Prediction, error) {
-	v, label, err := m.acquire(ctx, key)
-	if err != nil {
-		return Prediction{}, err
+	var hung *version
+	for {
+		v, label, err := m.acquire(ctx, key)
+		if err != nil {
+			return Prediction{}, err
+		}
+		p, err := m.classifyBy(ctx, v, label, image)
+		v.drop()
+		if errors.Is(err, errAbandoned) && v != hung {
+			hung = v // another one may serve by now
+			continue
+		}
+		return p, err
 	}
-	defer v.drop()
+}
+
+func (m *Manager) classifyBy(ctx context.Context, v *version, label string, image []byte) (Prediction, error) {
 	p, err := v.classify(ctx, image)
 	p.Label = label
 	if err == nil && m.recent != nil && label == LabelStable {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"inceptor/savedmodel"
 )
 
 // A trial is the probation of the version that serves.
@@ -62,7 +64,7 @@ func (m *Manager) reject(v *version, why verdict) {
 		}
 	})
 	if why.cause == CauseHangs {
-		v.batcher.abandon()
+		defer v.batcher.abandon() // with another one in its place
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,6 +84,44 @@ func (m *Manager) reject(v *version, why verdict) {
 		m.trial = nil
 	}
 	m.routes.Store(&next)
+}
+
+// Blame takes a version back because native code crashed the process while it
+// was new. It tells whether it did: not if there is no other version. To be
+// called before Run.
+func (m *Manager) Blame(version int64) bool {
+	candidates, err := scan(m.config.Dir)
+	if err != nil {
+		return false
+	}
+	var guilty *candidate
+	for i, c := range candidates {
+		if c.number == version {
+			guilty = &candidates[i]
+		}
+	}
+	if guilty == nil || len(candidates) == 1 {
+		return false
+	}
+	digest, err := savedmodel.Digest(guilty.dir)
+	if err != nil {
+		return false
+	}
+	const reason = "native code crashed the process while it was loaded or on probation"
+	m.log.Error("taken back", "model", m.config.Name, "version", version, "cause", CauseCrash, "reason", reason)
+	m.observer.VersionRejected(version, CauseCrash)
+	if _, err = m.choice.read(); err == nil {
+		err = m.choice.change(func(d *decided) {
+			d.reject(version, rejected{digest, CauseCrash, reason})
+			if d.Use == version {
+				d.Use = 0
+			}
+		})
+	}
+	if err != nil {
+		m.log.Warn("choice is not kept", "err", err)
+	}
+	return true
 }
 
 func (m *Manager) isLoaded(v *version) bool {

@@ -137,6 +137,8 @@ func TestVerdict(t *testing.T) {
 		{"few failures", failing(4, 4), runs(20, 1, 10), ""},
 		{"failures", failing(20, 5), runs(20, 1, 10), CauseErrors},
 		{"rare failures", failing(200, 5), runs(20, 1, 10), ""},
+		{"failures as before", failing(20, 5), failing(200, 40), ""},
+		{"more failures than before", failing(20, 10), failing(200, 40), CauseErrors},
 	} {
 		got := p.verdict(test.v, test.before)
 		if (got == nil) != (test.want == "") || got != nil && got.cause != test.want {
@@ -162,7 +164,7 @@ func TestHangingRun(t *testing.T) {
 		}
 		hold := make(chan struct{})
 		model := &fakeModel{hold: hold}
-		b := newBatcher(inProcess(model.run), 1, 4, 0, observed{v})
+		b := newBatcher(inProcess(model.run), 1, Batch{Max: 4}, observed{v})
 		failed := make(chan error)
 		go func() {
 			_, err := b.submit(context.Background(), pixel(t, 1))
@@ -189,6 +191,26 @@ func TestHangingRun(t *testing.T) {
 	})
 	if n := savedmodel.LiveTensors(); n != 0 {
 		t.Errorf("%d tensors live", n)
+	}
+}
+
+// Images that wait for a run that does not end are answered by the version
+// before.
+func TestHangingVersion(t *testing.T) {
+	b := runTiny(t, with(t, 1), onProbation(time.Minute))
+	b.awaitVersion(1)
+	b.put(2, tiny{bias: 2, slow: 4000})
+	b.await("version 2", func() bool { return b.routes.Load().stable.info.Version == 2 })
+	v := b.routes.Load().stable
+	answered := make(chan int64)
+	go func() { answered <- b.serves() }()
+	b.await("a run", func() bool { _, size := v.vitals.hanging(); return size > 0 })
+	b.must(b.ask(t.Context(), func() error {
+		b.reject(v, verdict{CauseHangs, "it took ages"})
+		return nil
+	}))
+	if got := <-answered; got != 1 {
+		t.Errorf("version %d answered", got)
 	}
 }
 
@@ -227,4 +249,35 @@ func TestImagesAreBounded(t *testing.T) {
 	if n := len(s.list()); n != 6 || s.bytes != 60<<20 {
 		t.Errorf("%d images, %d bytes", n, s.bytes)
 	}
+}
+
+// The version that was new when native code crashed is taken back at the next
+// start, if there is another one.
+func TestBlame(t *testing.T) {
+	base := with(t, 1)
+	b := runTiny(t, base, onProbation(300*time.Millisecond))
+	b.awaitVersion(1)
+	b.put(2, tinyOf(2))
+	b.awaitVersion(2)
+	b.await("end of probation", func() bool {
+		b.witness.mu.Lock()
+		defer b.witness.mu.Unlock()
+		return slices.Equal(b.witness.tried, []int64{1, 0, 2, 0})
+	})
+
+	again := runTinyOn(t, base, func(m *Manager) {
+		if !m.Blame(2) || m.Blame(3) {
+			t.Error("version 2 is there, and 3 is not")
+		}
+	})
+	again.awaitVersion(1)
+	if s := again.Versions()[0]; s.State != StateRejected || !strings.Contains(s.Reason, "crashed the process") {
+		t.Errorf("got %+v", s)
+	}
+	alone := runTinyOn(t, with(t, 5), func(m *Manager) {
+		if m.Blame(5) {
+			t.Error("there is no other version")
+		}
+	})
+	alone.awaitVersion(5)
 }

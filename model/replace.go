@@ -81,6 +81,7 @@ func (m *Manager) pause(ctx context.Context, o loaded) {
 		}
 	}
 	m.mu.Unlock()
+	m.observer.VersionServing(0)
 	again := o.loader
 	again.at, again.files, again.serving, again.recent = o.instead.candidate, o.instead.files, nil, nil
 	m.retired.Go(func() { m.loads <- m.replace(ctx, o, again, leaving) })
@@ -89,12 +90,18 @@ func (m *Manager) pause(ctx context.Context, o loaded) {
 // replace waits until the others are gone, and loads. If that does not pass,
 // what served is loaded again.
 func (m *Manager) replace(ctx context.Context, o loaded, again loader, leaving []*version) loaded {
+	waiting, cancel := context.WithTimeout(ctx, m.config.Gate.Timeout)
+	defer cancel()
 	for _, v := range leaving {
 		select {
 		case <-v.freed:
-		case <-ctx.Done():
-			o.err = ctx.Err()
-			return o
+		case <-waiting.Done():
+			if o.err = ctx.Err(); o.err != nil {
+				return o
+			}
+			// Images would wait for ever. If there is no room, the system ends
+			// the process, and that helps as well.
+			m.log.Error("a run does not end; loading beside it", "model", m.config.Name, "version", v.info.Version, "after", m.config.Gate.Timeout)
 		}
 	}
 	o.passed = m.gates(ctx, o.loader)

@@ -75,6 +75,17 @@ func TestOneCopyOvertaken(t *testing.T) {
 	b.awaitVersion(2)
 }
 
+// A run that does not end keeps nobody waiting for ever.
+func TestOneCopyHanging(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 2*time.Second })
+	b.awaitVersion(1)
+	v, _, err := b.acquire(t.Context(), nil) // as an image that is not answered
+	b.must(err)
+	defer v.drop()
+	b.put(2, tinyOf(2))
+	b.awaitVersion(2)
+}
+
 // A choice by hand that fails after the old one is gone is taken back with it.
 func TestOneCopyChoice(t *testing.T) {
 	b := runTiny(t, with(t, 3), func(c *Config) { c.Copies = copiesOne })

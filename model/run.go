@@ -72,7 +72,11 @@ func (m *Manager) Run(ctx context.Context) error {
 			return err // nobody has had a version from there
 		}
 		m.note("no versions to look at", m.trouble(err, len(candidates)))
-		m.remember(candidates)
+		if err == nil {
+			m.remember(candidates)
+		} else {
+			m.lookAway()
+		}
 		pause := m.step(ctx, m.config.Quiet)
 		m.scanned = true
 		select {
@@ -95,7 +99,7 @@ func (m *Manager) disown() {
 	if m.loading == nil {
 		return
 	}
-	m.loading = nil
+	m.loading, m.instead = nil, nil
 	if m.resume != nil { // nobody will come
 		m.routes.Store(&routes{})
 		close(m.resume)

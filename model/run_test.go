@@ -227,6 +227,26 @@ func TestFilesDisappear(t *testing.T) {
 	}
 }
 
+// While the base directory cannot be read, what is known of its versions is
+// not forgotten: one that was refused is not tried again.
+func TestDirectoryUnreadable(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "base")
+	tinyOf(1).write(t, filepath.Join(base, "1"))
+	b := runTiny(t, base)
+	b.awaitVersion(1)
+	write(t, filepath.Join(b.dir(2), "saved_model.pb"), nil)
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	b.must(os.Rename(base, base+".away"))
+	time.Sleep(100 * time.Millisecond)
+	b.must(os.Rename(base+".away", base))
+	time.Sleep(300 * time.Millisecond)
+	if n := len(b.refusals(2)); n != 1 {
+		t.Errorf("version 2 was refused %d times", n)
+	}
+	b.put(3, tinyOf(3))
+	b.awaitVersion(3)
+}
+
 // Swaps under load: no answer is missing, wrong or of two versions, and all
 // memory is given back.
 func TestSwapUnderLoad(t *testing.T) {

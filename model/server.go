@@ -149,6 +149,9 @@ func (s *Server) ClassifyAs(context.Context, string, []byte) (Prediction, error)
 	return Prediction{}, ErrNoVersion
 }
 
+// Blame is Manager.Blame: there is no native code here.
+func (s *Server) Blame(int64) bool { return false }
+
 // Use is Manager.Use: there is nothing to choose from.
 func (s *Server) Use(context.Context, int64) error { return errServersOwn }
 

@@ -47,7 +47,25 @@ func (m *Manager) step(ctx context.Context, quiet time.Duration) time.Duration {
 	if m.loading == nil && ctx.Err() == nil {
 		m.loadNext(ctx, p)
 	}
+	m.tellTried()
 	return p.again
+}
+
+// tellTried tells the observer which version has yet to prove itself.
+func (m *Manager) tellTried() {
+	tried, r := int64(0), m.routes.Load()
+	switch {
+	case m.loading != nil:
+		tried = m.loading.number
+	case r.beside != nil:
+		tried = r.beside.info.Version
+	case m.trial != nil && r.stable != nil:
+		tried = r.stable.info.Version
+	}
+	if tried != m.tried {
+		m.tried = tried
+		m.observer.VersionTried(tried)
+	}
 }
 
 // plan decides what should be loaded by what there is. It prefers a higher

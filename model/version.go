@@ -29,8 +29,9 @@ type version struct {
 	vitals   vitals
 	live     atomic.Bool // it has, or had, a label: its runs count
 	observer Observer
-	took     uint64 // bytes of memory, to load and to warm up
-	raise    func() // lets it run as others do
+	took     uint64      // bytes of memory, to load and to warm up
+	idle     *time.Timer // gives the memory of the last runs back
+	raise    func()      // lets it run as others do
 
 	log *slog.Logger
 }
@@ -47,12 +48,19 @@ func (v *version) ran(r Run) {
 	if v.live.Load() {
 		v.vitals.end(r)
 		v.observer.BatchRun(v.info.Version, r)
+		v.idle.Reset(idleAfter)
 	}
 }
+
+// idleAfter is how long nothing must have run until the memory that runs need
+// is given back, which the allocator keeps else: 170 of 740 MiB, measured with
+// Inception in batches of 8. The next run has to take it anew.
+const idleAfter = 10 * time.Second
 
 // close gives its memory back. No image may be under way.
 func (v *version) close() error {
 	var errs []error
+	v.idle.Stop()
 	if v.batcher != nil {
 		v.batcher.close()
 	}
@@ -163,6 +171,7 @@ func (l loader) run(ctx context.Context) (*version, error) {
 		},
 		observer: l.observer,
 		log:      l.log,
+		idle:     time.AfterFunc(idleAfter, savedmodel.TrimMemory),
 	}
 	start := time.Now()
 	if v.model, err = savedmodel.Load(l.at.dir, l.config.Session); err != nil {
@@ -200,20 +209,20 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		return atGate(GateSignature, err)
 	}
 	if sig.dtype != savedmodel.String {
-		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Session); err != nil {
+		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Decode == decodeFast, c.Session); err != nil {
 			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
 		}
 		v.decode = v.decoder.item
 	}
-	batch := c.Batch.Max
+	batch := c.Batch
 	if sig.maxBatch > 0 {
-		batch = min(batch, sig.maxBatch)
+		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	v.run = run.Run
-	v.batcher = newBatcher(inProcess(v.run), 1, batch, c.Batch.Delay, v)
+	v.batcher = newBatcher(inProcess(v.run), 1, batch, v)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
-	if err := v.warmUp(ctx, l.at.dir, sig); err != nil {
+	if l.took.Batch, err = v.warmUp(ctx, l.at.dir, sig); err != nil {
 		return atGate(GateWarmUp, err)
 	}
 	l.took.WarmUp = time.Since(start)

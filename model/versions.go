@@ -58,9 +58,18 @@ func (m *Manager) remember(candidates []candidate) {
 		k.candidate, k.there = c, true
 	}
 	for number, k := range m.known {
-		if !k.there && k.loaded == nil && k != m.loading && !k.isLate() {
+		if !k.there && k.loaded == nil && k != m.loading && k != m.instead && !k.isLate() {
 			delete(m.known, number)
 		}
+	}
+}
+
+// lookAway notes that nobody knows what is there. What was refused stays so.
+func (m *Manager) lookAway() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.known {
+		k.there = false
 	}
 }
 
@@ -164,8 +173,9 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	m.log.Info("loading", "model", m.config.Name, "version", k.number)
 	r := m.routes.Load()
 	m.mu.Lock()
-	m.loading = k
+	m.loading, m.instead = k, instead
 	m.mu.Unlock()
+	m.tellTried()
 	l := loader{
 		config: m.config, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
 		log: m.log, observer: m.observer, calm: r.stable != nil && instead == nil,
@@ -247,7 +257,7 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.loading = nil
+	m.loading, m.instead = nil, nil
 	o.k.late = o.late
 	if o.restored != nil {
 		o.instead.loaded = o.restored

@@ -115,6 +115,7 @@ const (
 	CauseSlow   = "slow"    // its runs take longer than those of the version before
 	CauseHangs  = "hangs"   // a run of it does not end
 	CauseByHand = "by-hand" // "inceptor models rollback"
+	CauseCrash  = "crash"   // native code crashed the process while it was new
 )
 
 // A verdict is why a version has to go.
@@ -123,8 +124,10 @@ type verdict struct{ cause, reason string }
 // verdict compares with the version before. Nil: nothing speaks against it.
 func (p Probation) verdict(v, before *vitals) *verdict {
 	images, failed := v.counts()
-	if failed >= leastFailures && float64(failed) > p.Errors*float64(images) {
-		return &verdict{CauseErrors, fmt.Sprintf("it failed on %d of %d images", failed, images)}
+	imagesBefore, failedBefore := before.counts()
+	usual := float64(failedBefore) / float64(max(imagesBefore, 1))
+	if failed >= leastFailures && float64(failed) > (p.Errors+usual)*float64(images) {
+		return &verdict{CauseErrors, fmt.Sprintf("it failed on %d of %d images; the version before on %d of %d", failed, images, failedBefore, imagesBefore)}
 	}
 	if p.Slowdown == 0 {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,23 +21,24 @@ import (
 // a power of two, and the largest: kernels are set up for each shape they see,
 // and the first record should not pay for it. A model that cannot run, or
 // gives scores that are no numbers, is found out.
-func (v *version) warmUp(ctx context.Context, dir string, sig signature) error {
+func (v *version) warmUp(ctx context.Context, dir string, sig signature) (largest time.Duration, err error) {
 	if err := v.warmUpRequests(ctx, dir, sig); err != nil {
-		return err
+		return 0, err
 	}
-	for n := 1; ; n = min(2*n, v.batcher.max) {
+	for n := 1; ; n = min(2*n, v.batcher.Max) {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		items, err := warmUpItems(sig, n)
+		start := time.Now()
 		if err == nil {
 			err = v.tryBatch(items)
 		}
 		if err != nil {
-			return fmt.Errorf("batch of %d: %w", n, err)
+			return 0, fmt.Errorf("batch of %d: %w", n, err)
 		}
-		if n == v.batcher.max {
-			return nil
+		if n == v.batcher.Max {
+			return time.Since(start), nil
 		}
 	}
 }

@@ -1,0 +1,230 @@
+package model
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// A Trial is one way to run a version on this machine, and how it fared.
+type Trial struct {
+	Optimize, Kernels string // as in Config
+	Threads           int    // that work on one operation; 0: one for each processor
+
+	Load    time.Duration         // TensorFlow's own
+	Memory  uint64                // bytes that it took, warm-up included
+	Runs    map[int]time.Duration // the shortest, by the size of the batch
+	Differs float64               // the largest difference of a score from the model's as it is
+	WhyNot  string                // it was not to be had; empty: it was
+}
+
+// Each is what an image takes in batches of the size at which it takes least.
+// The smallest size that is as good but for 3 % counts: larger ones only make
+// images wait.
+func (t Trial) Each() (size int, took time.Duration) {
+	each := func(n int) float64 { return float64(t.Runs[n]) / float64(n) }
+	least := math.Inf(1)
+	for n := range t.Runs {
+		least = min(least, each(n))
+	}
+	for n := range t.Runs {
+		if each(n) <= 1.03*least && (size == 0 || n < size) {
+			size = n
+		}
+	}
+	return size, time.Duration(each(size))
+}
+
+const (
+	tuneRounds = 2           // of loads; the settings take turns
+	tuneFor    = time.Second // for each size of batch
+	tuneRuns   = 3           // at least
+
+	// maxDiffers is how far a score may be from the model's as it is.
+	maxDiffers = 1e-5
+)
+
+// Tune tries the newest version of the model with every setting that changes
+// how fast it runs, one after the other, and returns the trials, the best one
+// first; those that change scores, or were not to be had, are last. It takes
+// about a minute for Inception on two cores, and wants an idle machine. Its
+// error is that of the model as it is.
+func Tune(ctx context.Context, c Config) ([]Trial, error) { return tune(ctx, c, tuneFor) }
+
+func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
+	if err := errors.Join(c.Validate()...); err != nil {
+		return nil, err
+	}
+	candidates, err := scan(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(candidates) == 0 {
+		return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
+	}
+	t := tuner{config: c, each: each, at: candidates[len(candidates)-1], want: map[int][][]float32{}}
+	trials := []Trial{{Optimize: optimizeOff}, {Optimize: optimizeAuto, Kernels: "tensorflow"}, {Optimize: optimizeAuto, Kernels: "onednn"}}
+	if err := t.tryAll(ctx, trials); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(trials, compareTrials)
+	var fewer []Trial
+	for n := runtime.NumCPU() / 2; n >= 1; n /= 2 {
+		fewer = append(fewer, Trial{Optimize: trials[0].Optimize, Kernels: trials[0].Kernels, Threads: n})
+	}
+	if err := t.tryAll(ctx, fewer); err != nil {
+		return nil, err
+	}
+	trials = append(trials, fewer...)
+	slices.SortStableFunc(trials, compareTrials)
+	return trials, nil
+}
+
+// compareTrials puts the faster one first, if it may be used.
+func compareTrials(a, b Trial) int {
+	rank := func(t Trial) float64 {
+		if t.WhyNot != "" {
+			return math.Inf(1)
+		}
+		_, each := t.Each()
+		return float64(each)
+	}
+	switch x, y := rank(a), rank(b); {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+type tuner struct {
+	config Config
+	at     candidate
+	each   time.Duration
+	want   map[int][][]float32 // the plain model's scores, by the size of the batch
+}
+
+func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
+	for range tuneRounds {
+		for i := range trials {
+			err := t.try(ctx, &trials[i])
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil && trials[i].Optimize == optimizeOff {
+				return err
+			}
+			if err != nil {
+				trials[i].WhyNot = err.Error()
+			}
+		}
+	}
+	return nil
+}
+
+// try loads the version, runs it, and notes what is better than before.
+func (t *tuner) try(ctx context.Context, trial *Trial) (err error) {
+	c := t.config
+	c.Optimize, c.Kernels = trial.Optimize, trial.Kernels
+	c.Session.IntraOpThreads = trial.Threads
+	c.Session = c.session()
+	took := Durations{}
+	v, err := loader{config: c, at: t.at, log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took}.load(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		v.drop()
+		<-v.freed
+	}()
+	if trial.Optimize == optimizeAuto && !v.model.Frozen {
+		return errors.New(v.model.WhyNot)
+	}
+	if trial.Runs == nil {
+		trial.Runs, trial.Load = map[int]time.Duration{}, took.Load
+	}
+	trial.Load, trial.Memory = min(trial.Load, took.Load), max(trial.Memory, v.took)
+	for n := 1; ; n = min(2*n, v.batcher.Max) {
+		if err := t.run(ctx, v, n, trial); err != nil {
+			return fmt.Errorf("batch of %d: %w", n, err)
+		}
+		if n == v.batcher.Max {
+			return nil
+		}
+	}
+}
+
+func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error {
+	items := make([]item, n)
+	for i := range items {
+		it, err := v.noise(ctx, uint64(i))
+		if err != nil {
+			return err
+		}
+		defer it.close()
+		items[i] = it
+	}
+	var rows [][]float32
+	for runs, begin := 0, time.Now(); runs < tuneRuns || time.Since(begin) < t.each; runs++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start := time.Now()
+		var err error
+		if rows, err = v.run.scores(items); err != nil {
+			return err
+		}
+		if took := time.Since(start); trial.Runs[n] == 0 || took < trial.Runs[n] {
+			trial.Runs[n] = took
+		}
+	}
+	if t.want[n] == nil {
+		t.want[n] = rows
+	}
+	for i, row := range rows {
+		for class, score := range row {
+			want := float64(t.want[n][i][class])
+			trial.Differs = max(trial.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))
+		}
+	}
+	if trial.Differs > maxDiffers {
+		return fmt.Errorf("scores differ by %.2g from those of the model as it is", trial.Differs)
+	}
+	return nil
+}
+
+// noise is a random image, the same for the same seed.
+func (v *version) noise(ctx context.Context, seed uint64) (item, error) {
+	height, width := 299, 299
+	if v.decoder != nil {
+		height, width = v.decoder.size[0], v.decoder.size[1]
+	}
+	// A BMP of 24 bits a pixel: the header as in blackPixel, and rows of whole
+	// 32-bit words.
+	row := (3*width + 3) / 4 * 4
+	image := append(slices.Clone(blackPixel[:54]), make([]byte, row*height)...)
+	binary.LittleEndian.PutUint32(image[2:], uint32(len(image)))
+	binary.LittleEndian.PutUint32(image[18:], uint32(width))
+	binary.LittleEndian.PutUint32(image[22:], uint32(height))
+	binary.LittleEndian.PutUint32(image[34:], uint32(row*height))
+	random := rand.New(rand.NewPCG(seed, 0))
+	for i := 54; i < len(image); i++ {
+		image[i] = byte(random.Uint32())
+	}
+	if v.decode == nil {
+		return item{encoded: image}, nil
+	}
+	h, err := ParseHeader(image)
+	if err != nil {
+		return item{}, err
+	}
+	return v.decode(ctx, image, h)
+}

@@ -1,0 +1,62 @@
+package model
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"inceptor/testenv"
+)
+
+func TestTune(t *testing.T) {
+	openLibrary(t)
+	c := testConfig(testenv.Tiny(t))
+	trials, err := tune(t.Context(), c, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	threads := map[int]bool{}
+	for _, trial := range trials {
+		threads[trial.Threads] = true
+		if trial.WhyNot != "" || len(trial.Runs) != 3 || trial.Runs[1] <= 0 || trial.Load <= 0 || trial.Differs > maxDiffers {
+			t.Errorf("got %+v", trial)
+		}
+	}
+	if len(trials) < 3 || trials[0].Optimize != optimizeOff && trials[0].Optimize != optimizeAuto {
+		t.Errorf("got %+v", trials)
+	}
+	c.Dir = t.TempDir()
+	if _, err := tune(t.Context(), c, time.Millisecond); !errors.Is(err, ErrNoVersion) {
+		t.Errorf("got %v", err)
+	}
+	tinyOf(1).write(t, c.Dir+"/1")
+	trials, err = tune(t.Context(), c, time.Millisecond)
+	if err != nil || trials[0].WhyNot != "" {
+		t.Errorf("got %+v, %v", trials, err)
+	}
+}
+
+func TestTrialOrder(t *testing.T) {
+	ms := func(a, b, c int) map[int]time.Duration {
+		return map[int]time.Duration{1: time.Duration(a) * time.Millisecond, 2: time.Duration(b) * time.Millisecond, 4: time.Duration(c) * time.Millisecond}
+	}
+	for _, test := range []struct {
+		runs map[int]time.Duration
+		size int
+		each time.Duration
+	}{
+		{ms(10, 10, 10), 4, 2500 * time.Microsecond},
+		{ms(10, 20, 40), 1, 10 * time.Millisecond},
+		{ms(100, 196, 388), 2, 98 * time.Millisecond}, // as good as 4
+		{ms(10, 30, 90), 1, 10 * time.Millisecond},
+	} {
+		if size, each := (Trial{Runs: test.runs}).Each(); size != test.size || each != test.each {
+			t.Errorf("%v: got %v in batches of %d", test.runs, each, size)
+		}
+	}
+	fast, slow := Trial{Runs: ms(1, 2, 3)}, Trial{Runs: ms(2, 4, 6)}
+	none := Trial{WhyNot: "it differs", Runs: ms(1, 1, 1)}
+	if compareTrials(fast, slow) >= 0 || compareTrials(none, slow) <= 0 || compareTrials(fast, fast) != 0 {
+		t.Error("they are out of order")
+	}
+}
