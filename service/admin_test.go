@@ -29,11 +29,11 @@ func (c *changeable) Rollback(context.Context) (int64, error) { return 4, c.err 
 func TestAdmin(t *testing.T) {
 	refused := fmt.Errorf("version 4: %w: golden: too bad", model.ErrRefused)
 	for _, test := range []struct {
-		name, path, from string
-		header           http.Header
-		err              error
-		status           int
-		want             Change
+		name, path, from, host string
+		header                 http.Header
+		err                    error
+		status                 int
+		want                   Change
 	}{
 		{name: "use", path: "/models/use?version=4", status: 200, want: Change{Version: 4}},
 		{name: "use highest", path: "/models/use?version=highest", status: 200},
@@ -46,15 +46,20 @@ func TestAdmin(t *testing.T) {
 		{name: "no way back", path: "/models/rollback", err: model.ErrNoWayBack, status: 409, want: Change{Version: 4, Error: "go back"}},
 		{name: "from afar", path: "/models/rollback", from: "192.0.2.1:5", status: 403, want: Change{Error: "own machine"}},
 		{name: "from IPv6", path: "/models/rollback", from: "[::1]:5", status: 200, want: Change{Version: 4}},
+		{name: "by a name of somebody else's", path: "/models/rollback", host: "evil.example:8080", status: 403, want: Change{Error: "own machine"}},
+		{name: "by address", path: "/models/rollback", host: "[::1]:8080", status: 200, want: Change{Version: 4}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			mux := http.NewServeMux()
 			s := &Service{model: &changeable{err: test.err}}
 			s.admin(mux)
 			r := httptest.NewRequest(http.MethodPost, test.path, nil)
-			r.RemoteAddr = "127.0.0.1:5"
+			r.RemoteAddr, r.Host = "127.0.0.1:5", "localhost:8080"
 			if test.from != "" {
 				r.RemoteAddr = test.from
+			}
+			if test.host != "" {
+				r.Host = test.host
 			}
 			w := httptest.NewRecorder()
 			mux.ServeHTTP(w, r)
@@ -77,7 +82,7 @@ func TestAdminCrossOrigin(t *testing.T) {
 	(&Service{model: m}).admin(mux)
 	for _, method := range []string{http.MethodPost, http.MethodGet} {
 		r := httptest.NewRequest(method, "/models/use?version=4", nil)
-		r.RemoteAddr = "127.0.0.1:5"
+		r.RemoteAddr, r.Host = "127.0.0.1:5", "localhost:8080"
 		r.Header.Set("Origin", "https://example.com")
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		w := httptest.NewRecorder()

@@ -39,6 +39,9 @@ type Kafka struct {
 	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
 	Delivery   string   `default:"at_least_once" enum:"at_least_once,exactly_once" help:"Delivery guarantee: ${enum}. Nothing is lost with either. With at_least_once, some answers may come again after a crash, with the same id. With exactly_once, answers, dead letters and offsets are committed in one transaction: readers that set isolation.level=read_committed see each once; of an input that is transactional only committed records are read."`
 
+	OnError      string        `default:"retry" enum:"retry,dead-letter,stop" help:"What becomes of a record that the model cannot answer through no fault of the record, once that has lasted for kafka.on-error-after: ${enum}. Until then it is tried again and again, with pauses, and its partition waits. retry: for ever. dead-letter: it becomes a dead letter with the reason given-up. stop: the service ends, with the record uncommitted."`
+	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error=dead-letter or stop."`
+
 	CreateTopics bool   `help:"Create topics that are missing; the outputs with the input's number of partitions and a slightly larger max.message.bytes, for a dead letter has headers on top. Otherwise a missing topic is an error."`
 	Compression  string `default:"none" enum:"none,gzip,snappy,lz4,zstd" help:"Compression of the output: ${enum}."`
 
@@ -51,6 +54,12 @@ type Kafka struct {
 
 // exactlyOnce is Kafka.Delivery's other value.
 const exactlyOnce = "exactly_once"
+
+// The values of Kafka.OnError, besides "retry".
+const (
+	onErrorDeadLetter = "dead-letter"
+	onErrorStop       = "stop"
+)
 
 // Window bounds the records in flight.
 type Window struct {
@@ -163,6 +172,9 @@ func (k Kafka) Validate() []error {
 			problem("%s: %q is %s already", t.key, t.name, other)
 		}
 		topics[t.name] = t.key
+	}
+	if k.OnErrorAfter < 0 {
+		problem("kafka.on-error-after: %v is negative", k.OnErrorAfter)
 	}
 	if k.Window.Records < 1 || k.Window.Records > 100_000 {
 		problem("kafka.window.records: %d is not between 1 and 100000", k.Window.Records)

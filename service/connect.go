@@ -29,6 +29,7 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 		Window:       stream.Window{Records: k.Window.Records, Bytes: int64(k.Window.Bytes)},
 		DrainTimeout: c.Shutdown.Timeout,
 		Refused:      h.refused,
+		GivenUp:      h.givenUp(k),
 		Log:          log, Observer: o,
 	}, nil
 }

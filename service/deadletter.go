@@ -17,6 +17,10 @@ import (
 // topic. The other reasons come from packages input and model.
 const ReasonRefused = "refused-by-broker"
 
+// ReasonGivenUp is the reason of a dead letter for a record that could not be
+// answered for as long as kafka.on-error-after, by no fault of its own.
+const ReasonGivenUp = "given-up"
+
 // maxErrorBytes bounds the error in a dead letter's header.
 const maxErrorBytes = 1024
 
@@ -32,6 +36,26 @@ func deadLetter(r stream.Record, topic, reason string, err error) stream.Record 
 			header(headerPartition, strconv.Itoa(r.Partition)),
 			header(headerOffset, strconv.FormatInt(r.Offset, 10)),
 		),
+	}
+}
+
+// givenUp is what kafka.on-error asks for, as stream.Config.GivenUp.
+func (h *handler) givenUp(k Kafka) func(stream.Record, time.Duration, error) ([]stream.Record, bool) {
+	if k.OnError != onErrorDeadLetter && k.OnError != onErrorStop {
+		return nil
+	}
+	return func(r stream.Record, since time.Duration, err error) ([]stream.Record, bool) {
+		if since < k.OnErrorAfter {
+			return nil, false
+		}
+		err = fmt.Errorf("not answered within %v: %w", k.OnErrorAfter, err)
+		if k.OnError == onErrorStop {
+			h.stop(fmt.Errorf("kafka.on-error: record %s was %w", recordID(r), err))
+			return nil, false
+		}
+		h.metrics.deadLetter(ReasonGivenUp)
+		h.recent.add(r, ReasonGivenUp, err.Error())
+		return []stream.Record{deadLetter(r, h.deadLetter, ReasonGivenUp, err)}, true
 	}
 }
 

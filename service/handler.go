@@ -27,6 +27,7 @@ type handler struct {
 	recent     *recent
 	comparer   *comparer // nil: there is never a second version
 	journal    *journal
+	stop       func(error) // ends the service, with this error
 }
 
 // handle is a stream.Handler. Its error means that the model, not the record,
@@ -61,8 +62,10 @@ func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (
 	if err != nil {
 		return model.Prediction{}, err
 	}
-	defer end()
-	return h.classifier.Classify(ctx, routingKey(r), image)
+	p, err := h.classifier.Classify(ctx, routingKey(r), image)
+	_, bad := reasonOf(err)
+	end(err == nil || bad)
+	return p, err
 }
 
 // routingKey decides which version answers while there are two: that of the

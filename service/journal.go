@@ -43,6 +43,7 @@ type journal struct {
 	free     []int            // slots
 	suspects map[suspect]bool // true: guilty
 	guilty   map[suspect]int  // their slots
+	version  int64            // that was new when native code crashed; 0: none
 }
 
 // A suspect is one record. Its content counts: a topic may be made anew.
@@ -59,13 +60,14 @@ func suspectOf(r stream.Record) suspect {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// The file: a head of headBytes, magic, crash flag and the digest of the
-// topic's name in it; then slots, each 8 bytes offset, 4 partition, 4 sum, 4
+// The file: a head of headBytes, magic, crash flag, the digest of the topic's
+// name and the number of the version that is new in it; then slots, each 8 bytes offset, 4 partition, 4 sum, 4
 // state, 4 nothing; in the byte order of the machine.
 const (
 	journalMagic = "INCJ0001"
 	flagAt       = 8
 	topicAt      = 16
+	versionAt    = topicAt + sha256.Size
 	headBytes    = 64
 	slotBytes    = 24
 	slots        = 4096 // records beyond these are not noted
@@ -114,8 +116,12 @@ func newJournal(dir, group, topic string) (*journal, error) {
 	digest := sha256.Sum256([]byte(topic))
 	head := append([]byte(journalMagic), make([]byte, headBytes-len(journalMagic))...)
 	copy(head[topicAt:], digest[:])
-	before := string(mem[:flagAt])+string(mem[topicAt:headBytes]) == string(head[:flagAt])+string(head[topicAt:])
-	j.read(before, mem[flagAt] != 0)
+	before := string(mem[:flagAt])+string(mem[topicAt:versionAt]) == string(head[:flagAt])+string(head[topicAt:versionAt])
+	crashed := mem[flagAt] != 0
+	if before && crashed {
+		j.version = int64(binary.NativeEndian.Uint64(mem[versionAt:]))
+	}
+	j.read(before, crashed)
 	copy(mem, head)
 	savedmodel.FlagCrashes(&mem[flagAt])
 	return j, nil
@@ -142,6 +148,34 @@ func (j *journal) read(valid, crashed bool) {
 	}
 }
 
+// try notes the version of the model that is new; 0: none is.
+func (j *journal) try(version int64) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	binary.NativeEndian.PutUint64(j.mem[versionAt:], uint64(version))
+}
+
+// blamed is the version that was new when native code crashed; 0: none was.
+func (j *journal) blamed() int64 {
+	if j == nil {
+		return 0
+	}
+	return j.version
+}
+
+// acquit clears those who were not alone when it happened: a version is to
+// blame.
+func (j *journal) acquit() {
+	for s, guilty := range j.suspects {
+		if !guilty {
+			delete(j.suspects, s)
+		}
+	}
+}
+
 func (j *journal) at(i int) []byte { return j.mem[headBytes+i*slotBytes:][:slotBytes] }
 
 func (j *journal) slot(i int) suspect {
@@ -157,12 +191,13 @@ func (j *journal) state(i int) int { return int(binary.NativeEndian.Uint32(j.at(
 
 func (j *journal) set(i, state int) { binary.NativeEndian.PutUint32(j.at(i)[16:], uint32(state)) }
 
-// begin notes that a record is worked on, until end is called. It waits while a
+// begin notes that a record is worked on, until end is called, with whether it
+// was: else it comes again, and is as suspect as before. It waits while a
 // suspect is worked on, and before one until nothing else is. A record that is
 // guilty is not to be worked on: errCrashed.
-func (j *journal) begin(r stream.Record) (end func(), err error) {
+func (j *journal) begin(r stream.Record) (end func(worked bool), err error) {
 	if j == nil {
-		return func() {}, nil
+		return func(bool) {}, nil
 	}
 	s := suspectOf(r)
 	j.mu.Lock()
@@ -184,12 +219,14 @@ func (j *journal) begin(r stream.Record) (end func(), err error) {
 		j.alone.RLock()
 	}
 	i := j.take(s, state)
-	return func() {
+	return func(worked bool) {
 		j.mu.Lock()
 		if i >= 0 {
 			j.release(i)
 		}
-		delete(j.suspects, s)
+		if worked {
+			delete(j.suspects, s)
+		}
 		j.mu.Unlock()
 		unlock()
 	}, nil

@@ -50,7 +50,7 @@ func recordAt(offset int64) stream.Record {
 func TestJournalFindsTheGuilty(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")
-	var ends []func()
+	var ends []func(bool)
 	for offset := range int64(5) {
 		end, err := j.begin(recordAt(offset))
 		if err != nil {
@@ -58,7 +58,7 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 		}
 		ends = append(ends, end)
 	}
-	ends[0]() // done
+	ends[0](true) // done
 	j.leave(t, true)
 
 	j = open4test(t, dir, "in")
@@ -68,7 +68,7 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 	if end, err := j.begin(recordAt(1)); err != nil {
 		t.Fatal(err)
 	} else {
-		end() // innocent
+		end(true) // innocent
 	}
 	if _, err := j.begin(recordAt(3)); err != nil { // and dies
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 		if end, err := j.begin(recordAt(offset)); err != nil {
 			t.Errorf("record %d: %v", offset, err)
 		} else {
-			end()
+			end(true)
 		}
 	}
 	other := recordAt(3)
@@ -94,7 +94,7 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 	if end, err := j.begin(other); err != nil {
 		t.Errorf("another record with the same offset: %v", err)
 	} else {
-		end()
+		end(true)
 	}
 	if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
 		t.Errorf("the guilty record: got %v", err)
@@ -151,7 +151,7 @@ func TestJournalDamaged(t *testing.T) {
 		if end, err := j.begin(recordAt(1)); err != nil {
 			t.Error(err)
 		} else {
-			end()
+			end(true)
 		}
 		j.leave(t, false)
 	}
@@ -181,7 +181,7 @@ func TestJournalAlone(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer end()
+		defer end(true)
 		n := now.Add(1)
 		defer now.Add(-1)
 		most.Store(max(most.Load(), n))
@@ -275,6 +275,53 @@ func BenchmarkJournal(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		end()
+		end(true)
+	}
+}
+
+// A record that was not worked on after all stays as suspect as it was.
+func TestJournalNotWorkedOn(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	_, _ = j.begin(recordAt(1))
+	j.leave(t, true)
+	j = open4test(t, dir, "in")
+	end, err := j.begin(recordAt(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(false) // no version serves
+	if len(j.suspects) != 1 {
+		t.Errorf("suspects: %v", j.suspects)
+	}
+}
+
+// The version that was new at a crash is remembered, and with it to blame
+// nobody else is.
+func TestJournalBlamesVersion(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	j.try(7)
+	_, _ = j.begin(recordAt(1))
+	j.leave(t, false)
+	if j = open4test(t, dir, "in"); j.blamed() != 0 {
+		t.Errorf("killed: version %d is blamed", j.blamed())
+	}
+	j.try(7)
+	_, _ = j.begin(recordAt(1))
+	j.leave(t, true)
+	j = open4test(t, dir, "in")
+	if j.blamed() != 7 || len(j.suspects) != 1 {
+		t.Errorf("version %d, suspects %v", j.blamed(), j.suspects)
+	}
+	j.acquit()
+	if len(j.suspects) != 0 {
+		t.Errorf("suspects: %v", j.suspects)
+	}
+	j.try(8)
+	j.try(0) // it has proved itself
+	j.leave(t, true)
+	if j = open4test(t, dir, "in"); j.blamed() != 0 {
+		t.Errorf("version %d is blamed", j.blamed())
 	}
 }

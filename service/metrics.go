@@ -3,6 +3,7 @@ package service
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,9 @@ import (
 // Metrics are what /metrics tells of a service. They observe the model and
 // the stream: see model.Observer and stream.Observer.
 type Metrics struct {
+	tried     func(version int64) // set before anything is observed
+	batchTook atomic.Int64        // nanoseconds, of the version that was loaded last
+
 	records    *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
 	batches    prometheus.Histogram
@@ -108,7 +112,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
 		}, []string{"gate"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_model_rejections_total", Help: "Versions that were taken back, by cause: errors, slow, hangs, by-hand.",
+			Name: "inceptor_model_rejections_total", Help: "Versions that were taken back, by cause: errors, slow, hangs, crash, by-hand.",
 		}, []string{"cause"}),
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_last_load_successful", Help: "1 if the last version that was tried passed its gates, 0 if it was refused.",
@@ -195,6 +199,7 @@ func (m *Metrics) VersionDesired(version int64) { m.desired.Set(float64(version)
 // VersionLoaded implements model.Observer.
 func (m *Metrics) VersionLoaded(_ int64, took model.Durations) {
 	m.loaded.Set(1)
+	m.batchTook.Store(int64(took.Batch))
 	m.step("load", took.Load)
 	m.step("warm-up", took.WarmUp)
 	m.step("gates", took.Gates)
@@ -208,11 +213,20 @@ func (m *Metrics) step(name string, took time.Duration) {
 // VersionServing implements model.Observer.
 func (m *Metrics) VersionServing(version int64) {
 	m.serving.Set(float64(version))
-	m.swapped.SetToCurrentTime()
+	if version != 0 {
+		m.swapped.SetToCurrentTime()
+	}
 }
 
 // VersionRejected implements model.Observer.
 func (m *Metrics) VersionRejected(_ int64, cause string) { m.rejected.WithLabelValues(cause).Inc() }
+
+// VersionTried implements model.Observer.
+func (m *Metrics) VersionTried(version int64) {
+	if m.tried != nil {
+		m.tried(version)
+	}
+}
 
 // VersionClosed implements model.Observer.
 func (m *Metrics) VersionClosed(version int64, drained time.Duration) {

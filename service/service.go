@@ -28,6 +28,7 @@ type Service struct {
 	driver  driver
 	stream  stream.Config
 	aside   *kafkago.Sideline
+	stopped chan error // why the service is to end, at most one
 	compare *comparer
 	journal *journal
 
@@ -62,6 +63,9 @@ type Model interface {
 	Beside() string
 	// ClassifyAs is Classify by the version with a label.
 	ClassifyAs(ctx context.Context, label string, image []byte) (model.Prediction, error)
+	// Blame takes a version back that was new when native code crashed the
+	// process, and tells whether it did.
+	Blame(version int64) bool
 	// Use and Rollback change which version serves.
 	Use(ctx context.Context, version int64) error
 	Rollback(ctx context.Context) (int64, error)
@@ -72,7 +76,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	s := &Service{config: c, log: log, metrics: metrics, recent: &recent{}, registry: registry, model: m, started: time.Now()}
+	s := &Service{config: c, log: log, metrics: metrics, recent: &recent{}, registry: registry, model: m, started: time.Now(), stopped: make(chan error, 1)}
 	var err error
 	if s.input, err = input.New(c.Input); err != nil {
 		return nil, err
@@ -80,9 +84,9 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	h := &handler{
 		input: s.input, classifier: m,
 		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter,
-		metrics: metrics, recent: s.recent,
+		metrics: metrics, recent: s.recent, stop: s.stop,
 	}
-	if s.stream, err = c.streamConfig(log, metrics, h); err == nil {
+	if s.stream, err = c.streamConfig(log, drainCheck{metrics, c, log}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}
 	if err == nil {
@@ -94,6 +98,10 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if c.Model.Backend != model.OnlyRemote { // else no native code is run
 		h.journal = openJournal(c.Crash, c.Kafka, log)
 		s.journal = h.journal
+		metrics.tried = h.journal.try
+		if v := h.journal.blamed(); v != 0 && m.Blame(v) {
+			h.journal.acquit()
+		}
 	}
 	s.compare = newComparer(m, c.Model.Batch.Max, c.Kafka.Shadow, s.aside.Publish, metrics, log)
 	h.comparer = s.compare
@@ -138,9 +146,37 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.model.Wait(ctx); err != nil {
 			return err
 		}
-		return s.driver.Run(ctx)
+		return s.deliver(ctx)
 	})
 	return g.Wait()
+}
+
+// deliver runs the driver until ctx ends, or stop is called.
+func (s *Service) deliver(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var reason error
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		select {
+		case reason = <-s.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := s.driver.Run(ctx)
+	cancel()
+	<-watching
+	return errors.Join(err, reason)
+}
+
+// stop ends Run in order, with an error.
+func (s *Service) stop(reason error) {
+	select {
+	case s.stopped <- reason:
+	default: // there is one already
+	}
 }
 
 // prepareTopics waits for a broker, makes topics if it may, and compares limits.

@@ -15,8 +15,8 @@
 //     counts so stay co-partitioned, keyed or not.
 //   - Bounds. No more records and bytes of a partition are in flight than
 //     Config.Window says; behind a full window nothing is fetched.
-//   - Patience. A handler's error is retried for ever, with growing pauses,
-//     and so is whatever may pass on the broker's side: gone, frozen, frozen
+//   - Patience. A handler's error is retried with growing pauses, for ever
+//     unless Config.GivenUp says otherwise, and so is whatever may pass on the broker's side: gone, frozen, frozen
 //     and replaced, no leader, not enough replicas. Run returns an error only
 //     when trying again cannot help: credentials, permissions, a record that
 //     is refused and whose replacement is refused too.

@@ -60,6 +60,11 @@ type Config struct {
 	// stops the driver. The reason wraps ErrInvalidTime where it is that.
 	Refused func(source, output Record, reason error) (Record, error)
 
+	// GivenUp, if not nil, is called each time a handler has failed on a
+	// record, with how long ago it did so first. It returns the records to
+	// publish in place of an answer, and true; or false: it is tried again.
+	GivenUp func(r Record, since time.Duration, err error) ([]Record, bool)
+
 	Log      *slog.Logger
 	Observer Observer
 }

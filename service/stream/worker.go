@@ -39,10 +39,19 @@ func (w *Worker) Begin(work context.Context, draining <-chan struct{}, s *Slot, 
 func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot) {
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 10 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	r := s.Record
-	for failed := false; ; failed = true {
+	var failing time.Time // since when; zero: not at all
+	for {
 		outputs, err := w.Handler(work, r)
+		if err != nil && failing.IsZero() {
+			failing = time.Now()
+		}
+		if err != nil && work.Err() == nil && w.Config.GivenUp != nil {
+			if instead, ok := w.Config.GivenUp(r, time.Since(failing), err); ok {
+				outputs, err = instead, nil
+			}
+		}
 		if err == nil {
-			if failed {
+			if !failing.IsZero() {
 				w.Config.Observer.Retrying(r.Partition, nil)
 				w.Trouble.Worked("handle")
 			}

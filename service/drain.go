@@ -1,0 +1,27 @@
+package service
+
+import (
+	"log/slog"
+	"time"
+)
+
+// drainCheck is Metrics, and warns when so many partitions are assigned that
+// what they have in flight cannot be answered within shutdown.timeout: what is
+// left at a rebalance or a stop comes again.
+type drainCheck struct {
+	*Metrics
+	config Config
+	log    *slog.Logger
+}
+
+// Assigned implements stream.Observer.
+func (d drainCheck) Assigned(partitions []int) {
+	d.Metrics.Assigned(partitions)
+	window, batch := d.config.Kafka.Window.Records, d.config.Model.Batch.Max
+	took := time.Duration(d.batchTook.Load()) // zero: a model server's, which is not known
+	batches := (len(partitions)*window + batch - 1) / batch
+	if need, have := time.Duration(batches)*took, d.config.Shutdown.Timeout; need > have {
+		d.log.Warn("what is in flight may not be answered within shutdown.timeout, and would come again after a rebalance or stop; raise it, or lower kafka.window.records",
+			"partitions", len(partitions), "kafka.window.records", window, "takes", need.Round(time.Second), "shutdown.timeout", have)
+	}
+}
