@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"inceptor/service"
 	"inceptor/testenv"
 )
 
@@ -84,6 +88,41 @@ func TestNativeCrash(t *testing.T) {
 	}
 	if len(seen) != n-1 {
 		t.Errorf("%d records were answered, want %d", len(seen), n-1)
+	}
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+// A new version that crashes the process is taken back, and not the record
+// that it crashed on.
+func TestVersionCrashes(t *testing.T) {
+	base, broker := testenv.Tiny(t), testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	args := runArgs(t, broker.Addr(), "--model.dir", base, "--crash.journal", t.TempDir(), "--model.probation.period", "5m")
+	p := start(t, args...)
+	p.await("serving model=inception version=1", time.Minute)
+	crashing := filepath.Join(testenv.Tiny(t, "--crash", "--version", "2"), "2")
+	if err := os.Rename(crashing, filepath.Join(base, "2")); err != nil {
+		t.Fatal(err)
+	}
+	p.await("serving model=inception version=2", time.Minute)
+	produce(t, broker.Addr(), &kgo.Record{Topic: inputTopic, Key: []byte("white"), Value: bitmap(255)})
+	select {
+	case <-p.done:
+	case <-time.After(time.Minute):
+		t.Fatal("it does not crash")
+	}
+	p = start(t, args...)
+	p.await(`taken back.* version=2 cause=crash`, time.Minute)
+	out.awaitDistinct(t, 1, time.Minute, outputTopic)
+	var a service.Answer
+	if err := json.Unmarshal(out.of(outputTopic)[0].Value, &a); err != nil {
+		t.Fatal(err)
+	}
+	if dead := out.of(deadLetterTopic); a.Version != 1 || len(dead) > 0 {
+		t.Errorf("version %d answered, %d dead letters", a.Version, len(dead))
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)

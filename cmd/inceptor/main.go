@@ -33,6 +33,7 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"Run the service on a broker inside this process, and send it sample photos."`
 	Check    checkCmd    `cmd:"" help:"Try configuration, TensorFlow library, model and brokers, then exit. Safer than run: reads and writes no record."`
 	Classify classifyCmd `cmd:"" help:"Classify image files, without Kafka."`
+	Tune     tuneCmd     `cmd:"" help:"Measure which settings run the model fastest on this machine."`
 	Models   modelsCmd   `cmd:"" help:"List the model's versions of a running service, and change which one serves."`
 	Replay   replayCmd   `cmd:"" help:"Send dead letters back to the input topic; --dry-run tells which."`
 	Inspect  inspectCmd  `cmd:"" help:"Tell what a SavedModel holds and whether it is complete; needs no TensorFlow library."`

@@ -138,6 +138,12 @@ func (p *process) terminate(limit time.Duration) int {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
+	return p.wait(limit)
+}
+
+// wait returns the exit status.
+func (p *process) wait(limit time.Duration) int {
+	p.t.Helper()
 	select {
 	case err := <-p.done:
 		var exit *exec.ExitError
@@ -146,7 +152,7 @@ func (p *process) terminate(limit time.Duration) int {
 		}
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(limit):
-		p.t.Fatalf("still runs %v after SIGTERM", limit)
+		p.t.Fatalf("still runs after %v", limit)
 		return -1
 	}
 }

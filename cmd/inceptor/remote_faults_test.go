@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel/tfpb"
@@ -60,6 +64,15 @@ func TestModelServerFaults(t *testing.T) {
 		{"garbage", func() {
 			fake.SetHook(answer(&tfpb.PredictResponse{Outputs: map[string]*tfpb.TensorProto{remotetest.Output: remotetest.Scores(7, 3)}}))
 		}, nil},
+		{"another version than it says", func() {
+			fake.SetHook(func(_ context.Context, r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
+				a, err := fake.Answer(r)
+				if err == nil {
+					a.ModelSpec.VersionChoice = &tfpb.ModelSpec_Version{Version: wrapperspb.Int64(9)}
+				}
+				return a, err
+			})
+		}, nil},
 		{"cut in the middle of messages", func() { server.CutAfter(100) }, func() { server.CutAfter(1 << 30) }},
 		{"frozen", server.Freeze, server.Thaw},
 		{"killed", server.Kill, server.Start},
@@ -81,14 +94,28 @@ func TestModelServerFaults(t *testing.T) {
 		out.awaitDistinct(t, sent, time.Minute, outputTopic)
 	}
 
-	answers := out.of(outputTopic)
-	if dead := out.of(deadLetterTopic); len(answers) != sent || len(dead) > 0 {
-		t.Errorf("%d records, %d answers, %d dead letters", sent, len(answers), len(dead))
+	for _, a := range answersInOrder(t, out, sent) {
+		if a.Backend != "remote" || a.Version != 2 || !strings.Contains(a.Reason, "no version is serving") {
+			t.Errorf("got %+v", a)
+		}
 	}
-	next := map[string]int64{}
-	for _, r := range answers {
-		var a service.Answer
-		if err := json.Unmarshal(r.Value, &a); err != nil {
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+// answersInOrder are the answers to what was sent: each once, in the order of
+// their partition, and no dead letters.
+func answersInOrder(t *testing.T, out *follower, sent int) []service.Answer {
+	t.Helper()
+	records := out.of(outputTopic)
+	if dead := out.of(deadLetterTopic); len(records) != sent || len(dead) > 0 {
+		t.Errorf("%d records, %d answers, %d dead letters", sent, len(records), len(dead))
+	}
+	answers, next := make([]service.Answer, len(records)), map[string]int64{}
+	for i, r := range records {
+		a := &answers[i]
+		if err := json.Unmarshal(r.Value, a); err != nil {
 			t.Fatal(err)
 		}
 		partition, offset, _ := strings.Cut(strings.TrimPrefix(a.ID, inputTopic+"-"), "-")
@@ -96,8 +123,83 @@ func TestModelServerFaults(t *testing.T) {
 			t.Errorf("%s was answered in the place of offset %d", a.ID, next[partition])
 		}
 		next[partition]++
-		if a.Backend != "remote" || a.Version != 2 || !strings.Contains(a.Reason, "no version is serving") {
-			t.Errorf("got %+v", a)
+	}
+	return answers
+}
+
+// While the runs of the version here fail, the model server answers; when they
+// work again, that is found out.
+func TestRunsFail(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	needed := filepath.Join(t.TempDir(), "file")
+	there := func() {
+		if err := os.WriteFile(needed+"0", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there()
+	fake := remotetest.NewFake("inception")
+	fake.Classes = 2
+	server := remotetest.Serve(t, fake)
+	p := start(t, runArgs(t, broker.Addr(), "--model.dir", testenv.Tiny(t, "--needs", needed),
+		"--model.backend", "local-then-remote", "--fallback.address", server.Addr())...)
+	address := p.await(`listening address=(\S+)`, time.Minute)
+	sent := 0
+	active := func(want string, within time.Duration) {
+		t.Helper()
+		for end := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
+			if _, body := get(t, address+"/metrics"); strings.Contains(body, "\ninceptor_fallback_active "+want+"\n") {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("inceptor_fallback_active does not become %s within %v", want, within)
+			}
+		}
+	}
+	send := func() {
+		t.Helper()
+		records := make([]*kgo.Record, 50)
+		for i := range records {
+			records[i] = &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, sent), Value: bitmap(byte(sent % 200))}
+			sent++
+		}
+		produce(t, broker.Addr(), records...)
+		out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	}
+	active("0", time.Minute)
+	send()
+	if err := os.Remove(needed + "0"); err != nil {
+		t.Fatal(err)
+	}
+	send()
+	active("1", time.Second)
+	there()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		// Until an image has tried the version here, the server answers.
+		if _, body := get(t, address+"/metrics"); strings.Contains(body, "\ninceptor_fallback_active 0\n") || time.Now().After(end) {
+			break
+		}
+		send()
+	}
+	active("0", time.Second)
+	local := sent
+	send()
+	for i, a := range answersInOrder(t, out, sent) {
+		number, err := strconv.Atoi(string(out.of(outputTopic)[i].Key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "local"
+		switch {
+		case number/50 == 1:
+			want = "remote"
+		case number >= 50 && number < local:
+			want = a.Backend // either
+		}
+		if a.Backend != want || strings.Contains(a.Reason, "runs fail") != (want == "remote") {
+			t.Errorf("record %d: got %+v", number, a)
 		}
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"inceptor/testenv"
+)
+
+// Records that the model cannot answer, by no fault of theirs, are given up
+// when they have been tried for so long, if that is asked: they become dead
+// letters, or the service ends and leaves them to the next one.
+func TestOnError(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	needed := filepath.Join(t.TempDir(), "file")
+	there := func() {
+		if err := os.WriteFile(needed+"0", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func() {
+		if err := os.Remove(needed + "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there()
+	args := runArgs(t, broker.Addr(), "--model.dir", testenv.Tiny(t, "--needs", needed), "--kafka.on-error-after", "1s")
+	sent := 0
+	send := func(n int) {
+		t.Helper()
+		records := make([]*kgo.Record, n)
+		for i := range records {
+			records[i] = &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, sent), Value: bitmap(byte(sent))}
+			sent++
+		}
+		produce(t, broker.Addr(), records...)
+	}
+
+	p := start(t, append(args, "--kafka.on-error", "dead-letter")...)
+	send(5)
+	out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	gone()
+	send(5)
+	out.awaitDistinct(t, 5, time.Minute, deadLetterTopic)
+	for _, r := range out.of(deadLetterTopic) {
+		if reason := lastHeader(r, "inceptor-reason"); reason != "given-up" {
+			t.Errorf("reason %q", reason)
+		}
+		if text := lastHeader(r, "inceptor-error"); !strings.Contains(text, "not answered within 1s: ") || !strings.Contains(text, needed) {
+			t.Errorf("error %q", text)
+		}
+	}
+	there()
+	send(5)
+	out.awaitDistinct(t, 10, time.Minute, outputTopic)
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+
+	p = start(t, append(args, "--kafka.on-error", "stop")...)
+	p.await("assigned", time.Minute)
+	gone()
+	send(5)
+	if code := p.wait(time.Minute); code != 1 || !strings.Contains(p.output(), "kafka.on-error: record "+inputTopic+"-0-1") || !strings.Contains(p.output(), "was not answered within 1s: ") {
+		t.Errorf("exit status %d", code)
+	}
+	there()
+	p = start(t, args...)
+	out.awaitDistinct(t, 15, time.Minute, outputTopic)
+	if answers, dead := len(out.of(outputTopic)), len(out.of(deadLetterTopic)); answers != 15 || dead != 5 {
+		t.Errorf("%d answers and %d dead letters", answers, dead)
+	}
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
