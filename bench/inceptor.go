@@ -2,84 +2,25 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
+
+	"inceptor/bench/measure"
 )
 
 // An inceptor is the service as a process.
-type inceptor struct {
-	cmd     *exec.Cmd
-	started time.Time
-	gone    chan struct{}
+type inceptor struct{ *measure.Process }
 
-	mu  sync.Mutex
-	log bytes.Buffer // JSON, a line for each event
-}
-
-// Write implements io.Writer, for the process's standard error.
-func (p *inceptor) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.Write(b)
-}
-
-func startInceptor(binary, broker string, args []string) (*inceptor, error) {
-	p := &inceptor{gone: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{
+func startInceptor(binary, broker string, args []string) (inceptor, error) {
+	p, err := measure.Start(binary, append([]string{
 		"run", "--log.format", "json", "--kafka.brokers", broker, "--model.dir", modelDir, "--http.listen", "127.0.0.1:0",
 	}, args...)...)
-	p.cmd.Stderr = p
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p.started = time.Now()
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(p.gone)
-		_ = p.cmd.Wait() // how it ended is in ProcessState
-	}()
-	return p, nil
-}
-
-func (p *inceptor) pid() int { return p.cmd.Process.Pid }
-
-func (p *inceptor) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
-	<-p.gone
-}
-
-// stop ends the service in order.
-func (p *inceptor) stop(ctx context.Context) error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case <-p.gone:
-	case <-time.After(30 * time.Second):
-		return errors.New("inceptor does not stop")
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if !p.cmd.ProcessState.Success() {
-		return fmt.Errorf("inceptor: %v\n%s", p.cmd.ProcessState, p.output())
-	}
-	return nil
-}
-
-func (p *inceptor) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
+	return inceptor{p}, err
 }
 
 // An event is a line of the log.
@@ -91,8 +32,8 @@ type event struct {
 }
 
 // event finds the first one with this message.
-func (p *inceptor) event(msg string) (event, bool) {
-	for line := range strings.Lines(p.output()) {
+func (p inceptor) event(msg string) (event, bool) {
+	for line := range strings.Lines(p.Output()) {
 		var e event
 		if json.Unmarshal([]byte(line), &e) == nil && e.Msg == msg {
 			return e, true
@@ -102,7 +43,7 @@ func (p *inceptor) event(msg string) (event, bool) {
 }
 
 // metrics reads those that have no labels.
-func (p *inceptor) metrics(ctx context.Context) (map[string]float64, error) {
+func (p inceptor) metrics(ctx context.Context) (map[string]float64, error) {
 	e, ok := p.event("listening")
 	if !ok {
 		return nil, errors.New("inceptor does not say where it listens")

@@ -43,6 +43,8 @@ const (
 	kafkaLib = ".tools/kafka/lib"
 )
 
+var topics = measure.Topics{Input: "ImageInputTopic", Output: "ImageOutputTopic", DeadLetter: "ImageDeadLetterTopic"}
+
 var parts = []string{"raw", "classify", "service", "latency", "start"}
 
 type options struct {
@@ -117,8 +119,8 @@ type bench struct {
 	raw      *raw
 	classify *classify
 	kafka    *testenv.Kafka
-	client   *client
-	inceptor *inceptor
+	client   *measure.Client
+	inceptor inceptor
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -178,7 +180,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 			return err
 		}
 		b.system.Watch(b.kafka.Pid())
-		if b.client, err = newClient(ctx, b.kafka.Addr()); err != nil {
+		if b.client, err = measure.NewClient(ctx, b.kafka.Addr(), topics); err != nil {
 			return err
 		}
 	}
@@ -245,8 +247,8 @@ func (b *bench) round(ctx context.Context, round int) error {
 
 // close stops all that was started.
 func (b *bench) close() {
-	if b.inceptor != nil {
-		b.inceptor.kill()
+	if b.inceptor.Process != nil {
+		b.inceptor.Kill()
 	}
 	if b.client != nil {
 		b.client.Close()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"inceptor/bench/measure"
@@ -16,7 +15,7 @@ const startBacklog = 16
 // start starts the service on a backlog, and measures the way to its first
 // answer. The last one stays.
 func (b *bench) start(ctx context.Context, last bool) error {
-	if err := b.client.backlog(ctx, b.photos, startBacklog); err != nil {
+	if err := b.client.Backlog(ctx, b.photos, startBacklog); err != nil {
 		return err
 	}
 	p, err := startInceptor(b.binary, b.kafka.Addr(), b.service)
@@ -24,73 +23,47 @@ func (b *bench) start(ctx context.Context, last bool) error {
 		return err
 	}
 	b.inceptor = p
-	ctx, cancel := b.whileServing(ctx)
+	ctx, cancel := p.While(ctx)
 	defer cancel()
-	answers, err := b.client.await(ctx, startBacklog)
+	answers, err := b.client.Await(ctx, startBacklog)
 	if err != nil {
 		return err
 	}
-	b.results.Add(startCPU, measure.ProcessCPU(p.pid()).Seconds())
-	b.results.Add(startFirst, answers[0].appended.Sub(p.started).Seconds())
+	b.results.Add(startCPU, measure.ProcessCPU(p.Pid()).Seconds())
+	b.results.Add(startFirst, answers[0].Appended.Sub(p.Started).Seconds())
 	if passed, ok := p.event("passed its gates"); ok {
-		b.results.Add(startLoading, passed.Time.Add(-passed.Took).Sub(p.started).Seconds())
+		b.results.Add(startLoading, passed.Time.Add(-passed.Took).Sub(p.Started).Seconds())
 	}
 	if serving, ok := p.event("serving"); ok {
-		b.results.Add(startServing, serving.Time.Sub(p.started).Seconds())
+		b.results.Add(startServing, serving.Time.Sub(p.Started).Seconds())
 	}
 	if assigned, ok := p.event("assigned"); ok {
-		b.results.Add(startAssigned, assigned.Time.Sub(p.started).Seconds())
+		b.results.Add(startAssigned, assigned.Time.Sub(p.Started).Seconds())
 	}
 	if last {
-		b.system.Watch(p.pid())
+		b.system.Watch(p.Pid())
 		return nil
 	}
-	b.inceptor = nil
-	return p.stop(ctx)
-}
-
-// whileServing is a context that ends with the service, too.
-func (b *bench) whileServing(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	p := b.inceptor
-	go func() {
-		select {
-		case <-p.gone:
-			cancel(fmt.Errorf("inceptor has ended: %v\n%s", p.cmd.ProcessState, p.output()))
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
+	b.inceptor = inceptor{}
+	return p.Stop(ctx)
 }
 
 // measureService lets the service work off a backlog.
 func (b *bench) measureService(ctx context.Context) error {
-	ctx, cancel := b.whileServing(ctx)
+	ctx, cancel := b.inceptor.While(ctx)
 	defer cancel()
-	n := int(b.expected()*b.phase.Seconds()) + tail
 	before, err := b.inceptor.metrics(ctx)
 	if err != nil {
 		return err
 	}
-	cpu, brokerCPU, own := measure.ProcessCPU(b.inceptor.pid()), measure.ProcessCPU(b.kafka.Pid()), measure.OwnCPU()
-	if err := b.client.backlog(ctx, b.photos, n); err != nil {
-		return err
-	}
-	answers, err := b.client.await(ctx, n)
-	if err != nil {
-		return err
-	}
-	times := make([]time.Time, n-tail)
-	for i := range times {
-		times[i] = answers[i].appended
-	}
-	rate, err := measure.Rate(times)
+	cpu, brokerCPU, own := measure.ProcessCPU(b.inceptor.Pid()), measure.ProcessCPU(b.kafka.Pid()), measure.OwnCPU()
+	rate, n, err := b.client.Throughput(ctx, b.photos, int(b.expected()*b.phase.Seconds()))
 	if err != nil {
 		return err
 	}
 	b.results.Add(serviceRate, rate)
 	each := func(d time.Duration) float64 { return d.Seconds() / float64(n) }
-	b.results.Add(serviceCPU, each(measure.ProcessCPU(b.inceptor.pid())-cpu))
+	b.results.Add(serviceCPU, each(measure.ProcessCPU(b.inceptor.Pid())-cpu))
 	b.results.Add(brokerServiceCPU, each(measure.ProcessCPU(b.kafka.Pid())-brokerCPU))
 	b.results.Add(ownServiceCPU, each(measure.OwnCPU()-own))
 
@@ -104,10 +77,6 @@ func (b *bench) measureService(ctx context.Context) error {
 	return nil
 }
 
-// tail is how many answers at the end of a backlog do not count: there the
-// batches are no longer full.
-const tail = 16
-
 // expected is how many records a second the service will answer, about.
 func (b *bench) expected() float64 {
 	for _, known := range []string{serviceRate, classifyRate} {
@@ -118,39 +87,20 @@ func (b *bench) expected() float64 {
 	return 10
 }
 
-// measureLatency sends photos at a fixed rate, and measures from when each was
-// due to be sent, whatever became of those before it, until its answer is read.
+// measureLatency sends photos at a part of the rate that was measured last.
 func (b *bench) measureLatency(ctx context.Context) error {
-	ctx, cancel := b.whileServing(ctx)
+	ctx, cancel := b.inceptor.While(ctx)
 	defer cancel()
 	rates := b.results[serviceRate]
 	rate := measure.LatencyLoad * rates[len(rates)-1]
-	interval := time.Duration(float64(time.Second) / rate)
-	n := int(b.phase / interval)
-	first := b.client.reserve(n)
-	begin := time.Now().Add(interval)
-	due := func(key int) time.Time { return begin.Add(time.Duration(key-first) * interval) }
-	sendCtx, failed := context.WithCancelCause(ctx)
-	defer failed(nil)
-	go func() {
-		for i := range n {
-			select {
-			case <-time.After(time.Until(due(first + i))):
-			case <-sendCtx.Done():
-				return
-			}
-			b.client.send(sendCtx, first+i, b.photos[i%len(b.photos)], failed)
-		}
-	}()
-	answers, err := b.client.await(sendCtx, n)
+	answers, took, err := b.client.Latency(ctx, b.photos, rate, b.phase)
 	if err != nil {
 		return err
 	}
-	took, parts := make([]time.Duration, n), measure.Results{}
-	for i, a := range answers {
-		took[i] = a.read.Sub(due(a.key))
+	parts := measure.Results{}
+	for _, a := range answers {
 		var said service.Answer
-		if err := json.Unmarshal(a.value, &said); err != nil {
+		if err := json.Unmarshal(a.Value, &said); err != nil {
 			return err
 		}
 		t := said.Timings
@@ -172,7 +122,7 @@ func (b *bench) measureLatency(ctx context.Context) error {
 
 // measureMemory notes what the service holds.
 func (b *bench) measureMemory(metrics map[string]float64) {
-	rss, peak := measure.ProcessMemory(b.inceptor.pid())
+	rss, peak := measure.ProcessMemory(b.inceptor.Pid())
 	native := metrics["inceptor_native_resident_bytes"]
 	b.results.Add(memoryRSS, rss)
 	b.results.Add(memoryPeak, peak)

@@ -4,8 +4,9 @@
 #
 #   testenv/setup.sh demo   TensorFlow's library, the Inception model, photos
 #   testenv/setup.sh test   the same, a Kafka broker, the reference answers
+#   testenv/setup.sh bench  what test brings, and what inceptor is compared with
 #   testenv/setup.sh lint   golangci-lint
-#   testenv/setup.sh        all of it
+#   testenv/setup.sh        all of it but bench's
 #
 # A step that is done is not done again until what it was made from changes: its
 # stamp, written last, holds the digest of that. An interrupted step has no stamp
@@ -108,6 +109,12 @@ make_reference() {
 	quietly reference "$python" testenv/reference.py --model "$model" --photos "$tools/photos" --out "$tools/reference"
 }
 
+make_rivals() {
+	say "what inceptor is compared with"
+	rm -rf "$tools/rivals"
+	quietly rivals "$python" -m pip --disable-pip-version-check install --no-compile --no-deps --target "$tools/rivals" -r bench/services/requirements.txt
+}
+
 make_lint() {
 	need go "version 1.26 or newer"
 	say "golangci-lint (built here, some minutes)"
@@ -127,6 +134,11 @@ for_test() {
 	step reference "$tools/reference/answers.json" testenv/reference.py testenv/photos.py savedmodel/inception/export.py testenv/requirements.txt
 }
 
+for_bench() {
+	for_test
+	step rivals "$tools/rivals/confluent_kafka" bench/services/requirements.txt testenv/requirements.txt
+}
+
 for_lint() { step lint "$tools/bin/golangci-lint" "$golangci" "$(go env GOVERSION)"; }
 
 need go "version 1.26 or newer, from your packages or the Go project"
@@ -139,7 +151,8 @@ fi
 case ${1:-all} in
 demo) for_demo ;;
 test) for_test ;;
+bench) for_bench ;;
 lint) for_lint ;;
 all) for_test && for_lint ;;
-*) die "$1: demo, test, lint or nothing for all" ;;
+*) die "$1: demo, test, bench, lint or nothing for all" ;;
 esac

@@ -120,7 +120,11 @@ type bench struct {
 func (b *bench) VersionLoaded(_ int64, took model.Durations) { b.began = time.Now().Add(-took.Gates) }
 
 // VersionServing implements model.Observer.
-func (b *bench) VersionServing(int64) { b.serving <- b.began }
+func (b *bench) VersionServing(version int64) {
+	if version != 0 {
+		b.serving <- b.began
+	}
+}
 
 // VersionRefused implements model.Observer.
 func (b *bench) VersionRefused(version int64, gate string) {

@@ -1,0 +1,227 @@
+// Command services measures services that do the same job side by side: they
+// read images from a Kafka topic and write predictions to another, of one model,
+// on the same machine and broker:
+//
+//	inceptor      with the default settings: at least once
+//	exactly once  the same with kafka.delivery=exactly_once
+//	python        service.py: confluent-kafka and TensorFlow for Python
+//
+// Each works off a backlog, then gets records at a fixed rate, 40 % of what the
+// slowest of them did in the round. They change places from round to round, and
+// those that wait for their turn hold their memory and do nothing. What is
+// printed, as Markdown, are medians with their spread; ratios are made within
+// rounds.
+//
+// Run it in the checkout's folder after `testenv/setup.sh bench`. Arguments
+// after the flags are settings of inceptor:
+//
+//	go run ./bench/services -model tiny -only inceptor,exactly-once -- --kafka.window.records 500
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"inceptor/bench/measure"
+	"inceptor/testenv"
+)
+
+const (
+	python    = ".tools/venv/bin/python"
+	inception = "savedmodel/inception"
+	kafkaLib  = ".tools/kafka/lib"
+)
+
+type options struct {
+	rounds, starts int
+	phase          time.Duration
+	model          string
+	only           []string
+	settings       []string
+}
+
+func main() { os.Exit(status()) }
+
+func status() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if err == nil {
+		err = run(ctx, o)
+	}
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "services:", err)
+	return 1
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("services", flag.ContinueOnError)
+	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each value is the median of them")
+	flags.IntVar(&o.starts, "starts", 3, "starts of each that are measured")
+	seconds := flags.Float64("seconds", 9, "seconds of each backlog, about, and of each fixed rate")
+	flags.StringVar(&o.model, "model", "inception", "inception on photos, or tiny, which costs nothing, on images of 246 bytes")
+	only := flags.String("only", strings.Join(names(), ","), "services to measure")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	o.phase = time.Duration(*seconds * float64(time.Second))
+	o.only, o.settings = strings.Split(*only, ","), flags.Args()
+	for _, name := range o.only {
+		if !slices.Contains(names(), name) {
+			return o, fmt.Errorf("-only: %q is none of %s", name, strings.Join(names(), ", "))
+		}
+	}
+	if o.model != "inception" && o.model != "tiny" {
+		return o, fmt.Errorf("-model: %q is neither inception nor tiny", o.model)
+	}
+	if o.rounds < 1 || o.starts < 1 || o.phase < time.Second {
+		return o, errors.New("want at least one round, one start and one second")
+	}
+	return o, nil
+}
+
+// A bench is one run of this command.
+type bench struct {
+	options
+	binary   string
+	modelDir string
+	records  [][]byte
+	guess    float64 // records a second, before anything is measured
+	kafka    *testenv.Kafka
+	services []*service
+	results  measure.Results
+	system   measure.System
+}
+
+func run(ctx context.Context, o options) error {
+	b := &bench{options: o, results: measure.Results{}}
+	dir, err := os.MkdirTemp("", "inceptor-services")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	defer b.close()
+	if err := b.prepare(ctx, dir); err != nil {
+		return err
+	}
+	for round := range b.rounds {
+		if err := b.round(ctx, round); err != nil {
+			return err
+		}
+	}
+	measure.Progress("")
+	return b.write(ctx, os.Stdout)
+}
+
+// prepare starts everything, and measures how long that takes.
+func (b *bench) prepare(ctx context.Context, dir string) (err error) {
+	if b.binary, err = measure.Build(ctx, dir); err != nil {
+		return err
+	}
+	if err := b.chooseModel(ctx, dir); err != nil {
+		return err
+	}
+	measure.Progress("starting Kafka")
+	kafkaDir := filepath.Join(dir, "kafka")
+	if err := os.Mkdir(kafkaDir, 0o700); err != nil {
+		return err
+	}
+	if b.kafka, err = testenv.StartKafka(ctx, kafkaLib, kafkaDir); err != nil {
+		return err
+	}
+	b.system.Watch(b.kafka.Pid())
+	for _, c := range contenders {
+		if !slices.Contains(b.only, c.name) {
+			continue
+		}
+		s := &service{contender: c, topics: measure.Topics{Input: c.name + "-in", Output: c.name + "-out", DeadLetter: c.name + "-dead"}}
+		if s.client, err = measure.NewClient(ctx, b.kafka.Addr(), s.topics); err != nil {
+			return err
+		}
+		b.services = append(b.services, s)
+		for i := range b.starts {
+			measure.Progress("%s: start %d of %d", c.name, i+1, b.starts)
+			if err := b.start(ctx, s, i == b.starts-1); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) chooseModel(ctx context.Context, dir string) (err error) {
+	if b.model == "inception" {
+		b.modelDir, b.guess = inception, 12
+		b.records, err = measure.Photos()
+		return err
+	}
+	b.modelDir, b.guess = filepath.Join(dir, "tiny"), 3000
+	for grey := range 200 {
+		b.records = append(b.records, bitmap(byte(grey)))
+	}
+	if out, err := exec.CommandContext(ctx, python, "-B", "testenv/tiny.py", "--out", b.modelDir).CombinedOutput(); err != nil {
+		return fmt.Errorf("tiny.py: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// bitmap is an image of 8×8 pixels.
+func bitmap(grey byte) []byte {
+	head := "BM\xf6\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00" +
+		"\x28\x00\x00\x00\x08\x00\x00\x00\x08\x00\x00\x00\x01\x00\x18\x00\x00\x00\x00\x00\xc0\x00\x00\x00" +
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	return append([]byte(head), slices.Repeat([]byte{grey}, 8*8*3)...)
+}
+
+// round measures each service once.
+func (b *bench) round(ctx context.Context, round int) error {
+	turn := func(i int) *service { return b.services[(i+round)%len(b.services)] }
+	slowest := 0.0
+	for i := range b.services {
+		s := turn(i)
+		measure.Progress("round %d of %d: %s, backlog", round+1, b.rounds, s.name)
+		rate, err := b.throughput(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if slowest == 0 || rate < slowest {
+			slowest = rate
+		}
+	}
+	for i := range b.services {
+		s := turn(i)
+		measure.Progress("round %d of %d: %s, fixed rate", round+1, b.rounds, s.name)
+		if err := b.latency(ctx, s, measure.LatencyLoad*slowest); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	b.results.Add(fixedRate, measure.LatencyLoad*slowest)
+	return nil
+}
+
+// close stops all that was started.
+func (b *bench) close() {
+	for _, s := range b.services {
+		if s.process != nil {
+			s.process.Kill()
+		}
+		s.client.Close()
+	}
+	if b.kafka != nil {
+		b.kafka.Kill()
+	}
+	measure.Progress("")
+}

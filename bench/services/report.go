@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"inceptor/bench/measure"
+)
+
+// Keys of what is measured of each service, to which its name is added. Rates
+// are records a second, CPU is seconds of processor time a record, the rest
+// seconds and bytes.
+const (
+	throughput  = "throughput, "
+	serviceCPU  = "CPU, "
+	brokerCPU   = "CPU of the broker, "
+	resident    = "resident, "
+	steadyCPU   = "CPU at the fixed rate, "
+	p50         = "p50, "
+	p99         = "p99, "
+	firstAnswer = "first answer, "
+)
+
+// Keys of what is measured of all.
+const (
+	fixedRate = "fixed rate"
+	foreign   = "foreign CPU"
+)
+
+func key(what string, of *service) string { return what + of.name }
+
+// write prints what was measured. Each value is a median, with the least and
+// the largest of the rounds.
+func (b *bench) write(ctx context.Context, w io.Writer) error {
+	if err := measure.WriteMachine(ctx, w, b.binary, ""); err != nil {
+		return err
+	}
+	if b.model == "tiny" {
+		measure.WriteRow(w, "instead", "a dense layer on images of 8×8, records of 246 bytes")
+	}
+	if len(b.settings) > 0 {
+		measure.WriteRow(w, "settings", "`"+strings.Join(b.settings, " ")+"`")
+	}
+	measure.WriteRow(w, "measured", fmt.Sprintf("%d rounds, medians (least – largest)", b.rounds))
+	measure.WriteRow(w, "other processes", fmt.Sprintf("took %s %% of the machine meanwhile", measure.Spread(b.results[foreign], 100, 0)))
+
+	r := b.results
+	fmt.Fprintln(w)
+	measure.WriteRow(w, "service", "records/s", "CPU ms a record", "of the broker", "MiB resident", "s until the first answer",
+		fmt.Sprintf("at %.3g records/s: p50, ms", r.Median(fixedRate)), "p99, ms", "CPU ms a record")
+	measure.WriteRow(w, "---", "---", "---", "---", "---", "---", "---", "---", "---")
+	for _, s := range b.services {
+		measure.WriteRow(w, s.what,
+			measure.Spread(r[key(throughput, s)], 1, 1),
+			measure.Spread(r[key(serviceCPU, s)], 1000, 3),
+			fmt.Sprintf("%.3f", 1000*r.Median(key(brokerCPU, s))),
+			measure.Spread(r[key(resident, s)], 1.0/(1<<20), 0),
+			measure.Spread(r[key(firstAnswer, s)], 1, 2),
+			measure.Spread(r[key(p50, s)], 1000, 1),
+			measure.Spread(r[key(p99, s)], 1000, 1),
+			measure.Spread(r[key(steadyCPU, s)], 1000, 3),
+		)
+	}
+	fmt.Fprintln(w)
+	measure.WriteRow(w, "ratio to "+b.services[0].what, "records/s", "CPU a record", "memory", "first answer", "p50", "p99")
+	measure.WriteRow(w, "---", "---", "---", "---", "---", "---", "---")
+	for _, s := range b.services[1:] {
+		ratio := func(what string) string {
+			return measure.Spread(measure.Each(r[key(what, s)], r[key(what, b.services[0])], measure.Ratio), 1, 2)
+		}
+		measure.WriteRow(w, s.what, ratio(throughput), ratio(serviceCPU), ratio(resident), ratio(firstAnswer), ratio(p50), ratio(p99))
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+// Command soak lets the service work at a steady rate for a long time, Inception
+// v3 on photos between two topics of a real broker, and watches what it holds:
+// resident memory, file descriptors, threads. It prints a table, and draws a plot.
+//
+// Run it in the checkout's folder after `testenv/setup.sh test`. Arguments after
+// the flags are settings of the service:
+//
+//	go run ./bench/soak -minutes 20 -plot docs/soak.svg
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"inceptor/bench/measure"
+	"inceptor/testenv"
+)
+
+type options struct {
+	minutes  float64
+	rate     float64
+	plot     string
+	settings []string
+}
+
+// every is how often the service is looked at.
+const every = 5 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var o options
+	flag.Float64Var(&o.minutes, "minutes", 20, "how long")
+	flag.Float64Var(&o.rate, "rate", 6, "photos sent a second")
+	flag.StringVar(&o.plot, "plot", "", "SVG file to draw")
+	flag.Parse()
+	o.settings = flag.Args()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1) //nolint:gocritic // nothing is left to be stopped
+	}
+}
+
+// A sample is what the service held at one moment, and how it answered until
+// then since the one before.
+type sample struct {
+	at          time.Duration
+	rss         float64 // bytes
+	descriptors int
+	threads     int
+	took        []time.Duration
+}
+
+func run(ctx context.Context, o options) error {
+	long := time.Duration(o.minutes * float64(time.Minute))
+	if long < 4*every || !(o.rate > 0) {
+		return fmt.Errorf("want %v at least, and a positive rate", 4*every)
+	}
+	photos, err := measure.Photos()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "inceptor-soak")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary, err := measure.Build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	kafkaDir := filepath.Join(dir, "kafka")
+	if err := os.Mkdir(kafkaDir, 0o700); err != nil {
+		return err
+	}
+	kafka, err := testenv.StartKafka(ctx, ".tools/kafka/lib", kafkaDir)
+	if err != nil {
+		return err
+	}
+	defer kafka.Kill()
+	client, err := measure.NewClient(ctx, kafka.Addr(), measure.Topics{Input: "ImageInputTopic", Output: "ImageOutputTopic", DeadLetter: "ImageDeadLetterTopic"})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	p, err := measure.Start(binary, append([]string{"run", "--kafka.brokers", kafka.Addr(), "--model.dir", "savedmodel/inception", "--http.listen", "127.0.0.1:0"}, o.settings...)...)
+	if err != nil {
+		return err
+	}
+	defer p.Kill()
+	samples, err := watch(ctx, client, p, photos, o.rate, long)
+	if err != nil {
+		return err
+	}
+	if err := p.Stop(ctx); err != nil {
+		return err
+	}
+	if err := measure.WriteMachine(ctx, os.Stdout, binary, ""); err != nil {
+		return err
+	}
+	write(os.Stdout, samples, o)
+	if o.plot == "" {
+		return nil
+	}
+	return os.WriteFile(o.plot, plot(samples), 0o644) //nolint:gosec // for everybody to read
+}
+
+// watch sends photos and looks at the service. A photo that is not answered
+// ends it.
+func watch(ctx context.Context, client *measure.Client, p *measure.Process, photos [][]byte, rate float64, long time.Duration) ([]sample, error) {
+	ctx, cancel := p.While(ctx)
+	defer cancel()
+	if err := client.Backlog(ctx, photos, 1); err != nil {
+		return nil, err
+	}
+	if _, err := client.Await(ctx, 1); err != nil { // it has started
+		return nil, err
+	}
+	var samples []sample
+	for began := time.Now(); time.Since(began) < long; {
+		measure.Progress("%v of %v", time.Since(began).Round(time.Second), long)
+		_, took, err := client.Latency(ctx, photos, rate, every)
+		if err != nil {
+			return nil, err
+		}
+		s := sample{at: time.Since(began), took: took}
+		s.rss, _ = measure.ProcessMemory(p.Pid())
+		descriptors, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
+		threads, err2 := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Pid()))
+		if err := errors.Join(err, err2); err != nil {
+			return nil, err
+		}
+		s.descriptors, s.threads = len(descriptors), len(threads)
+		samples = append(samples, s)
+	}
+	measure.Progress("")
+	return samples, nil
+}
