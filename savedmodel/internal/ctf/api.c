@@ -43,10 +43,9 @@ char* ctf_open(const char* path) {
   }
   CTF_FUNCTIONS(X)
 #undef X
-  if (missing > 0) {
-    dlclose(lib);
-    return strdup(names);
-  }
+  // One that lacks some stays open all the same: what it has left to be done
+  // at the end of the process must still be there then.
+  if (missing > 0) return strdup(names);
   ctf_table = table;
   return NULL;
 }
