@@ -161,8 +161,8 @@ func (c *Client) within(ctx context.Context, k call) error {
 	var last error
 	for {
 		err := c.once(ctx, k)
-		if last != nil && KindOf(err) == KindOpen {
-			return last // what has opened the breaker tells more
+		if last != nil && (KindOf(err) == KindOpen || codeOf(err) == codes.DeadlineExceeded.String() && spent(ctx)) {
+			return last // what has opened the breaker, or used the budget up, tells more
 		}
 		if !retryable(err) {
 			return err
@@ -181,6 +181,12 @@ func (c *Client) within(ctx context.Context, k call) error {
 			return err
 		}
 	}
+}
+
+// spent tells whether the budget of ctx is, or nearly.
+func spent(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) < clockSkew
 }
 
 // once makes one call, if the breaker lets it.
@@ -218,7 +224,7 @@ func (c *Client) invoke(parent context.Context, k call, options []grpc.CallOptio
 	took := time.Since(start)
 	code := status.Code(err).String()
 	if err != nil {
-		if d, ok := parent.Deadline(); ok && time.Until(d) < clockSkew {
+		if spent(parent) {
 			<-parent.Done() // the server has noticed it first
 		}
 		if ended := c.ended(parent, k.op); ended != nil {
