@@ -132,9 +132,11 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// terminate sends SIGTERM and returns the exit status.
+// terminate sends SIGTERM and returns the exit status. Before a program has
+// said anything it does not heed signals, and just ends.
 func (p *process) terminate(limit time.Duration) int {
 	p.t.Helper()
+	p.await("msg=", limit)
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
