@@ -24,11 +24,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -38,10 +35,7 @@ import (
 	"inceptor/testenv"
 )
 
-const (
-	modelDir = "savedmodel/inception"
-	kafkaLib = ".tools/kafka/lib"
-)
+const modelDir = "savedmodel/inception"
 
 var topics = measure.Topics{Input: "ImageInputTopic", Output: "ImageOutputTopic", DeadLetter: "ImageDeadLetterTopic"}
 
@@ -55,24 +49,7 @@ type options struct {
 	service        []string
 }
 
-func main() { os.Exit(status()) }
-
-func status() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o, err := parse(os.Args[1:])
-	if err == nil {
-		err = run(ctx, o)
-	}
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-		return 0
-	case ctx.Err() != nil:
-		err = errors.New("interrupted")
-	}
-	fmt.Fprintln(os.Stderr, "bench:", err)
-	return 1
-}
+func main() { measure.Main("bench", run) }
 
 func parse(args []string) (options, error) {
 	var o options
@@ -123,7 +100,11 @@ type bench struct {
 	inceptor inceptor
 }
 
-func run(ctx context.Context, o options) (err error) {
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
 	b := &bench{options: o, results: measure.Results{}, system: &measure.System{}}
 	if b.photos, err = measure.Photos(); err != nil {
 		return err
@@ -171,12 +152,7 @@ func (b *bench) configure() error {
 // prepare starts what the parts need, and measures the start on the way.
 func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	if b.has("service") || b.has("latency") || b.has("start") {
-		measure.Progress("starting Kafka")
-		kafkaDir := filepath.Join(dir, "kafka")
-		if err := os.Mkdir(kafkaDir, 0o700); err != nil {
-			return err
-		}
-		if b.kafka, err = testenv.StartKafka(ctx, kafkaLib, kafkaDir); err != nil {
+		if b.kafka, err = measure.StartKafka(ctx, dir); err != nil {
 			return err
 		}
 		b.system.Watch(b.kafka.Pid())

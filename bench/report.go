@@ -51,7 +51,7 @@ func (b *bench) writeMachine(ctx context.Context, w io.Writer) error {
 }
 
 func kafkaVersion() string {
-	jars, _ := filepath.Glob(filepath.Join(kafkaLib, "kafka_*.jar"))
+	jars, _ := filepath.Glob(filepath.Join(measure.KafkaLib, "kafka_*.jar"))
 	if len(jars) == 0 {
 		return "unknown"
 	}

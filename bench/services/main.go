@@ -25,11 +25,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"inceptor/bench/measure"
@@ -39,7 +37,6 @@ import (
 const (
 	python    = ".tools/venv/bin/python"
 	inception = "savedmodel/inception"
-	kafkaLib  = ".tools/kafka/lib"
 )
 
 type options struct {
@@ -50,21 +47,7 @@ type options struct {
 	settings       []string
 }
 
-func main() { os.Exit(status()) }
-
-func status() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o, err := parse(os.Args[1:])
-	if err == nil {
-		err = run(ctx, o)
-	}
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintln(os.Stderr, "services:", err)
-	return 1
-}
+func main() { measure.Main("services", run) }
 
 func parse(args []string) (options, error) {
 	var o options
@@ -106,7 +89,11 @@ type bench struct {
 	system   measure.System
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
 	b := &bench{options: o, results: measure.Results{}}
 	dir, err := os.MkdirTemp("", "inceptor-services")
 	if err != nil {
@@ -134,12 +121,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	if err := b.chooseModel(ctx, dir); err != nil {
 		return err
 	}
-	measure.Progress("starting Kafka")
-	kafkaDir := filepath.Join(dir, "kafka")
-	if err := os.Mkdir(kafkaDir, 0o700); err != nil {
-		return err
-	}
-	if b.kafka, err = testenv.StartKafka(ctx, kafkaLib, kafkaDir); err != nil {
+	if b.kafka, err = measure.StartKafka(ctx, dir); err != nil {
 		return err
 	}
 	b.system.Watch(b.kafka.Pid())

@@ -14,13 +14,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"inceptor/bench/measure"
-	"inceptor/testenv"
 )
 
 type options struct {
@@ -30,23 +26,12 @@ type options struct {
 	settings []string
 }
 
-// every is how often the service is looked at.
-const every = 5 * time.Second
+const (
+	every   = 5 * time.Second // the service is looked at
+	backlog = 200             // photos that wait when it starts
+)
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var o options
-	flag.Float64Var(&o.minutes, "minutes", 20, "how long")
-	flag.Float64Var(&o.rate, "rate", 6, "photos sent a second")
-	flag.StringVar(&o.plot, "plot", "", "SVG file to draw")
-	flag.Parse()
-	o.settings = flag.Args()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "soak:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be stopped
-	}
-}
+func main() { measure.Main("soak", run) }
 
 // A sample is what the service held at one moment, and how it answered until
 // then since the one before.
@@ -58,7 +43,16 @@ type sample struct {
 	took        []time.Duration
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, args []string) error {
+	var o options
+	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
+	flags.Float64Var(&o.minutes, "minutes", 20, "how long")
+	flags.Float64Var(&o.rate, "rate", 6, "photos sent a second")
+	flags.StringVar(&o.plot, "plot", "", "SVG file to draw")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	o.settings = flags.Args()
 	long := time.Duration(o.minutes * float64(time.Minute))
 	if long < 4*every || !(o.rate > 0) {
 		return fmt.Errorf("want %v at least, and a positive rate", 4*every)
@@ -76,11 +70,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	kafkaDir := filepath.Join(dir, "kafka")
-	if err := os.Mkdir(kafkaDir, 0o700); err != nil {
-		return err
-	}
-	kafka, err := testenv.StartKafka(ctx, ".tools/kafka/lib", kafkaDir)
+	kafka, err := measure.StartKafka(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -117,10 +107,12 @@ func run(ctx context.Context, o options) error {
 func watch(ctx context.Context, client *measure.Client, p *measure.Process, photos [][]byte, rate float64, long time.Duration) ([]sample, error) {
 	ctx, cancel := p.While(ctx)
 	defer cancel()
-	if err := client.Backlog(ctx, photos, 1); err != nil {
+	// It starts on a backlog: so batches, and the memory for them, have been as
+	// large as they get.
+	if err := client.Backlog(ctx, photos, backlog); err != nil {
 		return nil, err
 	}
-	if _, err := client.Await(ctx, 1); err != nil { // it has started
+	if _, err := client.Await(ctx, backlog); err != nil {
 		return nil, err
 	}
 	var samples []sample

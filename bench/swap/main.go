@@ -22,11 +22,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -51,21 +49,7 @@ type options struct {
 	config model.Config
 }
 
-func main() { os.Exit(status()) }
-
-func status() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o, err := parse(os.Args[1:])
-	if err == nil {
-		err = run(ctx, o)
-	}
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintln(os.Stderr, "swap:", err)
-	return 1
-}
+func main() { measure.Main("swap", run) }
 
 func parse(args []string) (options, error) {
 	var o options
@@ -131,7 +115,11 @@ func (b *bench) VersionRefused(version int64, gate string) {
 	b.refused <- fmt.Errorf("version %d was refused at gate %s", version, gate)
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
 	image, err := os.ReadFile(photo)
 	if err != nil {
 		return fmt.Errorf("%w: run this in the checkout's folder, after `testenv/setup.sh test`", err)
