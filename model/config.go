@@ -36,7 +36,7 @@ type Config struct {
 	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
 	Gate  Gate          `embed:"" prefix:"gate."`
 
-	Decode    string `default:"exact" enum:"exact,fast" help:"How a JPEG is decoded that is at least twice as large as the model's input: exact (as TensorFlow for Python does) or fast (scaled by 2, 4 or 8 on the way, so that it is just not smaller than the input: several times as fast, and smoother; see docs/models.md for what that does to scores). Where TensorFlow decodes, that is."`
+	Decode    string `default:"exact" enum:"exact,fast" help:"How a JPEG is decoded that is at least twice as large as the model's input: exact (as TensorFlow for Python does) or fast (scaled by 2, 4 or 8 on the way, so that it is just not smaller than the input: in half the time for one of 10 megapixels, and smoother; see docs/models.md for what that does to scores). Where TensorFlow decodes, that is."`
 	MaxPixels int64  `default:"40000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. A decode takes about 3 bytes a pixel."`
 
 	// Session is how models and decoders are loaded.

@@ -61,7 +61,7 @@ func (c *tuneCmd) Run(ctx context.Context, a *app) error {
 		{"model.optimize", best.Optimize}, {"model.kernels", kernelsOf(best)},
 		{"model.batch.max", fmt.Sprint(size)}, {"tensorflow.intra-op-threads", fmt.Sprint(best.Threads)},
 	}
-	fmt.Fprintf(a.stdout, "\nLeast: %.3g ms an image, with\n\n   ", ms(each))
+	fmt.Fprintf(a.stdout, "\n%.3g ms an image, in the smallest batches that are as good as any, with\n\n   ", ms(each))
 	for _, s := range settings {
 		fmt.Fprintf(a.stdout, " --%s %s", s[0], s[1])
 	}
