@@ -28,7 +28,7 @@ lint: ## gofmt, go vet, golangci-lint
 	go vet ./...
 	.tools/bin/golangci-lint run ./...
 
-bench: ## images per second, latency and memory, against the bare C API (also: go run ./bench/swap, ./bench/freeze, ./bench/remote)
+bench: ## images per second, latency and memory, against the bare C API (also: go run ./bench/services, swap, remote, freeze, soak)
 	@testenv/setup.sh test
 	go run ./bench
 
