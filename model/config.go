@@ -46,7 +46,7 @@ type Config struct {
 // Probation says how a version that has begun to serve is watched.
 type Probation struct {
 	Period   time.Duration `default:"30s" help:"How long the version before stays loaded after a switch. A version that fares worse than it is taken back meanwhile, by itself, and not tried again until its files change; the same holds for a canary as long as it is one. A newer version waits. 0s: no probation."`
-	Errors   float64       `default:"0.1" help:"Part of its images that a version on probation may fail on, 0 to 1; five must have failed before it is taken back. 1: any."`
+	Errors   float64       `default:"0.1" help:"Part of its images that a version on probation may fail on, 0 to 1, beyond what the version before failed on; five must have failed before it is taken back. 1: any."`
 	Slowdown float64       `default:"2" help:"How many times as long its runs may take as those of the version before, in the median over equal batches. 0: any."`
 }
 

@@ -133,24 +133,21 @@ func (g *graph) addPixels(in Input, dtype savedmodel.DataType, decoded, pixels s
 	}
 	last := name("resized")
 	g.add(last, op, []string{name("batch"), "size"}, resize)
-	then := func(step, op string, second string, a attrs) {
-		inputs := []string{last}
-		if second != "" {
-			inputs = append(inputs, second)
-		}
+	then := func(step, op string, a attrs, more ...string) {
+		inputs := append([]string{last}, more...)
 		last = name(step)
 		g.add(last, op, inputs, a)
 	}
 	if in.Scale != 1 {
 		g.add(name("scale"), "Const", nil, floatConst(float32(in.Scale)))
-		then("scaled", "Mul", name("scale"), attrs{"T": typeAttr(float)})
+		then("scaled", "Mul", attrs{"T": typeAttr(float)}, name("scale"))
 	}
 	if in.Offset != 0 {
 		g.add(name("offset"), "Const", nil, floatConst(float32(in.Offset)))
-		then("shifted", "AddV2", name("offset"), attrs{"T": typeAttr(float)})
+		then("shifted", "AddV2", attrs{"T": typeAttr(float)}, name("offset"))
 	}
 	if dtype != savedmodel.Float32 {
-		then("cast", "Cast", "", attrs{
+		then("cast", "Cast", attrs{
 			"SrcT": typeAttr(float), "DstT": typeAttr(tfpb.DataType(dtype)), "Truncate": boolAttr(false),
 		})
 	}

@@ -47,7 +47,7 @@ type Observer interface {
 type Durations struct {
 	Load   time.Duration // TensorFlow's own
 	WarmUp time.Duration
-	Batch  time.Duration // a run of the largest batch, the first one of its size
+	Each   time.Duration // an image in the first run of the largest batch
 	Gates  time.Duration // all of them, those before included
 	Pause  time.Duration
 }

@@ -55,14 +55,7 @@ func (m *Manager) judge() bool {
 // reject takes a version back until its files change. If the one before is
 // still loaded, it serves from now on.
 func (m *Manager) reject(v *version, why verdict) {
-	m.log.Error("taken back", "model", m.config.Name, "version", v.info.Version, "cause", why.cause, "reason", why.reason)
-	m.observer.VersionRejected(v.info.Version, why.cause)
-	m.decide(func(d *decided) {
-		d.reject(v.info.Version, rejected{v.info.Digest, why.cause, why.reason})
-		if d.Use == v.info.Version {
-			d.Use = 0
-		}
-	})
+	m.takeBack(v.info.Version, v.info.Digest, why)
 	if why.cause == CauseHangs {
 		defer v.batcher.abandon() // with another one in its place
 	}
@@ -104,24 +97,30 @@ func (m *Manager) Blame(version int64) bool {
 		return false
 	}
 	digest, err := savedmodel.Digest(guilty.dir)
+	if err == nil {
+		_, err = m.choice.read() // or what cannot be read would be written over
+	}
 	if err != nil {
+		m.log.Warn("a version that crashed the process cannot be taken back", "version", version, "err", err)
 		return false
 	}
-	const reason = "native code crashed the process while it was loaded or on probation"
-	m.log.Error("taken back", "model", m.config.Name, "version", version, "cause", CauseCrash, "reason", reason)
-	m.observer.VersionRejected(version, CauseCrash)
-	if _, err = m.choice.read(); err == nil {
-		err = m.choice.change(func(d *decided) {
-			d.reject(version, rejected{digest, CauseCrash, reason})
-			if d.Use == version {
-				d.Use = 0
-			}
-		})
-	}
+	m.takeBack(version, digest, verdict{CauseCrash, "native code crashed the process while it was loaded or on probation"})
+	return true
+}
+
+// takeBack notes that a version is not to serve until its files change.
+func (m *Manager) takeBack(version int64, digest string, why verdict) {
+	m.log.Error("taken back", "model", m.config.Name, "version", version, "cause", why.cause, "reason", why.reason)
+	m.observer.VersionRejected(version, why.cause)
+	err := m.choice.change(func(d *decided) {
+		d.reject(version, rejected{digest, why.cause, why.reason})
+		if d.Use == version {
+			d.Use = 0
+		}
+	})
 	if err != nil {
 		m.log.Warn("choice is not kept", "err", err)
 	}
-	return true
 }
 
 func (m *Manager) isLoaded(v *version) bool {

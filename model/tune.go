@@ -51,8 +51,8 @@ const (
 	maxDiffers = 1e-5
 )
 
-// Tune tries the newest version of the model with every setting that changes
-// how fast it runs, one after the other, and returns the trials, the best one
+// Tune tries the newest version of the model with the settings of a Trial that
+// this machine has, one after the other, and returns the trials, the best one
 // first; those that change scores, or were not to be had, are last. It takes
 // about a minute for Inception on two cores, and wants an idle machine. Its
 // error is that of the model as it is.
@@ -131,7 +131,7 @@ func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 }
 
 // try loads the version, runs it, and notes what is better than before.
-func (t *tuner) try(ctx context.Context, trial *Trial) (err error) {
+func (t *tuner) try(ctx context.Context, trial *Trial) error {
 	c := t.config
 	c.Optimize, c.Kernels = trial.Optimize, trial.Kernels
 	c.Session.IntraOpThreads = trial.Threads
@@ -152,14 +152,12 @@ func (t *tuner) try(ctx context.Context, trial *Trial) (err error) {
 		trial.Runs, trial.Load = map[int]time.Duration{}, took.Load
 	}
 	trial.Load, trial.Memory = min(trial.Load, took.Load), max(trial.Memory, v.took)
-	for n := 1; ; n = min(2*n, v.batcher.Max) {
+	for _, n := range batchSizes(v.batcher.Max) {
 		if err := t.run(ctx, v, n, trial); err != nil {
 			return fmt.Errorf("batch of %d: %w", n, err)
 		}
-		if n == v.batcher.Max {
-			return nil
-		}
 	}
+	return nil
 }
 
 func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error {

@@ -60,10 +60,10 @@ const idleAfter = 10 * time.Second
 // close gives its memory back. No image may be under way.
 func (v *version) close() error {
 	var errs []error
-	v.idle.Stop()
 	if v.batcher != nil {
 		v.batcher.close()
 	}
+	v.idle.Stop()
 	if v.decoder != nil {
 		errs = append(errs, v.decoder.Close())
 	}
@@ -222,7 +222,7 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	v.batcher = newBatcher(inProcess(v.run), 1, batch, v)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
-	if l.took.Batch, err = v.warmUp(ctx, l.at.dir, sig); err != nil {
+	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig); err != nil {
 		return atGate(GateWarmUp, err)
 	}
 	l.took.WarmUp = time.Since(start)

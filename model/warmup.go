@@ -21,11 +21,11 @@ import (
 // a power of two, and the largest: kernels are set up for each shape they see,
 // and the first record should not pay for it. A model that cannot run, or
 // gives scores that are no numbers, is found out.
-func (v *version) warmUp(ctx context.Context, dir string, sig signature) (largest time.Duration, err error) {
+func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each time.Duration, err error) {
 	if err := v.warmUpRequests(ctx, dir, sig); err != nil {
 		return 0, err
 	}
-	for n := 1; ; n = min(2*n, v.batcher.Max) {
+	for _, n := range batchSizes(v.batcher.Max) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
@@ -37,10 +37,17 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (larges
 		if err != nil {
 			return 0, fmt.Errorf("batch of %d: %w", n, err)
 		}
-		if n == v.batcher.Max {
-			return time.Since(start), nil
-		}
+		each = time.Since(start) / time.Duration(n)
 	}
+	return each, nil
+}
+
+// batchSizes are the powers of two up to most, and most.
+func batchSizes(most int) (sizes []int) {
+	for n := 1; n < most; n *= 2 {
+		sizes = append(sizes, n)
+	}
+	return append(sizes, most)
 }
 
 // tryBatch runs a batch outside the queue, and closes its items.

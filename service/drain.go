@@ -17,10 +17,9 @@ type drainCheck struct {
 // Assigned implements stream.Observer.
 func (d drainCheck) Assigned(partitions []int) {
 	d.Metrics.Assigned(partitions)
-	window, batch := d.config.Kafka.Window.Records, d.config.Model.Batch.Max
-	took := time.Duration(d.batchTook.Load()) // zero: a model server's, which is not known
-	batches := (len(partitions)*window + batch - 1) / batch
-	if need, have := time.Duration(batches)*took, d.config.Shutdown.Timeout; need > have {
+	window := d.config.Kafka.Window.Records
+	each := time.Duration(d.imageTook.Load()) // zero: a model server's, which is not known
+	if need, have := time.Duration(len(partitions)*window)*each, d.config.Shutdown.Timeout; need > have {
 		d.log.Warn("what is in flight may not be answered within shutdown.timeout, and would come again after a rebalance or stop; raise it, or lower kafka.window.records",
 			"partitions", len(partitions), "kafka.window.records", window, "takes", need.Round(time.Second), "shutdown.timeout", have)
 	}

@@ -45,11 +45,11 @@ func TestLimitWarnings(t *testing.T) {
 
 func TestDrainCheck(t *testing.T) {
 	c := goodConfig()
-	c.Kafka.Window.Records, c.Model.Batch.Max, c.Shutdown.Timeout = 64, 8, 20*time.Second
+	c.Kafka.Window.Records, c.Shutdown.Timeout = 64, 20*time.Second
 	var log bytes.Buffer
 	d := drainCheck{NewMetrics(prometheus.NewRegistry()), c, slog.New(slog.NewTextHandler(&log, nil))}
 	d.Assigned([]int{0, 1, 2, 3, 4, 5, 6, 7}) // before anything is known
-	d.VersionLoaded(1, model.Durations{Batch: 600 * time.Millisecond})
+	d.VersionLoaded(1, model.Durations{Each: 75 * time.Millisecond})
 	d.Assigned([]int{0, 1, 2, 3})
 	if log.Len() > 0 {
 		t.Errorf("4 partitions take 20 s: got %s", &log)

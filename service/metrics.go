@@ -16,7 +16,7 @@ import (
 // the stream: see model.Observer and stream.Observer.
 type Metrics struct {
 	tried     func(version int64) // set before anything is observed
-	batchTook atomic.Int64        // nanoseconds, of the version that was loaded last
+	imageTook atomic.Int64        // nanoseconds, of the version that was loaded last
 
 	records    *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
@@ -199,7 +199,7 @@ func (m *Metrics) VersionDesired(version int64) { m.desired.Set(float64(version)
 // VersionLoaded implements model.Observer.
 func (m *Metrics) VersionLoaded(_ int64, took model.Durations) {
 	m.loaded.Set(1)
-	m.batchTook.Store(int64(took.Batch))
+	m.imageTook.Store(int64(took.Each))
 	m.step("load", took.Load)
 	m.step("warm-up", took.WarmUp)
 	m.step("gates", took.Gates)

@@ -28,7 +28,7 @@ type Service struct {
 	driver  driver
 	stream  stream.Config
 	aside   *kafkago.Sideline
-	stopped chan error // why the service is to end, at most one
+	cancel  context.CancelCauseFunc // ends delivery, with the reason; set by deliver
 	compare *comparer
 	journal *journal
 
@@ -76,7 +76,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	s := &Service{config: c, log: log, metrics: metrics, recent: &recent{}, registry: registry, model: m, started: time.Now(), stopped: make(chan error, 1)}
+	s := &Service{config: c, log: log, metrics: metrics, recent: &recent{}, registry: registry, model: m, started: time.Now()}
 	var err error
 	if s.input, err = input.New(c.Input); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	h := &handler{
 		input: s.input, classifier: m,
 		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter,
-		metrics: metrics, recent: s.recent, stop: s.stop,
+		metrics: metrics, recent: s.recent, stop: func(reason error) { s.cancel(reason) },
 	}
 	if s.stream, err = c.streamConfig(log, drainCheck{metrics, c, log}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
@@ -151,32 +151,16 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// deliver runs the driver until ctx ends, or stop is called.
+// deliver runs the driver until ctx ends, or the handler gives up.
 func (s *Service) deliver(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var reason error
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		select {
-		case reason = <-s.stopped:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	err := s.driver.Run(ctx)
-	cancel()
-	<-watching
-	return errors.Join(err, reason)
-}
-
-// stop ends Run in order, with an error.
-func (s *Service) stop(reason error) {
-	select {
-	case s.stopped <- reason:
-	default: // there is one already
+	delivery, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.cancel = cancel
+	err := s.driver.Run(delivery)
+	if ctx.Err() == nil {
+		err = errors.Join(err, context.Cause(delivery))
 	}
+	return err
 }
 
 // prepareTopics waits for a broker, makes topics if it may, and compares limits.

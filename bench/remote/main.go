@@ -26,10 +26,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -85,29 +83,19 @@ type options struct {
 	child, signature string
 }
 
-func main() { os.Exit(status()) }
-
-func status() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o, err := parse(os.Args[1:])
-	switch {
-	case err != nil:
-	case o.child == "client":
-		err = client(ctx, o.config)
-	case o.child == "server":
-		err = serve(o.config, o.signature)
-	default:
-		err = run(ctx, o)
-	}
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-		return 0
-	case ctx.Err() != nil:
-		err = errors.New("interrupted")
-	}
-	fmt.Fprintln(os.Stderr, "remote:", err)
-	return 1
+func main() {
+	measure.Main("remote", func(ctx context.Context, args []string) error {
+		o, err := parse(args)
+		switch {
+		case err != nil:
+			return err
+		case o.child == "client":
+			return client(ctx, o.config)
+		case o.child == "server":
+			return serve(o.config, o.signature)
+		}
+		return run(ctx, o)
+	})
 }
 
 func parse(args []string) (options, error) {
