@@ -6,39 +6,37 @@ import (
 	"time"
 )
 
-// An answerer is the way of an image through a model, wherever that runs.
-// Safe for concurrent use.
+// An answerer is the way of a record's content through a model, wherever that
+// runs. Safe for concurrent use.
 type answerer struct {
 	info    Info
 	backend string // BackendLocal or BackendRemote
+	content Content
+	output  string // key of the scores
 	labels  []string
 	topK    int
 
 	maxPixels int64
-	decode    func(ctx context.Context, image []byte, h Header) (item, error) // nil: the model takes encoded images
-	decoding  chan struct{}                                                   // a place for each image that is being decoded
+	decode    func(ctx context.Context, content []byte, h Header) (item, error) // nil: the model takes it as it is
+	decoding  chan struct{}                                                     // a place for each that is being decoded
 	batcher   *batcher
 }
 
-func (a *answerer) classify(ctx context.Context, image []byte) (Prediction, error) {
+func (a *answerer) classify(ctx context.Context, content []byte) (Prediction, error) {
 	start := time.Now()
-	header, err := ParseHeader(image)
+	header, err := a.look(content)
 	if err != nil {
 		return Prediction{}, err
-	}
-	if header.Pixels > a.maxPixels {
-		return Prediction{}, &InputError{ReasonTooManyPixels, fmt.Errorf("%s of %d×%d needs %d pixels decoded, at most %d are allowed",
-			header.Format, header.Width, header.Height, header.Pixels, a.maxPixels)}
 	}
 	if err := acquire(ctx, a.batcher.limit); err != nil {
 		return Prediction{}, err
 	}
 	defer release(a.batcher.limit)
 
-	it := item{encoded: image}
+	it := item{encoded: content}
 	var decode time.Duration
 	if a.decode != nil {
-		if it, decode, err = a.decoded(ctx, image, header); err != nil {
+		if it, decode, err = a.decoded(ctx, content, header); err != nil {
 			return Prediction{}, err
 		}
 	}
@@ -48,23 +46,41 @@ func (a *answerer) classify(ctx context.Context, image []byte) (Prediction, erro
 	}
 	p := Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server,
-		Classes: topK(r.scores, a.topK, a.labels),
 		Image:   header,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
 	}
 	if r.version != 0 {
 		p.Version = r.version
 	}
+	if !a.content.image() {
+		p.Output, p.Scores = a.output, r.scores
+	}
+	if a.content.image() || a.labels != nil {
+		p.Classes = topK(r.scores, a.topK, a.labels)
+	}
 	return p, nil
 }
 
-func (a *answerer) decoded(ctx context.Context, image []byte, h Header) (item, time.Duration, error) {
+// look reads what an image says of itself; other contents say nothing.
+func (a *answerer) look(content []byte) (Header, error) {
+	if !a.content.image() {
+		return Header{}, nil
+	}
+	h, err := ParseHeader(content)
+	if err == nil && h.Pixels > a.maxPixels {
+		err = &InputError{ReasonTooManyPixels, fmt.Errorf("%s of %d×%d needs %d pixels decoded, at most %d are allowed",
+			h.Format, h.Width, h.Height, h.Pixels, a.maxPixels)}
+	}
+	return h, err
+}
+
+func (a *answerer) decoded(ctx context.Context, content []byte, h Header) (item, time.Duration, error) {
 	if err := acquire(ctx, a.decoding); err != nil {
 		return item{}, 0, err
 	}
 	defer release(a.decoding)
 	start := time.Now()
-	it, err := a.decode(ctx, image, h)
+	it, err := a.decode(ctx, content, h)
 	return it, time.Since(start), err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"time"
 
@@ -18,13 +19,13 @@ const (
 	ReasonServerTooLarge = "too-large-for-server" // the model server does not take so large a message
 )
 
-// An item is one image on its way through a batcher: its pixels, which the
-// batcher closes, or the encoded image for a model that takes strings. One of
-// the fields is set, the same for all items of a batcher.
+// An item is what one record feeds, on its way through a batcher, which closes
+// it. One of the first four fields is set, the same for all items of a batcher.
 type item struct {
 	pixels  *savedmodel.Tensor // [1, height, width, 3]
-	encoded []byte
-	plain   []byte      // pixels of [height, width, 3], where there is no TensorFlow to hold them
+	encoded []byte             // image or tf.Example, for a model that takes strings
+	plain   []byte             // pixels of [height, width, 3], where there is no TensorFlow to hold them
+	row     *row
 	result  chan result // buffered: the batcher never waits for a caller
 }
 
@@ -39,6 +40,9 @@ type result struct {
 func (it item) close() {
 	if it.pixels != nil {
 		it.pixels.Close()
+	}
+	if it.row != nil {
+		it.row.close()
 	}
 }
 
@@ -65,6 +69,7 @@ type batcher struct {
 	lanes     sync.WaitGroup
 	abandoned chan struct{} // closed when nobody shall wait for it any more
 	limit     chan struct{} // a place for each decoded image that waits for a batch
+	results   sync.Pool     // of channels that nobody will send to any more
 }
 
 // A runObserver is told of the runs of a batcher.
@@ -81,6 +86,7 @@ func newBatcher(run batchFunc, lanes int, c Batch, o runObserver) *batcher {
 		// One batch that runs and the next one, ready.
 		limit: make(chan struct{}, 2*c.Max*lanes),
 	}
+	b.results.New = func() any { return make(chan result, 1) }
 	for range lanes {
 		b.lanes.Go(b.loop)
 	}
@@ -102,7 +108,7 @@ func (b *batcher) abandon() { close(b.abandoned) }
 
 // submit hands an item over and waits for its result.
 func (b *batcher) submit(ctx context.Context, it item) (result, error) {
-	it.result = make(chan result, 1)
+	it.result = b.results.Get().(chan result)
 	select {
 	case b.queue <- it:
 	case <-ctx.Done():
@@ -114,6 +120,7 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 	}
 	select {
 	case r := <-it.result:
+		b.results.Put(it.result)
 		return r, r.err
 	case <-b.abandoned:
 		return result{}, errAbandoned
@@ -153,7 +160,10 @@ func (b *batcher) adapt(most, size int, took time.Duration) int {
 }
 
 // collect adds to the batch what is ready, and what comes within the delay.
+// Who can come at once, may come first, as long as anybody does: company would not
+// gather during runs of a few microseconds.
 func (b *batcher) collect(batch []item, most int) []item {
+	yielded := 0 // when the batch was of that size
 	var late <-chan time.Time
 	if b.Delay > 0 {
 		timer := time.NewTimer(b.Delay)
@@ -169,6 +179,11 @@ func (b *batcher) collect(batch []item, most int) []item {
 			batch = append(batch, it)
 			continue
 		default:
+		}
+		if n := len(batch); n > yielded {
+			yielded = n
+			runtime.Gosched()
+			continue
 		}
 		if late == nil {
 			return batch

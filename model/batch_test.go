@@ -96,7 +96,7 @@ func TestBatcherIsolatesPoison(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			model := &fakeModel{}
-			b := &batcher{run: inProcess(model.run), Batch: Batch{Max: 8}, observer: &runs{}}
+			b := &batcher{run: runner{run: model.run}.batch, Batch: Batch{Max: 8}, observer: &runs{}}
 			batch := make([]item, len(test.values))
 			for i, v := range test.values {
 				batch[i] = pixel(t, v)
@@ -124,7 +124,7 @@ func TestBatcherFault(t *testing.T) {
 	openLibrary(t)
 	fault := &savedmodel.Error{Code: savedmodel.ResourceExhausted, Message: "no memory"}
 	model := &fakeModel{err: fault}
-	b := newBatcher(inProcess(model.run), 1, Batch{Max: 4}, &runs{})
+	b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4}, &runs{})
 	defer b.close()
 	_, err := b.submit(t.Context(), pixel(t, 1))
 	if guilty := new(InputError); !errors.Is(err, fault) || errors.As(err, &guilty) {
@@ -140,7 +140,7 @@ func TestBatcherGathers(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(inProcess(model.run), 1, Batch{Max: 4}, &runs{})
+		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4}, &runs{})
 		var wg sync.WaitGroup
 		send := func(v float32) {
 			it := pixel(t, v)
@@ -170,7 +170,7 @@ func TestBatcherDelay(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{}
-		b := newBatcher(inProcess(model.run), 1, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
+		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
 		var wg sync.WaitGroup
 		send := func(after time.Duration) {
 			it := pixel(t, 1)
@@ -204,7 +204,7 @@ func TestBatcherAbandoned(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(inProcess(model.run), 1, Batch{Max: 2}, &runs{})
+		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 2}, &runs{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var gaveUp atomic.Int32
 		var wg sync.WaitGroup

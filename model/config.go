@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,6 +40,8 @@ type Config struct {
 	Decode    string `default:"exact" enum:"exact,fast" help:"How a JPEG is decoded that is at least twice as large as the model's input: exact (as TensorFlow for Python does) or fast (scaled by 2, 4 or 8 on the way, so that it is just not smaller than the input: in half the time for one of 10 megapixels, and smoother; see docs/models.md for what that does to scores). Where TensorFlow decodes, that is."`
 	MaxPixels int64  `default:"40000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. A decode takes about 3 bytes a pixel."`
 
+	// Content is what records hold.
+	Content Content `kong:"-"`
 	// Session is how models and decoders are loaded.
 	Session savedmodel.Options `kong:"-"`
 }
@@ -59,11 +62,14 @@ type Gate struct {
 
 // Batch says how images are joined.
 type Batch struct {
-	Max   int           `default:"8" help:"Images that run together, at most."`
+	Max   int           `default:"0" help:"Images that run together, at most. 0: 8 images, or 256 of what input.format tensor-json or example reads."`
 	Delay time.Duration `default:"0s" help:"How long a batch that is not full waits for more images. 0s: not at all; company gathers while the batch before runs."`
 
 	LatencyBudget time.Duration `default:"0s" help:"What a record should take in the model under load: batches become smaller until a run takes half of that, for a record may have to wait for the run before its own, and larger again. Behind a backlog it waits for longer. 0s: any time."`
 }
+
+// MaxBatch is Batch.Max, or what stands for 0 there.
+func (c Config) MaxBatch() int { return cmp.Or(c.Batch.Max, c.Content.maxBatch()) }
 
 // beside tells whether a new version first answers beside the one that serves.
 func (c Config) beside() bool { return c.Rollout == rolloutCanary || c.Rollout == rolloutShadow }
@@ -82,7 +88,7 @@ func (c Config) Validate() []error {
 	check(c.Probation.Period >= 0 && c.Probation.Period <= 24*time.Hour, "probation.period: %v is not between 0s and 24h", c.Probation.Period)
 	check(c.Probation.Errors >= 0 && c.Probation.Errors <= 1, "probation.errors: %v is not between 0 and 1", c.Probation.Errors)
 	check(c.Probation.Slowdown == 0 || c.Probation.Slowdown >= 1, "probation.slowdown: %v is neither 0 nor at least 1", c.Probation.Slowdown)
-	check(c.Batch.Max >= 1 && c.Batch.Max <= 1024, "batch.max: %d is not between 1 and 1024", c.Batch.Max)
+	check(c.Batch.Max >= 0 && c.Batch.Max <= 1024, "batch.max: %d is not between 0 and 1024", c.Batch.Max)
 	check(c.Batch.Delay >= 0 && c.Batch.Delay <= time.Minute, "batch.delay: %v is not between 0s and 1m", c.Batch.Delay)
 	check(c.Batch.LatencyBudget >= 0, "batch.latency-budget: %v is negative", c.Batch.LatencyBudget)
 	check(c.Poll >= 10*time.Millisecond && c.Poll <= 24*time.Hour, "poll: %v is not between 10ms and 24h", c.Poll)

@@ -86,6 +86,9 @@ func (d *decoder) Close() error { return d.session.Close() }
 // blame makes an *InputError of an error by which TensorFlow says that the
 // input is at fault; other errors stay what they are.
 func blame(err error, reason string) error {
+	if err == nil {
+		return nil
+	}
 	var status *savedmodel.Error
 	if errors.As(err, &status) && status.Code == savedmodel.InvalidArgument {
 		return &InputError{Reason: reason, Err: err}

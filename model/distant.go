@@ -169,7 +169,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	sig, err := bindRemote(spec, m.Signatures)
+	sig, err := bindRemote(spec, m.Signatures, d.config.Content)
 	if err != nil {
 		return nil, err
 	}
@@ -178,10 +178,12 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	}
 	b := &binding{want: want, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
-		labels: labels, topK: sig.TopK,
+		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
 		maxPixels: d.config.MaxPixels, decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}}
 	switch {
+	case sig.content == Rows:
+		b.decode = newRowReader(sig.feeds).item
 	case sig.dtype == savedmodel.String:
 	case savedmodel.LibraryPath() != "":
 		if b.decoder, err = newDecoder(sig.Input, sig.dtype, d.config.Decode == decodeFast, d.config.Session); err != nil {
@@ -207,15 +209,15 @@ func (unwatched) ran(Run)   {}
 
 // bindRemote prefers the signature that takes encoded images: they are smaller
 // than pixels, and the server has the processors to decode them.
-func bindRemote(spec Spec, signatures map[string]savedmodel.Signature) (signature, error) {
-	if _, ok := signatures[bytesSignature]; ok {
+func bindRemote(spec Spec, signatures map[string]savedmodel.Signature, c Content) (signature, error) {
+	if _, ok := signatures[bytesSignature]; ok && c.image() {
 		encoded := spec
 		encoded.Signature = bytesSignature
-		if sig, err := encoded.bind(signatures); err == nil && sig.dtype == savedmodel.String {
+		if sig, err := encoded.bind(signatures, c); err == nil && sig.dtype == savedmodel.String {
 			return sig, nil
 		}
 	}
-	return spec.bind(signatures)
+	return spec.bind(signatures, c)
 }
 
 // spec is what one of the versions says of itself, if it is in the model's
@@ -260,13 +262,13 @@ func (d *distant) dirOf(versions []int64) string {
 // run sends batches to the server.
 func (d *distant) run(sig signature, want int64, classes int) batchFunc {
 	return func(items []item) (scored, error) {
-		images, err := message(sig, items)
+		inputs, err := message(sig, items)
 		if err != nil {
 			return scored{}, err
 		}
 		answer, err := d.client.Predict(context.Background(), remote.Batch{
-			Signature: sig.Signature, Input: sig.inputKey, Output: sig.Output,
-			Images: images, Version: want, Classes: classes,
+			Signature: sig.Signature, Inputs: inputs, Output: sig.Output, Blank: blankString(sig.content),
+			Version: want, Classes: classes,
 		})
 		switch remote.KindOf(err) {
 		case remote.KindInput:
@@ -278,8 +280,23 @@ func (d *distant) run(sig signature, want int64, classes int) batchFunc {
 	}
 }
 
-// message makes one tensor of a batch, as it is sent.
-func message(sig signature, items []item) (*tfpb.TensorProto, error) {
+// blankString is one that a model takes that parses such contents; nil: which
+// tf.Examples it takes is not known.
+func blankString(c Content) []byte {
+	switch {
+	case c.image():
+		return remote.BlackPixel
+	case c == Rows:
+		return []byte{}
+	}
+	return nil
+}
+
+// message makes the inputs of a batch, as they are sent.
+func message(sig signature, items []item) (map[string]*tfpb.TensorProto, error) {
+	if sig.content == Rows {
+		return rowMessage(sig.feeds, items)
+	}
 	parts := make([][]byte, len(items))
 	for i, it := range items {
 		switch {
@@ -292,9 +309,34 @@ func message(sig signature, items []item) (*tfpb.TensorProto, error) {
 		}
 	}
 	if sig.dtype == savedmodel.String {
-		return remote.Strings(parts...), nil
+		return map[string]*tfpb.TensorProto{sig.inputKey: remote.Strings(nil, parts...)}, nil
 	}
-	return remote.Pixels(sig.dtype, sig.Input.Size[0], sig.Input.Size[1], parts...)
+	pixels, err := remote.Numbers(sig.dtype, savedmodel.Shape{int64(sig.Input.Size[0]), int64(sig.Input.Size[1]), 3}, parts...)
+	return map[string]*tfpb.TensorProto{sig.inputKey: pixels}, err
+}
+
+func rowMessage(feeds []feed, items []item) (map[string]*tfpb.TensorProto, error) {
+	inputs := map[string]*tfpb.TensorProto{}
+	for _, f := range feeds {
+		var parts [][]byte
+		for _, it := range items {
+			if f.dtype == savedmodel.String {
+				parts = append(parts, it.row.strings[f.at:][:f.n]...)
+			} else {
+				parts = append(parts, it.row.numbers[f.at:][:f.size()])
+			}
+		}
+		if f.dtype == savedmodel.String {
+			inputs[f.key] = remote.Strings(f.shape, parts...)
+			continue
+		}
+		t, err := remote.Numbers(f.dtype, f.shape, parts...)
+		if err != nil {
+			return nil, err
+		}
+		inputs[f.key] = t
+	}
+	return inputs, nil
 }
 
 // decodeInGo does what a decoder does, without TensorFlow and nearly the same.

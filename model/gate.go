@@ -20,7 +20,7 @@ const (
 	GateRead      = "read"      // its files can be read
 	GateComplete  = "complete"  // none is missing or short
 	GateLoad      = "load"      // TensorFlow loads it
-	GateSignature = "signature" // it takes images, and has the classes of the version that serves
+	GateSignature = "signature" // it takes what records hold, and has the classes of the version that serves
 	GateWarmUp    = "warm-up"   // it answers its own warm-up requests, and every batch size
 	GateGolden    = "golden"    // it answers its golden images as it should
 	GateAgreement = "agreement" // it answers the last images as the version that serves
@@ -103,7 +103,7 @@ func (v *version) checkGolden(ctx context.Context, dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", want.Image, err)
 		}
-		if best := p.Classes[0]; best.Label != want.Label || best.Score < want.Floor {
+		if best, _ := p.best(); best.Label != want.Label || best.Score < want.Floor {
 			return fmt.Errorf("%s is %q with %v, want %q with at least %v", want.Image, best.Label, best.Score, want.Label, want.Floor)
 		}
 	}

@@ -27,12 +27,13 @@ type answered struct {
 }
 
 func (s *images) add(image []byte, p Prediction) {
-	if len(image) > maxImageBytes || len(p.Classes) == 0 {
+	best, ok := p.best()
+	if len(image) > maxImageBytes || !ok {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = append(s.last, answered{slices.Clone(image), p.Classes[0], p.Version})
+	s.last = append(s.last, answered{slices.Clone(image), best, p.Version})
 	s.bytes += len(image)
 	drop := 0
 	for len(s.last)-drop > s.most || s.bytes > maxImageBytes {
@@ -59,7 +60,9 @@ func agrees(a, b Class) bool {
 // Agrees tells whether two predictions have the same best class: by label if
 // both have labels, else by index.
 func (p Prediction) Agrees(q Prediction) bool {
-	return len(p.Classes) > 0 && len(q.Classes) > 0 && agrees(p.Classes[0], q.Classes[0])
+	a, oka := p.best()
+	b, okb := q.best()
+	return oka && okb && agrees(a, b)
 }
 
 // checkAgreement classifies the last images, a part of which must have the
@@ -69,15 +72,16 @@ func (v *version) checkAgreement(ctx context.Context, last []answered, least flo
 	same, other := 0, ""
 	for _, a := range last {
 		p, err := v.classify(ctx, a.image)
+		best, _ := p.best()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			other = err.Error()
-		case agrees(p.Classes[0], a.best):
+		case agrees(best, a.best):
 			same++
 		default:
-			other = fmt.Sprintf("%s, which was %s by version %d", p.Classes[0], a.best, a.version)
+			other = fmt.Sprintf("%s, which was %s by version %d", best, a.best, a.version)
 		}
 	}
 	if float64(same) >= least*float64(len(last)) {

@@ -142,7 +142,7 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 	if c.Gate.Agreement > 0 {
 		m.recent = &images{most: c.Gate.Images}
 	}
-	m.config.Session = c.session()
+	m.config.Session, m.config.Batch.Max = c.session(), c.MaxBatch()
 	m.routes.Store(&routes{})
 	return m, nil
 }

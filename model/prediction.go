@@ -13,24 +13,26 @@ const (
 	BackendRemote = "remote" // by a model server
 )
 
-// A Prediction is the answer to one image, and where it came from.
+// A Prediction is the answer to one record, and where it came from.
 type Prediction struct {
 	Info
-	Backend string // BackendLocal or BackendRemote
-	Server  string // that answered remotely: host:port
-	Reason  string // why it did; empty where only a model server is asked
-	Wanted  int64  // the version that would serve here, where another one has answered
-	Label   string // of the version: LabelStable, LabelCanary or LabelShadow
-	Classes []Class
-	Image   Header
+	Backend string    // BackendLocal or BackendRemote
+	Server  string    // that answered remotely: host:port
+	Reason  string    // why it did; empty where only a model server is asked
+	Wanted  int64     // the version that would serve here, where another one has answered
+	Label   string    // of the version: LabelStable, LabelCanary or LabelShadow
+	Classes []Class   // the best first; of a row or tf.Example only where the version has labels
+	Image   Header    // of an image
+	Output  string    // key of what Scores are; empty for an image
+	Scores  []float32 // of a row or tf.Example, all of them
 	Timings Timings
 }
 
 // A Class is one line of an answer.
 type Class struct {
-	Label string // empty if the version has no labels
-	Index int
-	Score float32
+	Label string  `json:"label,omitempty"` // empty if the version has no labels
+	Index int     `json:"index"`
+	Score float32 `json:"score"`
 }
 
 func (c Class) String() string {
@@ -45,6 +47,17 @@ func (c Class) String() string {
 // batch that it was part of; Wait is what was neither decoding nor running.
 type Timings struct {
 	Wait, Decode, Infer time.Duration
+}
+
+// best is the class with the highest score; false: there are no scores.
+func (p Prediction) best() (Class, bool) {
+	if len(p.Classes) > 0 {
+		return p.Classes[0], true
+	}
+	if len(p.Scores) == 0 {
+		return Class{}, false
+	}
+	return topK(p.Scores, 1, nil)[0], true
 }
 
 // topK ranks scores, the best first; equal ones by index.

@@ -34,7 +34,7 @@ func NewServer(c Config, f remote.Config, log *slog.Logger, o remote.Observer) (
 	if f.Model == "" {
 		f.Model = c.Name
 	}
-	c.Session.OwnThreads = true
+	c.Session.OwnThreads, c.Batch.Max = true, c.MaxBatch()
 	s := &Server{log: log, ready: make(chan struct{})}
 	client, err := remote.New(f, log, breakerWatch{o, &s.resting})
 	s.distant = distant{config: c, client: client, lanes: f.Concurrency, log: log}

@@ -28,7 +28,8 @@ type Spec struct {
 	Signature string `yaml:"signature"`
 	Input     Input  `yaml:"input"`
 	// Output is the key of the signature's output with the scores, float32 of
-	// shape [N, classes]; it may be missing where there is only one.
+	// shape [N, classes]; it may be missing where there is only one. For a model
+	// of rows it may be any float32 of shape [N, n] or [N].
 	Output string `yaml:"output"`
 	// Labels is a file in assets with a line for each class.
 	Labels string `yaml:"labels"`
@@ -107,38 +108,63 @@ func (s Spec) validate() error {
 // completed from it.
 type signature struct {
 	Spec
-	inputKey string
+	content  Content
+	inputKey string              // unless the content is Rows
 	dtype    savedmodel.DataType // of the input: float32, uint8 or string
+	feeds    []feed              // in place of both, if the content is Rows
 	classes  int                 // 0: the signature does not say
 	maxBatch int                 // 0: any
 }
 
+// inputs are the keys of what is fed, in that order.
+func (s signature) inputs() []string {
+	if s.content == Rows {
+		return keysOf(s.feeds)
+	}
+	return []string{s.inputKey}
+}
+
 // bind completes the spec from the signature that it names, and checks the one
 // against the other.
-func (s Spec) bind(signatures map[string]savedmodel.Signature) (signature, error) {
+func (s Spec) bind(signatures map[string]savedmodel.Signature, c Content) (signature, error) {
 	sig, ok := signatures[s.Signature]
 	if !ok {
 		return signature{}, fmt.Errorf("no signature %q, only %q", s.Signature, slices.Sorted(maps.Keys(signatures)))
 	}
-	bound := signature{Spec: s}
-	fail := func(format string, args ...any) (signature, error) {
-		return signature{}, fmt.Errorf("signature %q: "+format, append([]any{s.Signature}, args...)...)
+	bound := signature{Spec: s, content: c}
+	inputs := bound.bindInput
+	if c == Rows {
+		inputs = bound.bindRow
 	}
+	err := inputs(sig.Inputs)
+	if err == nil {
+		err = bound.bindOutput(sig.Outputs)
+	}
+	if err != nil {
+		return signature{}, fmt.Errorf("signature %q: %w", s.Signature, err)
+	}
+	return bound, nil
+}
 
-	if len(sig.Inputs) != 1 {
-		return fail("has the inputs %q, want one", slices.Sorted(maps.Keys(sig.Inputs)))
+// bindInput is for images and tf.Examples.
+func (bound *signature) bindInput(inputs map[string]savedmodel.TensorInfo) error {
+	if len(inputs) != 1 {
+		return fmt.Errorf("has the inputs %q, want one", slices.Sorted(maps.Keys(inputs)))
 	}
-	for key, in := range sig.Inputs {
+	for key, in := range inputs {
 		bound.inputKey, bound.dtype = key, in.DType
 		shape := in.Shape
 		switch in.DType {
 		case savedmodel.String:
 			if shape != nil && len(shape) != 1 {
-				return fail("input %q: strings of shape %v, want [N]", key, shape)
+				return fmt.Errorf("input %q: strings of shape %v, want [N]", key, shape)
 			}
 		case savedmodel.Float32, savedmodel.UInt8:
+			if bound.content == Examples {
+				return fmt.Errorf("input %q: %v, want strings, which hold tf.Examples", key, in.DType)
+			}
 			if len(shape) != 4 || (shape[3] != 3 && shape[3] != -1) {
-				return fail("input %q: shape %v is not [N, height, width, 3]", key, shape)
+				return fmt.Errorf("input %q: shape %v is not [N, height, width, 3]", key, shape)
 			}
 			for i := range bound.Input.Size {
 				size := &bound.Input.Size[i]
@@ -146,41 +172,96 @@ func (s Spec) bind(signatures map[string]savedmodel.Signature) (signature, error
 				case *size == 0 && dim > 0:
 					*size = dim
 				case *size <= 0:
-					return fail("input %q: its shape %v does not tell the size, and no spec does", key, shape)
+					return fmt.Errorf("input %q: its shape %v does not tell the size, and no spec does", key, shape)
 				case dim > 0 && dim != *size:
-					return fail("input %q: shape %v does not take the spec's size %v", key, shape, s.Input.Size)
+					return fmt.Errorf("input %q: shape %v does not take the spec's size %v", key, shape, bound.Input.Size)
 				}
 			}
 		default:
-			return fail("input %q: %v, want float32, uint8 or string", key, in.DType)
+			return fmt.Errorf("input %q: %v, want float32, uint8 or string", key, in.DType)
 		}
-		if len(shape) > 0 && shape[0] > 0 {
-			if shape[0] != 1 {
-				return fail("input %q: its batch is fixed at %d, want 1 or any", key, shape[0])
-			}
-			bound.maxBatch = 1
+		if err := bound.bindBatch(key, shape); err != nil {
+			return err
 		}
 	}
+	return nil
+}
 
-	if bound.Output == "" {
-		if len(sig.Outputs) != 1 {
-			return fail("has the outputs %q; the spec must name one", slices.Sorted(maps.Keys(sig.Outputs)))
+// bindRow takes any inputs of types that JSON has, if their rows have one size.
+func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
+	numbers, strings := 0, 0
+	for _, key := range slices.Sorted(maps.Keys(inputs)) {
+		in := inputs[key]
+		if !slices.Contains(rowTypes, in.DType) {
+			return fmt.Errorf("input %q: %v; rows can have %v", key, in.DType, rowTypes)
 		}
-		for key := range sig.Outputs {
+		if len(in.Shape) == 0 {
+			return fmt.Errorf("input %q: shape %v is not [N, …]", key, in.Shape)
+		}
+		n, ok := in.Shape[1:].Elements()
+		if !ok || n < 1 || n > maxRowElements {
+			return fmt.Errorf("input %q: its shape %v does not tell the size of a row, or that is over %d", key, in.Shape, maxRowElements)
+		}
+		if err := bound.bindBatch(key, in.Shape); err != nil {
+			return err
+		}
+		f := feed{key: key, dtype: in.DType, shape: in.Shape[1:], n: int(n)}
+		if f.dtype == savedmodel.String {
+			f.at = strings
+			strings += f.n
+		} else {
+			f.at = numbers
+			numbers += f.size()
+		}
+		bound.feeds = append(bound.feeds, f)
+	}
+	if len(bound.feeds) == 0 {
+		return errors.New("has no inputs")
+	}
+	return nil
+}
+
+// maxRowElements is that of one input.
+const maxRowElements = 1 << 24
+
+// bindBatch notes whether the first dimension is fixed.
+func (bound *signature) bindBatch(key string, shape savedmodel.Shape) error {
+	if len(shape) == 0 || shape[0] <= 0 {
+		return nil
+	}
+	if shape[0] != 1 {
+		return fmt.Errorf("input %q: its batch is fixed at %d, want 1 or any", key, shape[0])
+	}
+	bound.maxBatch = 1
+	return nil
+}
+
+// bindOutput finds the output with the scores. That of a model of rows may
+// have one for each row, in shape [N].
+func (bound *signature) bindOutput(outputs map[string]savedmodel.TensorInfo) error {
+	if bound.Output == "" {
+		if len(outputs) != 1 {
+			return fmt.Errorf("has the outputs %q; the spec must name one", slices.Sorted(maps.Keys(outputs)))
+		}
+		for key := range outputs {
 			bound.Output = key
 		}
 	}
-	out, ok := sig.Outputs[bound.Output]
+	out, ok := outputs[bound.Output]
 	if !ok {
-		return fail("has no output %q, only %q", bound.Output, slices.Sorted(maps.Keys(sig.Outputs)))
+		return fmt.Errorf("has no output %q, only %q", bound.Output, slices.Sorted(maps.Keys(outputs)))
 	}
-	if out.DType != savedmodel.Float32 || (out.Shape != nil && len(out.Shape) != 2) {
-		return fail("output %q: %v%v, want float32 [N, classes]", bound.Output, out.DType, out.Shape)
+	vector := len(out.Shape) == 1 && !bound.content.image()
+	if out.DType != savedmodel.Float32 || out.Shape != nil && len(out.Shape) != 2 && !vector {
+		return fmt.Errorf("output %q: %v%v, want float32 [N, classes]", bound.Output, out.DType, out.Shape)
 	}
 	if len(out.Shape) == 2 && out.Shape[1] > 0 {
 		bound.classes = int(out.Shape[1])
 	}
-	return bound, nil
+	if vector {
+		bound.classes = 1
+	}
+	return nil
 }
 
 // readLabels reads the labels of the version in dir, one a line; nil: it has

@@ -7,27 +7,28 @@ import (
 	"inceptor/savedmodel"
 )
 
-// A runFunc is savedmodel.Function.Run.
-type runFunc func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)
+// A runner runs batches with a signature of a model in this process.
+type runner struct {
+	run   func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) // of a savedmodel.Function
+	feeds []feed                                                                     // of rows; nil: there is one input
+}
 
-// inProcess runs batches with a model in this process.
-func inProcess(run runFunc) batchFunc {
-	return func(batch []item) (scored, error) {
-		rows, err := run.scores(batch)
-		return scored{rows: rows}, err
-	}
+// batch is a batchFunc.
+func (r runner) batch(items []item) (scored, error) {
+	rows, err := r.scores(items)
+	return scored{rows: rows}, err
 }
 
 // scores runs the batch; the result has a row of scores for each item.
-func (run runFunc) scores(batch []item) ([][]float32, error) {
-	input, err := join(batch)
+func (r runner) scores(batch []item) ([][]float32, error) {
+	inputs, err := r.join(batch)
 	if err != nil {
 		return nil, err
 	}
-	if input != batch[0].pixels {
-		defer input.Close()
+	out, err := r.run(context.Background(), inputs...)
+	if batch[0].pixels == nil || inputs[0] != batch[0].pixels {
+		closeAll(inputs)
 	}
-	out, err := run(context.Background(), input)
 	if err != nil {
 		return nil, err
 	}
@@ -37,10 +38,13 @@ func (run runFunc) scores(batch []item) ([][]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(shape) != 2 || shape[0] != int64(len(batch)) || shape[1] < 1 {
+	classes := 1 // of shape [N]
+	if len(shape) == 2 {
+		classes = int(shape[1])
+	}
+	if len(shape) < 1 || len(shape) > 2 || shape[0] != int64(len(batch)) || classes < 1 {
 		return nil, fmt.Errorf("model gave scores of shape %v for a batch of %d", shape, len(batch))
 	}
-	classes := int(shape[1])
 	rows := make([][]float32, len(batch))
 	owned := append([]float32(nil), all...) // all dies with the tensor
 	for i := range rows {
@@ -49,7 +53,53 @@ func (run runFunc) scores(batch []item) ([][]float32, error) {
 	return rows, nil
 }
 
-// join makes one tensor of a batch. A single image's pixels are that already.
+// join makes the tensors to feed of a batch.
+func (r runner) join(batch []item) ([]*savedmodel.Tensor, error) {
+	if r.feeds == nil {
+		t, err := join(batch)
+		return []*savedmodel.Tensor{t}, err
+	}
+	inputs := make([]*savedmodel.Tensor, 0, len(r.feeds))
+	for _, f := range r.feeds {
+		t, err := f.join(batch)
+		if err != nil {
+			closeAll(inputs)
+			return nil, err
+		}
+		inputs = append(inputs, t)
+	}
+	return inputs, nil
+}
+
+func closeAll(tensors []*savedmodel.Tensor) {
+	for _, t := range tensors {
+		t.Close()
+	}
+}
+
+// join makes one tensor of what the rows of a batch feed.
+func (f feed) join(batch []item) (*savedmodel.Tensor, error) {
+	shape := append(savedmodel.Shape{int64(len(batch))}, f.shape...)
+	if f.dtype == savedmodel.String {
+		all := make([][]byte, 0, len(batch)*f.n)
+		for _, it := range batch {
+			all = append(all, it.row.strings[f.at:][:f.n]...)
+		}
+		return savedmodel.NewStringTensor(all, shape...)
+	}
+	t, err := savedmodel.NewTensor(f.dtype, shape...)
+	if err != nil {
+		return nil, err
+	}
+	to := t.Bytes()
+	for _, it := range batch {
+		to = to[copy(to, it.row.numbers[f.at:][:f.size()]):]
+	}
+	return t, nil
+}
+
+// join makes one tensor of a batch of images or strings. A single image's
+// pixels are that already.
 func join(batch []item) (*savedmodel.Tensor, error) {
 	n := int64(len(batch))
 	if batch[0].pixels == nil {

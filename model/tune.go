@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
+	"sync"
 	"time"
 )
 
@@ -135,7 +137,7 @@ func (t *tuner) try(ctx context.Context, trial *Trial) error {
 	c := t.config
 	c.Optimize, c.Kernels = trial.Optimize, trial.Kernels
 	c.Session.IntraOpThreads = trial.Threads
-	c.Session = c.session()
+	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
 	took := Durations{}
 	v, err := loader{config: c, at: t.at, log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took}.load(ctx)
 	if err != nil {
@@ -199,8 +201,14 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 	return nil
 }
 
-// noise is a random image, the same for the same seed.
+// noise is a random item, the same for the same seed.
 func (v *version) noise(ctx context.Context, seed uint64) (item, error) {
+	switch v.content {
+	case Rows:
+		return v.noisyRow(seed), nil
+	case Examples:
+		return item{encoded: []byte{}}, nil
+	}
 	height, width := 299, 299
 	if v.decoder != nil {
 		height, width = v.decoder.size[0], v.decoder.size[1]
@@ -225,4 +233,16 @@ func (v *version) noise(ctx context.Context, seed uint64) (item, error) {
 		return item{}, err
 	}
 	return v.decode(ctx, image, h)
+}
+
+// noisyRow has numbers from 0 to 1, and empty strings.
+func (v *version) noisyRow(seed uint64) item {
+	r, random := blankRow(v.run.feeds, &sync.Pool{}), rand.New(rand.NewPCG(seed, 0))
+	for _, f := range v.run.feeds {
+		size := f.dtype.Size()
+		for i := range f.n * size / max(size, 1) {
+			putElement(r.numbers[f.at+i*size:][:size], f.dtype, strconv.AppendFloat(nil, random.Float64(), 'f', 6, 64))
+		}
+	}
+	return item{row: r}
 }

@@ -23,8 +23,8 @@ type version struct {
 	classes int // 0: the signature does not say, and it has not warmed up yet
 
 	model   *savedmodel.Model
-	run     runFunc  // its signature
-	decoder *decoder // nil: the model takes encoded images
+	run     runner   // its signature
+	decoder *decoder // nil: the model does not take pixels
 
 	vitals   vitals
 	live     atomic.Bool // it has, or had, a label: its runs count
@@ -123,7 +123,7 @@ func (l loader) look() (look, error) {
 	if err != nil {
 		return look{}, atGate(GateRead, err)
 	}
-	if !found {
+	if !found && l.config.Content.image() {
 		l.log.Warn("version has no inceptor.yaml, taking Inception's conventions",
 			"version", l.at.number, "file", filepath.Join(l.at.dir, specFile),
 			"scale", spec.Input.Scale, "offset", spec.Input.Offset, "resize", spec.Input.Resize)
@@ -165,7 +165,7 @@ func (l loader) run(ctx context.Context) (*version, error) {
 	v := &version{
 		answerer: answerer{
 			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
-			labels: seen.labels, topK: seen.spec.TopK,
+			content: l.config.Content, labels: seen.labels, topK: seen.spec.TopK,
 			maxPixels: l.config.MaxPixels,
 			decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		},
@@ -191,7 +191,7 @@ func (l loader) run(ctx context.Context) (*version, error) {
 
 func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	c := l.config
-	sig, err := spec.bind(v.model.Signatures)
+	sig, err := spec.bind(v.model.Signatures, c.Content)
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
@@ -199,16 +199,18 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		return atGate(GateSignature, fmt.Errorf("labels: %d lines for %d classes", len(v.labels), sig.classes))
 	}
 	v.classes = sig.classes
-	if v.classes > 0 {
-		if err := v.compatible(l.serving); err != nil {
-			return atGate(GateSignature, err)
-		}
+	if err := v.compatible(l.serving); err != nil {
+		return atGate(GateSignature, err)
 	}
-	run, err := v.model.SignatureFunction(sig.Signature, []string{sig.inputKey}, []string{sig.Output})
+	run, err := v.model.SignatureFunction(sig.Signature, sig.inputs(), []string{sig.Output})
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
-	if sig.dtype != savedmodel.String {
+	v.run, v.output = runner{run.Run, sig.feeds}, sig.Output
+	switch {
+	case sig.content == Rows:
+		v.decode = newRowReader(sig.feeds).item
+	case sig.dtype != savedmodel.String:
 		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Decode == decodeFast, c.Session); err != nil {
 			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
 		}
@@ -218,8 +220,7 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	if sig.maxBatch > 0 {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
-	v.run = run.Run
-	v.batcher = newBatcher(inProcess(v.run), 1, batch, v)
+	v.batcher = newBatcher(v.run.batch, 1, batch, v)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig); err != nil {
@@ -238,9 +239,10 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	return nil
 }
 
-// compatible checks that v has as many classes as the version that serves.
+// compatible checks that v has as many classes as the version that serves, as
+// far as that is known.
 func (v *version) compatible(serving *version) error {
-	if serving == nil || v.classes == serving.classes {
+	if serving == nil || v.classes == serving.classes || v.classes == 0 || serving.classes == 0 {
 		return nil
 	}
 	return fmt.Errorf("%d classes, version %d, which serves, has %d", v.classes, serving.info.Version, serving.classes)

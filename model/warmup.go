@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -33,6 +34,10 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 		start := time.Now()
 		if err == nil {
 			err = v.tryBatch(items)
+		}
+		if sig.content == Examples && errors.As(blame(err, ""), new(*InputError)) {
+			v.log.Info("warmed up by its own requests only: the model does not take an empty tf.Example", "version", v.info.Version, "err", err)
+			return 0, nil
 		}
 		if err != nil {
 			return 0, fmt.Errorf("batch of %d: %w", n, err)
@@ -79,7 +84,14 @@ func (v *version) tryBatch(items []item) error {
 func warmUpItems(sig signature, n int) ([]item, error) {
 	items := make([]item, n)
 	for i := range items {
-		if sig.dtype == savedmodel.String {
+		switch {
+		case sig.content == Rows:
+			items[i].row = blankRow(sig.feeds, &sync.Pool{})
+			continue
+		case sig.content == Examples:
+			items[i].encoded = []byte{}
+			continue
+		case sig.dtype == savedmodel.String:
 			items[i].encoded = blackPixel
 			continue
 		}
@@ -137,16 +149,23 @@ func (v *version) warmUpRequest(ctx context.Context, record []byte, sig signatur
 		return err
 	}
 	request := log.GetPredictLog().GetRequest()
-	value := request.GetInputs()[sig.inputKey]
-	if request.GetModelSpec().GetSignatureName() != sig.Signature || value == nil {
-		return nil // for another signature
+	if request.GetModelSpec().GetSignatureName() != sig.Signature {
+		return nil
 	}
-	input, err := savedmodel.TensorOf(value)
-	if err != nil {
-		return err
+	var inputs []*savedmodel.Tensor
+	defer func() { closeAll(inputs) }()
+	for _, key := range sig.inputs() {
+		value := request.GetInputs()[key]
+		if value == nil {
+			return nil // for another signature
+		}
+		t, err := savedmodel.TensorOf(value)
+		if err != nil {
+			return err
+		}
+		inputs = append(inputs, t)
 	}
-	defer input.Close()
-	out, err := v.run(ctx, input)
+	out, err := v.run.run(ctx, inputs...)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"inceptor/model"
@@ -15,25 +16,24 @@ import (
 
 // An Answer is the value of an output record, as JSON.
 type Answer struct {
-	ID          string  `json:"id"` // topic-partition-offset of the input: a repeat has the same
-	Model       string  `json:"model"`
-	Version     int64   `json:"version"`
-	Digest      string  `json:"digest,omitempty"`         // of the version's directory; a model server does not tell
-	Label       string  `json:"label,omitempty"`          // of the version: canary or shadow; none: stable
-	Backend     string  `json:"backend"`                  // local or remote
-	Server      string  `json:"server,omitempty"`         // that answered remotely
-	Reason      string  `json:"reason,omitempty"`         // why it did, in place of a version here
-	Wanted      int64   `json:"wanted_version,omitempty"` // that would serve here, where another one has answered
-	Predictions []Class `json:"predictions"`              // the best first
-	Image       Image   `json:"image"`
-	Timings     Timings `json:"timings_ms"`
-}
+	ID      string `json:"id"` // topic-partition-offset of the input: a repeat has the same
+	Model   string `json:"model"`
+	Version int64  `json:"version"`
+	Digest  string `json:"digest,omitempty"`         // of the version's directory; a model server does not tell
+	Label   string `json:"label,omitempty"`          // of the version: canary or shadow; none: stable
+	Backend string `json:"backend"`                  // local or remote
+	Server  string `json:"server,omitempty"`         // that answered remotely
+	Reason  string `json:"reason,omitempty"`         // why it did, in place of a version here
+	Wanted  int64  `json:"wanted_version,omitempty"` // that would serve here, where another one has answered
 
-// A Class is one prediction.
-type Class struct {
-	Label string  `json:"label,omitempty"`
-	Index int     `json:"index"`
-	Score float32 `json:"score"`
+	// Predictions are the best classes, the best first. Scores are all that the
+	// model gave, of what is no image: there, only versions with labels have
+	// predictions.
+	Predictions []model.Class `json:"predictions,omitempty"`
+	Scores      []float32     `json:"scores,omitempty"`
+
+	Image   Image   `json:"image,omitzero"`
+	Timings Timings `json:"timings_ms"`
 }
 
 // Image says what was classified.
@@ -51,30 +51,18 @@ type Timings struct {
 	Infer  float64 `json:"infer"` // of the whole batch
 }
 
-func newAnswer(r stream.Record, image input.Image, p model.Prediction) Answer {
-	a := NewAnswer(p)
-	a.ID = recordID(r)
-	if image.Source != "record" {
-		a.Image.Source = image.Source
-	}
-	return a
-}
-
 // NewAnswer is a prediction as it is written to the output topic. What it
 // knows of a record, its id above all, is left empty.
 func NewAnswer(p model.Prediction) Answer {
 	a := Answer{
 		Model: p.Model, Version: p.Version, Digest: p.Digest,
 		Backend: p.Backend, Server: p.Server, Reason: clip(p.Reason, maxErrorBytes), Wanted: p.Wanted,
-		Predictions: make([]Class, len(p.Classes)),
-		Image:       Image{Format: p.Image.Format, Width: p.Image.Width, Height: p.Image.Height},
-		Timings:     Timings{ms(p.Timings.Wait), ms(p.Timings.Decode), ms(p.Timings.Infer)},
+		Predictions: p.Classes, Scores: p.Scores,
+		Image:   Image{Format: p.Image.Format, Width: p.Image.Width, Height: p.Image.Height},
+		Timings: Timings{ms(p.Timings.Wait), ms(p.Timings.Decode), ms(p.Timings.Infer)},
 	}
 	if p.Label != model.LabelStable {
 		a.Label = p.Label
-	}
-	for i, c := range p.Classes {
-		a.Predictions[i] = Class(c)
 	}
 	return a
 }
@@ -85,42 +73,79 @@ func ms(d time.Duration) float64 {
 
 // JSON is the answer on one line, without a line end.
 func (a Answer) JSON() ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(a); err != nil {
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	b, err := e.encode(a)
+	return bytes.Clone(b), err
+}
+
+// An encoder is what is used again from answer to answer.
+type encoder struct {
+	answer Answer
+	buffer bytes.Buffer
+	json   *json.Encoder
+}
+
+var encoders = sync.Pool{New: func() any {
+	e := &encoder{}
+	e.json = json.NewEncoder(&e.buffer)
+	e.json.SetEscapeHTML(false)
+	return e
+}}
+
+// encode returns what is valid until the next call.
+func (e *encoder) encode(a Answer) ([]byte, error) {
+	e.buffer.Reset()
+	e.answer = a
+	defer func() { e.answer = Answer{} }()
+	if err := e.json.Encode(&e.answer); err != nil {
 		return nil, fmt.Errorf("encode answer %s: %w", a.ID, err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return bytes.TrimSuffix(e.buffer.Bytes(), []byte("\n")), nil
 }
 
-// record is the output record: the input's key, headers and time, and headers
-// of our own.
-func (a Answer) record(r stream.Record, topic string) (stream.Record, error) {
-	value, err := a.JSON()
+// idAt is where the id stands in an answer's JSON.
+const idAt = len(`{"id":"`)
+
+// outputs is an output record with its headers, in one piece.
+type outputs struct {
+	records [1]stream.Record
+	headers [6]stream.Header
+}
+
+// answerRecord is the answer to a record: with its key, headers and time, and
+// headers of our own.
+func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic string) ([]stream.Record, error) {
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	a := NewAnswer(p)
+	if image.Source != "record" {
+		a.Image.Source = image.Source
+	}
+	text, err := e.encode(a)
 	if err != nil {
-		return stream.Record{}, err
+		return nil, err
 	}
-	return stream.Record{
-		Topic: topic, Key: r.Key, Value: value, Time: r.Time,
-		Headers: append(slices.Clone(r.Headers),
-			header(headerID, a.ID),
-			header(headerModel, fmt.Sprintf("%s/%d", a.Model, a.Version)),
-		),
-	}, nil
-}
+	// One piece of memory for the answer, whose id is put in here, since that
+	// needs no escaping, and for the last header.
+	b := make([]byte, 0, len(text)+len(r.Topic)+len(p.Model)+3*len("/9223372036854775807"))
+	b = append(b, text[:idAt]...)
+	b = appendRecordID(b, r)
+	id := len(b)
+	b = append(b, text[idAt:]...)
+	value := len(b)
+	b = append(append(b, p.Model...), '/')
+	b = strconv.AppendInt(b, p.Version, 10)
 
-// summary is the answer as a person wants to see it in passing.
-func (a Answer) summary() string {
-	if len(a.Predictions) == 0 {
-		return "no class"
+	out := &outputs{}
+	out.records[0] = stream.Record{
+		Topic: topic, Key: r.Key, Value: b[:value:value], Time: r.Time,
+		Headers: append(append(out.headers[:0], r.Headers...),
+			stream.Header{Key: headerID, Value: b[idAt:id:id]},
+			stream.Header{Key: headerModel, Value: b[value:]},
+		),
 	}
-	best := a.Predictions[0]
-	name := best.Label
-	if name == "" {
-		name = fmt.Sprintf("class %d", best.Index)
-	}
-	return fmt.Sprintf("%s %.4f", name, best.Score)
+	return out.records[:], nil
 }
 
 // Headers that inceptor adds; those of the input come before them.
@@ -142,5 +167,11 @@ func header(key, value string) stream.Header {
 }
 
 func recordID(r stream.Record) string {
-	return fmt.Sprintf("%s-%d-%d", r.Topic, r.Partition, r.Offset)
+	return string(appendRecordID(make([]byte, 0, 64), r))
+}
+
+func appendRecordID(b []byte, r stream.Record) []byte {
+	b = append(b, r.Topic...)
+	b = strconv.AppendInt(append(b, '-'), int64(r.Partition), 10)
+	return strconv.AppendInt(append(b, '-'), r.Offset, 10)
 }

@@ -136,12 +136,12 @@ func (c *comparer) compare(ctx context.Context, job comparison) {
 	if job.ask != model.LabelShadow || c.publish == nil {
 		return
 	}
-	out, err := newAnswer(job.record, job.image, p).record(job.record, c.topic)
+	out, err := answerRecord(job.record, job.image, p, c.topic)
 	if err == nil {
-		out.Partition = job.record.Partition
+		out[0].Partition = job.record.Partition
 		limited, cancel := context.WithTimeout(ctx, shadowTimeout)
 		defer cancel()
-		err = c.publish(limited, out)
+		err = c.publish(limited, out[0])
 	}
 	if err != nil && ctx.Err() == nil {
 		c.metrics.compared(job.ask, "unpublished")

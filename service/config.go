@@ -13,6 +13,7 @@ import (
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service/input"
+	"inceptor/service/stream"
 )
 
 // Config is all that can be set. The tags are those of the program's flags:
@@ -63,7 +64,7 @@ const (
 
 // Window bounds the records in flight.
 type Window struct {
-	Records int         `default:"64" help:"Records of one partition in flight, at most: fetched and not yet published."`
+	Records int         `default:"0" help:"Records of one partition in flight, at most: fetched and not yet published. 0: 64, or 2000 of what input.format tensor-json or example reads."`
 	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in."`
 }
 
@@ -133,6 +134,31 @@ func (t TensorFlow) Options() savedmodel.Options {
 	}
 }
 
+// Content is what the model is asked about, which input.format tells.
+func (c Config) Content() model.Content {
+	switch c.Input.Format {
+	case input.TensorJSON:
+		return model.Rows
+	case input.Example:
+		return model.Examples
+	}
+	return model.Images
+}
+
+// window is Kafka.Window, with what stands for 0 there. What is no image costs
+// so little that a partition could not be published and fetched as fast as 64
+// records are answered.
+func (c Config) window() stream.Window {
+	w := stream.Window{Records: c.Kafka.Window.Records, Bytes: int64(c.Kafka.Window.Bytes)}
+	if w.Records == 0 {
+		w.Records = 64
+		if c.Content() != model.Images {
+			w.Records = 2000
+		}
+	}
+	return w
+}
+
 // Validate returns every problem, each naming its key.
 func (c Config) Validate() []error {
 	return slices.Concat(c.Kafka.Validate(), c.Input.Validate(), c.ValidateModel(), c.validateOperation())
@@ -176,8 +202,8 @@ func (k Kafka) Validate() []error {
 	if k.OnErrorAfter < 0 {
 		problem("kafka.on-error-after: %v is negative", k.OnErrorAfter)
 	}
-	if k.Window.Records < 1 || k.Window.Records > 100_000 {
-		problem("kafka.window.records: %d is not between 1 and 100000", k.Window.Records)
+	if k.Window.Records < 0 || k.Window.Records > 100_000 {
+		problem("kafka.window.records: %d is not between 0 and 100000", k.Window.Records)
 	}
 	if k.Window.Bytes < 1 {
 		problem("kafka.window.bytes: %d is less than 1", k.Window.Bytes)

@@ -54,7 +54,7 @@ func TestValidate(t *testing.T) {
 		{"two passwords", func(c *Config) { c.Kafka.SASL = SASL{"PLAIN", "u", "p", "f"} }, []string{"kafka.sasl.password-file"}},
 		{"TLS half", func(c *Config) { c.Kafka.TLS = TLS{Cert: "x"} }, []string{"kafka.tls.cert", "kafka.tls.enabled"}},
 		{"model", func(c *Config) { c.Model = model.Config{} },
-			[]string{"model.name", "model.dir", "model.batch.max", "model.poll", "model.gate.timeout", "model.max-pixels"}},
+			[]string{"model.name", "model.dir", "model.poll", "model.gate.timeout", "model.max-pixels"}},
 		{"GPU", func(c *Config) { c.TensorFlow.GPU.MemoryFraction = 2 }, []string{"tensorflow.gpu.memory-fraction"}},
 		{"threads", func(c *Config) { c.TensorFlow.IntraOpThreads, c.TensorFlow.InterOpThreads = -1, -1 },
 			[]string{"tensorflow.intra-op-threads", "tensorflow.inter-op-threads"}},

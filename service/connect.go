@@ -26,7 +26,7 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 	return stream.Config{
 		Brokers: k.Brokers, Group: k.Group, Input: k.Input,
 		TLS: tlsConfig, SASL: sasl, Compression: k.Compression,
-		Window:       stream.Window{Records: k.Window.Records, Bytes: int64(k.Window.Bytes)},
+		Window:       c.window(),
 		DrainTimeout: c.Shutdown.Timeout,
 		Refused:      h.refused,
 		GivenUp:      h.givenUp(k),

@@ -54,7 +54,7 @@ func (h *handler) givenUp(k Kafka) func(stream.Record, time.Duration, error) ([]
 			return nil, false
 		}
 		h.metrics.deadLetter(ReasonGivenUp)
-		h.recent.add(r, ReasonGivenUp, err.Error())
+		h.recent.deadLetter(r, ReasonGivenUp, err)
 		return []stream.Record{deadLetter(r, h.deadLetter, ReasonGivenUp, err)}, true
 	}
 }

@@ -17,7 +17,7 @@ type drainCheck struct {
 // Assigned implements stream.Observer.
 func (d drainCheck) Assigned(partitions []int) {
 	d.Metrics.Assigned(partitions)
-	window := d.config.Kafka.Window.Records
+	window := d.config.window().Records
 	each := time.Duration(d.imageTook.Load()) // zero: a model server's, which is not known
 	if need, have := time.Duration(len(partitions)*window)*each, d.config.Shutdown.Timeout; need > have {
 		d.log.Warn("what is in flight may not be answered within shutdown.timeout, and would come again after a rebalance or stop; raise it, or lower kafka.window.records",

@@ -10,14 +10,15 @@ import (
 	"inceptor/service/stream"
 )
 
-// A Classifier answers one encoded image; those of one key by the same
-// version. A *model.InputError blames the image; any other error may pass.
+// A Classifier answers one encoded image, or what else the model is for; those
+// of one key by the same version. A *model.InputError blames the image; any other error may pass.
 // Safe for concurrent use.
 type Classifier interface {
 	Classify(ctx context.Context, key, image []byte) (model.Prediction, error)
 }
 
-// A handler is the way of one record: read the image, classify it, answer.
+// A handler is the way of one record: read what it holds or names, ask the
+// model, answer.
 type handler struct {
 	input      *input.Reader
 	classifier Classifier
@@ -44,7 +45,8 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 			if h.comparer != nil {
 				h.comparer.offer(r, image, p)
 			}
-			return h.answer(r, image, p)
+			h.recent.answered(r, p)
+			return answerRecord(r, image, p, h.output)
 		}
 	}
 	reason, bad := reasonOf(err)
@@ -52,19 +54,19 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 		return nil, err
 	}
 	h.metrics.deadLetter(reason)
-	h.recent.add(r, reason, err.Error())
+	h.recent.deadLetter(r, reason, err)
 	return []stream.Record{deadLetter(r, h.deadLetter, reason, err)}, nil
 }
 
 // classify is the way through native code, which may crash the process.
 func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
-	end, err := h.journal.begin(r)
+	work, err := h.journal.begin(r)
 	if err != nil {
 		return model.Prediction{}, err
 	}
 	p, err := h.classifier.Classify(ctx, routingKey(r), image)
 	_, bad := reasonOf(err)
-	end(err == nil || bad)
+	work.end(err == nil || bad)
 	return p, err
 }
 
@@ -74,21 +76,14 @@ func routingKey(r stream.Record) []byte {
 	if len(r.Key) > 0 {
 		return r.Key
 	}
-	return []byte(recordID(r))
-}
-
-func (h *handler) answer(r stream.Record, image input.Image, p model.Prediction) ([]stream.Record, error) {
-	a := newAnswer(r, image, p)
-	out, err := a.record(r, h.output)
-	if err != nil {
-		return nil, err
-	}
-	h.recent.add(r, "answered", a.summary())
-	return []stream.Record{out}, nil
+	return appendRecordID(nil, r)
 }
 
 // reasonOf tells whether an error blames the record, and by which word.
 func reasonOf(err error) (reason string, bad bool) {
+	if err == nil { // mostly, and what follows allocates
+		return "", false
+	}
 	var in *input.Error
 	var image *model.InputError
 	switch {

@@ -266,7 +266,7 @@ func TestHTTP(t *testing.T) {
 	}
 
 	metrics.Committed(2, 5, 7)
-	s.recent.add(record(nil), "undecodable", "<script>")
+	s.recent.deadLetter(record(nil), "undecodable", errors.New("<script>"))
 	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || strings.Contains(body, "<script>") {
 		t.Errorf("page: %d %s", code, body)
 	}
@@ -297,7 +297,7 @@ func TestRecent(t *testing.T) {
 	for i := range 3 * maxRecent {
 		in := record(nil)
 		in.Offset = int64(i)
-		r.add(in, "answered", "")
+		r.answered(in, model.Prediction{})
 	}
 	l := r.list()
 	if len(l) != maxRecent || l[0].ID != fmt.Sprintf("in-2-%d", 3*maxRecent-1) {

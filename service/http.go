@@ -91,7 +91,7 @@ type status struct {
 	Model         string
 	Up            time.Duration
 	Versions      []model.Status // but those that are of no interest
-	Records       []recentRecord
+	Records       []lineOnPage
 }
 
 func (s *Service) status() status {

@@ -191,13 +191,20 @@ func (j *journal) state(i int) int { return int(binary.NativeEndian.Uint32(j.at(
 
 func (j *journal) set(i, state int) { binary.NativeEndian.PutUint32(j.at(i)[16:], uint32(state)) }
 
-// begin notes that a record is worked on, until end is called, with whether it
-// was: else it comes again, and is as suspect as before. It waits while a
+// An entry is a record that is being worked on.
+type entry struct {
+	journal *journal
+	suspect suspect
+	slot    int // negative: none
+	alone   bool
+}
+
+// begin notes that a record is worked on, until end is called. It waits while a
 // suspect is worked on, and before one until nothing else is. A record that is
 // guilty is not to be worked on: errCrashed.
-func (j *journal) begin(r stream.Record) (end func(worked bool), err error) {
+func (j *journal) begin(r stream.Record) (entry, error) {
 	if j == nil {
-		return func(bool) {}, nil
+		return entry{}, nil
 	}
 	s := suspectOf(r)
 	j.mu.Lock()
@@ -209,27 +216,38 @@ func (j *journal) begin(r stream.Record) (end func(worked bool), err error) {
 	}
 	j.mu.Unlock()
 	if guilty {
-		return nil, errCrashed
+		return entry{}, errCrashed
 	}
-	state, unlock := slotAmong, j.alone.RUnlock
+	state := slotAmong
 	if suspected {
 		j.alone.Lock()
-		state, unlock = slotAlone, j.alone.Unlock
+		state = slotAlone
 	} else {
 		j.alone.RLock()
 	}
-	i := j.take(s, state)
-	return func(worked bool) {
-		j.mu.Lock()
-		if i >= 0 {
-			j.release(i)
-		}
-		if worked {
-			delete(j.suspects, s)
-		}
-		j.mu.Unlock()
-		unlock()
-	}, nil
+	return entry{j, s, j.take(s, state), suspected}, nil
+}
+
+// end tells whether the record was worked on: else it comes again, and is as
+// suspect as before.
+func (e entry) end(worked bool) {
+	j := e.journal
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	if e.slot >= 0 {
+		j.release(e.slot)
+	}
+	if worked {
+		delete(j.suspects, e.suspect)
+	}
+	j.mu.Unlock()
+	if e.alone {
+		j.alone.Unlock()
+	} else {
+		j.alone.RUnlock()
+	}
 }
 
 // take notes a record in a free slot; -1: there is none.

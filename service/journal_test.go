@@ -50,25 +50,25 @@ func recordAt(offset int64) stream.Record {
 func TestJournalFindsTheGuilty(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")
-	var ends []func(bool)
+	var ends []entry
 	for offset := range int64(5) {
-		end, err := j.begin(recordAt(offset))
+		work, err := j.begin(recordAt(offset))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ends = append(ends, end)
+		ends = append(ends, work)
 	}
-	ends[0](true) // done
+	ends[0].end(true) // done
 	j.leave(t, true)
 
 	j = open4test(t, dir, "in")
 	if len(j.suspects) != 4 || len(j.guilty) != 0 {
 		t.Fatalf("%v", j.suspects)
 	}
-	if end, err := j.begin(recordAt(1)); err != nil {
+	if work, err := j.begin(recordAt(1)); err != nil {
 		t.Fatal(err)
 	} else {
-		end(true) // innocent
+		work.end(true) // innocent
 	}
 	if _, err := j.begin(recordAt(3)); err != nil { // and dies
 		t.Fatal(err)
@@ -83,18 +83,18 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 
 	j = open4test(t, dir, "in")
 	for _, offset := range []int64{2, 4} {
-		if end, err := j.begin(recordAt(offset)); err != nil {
+		if work, err := j.begin(recordAt(offset)); err != nil {
 			t.Errorf("record %d: %v", offset, err)
 		} else {
-			end(true)
+			work.end(true)
 		}
 	}
 	other := recordAt(3)
 	other.Value = []byte("of another topic with this name")
-	if end, err := j.begin(other); err != nil {
+	if work, err := j.begin(other); err != nil {
 		t.Errorf("another record with the same offset: %v", err)
 	} else {
-		end(true)
+		work.end(true)
 	}
 	if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
 		t.Errorf("the guilty record: got %v", err)
@@ -148,10 +148,10 @@ func TestJournalDamaged(t *testing.T) {
 		if len(j.guilty) != 0 {
 			t.Errorf("guilty by %d bytes: %v", len(bad), j.guilty)
 		}
-		if end, err := j.begin(recordAt(1)); err != nil {
+		if work, err := j.begin(recordAt(1)); err != nil {
 			t.Error(err)
 		} else {
-			end(true)
+			work.end(true)
 		}
 		j.leave(t, false)
 	}
@@ -176,12 +176,12 @@ func TestJournalAlone(t *testing.T) {
 	var now, most atomic.Int64
 	alone := make(chan struct{})
 	work := func(r stream.Record, d time.Duration) {
-		end, err := j.begin(r)
+		work, err := j.begin(r)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		defer end(true)
+		defer work.end(true)
 		n := now.Add(1)
 		defer now.Add(-1)
 		most.Store(max(most.Load(), n))
@@ -271,11 +271,11 @@ func BenchmarkJournal(b *testing.B) {
 	b.SetBytes(int64(len(r.Value)))
 	b.ReportAllocs()
 	for b.Loop() {
-		end, err := j.begin(r)
+		work, err := j.begin(r)
 		if err != nil {
 			b.Fatal(err)
 		}
-		end(true)
+		work.end(true)
 	}
 }
 
@@ -286,11 +286,11 @@ func TestJournalNotWorkedOn(t *testing.T) {
 	_, _ = j.begin(recordAt(1))
 	j.leave(t, true)
 	j = open4test(t, dir, "in")
-	end, err := j.begin(recordAt(1))
+	work, err := j.begin(recordAt(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	end(false) // no version serves
+	work.end(false) // no version serves
 	if len(j.suspects) != 1 {
 		t.Errorf("suspects: %v", j.suspects)
 	}

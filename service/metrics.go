@@ -18,8 +18,12 @@ type Metrics struct {
 	tried     func(version int64) // set before anything is observed
 	imageTook atomic.Int64        // nanoseconds, of the version that was loaded last
 
-	records    *prometheus.CounterVec
-	stages     *prometheus.HistogramVec
+	records *prometheus.CounterVec
+	stages  *prometheus.HistogramVec
+	fast    struct { // of these, and of answers, what each record needs
+		answered, local, remote            prometheus.Counter
+		read, wait, decode, infer, publish prometheus.Observer
+	}
 	batches    prometheus.Histogram
 	runs       *prometheus.CounterVec
 	inFlight   prometheus.Gauge
@@ -144,6 +148,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		stuck: map[int]error{},
 	}
+	f := &m.fast
+	f.answered = m.records.WithLabelValues("answered", "")
+	f.local, f.remote = m.answers.WithLabelValues(model.BackendLocal), m.answers.WithLabelValues(model.BackendRemote)
+	for name, stage := range map[string]*prometheus.Observer{
+		"read": &f.read, "wait": &f.wait, "decode": &f.decode, "infer": &f.infer, "publish": &f.publish,
+	} {
+		*stage = m.stages.WithLabelValues(name)
+	}
 	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
 		m.desired, m.serving, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
@@ -161,20 +173,21 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 }
 
 func (m *Metrics) answered(read time.Duration, p model.Prediction) {
-	m.records.WithLabelValues("answered", "").Inc()
-	m.answers.WithLabelValues(p.Backend).Inc()
-	m.stage("read", read)
-	m.stage("wait", p.Timings.Wait)
-	m.stage("decode", p.Timings.Decode)
-	m.stage("infer", p.Timings.Infer)
+	f := &m.fast
+	f.answered.Inc()
+	if p.Backend == model.BackendRemote {
+		f.remote.Inc()
+	} else {
+		f.local.Inc()
+	}
+	f.read.Observe(read.Seconds())
+	f.wait.Observe(p.Timings.Wait.Seconds())
+	f.decode.Observe(p.Timings.Decode.Seconds())
+	f.infer.Observe(p.Timings.Infer.Seconds())
 }
 
 func (m *Metrics) deadLetter(reason string) {
 	m.records.WithLabelValues("dead_letter", reason).Inc()
-}
-
-func (m *Metrics) stage(name string, took time.Duration) {
-	m.stages.WithLabelValues(name).Observe(took.Seconds())
 }
 
 // BatchRun implements model.Observer.
@@ -293,7 +306,7 @@ func (m *Metrics) InFlight(records int, bytes int64) {
 }
 
 // Published implements stream.Observer.
-func (m *Metrics) Published(_ int, took time.Duration) { m.stage("publish", took) }
+func (m *Metrics) Published(_ int, took time.Duration) { m.fast.publish.Observe(took.Seconds()) }
 
 // Committed implements stream.Observer.
 func (m *Metrics) Committed(partition int, _, lag int64) {

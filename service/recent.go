@@ -1,25 +1,29 @@
 package service
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"inceptor/model"
 	"inceptor/service/stream"
 )
 
-// recent keeps the last records for the page.
+// recent keeps the last records for the page. What is shown of them is made
+// only when somebody looks.
 type recent struct {
 	mu      sync.Mutex
-	records []recentRecord // the newest last
+	records [maxRecent]recentRecord
+	n       int // so far; record i is at i%maxRecent
 }
 
 type recentRecord struct {
-	ID      string
-	Key     string
-	Outcome string // answered, or a dead letter's reason
-	Detail  string
-	Time    time.Time
+	source  stream.Record // without its value
+	time    time.Time
+	outcome string // answered, or a dead letter's reason
+	detail  string
+	answer  model.Prediction
 }
 
 const (
@@ -27,24 +31,58 @@ const (
 	maxKeyOnPage = 60
 )
 
-func (r *recent) add(source stream.Record, outcome, detail string) {
-	entry := recentRecord{
-		ID: recordID(source), Key: clip(string(source.Key), maxKeyOnPage),
-		Outcome: outcome, Detail: clip(detail, maxErrorBytes), Time: time.Now(),
-	}
+// answered is the outcome of what is no dead letter.
+const answered = "answered"
+
+func (r *recent) answered(source stream.Record, p model.Prediction) {
+	r.add(recentRecord{source: source, outcome: answered, answer: p})
+}
+
+func (r *recent) deadLetter(source stream.Record, reason string, err error) {
+	r.add(recentRecord{source: source, outcome: reason, detail: err.Error()})
+}
+
+func (r *recent) add(e recentRecord) {
+	e.source.Value, e.source.Headers, e.time = nil, nil, time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.records) == maxRecent {
-		r.records = slices.Delete(r.records, 0, 1)
-	}
-	r.records = append(r.records, entry)
+	r.records[r.n%maxRecent] = e
+	r.n++
+}
+
+// A lineOnPage is one of the last records as the page shows it.
+type lineOnPage struct {
+	Time                     time.Time
+	ID, Key, Outcome, Detail string
 }
 
 // list returns the last records, the newest first.
-func (r *recent) list() []recentRecord {
+func (r *recent) list() (lines []lineOnPage) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := slices.Clone(r.records)
-	slices.Reverse(l)
-	return l
+	last, n := r.records, r.n
+	r.mu.Unlock()
+	for i := range min(n, maxRecent) {
+		e := last[(n-1-i)%maxRecent]
+		lines = append(lines, lineOnPage{
+			Time: e.time, ID: recordID(e.source), Key: clip(string(e.source.Key), maxKeyOnPage),
+			Outcome: e.outcome, Detail: clip(e.summary(), maxErrorBytes),
+		})
+	}
+	return lines
+}
+
+// summary is what became of the record, as a person wants to see it in passing.
+func (e recentRecord) summary() string {
+	if e.outcome != answered {
+		return e.detail
+	}
+	if len(e.answer.Classes) > 0 {
+		return e.answer.Classes[0].String()
+	}
+	const most = 8
+	scores := fmt.Sprintf("%.4g", slices.Clip(e.answer.Scores[:min(most, len(e.answer.Scores))]))
+	if len(e.answer.Scores) > most {
+		scores += fmt.Sprintf(" and %d more", len(e.answer.Scores)-most)
+	}
+	return scores
 }

@@ -103,7 +103,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 			h.journal.acquit()
 		}
 	}
-	s.compare = newComparer(m, c.Model.Batch.Max, c.Kafka.Shadow, s.aside.Publish, metrics, log)
+	s.compare = newComparer(m, c.Model.MaxBatch(), c.Kafka.Shadow, s.aside.Publish, metrics, log)
 	h.comparer = s.compare
 	registry.MustRegister(NewModelInfo(m))
 	return s, nil

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """A model that costs nothing, for tests and benchmarks of what is around the model.
 
-    tiny.py --out DIR [--version N] [--crash] [--needs FILE]
+    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash] [--needs FILE]
 
-writes DIR/N: a dense layer on the mean colour of images of 8×8, two classes, dark and bright. With --crash it ends the
-process, as a fault in native code does, when an image of the batch has a white pixel. With --needs its runs fail while
-there is no empty file FILE0.
+writes DIR/N. What it is for:
+
+    image    images of 8×8: a dense layer on the mean colour, two classes, dark and bright. With --crash it ends the process,
+             as a fault in native code does, when an image of the batch has a white pixel. With --needs its runs fail while
+             there is no empty file FILE0.
+    dense    rows of 32 numbers: two dense layers, ten classes without labels
+    mixed    rows of several inputs: one value, age / 2 + the sum of two numbers + 100 if member + the length of word
+    example  tf.Examples with two numbers x: dark and bright
 """
 
 import argparse
@@ -42,16 +47,53 @@ class Tiny(tf.Module):
             return tf.identity(0.0)
 
 
+class Dense(tf.Module):
+    def __init__(self):
+        super().__init__()
+        random = tf.random.Generator.from_seed(1)
+        self.hidden = tf.Variable(random.normal([32, 64]))
+        self.output = tf.Variable(random.normal([64, 10]) / 8)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32], tf.float32, name="features")])
+    def serve(self, features):
+        return {"scores": tf.nn.softmax(tf.nn.relu(features @ self.hidden) @ self.output)}
+
+
+class Mixed(tf.Module):
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.int64, name="age"),
+            tf.TensorSpec([None, 2], tf.float32, name="numbers"),
+            tf.TensorSpec([None], tf.bool, name="member"),
+            tf.TensorSpec([None], tf.string, name="word"),
+        ]
+    )
+    def serve(self, age, numbers, member, word):
+        total = tf.cast(age, tf.float32) / 2 + tf.reduce_sum(numbers, 1) + 100 * tf.cast(member, tf.float32)
+        return {"value": total + tf.cast(tf.strings.length(word), tf.float32)}
+
+
+class Example(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve(self, examples):
+        x = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([2], tf.float32)})["x"]
+        return {"scores": tf.nn.softmax(x)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--version", type=int, default=1)
+    parser.add_argument("--kind", choices=["image", "dense", "mixed", "example"], default="image")
     parser.add_argument("--crash", action="store_true")
     parser.add_argument("--needs", metavar="FILE")
     arguments = parser.parse_args()
-    model = Tiny(arguments.crash, arguments.needs)
+    kinds = {"dense": Dense, "mixed": Mixed, "example": Example}
+    model = kinds[arguments.kind]() if arguments.kind in kinds else Tiny(arguments.crash, arguments.needs)
     directory = arguments.out / str(arguments.version)
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.serve})
+    if arguments.kind in ("dense", "mixed"):
+        return
     for name, content in {"assets/labels.txt": "dark\nbright\n", "assets.extra/inceptor.yaml": "labels: labels.txt\n"}.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(content)

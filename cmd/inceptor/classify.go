@@ -15,23 +15,32 @@ import (
 	"inceptor/model"
 	"inceptor/model/remote"
 	"inceptor/service"
+	"inceptor/service/input"
 )
 
 type classifyCmd struct {
-	Files []string `arg:"" help:"Images: JPEG, PNG, GIF, BMP or WebP." type:"existingfile" placeholder:"FILE"`
+	Files []string `arg:"" help:"Images: JPEG, PNG, GIF, BMP or WebP; or what --input.format says." type:"existingfile" placeholder:"FILE"`
 	JSON  bool     `name:"json" help:"Print each answer as a line of JSON, as the service writes it to Kafka."`
 	Top   int      `default:"2" help:"Classes to print for each image; JSON has all that the model's version lists."`
 
+	Input      content            `embed:"" prefix:"input." group:"Input"`
 	Model      model.Config       `embed:"" prefix:"model." group:"Model"`
 	Fallback   remote.Config      `embed:"" prefix:"fallback." group:"Model server"`
 	TensorFlow service.TensorFlow `embed:"" prefix:"tensorflow." group:"TensorFlow"`
 }
 
-// maxFileBytes bounds an image file.
+// content is input.format for commands that read no records.
+type content struct {
+	Format input.Format `default:"image" enum:"image,tensor-json,example" help:"What the model is for: ${enum}; see \"inceptor run\"."`
+}
+
+func (c content) config() input.Config { return input.Config{Format: c.Format} }
+
+// maxFileBytes bounds a file.
 const maxFileBytes = 256 << 20
 
 func (c *classifyCmd) Run(ctx context.Context, a *app) error {
-	config := service.Config{Model: c.Model, Fallback: c.Fallback, TensorFlow: c.TensorFlow}
+	config := service.Config{Input: c.Input.config(), Model: c.Model, Fallback: c.Fallback, TensorFlow: c.TensorFlow}
 	if problems := config.ValidateModel(); len(problems) > 0 {
 		return usageError{problems}
 	}
@@ -48,7 +57,7 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 		answers[i] = make(chan answer, 1)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * c.Model.Batch.Max)
+	g.SetLimit(2 * c.Model.MaxBatch())
 	go func() {
 		for i, name := range c.Files {
 			g.Go(func() error {
@@ -112,8 +121,12 @@ func (c *classifyCmd) print(out io.Writer, table io.Writer, name string, p model
 		return err
 	}
 	a := service.NewAnswer(p)
+	answer := classes(a, c.Top)
+	if len(a.Predictions) == 0 {
+		answer = fmt.Sprintf("%.4g", a.Scores)
+	}
 	_, err := fmt.Fprintf(table, "%s\t%s\t%s\tdecode %.1f ms\tinfer %.1f ms\n",
-		filepath.Base(name), classes(a, c.Top), image(a), a.Timings.Decode, a.Timings.Infer)
+		filepath.Base(name), answer, image(a), a.Timings.Decode, a.Timings.Infer)
 	return err
 }
 
@@ -132,5 +145,8 @@ func classes(a service.Answer, top int) string {
 
 // image is an answer's image as "jpeg 640×427".
 func image(a service.Answer) string {
+	if a.Image.Format == "" {
+		return ""
+	}
 	return fmt.Sprintf("%s %d×%d", a.Image.Format, a.Image.Width, a.Image.Height)
 }

@@ -79,7 +79,7 @@ type observer interface {
 }
 
 func newModel(c service.Config, log *slog.Logger, o observer) (backend, error) {
-	c.Model.Session = c.TensorFlow.Options()
+	c.Model.Session, c.Model.Content = c.TensorFlow.Options(), c.Content()
 	switch c.Model.Backend {
 	case model.OnlyRemote:
 		return model.NewServer(c.Model, c.Fallback, log, o)

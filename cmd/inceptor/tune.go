@@ -18,6 +18,7 @@ import (
 type tuneCmd struct {
 	Write string `help:"File to write the settings to, for --config." placeholder:"FILE"`
 
+	Input      content            `embed:"" prefix:"input." group:"Input"`
 	Model      model.Config       `embed:"" prefix:"model." group:"Model"`
 	TensorFlow service.TensorFlow `embed:"" prefix:"tensorflow." group:"TensorFlow"`
 }
@@ -30,8 +31,8 @@ func (*tuneCmd) Help() string {
 }
 
 func (c *tuneCmd) Run(ctx context.Context, a *app) error {
-	config := service.Config{Model: c.Model, TensorFlow: c.TensorFlow}
-	config.Model.Session = c.TensorFlow.Options()
+	config := service.Config{Input: c.Input.config(), Model: c.Model, TensorFlow: c.TensorFlow}
+	config.Model.Session, config.Model.Content = c.TensorFlow.Options(), config.Content()
 	if problems := config.ValidateModel(); len(problems) > 0 {
 		return usageError{problems}
 	}

@@ -34,7 +34,7 @@ func TestPredictBadAnswers(t *testing.T) {
 		{"unknown type", nil, func(p *tfpb.TensorProto) { p.Dtype = 4711 }, "dtype(4711)"},
 		{"no shape", nil, func(p *tfpb.TensorProto) { p.TensorShape = nil }, "shape ()"},
 		{"unknown rank", nil, func(p *tfpb.TensorProto) { p.TensorShape.UnknownRank = true }, "shape"},
-		{"rank 1", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim = p.TensorShape.Dim[:1] }, "shape (2)"},
+		{"rank 1", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim = p.TensorShape.Dim[:1] }, "1 classes"},
 		{"one row too few", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[0].Size = 1 }, "shape (1, 5), want (2, classes)"},
 		{"one row too many", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[0].Size = 3 }, "shape (3, 5)"},
 		{"no classes", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = 0 }, "shape (2, 0)"},
@@ -78,7 +78,7 @@ func TestPredictHugeAnswer(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
 	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
-		return &tfpb.PredictResponse{Outputs: map[string]*tfpb.TensorProto{"scores": {TensorContent: make([]byte, baseAnswerBytes+imageAnswerBytes)}}}, nil
+		return &tfpb.PredictResponse{Outputs: map[string]*tfpb.TensorProto{"scores": {TensorContent: make([]byte, baseAnswerBytes+rowAnswerBytes)}}}, nil
 	})
 	for _, compression := range []string{"none", "gzip"} {
 		config := testConfig(server.Addr())

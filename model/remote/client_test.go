@@ -75,17 +75,19 @@ func newClient(t testing.TB, c Config) (*Client, *observed) {
 	return client, o
 }
 
+var onePixel = savedmodel.Shape{1, 1, 3}
+
 // batchOf is a batch of pixels of 1×1, one image for each value.
 func batchOf(values ...float32) Batch {
 	var images [][]byte
 	for _, v := range values {
 		images = append(images, slices.Concat(float32Bytes(v), make([]byte, 8)))
 	}
-	t, err := Pixels(savedmodel.Float32, 1, 1, images...)
+	t, err := Numbers(savedmodel.Float32, onePixel, images...)
 	if err != nil {
 		panic(err)
 	}
-	return Batch{Signature: remotetest.PixelsSignature, Input: remotetest.PixelsInput, Output: remotetest.Output, Images: t}
+	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output}
 }
 
 func float32Bytes(v float32) []byte {
@@ -97,7 +99,7 @@ func bytesOf(images ...string) Batch {
 	for _, s := range images {
 		list = append(list, []byte(s))
 	}
-	return Batch{Signature: remotetest.BytesSignature, Input: remotetest.BytesInput, Output: remotetest.Output, Images: Strings(list...)}
+	return Batch{Signature: remotetest.BytesSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.BytesInput: Strings(nil, list...)}, Output: remotetest.Output, Blank: BlackPixel}
 }
 
 func checkScores(t *testing.T, a Answer, want ...float32) {
@@ -155,18 +157,22 @@ func TestPredict(t *testing.T) {
 
 func TestPredictTakesNoEmptyBatch(t *testing.T) {
 	c, _ := newClient(t, testConfig("127.0.0.1:1"))
-	for _, images := range []*tfpb.TensorProto{nil, {}, Strings()} {
-		if _, err := c.Predict(t.Context(), Batch{Images: images}); err == nil || !strings.Contains(err.Error(), "want 1 to") {
+	for _, images := range []*tfpb.TensorProto{nil, {}, Strings(nil)} {
+		if _, err := c.Predict(t.Context(), Batch{Inputs: map[string]*tfpb.TensorProto{"x": images}}); err == nil || !strings.Contains(err.Error(), "want 1 to") {
 			t.Errorf("%v: got %v", images, err)
 		}
 	}
 	for _, images := range [][][]byte{{make([]byte, 11)}, {make([]byte, 12), make([]byte, 13)}} {
-		if _, err := Pixels(savedmodel.Float32, 1, 1, images...); err == nil {
+		if _, err := Numbers(savedmodel.Float32, onePixel, images...); err == nil {
 			t.Errorf("%v are pixels", images)
 		}
 	}
-	if _, err := Pixels(savedmodel.Int64, 1, 1); err == nil {
-		t.Error("int64 are pixels")
+	if _, err := Numbers(savedmodel.String, onePixel); err == nil {
+		t.Error("strings are numbers")
+	}
+	two := Batch{Inputs: map[string]*tfpb.TensorProto{"x": Strings(nil, []byte("a")), "y": Strings(nil, []byte("a"), []byte("b"))}}
+	if _, err := c.Predict(t.Context(), two); err == nil || !strings.Contains(err.Error(), "as many of each input") {
+		t.Errorf("one of an input and two of another: got %v", err)
 	}
 }
 
@@ -207,7 +213,7 @@ func TestPredictVersion(t *testing.T) {
 		{name: "any by label", policy: "any", label: "stable", ask: Batch{Version: 7}, want: 3},
 		{name: "any, label of the batch", policy: "any", label: "none", ask: Batch{Label: "stable"}, want: 3},
 		{name: "any, no version told", policy: "any", ask: Batch{Version: 3}, hook: lie(0), want: 0},
-		{name: "no such label", policy: "any", label: "canary", kind: KindRefused, tell: "canary (and so for a blank image)", called: "predict InvalidArgument"},
+		{name: "no such label", policy: "any", label: "canary", kind: KindRefused, tell: "canary (and so for a blank one)", called: "predict InvalidArgument"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fake.SetHook(test.hook)
@@ -302,7 +308,7 @@ func TestPredictBlames(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Batch){
 		"signature": func(b *Batch) { b.Signature = "none" },
-		"input":     func(b *Batch) { b.Input = "none" },
+		"input":     func(b *Batch) { b.Inputs = map[string]*tfpb.TensorProto{"none": anyOf(b.Inputs)} },
 	} {
 		for _, b := range []Batch{batchOf(1), bytesOf("a")} {
 			change(&b)
@@ -447,4 +453,11 @@ func TestMetadataAndStatus(t *testing.T) {
 	c, _ = newClient(t, config)
 	_, err = c.Status(t.Context())
 	wantKind(t, err, KindRefused, "other")
+}
+
+func anyOf(inputs map[string]*tfpb.TensorProto) *tfpb.TensorProto {
+	for _, t := range inputs {
+		return t
+	}
+	return nil
 }

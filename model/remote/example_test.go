@@ -10,6 +10,7 @@ import (
 
 	"inceptor/model/remote"
 	"inceptor/model/remote/remotetest"
+	"inceptor/savedmodel/tfpb"
 )
 
 func Example() {
@@ -32,8 +33,8 @@ func Example() {
 	defer client.Close()
 
 	answer, err := client.Predict(context.Background(), remote.Batch{
-		Signature: "serving_bytes", Input: "image_bytes", Output: "scores",
-		Images: remote.Strings([]byte("\x05 an image"), []byte("\x07 another")),
+		Signature: "serving_bytes", Output: "scores",
+		Inputs: map[string]*tfpb.TensorProto{"image_bytes": remote.Strings(nil, []byte("\x05 an image"), []byte("\x07 another"))},
 	})
 	switch kind := remote.KindOf(err); {
 	case err == nil:

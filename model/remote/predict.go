@@ -19,18 +19,20 @@ import (
 // Bounds of messages. They are generous: an image's scores are kilobytes, and
 // a server's own limit is mostly lower.
 const (
-	maxImages        = 1024
-	maxRequestBytes  = 1 << 30   // below what a protobuf message may have
-	baseAnswerBytes  = 1 << 20   // what is around the scores
-	imageAnswerBytes = 256 << 10 // 65,536 classes
+	maxRows         = 1024
+	maxRequestBytes = 1 << 30   // below what a protobuf message may have
+	baseAnswerBytes = 1 << 20   // what is around the scores
+	rowAnswerBytes  = 256 << 10 // 65,536 classes
 )
 
 // A Batch is what one Predict asks.
 type Batch struct {
 	Signature string // its key; empty: the server's "serving_default"
-	Input     string // key of the signature's input
 	Output    string // key of the output with the scores
-	Images    *tfpb.TensorProto
+	// Inputs are all of the signature's, by key: a row of each for each record.
+	Inputs map[string]*tfpb.TensorProto
+	// Blank is a string that the model surely takes; nil: none is known.
+	Blank []byte
 
 	// Version is the one that would serve locally; 0: there is none. With
 	// fallback.version=same no other may answer.
@@ -43,62 +45,74 @@ type Batch struct {
 
 // An Answer is what the server says to a batch.
 type Answer struct {
-	Scores  [][]float32 // a row for each image; not checked for NaN
+	Scores  [][]float32 // a row for each record; not checked for NaN
 	Version int64       // that has answered; 0: the server does not tell
 	Server  string      // that has answered, host:port
 	Took    time.Duration
 }
 
-// Pixels makes a tensor of images that are decoded: each holds
-// height×width×3 elements in the layout of tensor_content, little endian.
-// The dtype is float32 or uint8.
-func Pixels(dtype savedmodel.DataType, height, width int, images ...[]byte) (*tfpb.TensorProto, error) {
-	if dtype != savedmodel.Float32 && dtype != savedmodel.UInt8 {
-		return nil, fmt.Errorf("pixels of type %v, want float32 or uint8", dtype)
+// Numbers makes a tensor of rows that have one shape, such as decoded images:
+// each holds the elements in the layout of tensor_content, little endian. The
+// dtype has a fixed size.
+func Numbers(dtype savedmodel.DataType, shape savedmodel.Shape, rows ...[]byte) (*tfpb.TensorProto, error) {
+	n, ok := shape.Elements()
+	if !ok || dtype.Size() == 0 {
+		return nil, fmt.Errorf("rows of %v%v have no fixed size", dtype, shape)
 	}
-	size := height * width * 3 * dtype.Size()
-	content := make([]byte, 0, size*len(images))
-	for i, image := range images {
-		if len(image) != size {
-			return nil, fmt.Errorf("image %d has %d bytes, %v of %d×%d×3 has %d", i, len(image), dtype, height, width, size)
+	size := int(n) * dtype.Size()
+	content := make([]byte, 0, size*len(rows))
+	for i, row := range rows {
+		if len(row) != size {
+			return nil, fmt.Errorf("row %d has %d bytes, %v%v has %d", i, len(row), dtype, shape, size)
 		}
-		content = append(content, image...)
+		content = append(content, row...)
 	}
-	return &tfpb.TensorProto{
-		Dtype:         tfpb.DataType(dtype),
-		TensorShape:   shape(len(images), height, width, 3),
-		TensorContent: content,
-	}, nil
+	return &tfpb.TensorProto{Dtype: tfpb.DataType(dtype), TensorShape: shapeOf(len(rows), shape), TensorContent: content}, nil
 }
 
-// Strings makes a tensor of encoded images, which it does not copy.
-func Strings(images ...[]byte) *tfpb.TensorProto {
-	return &tfpb.TensorProto{Dtype: tfpb.DataType_DT_STRING, TensorShape: shape(len(images)), StringVal: images}
+// Strings makes a tensor of strings, which it does not copy: rows of one shape,
+// or a string each where that is nil.
+func Strings(shape savedmodel.Shape, values ...[]byte) *tfpb.TensorProto {
+	n, _ := shape.Elements()
+	rows := len(values) / int(max(n, 1))
+	return &tfpb.TensorProto{Dtype: tfpb.DataType_DT_STRING, TensorShape: shapeOf(rows, shape), StringVal: values}
 }
 
-func shape(dims ...int) *tfpb.TensorShapeProto {
+func shapeOf(rows int, shape savedmodel.Shape) *tfpb.TensorShapeProto {
 	s := &tfpb.TensorShapeProto{}
-	for _, d := range dims {
-		s.Dim = append(s.Dim, &tfpb.TensorShapeProto_Dim{Size: int64(d)})
+	for _, d := range append(savedmodel.Shape{int64(rows)}, shape...) {
+		s.Dim = append(s.Dim, &tfpb.TensorShapeProto_Dim{Size: d})
 	}
 	return s
 }
 
-// Predict sends a batch and returns a row of scores for each of its images.
+// rows is how many records a batch has; false: too many, or its inputs do not
+// have as many.
+func (b Batch) rows() (n int, ok bool) {
+	for _, in := range b.Inputs {
+		dims := in.GetTensorShape().GetDim()
+		if len(dims) == 0 || n > 0 && dims[0].GetSize() != int64(n) || dims[0].GetSize() < 1 || dims[0].GetSize() > maxRows {
+			return 0, false
+		}
+		n = int(dims[0].GetSize())
+	}
+	return n, n > 0
+}
+
+// Predict sends a batch and returns a row of scores for each of its records.
 // It takes fallback.budget at most, waiting for a place, calls and retries
 // together. The batch must not change meanwhile. Its error is an *Error, or
 // wraps that of ctx.
 //
-// A server's INVALID_ARGUMENT may blame the images, but the request as well: a
-// signature that has changed, a label that was taken back. So for one image
-// alone the server is asked once more with a blank one in its place, and only
-// if that is answered the image is to blame.
+// A server's INVALID_ARGUMENT may blame the records, but the request as well: a
+// signature that has changed, a label that was taken back. So for one record
+// alone the server is asked once more with a blank one in its place, if one is
+// known, and only if that is answered the record is to blame.
 func (c *Client) Predict(ctx context.Context, b Batch) (Answer, error) {
-	dims := b.Images.GetTensorShape().GetDim()
-	if len(dims) == 0 || dims[0].GetSize() < 1 || dims[0].GetSize() > maxImages {
-		return Answer{}, fmt.Errorf("predict: a batch of shape %v, want 1 to %d images", sizes(dims), maxImages)
+	n, ok := b.rows()
+	if !ok {
+		return Answer{}, fmt.Errorf("predict: want 1 to %d records, as many of each input", maxRows)
 	}
-	n := int(dims[0].GetSize())
 	ctx, cancel := c.budget(ctx)
 	defer cancel()
 	select {
@@ -110,17 +124,16 @@ func (c *Client) Predict(ctx context.Context, b Batch) (Answer, error) {
 		return Answer{}, c.full(ctx)
 	}
 	a, err := c.predict(ctx, b, n)
-	if n != 1 || KindOf(err) != KindInput {
+	blank, known := b.blank()
+	if n != 1 || KindOf(err) != KindInput || !known {
 		return a, err
 	}
-	blank := b
-	blank.Images = blankOf(b.Images)
 	_, blankErr := c.predict(ctx, blank, 1)
 	if blankErr == nil {
 		return Answer{}, err
 	}
 	if e := new(Error); errors.As(blankErr, &e) && e.Kind == KindInput {
-		e.Message += " (and so for a blank image)"
+		e.Message += " (and so for a blank one)"
 	}
 	return Answer{}, asRefused(blankErr)
 }
@@ -129,7 +142,7 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 	spec := c.spec(b)
 	request := &tfpb.PredictRequest{
 		ModelSpec:    c.modelSpec(spec, b.Signature),
-		Inputs:       map[string]*tfpb.TensorProto{b.Input: b.Images},
+		Inputs:       b.Inputs,
 		OutputFilter: []string{b.Output},
 	}
 	if size := proto.Size(request); size > maxRequestBytes {
@@ -143,7 +156,7 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 	start := time.Now()
 	err := c.within(ctx, call{
 		op: "predict", method: predictMethod, spec: spec, counts: true,
-		request: request, response: &response, maxBytes: baseAnswerBytes + n*imageAnswerBytes,
+		request: request, response: &response, maxBytes: baseAnswerBytes + n*rowAnswerBytes,
 		read: func(from string) error {
 			scores, err := scoresOf(response.GetOutputs(), b.Output, n, b.Classes)
 			if err != nil {
@@ -205,7 +218,7 @@ func (c *Client) full(ctx context.Context) error {
 	return fmt.Errorf("predict at %s: %w", c.config.Address, context.Cause(ctx))
 }
 
-// scoresOf reads the output's rows: float32 of shape [n, classes], complete.
+// scoresOf reads the output's rows: float32 of shape [n, classes] or [n], complete.
 func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
 	t, ok := outputs[key]
 	if !ok {
@@ -215,10 +228,13 @@ func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) 
 	if t.GetDtype() != tfpb.DataType_DT_FLOAT {
 		return nil, fmt.Errorf("output %q is %v, want float32", key, savedmodel.DataType(t.GetDtype()))
 	}
-	if len(dims) != 2 || t.GetTensorShape().GetUnknownRank() || dims[0].GetSize() != int64(n) || dims[1].GetSize() < 1 {
+	width := int64(1)
+	if len(dims) == 2 {
+		width = dims[1].GetSize()
+	}
+	if len(dims) < 1 || len(dims) > 2 || t.GetTensorShape().GetUnknownRank() || dims[0].GetSize() != int64(n) || width < 1 {
 		return nil, fmt.Errorf("output %q has the shape %v, want (%d, classes)", key, sizes(dims), n)
 	}
-	width := dims[1].GetSize()
 	if width > math.MaxInt32 { // the product below shall not overflow
 		return nil, fmt.Errorf("output %q has %d classes", key, width)
 	}
@@ -253,18 +269,29 @@ func sizes(dims []*tfpb.TensorShapeProto_Dim) savedmodel.Shape {
 	return s
 }
 
-// blankOf is one black image in the place of another: of the same size, or one
-// pixel where the server decodes.
-func blankOf(t *tfpb.TensorProto) *tfpb.TensorProto {
-	if t.GetDtype() == tfpb.DataType_DT_STRING {
-		return Strings(blackPixel)
+// blank has zeros, and blank strings, in the place of what b has; false: no
+// blank string is known.
+func (b Batch) blank() (Batch, bool) {
+	inputs := b.Inputs
+	b.Inputs = make(map[string]*tfpb.TensorProto, len(inputs))
+	for key, t := range inputs {
+		z := &tfpb.TensorProto{Dtype: t.GetDtype(), TensorShape: t.GetTensorShape()}
+		if t.GetDtype() != tfpb.DataType_DT_STRING {
+			z.TensorContent = make([]byte, len(t.GetTensorContent()))
+		} else if b.Blank == nil {
+			return b, false
+		}
+		for range t.GetStringVal() {
+			z.StringVal = append(z.StringVal, b.Blank)
+		}
+		b.Inputs[key] = z
 	}
-	return &tfpb.TensorProto{Dtype: t.GetDtype(), TensorShape: t.GetTensorShape(), TensorContent: make([]byte, len(t.GetTensorContent()))}
+	return b, true
 }
 
-// blackPixel is a PNG of 1×1: small, and taken by every decoder of TensorFlow but
+// BlackPixel is a PNG of 1×1: small, and taken by every decoder of TensorFlow but
 // that of BMP.
-var blackPixel = []byte("\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52" +
+var BlackPixel = []byte("\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52" +
 	"\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90\x77\x53" +
 	"\xde\x00\x00\x00\x0c\x49\x44\x41\x54\x78\xda\x63\x60\x60\x60\x00" +
 	"\x00\x00\x04\x00\x01\xc8\xea\xeb\xf9\x00\x00\x00\x00\x49\x45\x4e" +

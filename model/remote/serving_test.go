@@ -65,7 +65,7 @@ func TestServing(t *testing.T) {
 
 	photos := readPhotos(t, "china.jpg", "logo2.png", "astronaut.png")
 	t.Run("strings", func(t *testing.T) {
-		b := Batch{Signature: "serving_bytes", Input: "image_bytes", Output: "scores", Images: Strings(photos...), Version: 3, Classes: 5}
+		b := Batch{Signature: "serving_bytes", Inputs: encoded(photos...), Output: "scores", Blank: BlackPixel, Version: 3, Classes: 5}
 		compare(t, c, local, b)
 	})
 	size := 299 * 299 * 3 * 4
@@ -77,18 +77,18 @@ func TestServing(t *testing.T) {
 		}
 		pixels[i] = image
 	}
-	images, err := Pixels(savedmodel.Float32, 299, 299, pixels...)
+	images, err := Numbers(savedmodel.Float32, savedmodel.Shape{299, 299, 3}, pixels...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := Batch{Signature: "serving_default", Input: "images", Output: "scores", Images: images, Version: 3, Classes: 5}
+	b := Batch{Signature: "serving_default", Inputs: map[string]*tfpb.TensorProto{"images": images}, Output: "scores", Blank: BlackPixel, Version: 3, Classes: 5}
 	t.Run("pixels", func(t *testing.T) { compare(t, c, local, b) })
 
 	t.Run("bad image", func(t *testing.T) {
-		bad := Batch{Signature: "serving_bytes", Input: "image_bytes", Output: "scores", Images: Strings(photos[0], []byte("no image"))}
+		bad := Batch{Signature: "serving_bytes", Inputs: encoded(photos[0], []byte("no image")), Output: "scores", Blank: BlackPixel}
 		_, err := c.Predict(t.Context(), bad)
 		wantKind(t, err, KindInput)
-		bad.Images = Strings([]byte("no image"))
+		bad.Inputs = encoded([]byte("no image"))
 		_, err = c.Predict(t.Context(), bad)
 		wantKind(t, err, KindInput)
 	})
@@ -100,14 +100,16 @@ func TestServing(t *testing.T) {
 		{"no such version", func(b *Batch) { b.Version = 4 }, KindVersion},
 		{"no such label", func(b *Batch) { b.Label = "canary" }, KindRefused},
 		{"no such signature", func(b *Batch) { b.Signature = "none" }, KindRefused},
-		{"no such input", func(b *Batch) { b.Input = "none" }, KindRefused},
+		{"no such input", func(b *Batch) { b.Inputs = map[string]*tfpb.TensorProto{"none": b.Inputs["images"]} }, KindRefused},
 		{"no such output", func(b *Batch) { b.Output = "none" }, KindRefused},
-		{"wrong type", func(b *Batch) { b.Images = Strings(photos[0]) }, KindRefused},
-		{"wrong size", func(b *Batch) { b.Images, _ = Pixels(savedmodel.Float32, 1, 1, make([]byte, 12)) }, KindRefused},
+		{"wrong type", func(b *Batch) { b.Inputs["images"] = Strings(nil, photos[0]) }, KindRefused},
+		{"wrong size", func(b *Batch) {
+			b.Inputs["images"], _ = Numbers(savedmodel.Float32, savedmodel.Shape{1, 1, 3}, make([]byte, 12))
+		}, KindRefused},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := b
-			b.Images, _ = Pixels(savedmodel.Float32, 299, 299, pixels[0])
+			b.Inputs["images"], _ = Numbers(savedmodel.Float32, savedmodel.Shape{299, 299, 3}, pixels[0])
 			test.change(&b)
 			_, err := c.Predict(t.Context(), b)
 			wantKind(t, err, test.kind)
@@ -119,7 +121,7 @@ func TestServing(t *testing.T) {
 	c, o := newClient(t, config)
 	t.Run("frozen and killed", func(t *testing.T) {
 		b := b
-		b.Images, _ = Pixels(savedmodel.Float32, 299, 299, pixels[0])
+		b.Inputs["images"], _ = Numbers(savedmodel.Float32, savedmodel.Shape{299, 299, 3}, pixels[0])
 		predict := func() bool {
 			_, err := c.Predict(t.Context(), b)
 			return err == nil
@@ -151,6 +153,10 @@ func TestServing(t *testing.T) {
 	})
 }
 
+func encoded(images ...[]byte) map[string]*tfpb.TensorProto {
+	return map[string]*tfpb.TensorProto{"image_bytes": Strings(nil, images...)}
+}
+
 // compare holds the server's scores against the local model's.
 func compare(t *testing.T, c *Client, local *savedmodel.Model, b Batch) {
 	t.Helper()
@@ -161,12 +167,16 @@ func compare(t *testing.T, c *Client, local *savedmodel.Model, b Batch) {
 	if a.Version != 3 {
 		t.Errorf("version %d has answered", a.Version)
 	}
-	in, err := savedmodel.TensorOf(b.Images)
-	if err != nil {
-		t.Fatal(err)
+	inputs := map[string]*savedmodel.Tensor{}
+	for key, value := range b.Inputs {
+		in, err := savedmodel.TensorOf(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		inputs[key] = in
 	}
-	defer in.Close()
-	out, err := local.Run(t.Context(), b.Signature, map[string]*savedmodel.Tensor{b.Input: in})
+	out, err := local.Run(t.Context(), b.Signature, inputs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,5 +232,5 @@ func TestOverGo(t *testing.T) {
 	config := testConfig(server.Addr())
 	config.Timeout, config.Budget = 30*time.Second, 30*time.Second
 	c, _ := newClient(t, config)
-	compare(t, c, local, Batch{Signature: "serving_bytes", Input: "image_bytes", Output: "scores", Images: Strings(readPhotos(t, "china.jpg", "flower.jpg")...), Version: 3})
+	compare(t, c, local, Batch{Signature: "serving_bytes", Inputs: encoded(readPhotos(t, "china.jpg", "flower.jpg")...), Output: "scores", Blank: BlackPixel, Version: 3})
 }

@@ -15,8 +15,8 @@ import (
 // Config says what a record's value may be and what it may name. Field tags
 // are kong's; the names that errors and documents use begin with "input.".
 type Config struct {
-	Format   Format `default:"auto" help:"What a record's value is: image (its bytes), path, url, json (an envelope), or auto (decided for each record)."`
-	MaxBytes Bytes  `default:"16MiB" help:"Largest encoded image, wherever it comes from; larger ones become dead letters."`
+	Format   Format `default:"auto" help:"What a record's value is: image (its bytes), path, url, json (an envelope) or auto (one of these, decided for each record). For models of other things than images: tensor-json (a row in TensorFlow Serving's JSON format) or example (a serialized tf.Example)."`
+	MaxBytes Bytes  `default:"16MiB" help:"Largest encoded image, wherever it comes from, or row; larger ones become dead letters."`
 	Files    Files  `embed:"" prefix:"files."`
 	Fetch    Fetch  `embed:"" prefix:"fetch."`
 }
@@ -115,9 +115,12 @@ const (
 	Path Format = "path"
 	URL  Format = "url"
 	JSON Format = "json"
+
+	TensorJSON Format = "tensor-json" // these two are no images
+	Example    Format = "example"
 )
 
-var formats = []Format{Auto, Bare, Path, URL, JSON}
+var formats = []Format{Auto, Bare, Path, URL, JSON, TensorJSON, Example}
 
 // UnmarshalText accepts the formats, in any case.
 func (f *Format) UnmarshalText(b []byte) error {

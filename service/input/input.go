@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// An Image is an encoded image; whether it can be decoded is not known yet.
+// An Image is an encoded image, or what stands for one with the formats that
+// are none; whether it can be decoded is not known yet.
 type Image struct {
 	Bytes  []byte // of the record's own value, where Source is "record": not to be changed
 	Source string // "record", "path:" and the path, or "url:" and the URL without its query
@@ -110,7 +111,7 @@ func (r *Reader) Read(ctx context.Context, value []byte) (Image, error) {
 		return Image{}, refuse(Empty, "the record has no value")
 	}
 	switch r.config.Format {
-	case Bare:
+	case Bare, TensorJSON, Example:
 		return r.record(value)
 	case Path:
 		return r.file(ctx, line(value))
@@ -136,7 +137,7 @@ func (r *Reader) Read(ctx context.Context, value []byte) (Image, error) {
 }
 
 func (r *Reader) record(value []byte) (Image, error) {
-	if err := r.checkSize(int64(len(value)), "the image"); err != nil {
+	if err := r.checkSize(int64(len(value)), "the record"); err != nil {
 		return Image{}, err
 	}
 	return Image{Bytes: value, Source: "record"}, nil

@@ -31,6 +31,7 @@ type Flight struct {
 
 	mu       sync.Mutex
 	queue    []*Slot // by offset; queue[0] is the next to be published
+	spare    []*Slot // released, to be used again
 	bytes    int64
 	next     int64 // every offset below is in queue, published, or not a record
 	reported int64 // the Next of the last released run
@@ -45,6 +46,7 @@ type Slot struct {
 	flight *Flight
 	size   int64
 	state  slotState
+	work   func() // set by a Worker
 }
 
 type slotState uint8
@@ -101,7 +103,13 @@ func (f *Flight) admit(r Record, size int64) (*Slot, error) {
 	case len(f.queue) > 0 && f.full(size):
 		return nil, nil
 	}
-	s := &Slot{Record: r, flight: f, size: size}
+	var s *Slot
+	if n := len(f.spare) - 1; n >= 0 {
+		s, f.spare = f.spare[n], f.spare[:n]
+	} else {
+		s = &Slot{flight: f}
+	}
+	s.Record, s.Outputs, s.size, s.state = r, nil, size, working
 	f.queue = append(f.queue, s)
 	f.bytes += size
 	f.next = r.Offset + 1
@@ -187,14 +195,16 @@ func (f *Flight) take() (Run, error) {
 	return Run{}, nil
 }
 
-// Release lets go of a published run, which must not be used after it, and
-// makes room.
+// Release lets go of a published run, which must not be used after it: its slots
+// are used again. It makes room.
 func (f *Flight) Release(run Run) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, s := range run.Slots {
 		f.bytes -= s.size
+		s.Record, s.Outputs = Record{}, nil
 	}
+	f.spare = append(f.spare, run.Slots...)
 	clear(f.queue[:len(run.Slots)]) // or the array would hold the values
 	f.queue = f.queue[len(run.Slots):]
 	f.reported = run.Next

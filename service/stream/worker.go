@@ -26,14 +26,20 @@ type Worker struct {
 // answer, and dropped when work ends, or when the handler fails while the
 // partition drains: what cannot be handled now is not worth holding a
 // rebalance or a stop back, for it comes again. finished, if not nil, is
-// called after either.
+// called after either. For all records of a flight, the other arguments must
+// be the same.
 func (w *Worker) Begin(work context.Context, draining <-chan struct{}, s *Slot, finished func()) {
-	w.handlers.Go(func() {
-		w.handle(work, draining, s)
-		if finished != nil {
-			finished()
+	if s.work == nil { // else the slot was used before
+		s.work = func() {
+			defer w.handlers.Done()
+			w.handle(work, draining, s)
+			if finished != nil {
+				finished()
+			}
 		}
-	})
+	}
+	w.handlers.Add(1)
+	go s.work()
 }
 
 func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot) {

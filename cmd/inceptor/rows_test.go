@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"inceptor/service"
+	"inceptor/testenv"
+)
+
+// Records need not be images: rows of several inputs, bad ones among them, by
+// a version here and by a model server.
+func TestRows(t *testing.T) {
+	model := testenv.Tiny(t, "--kind", "mixed")
+	var records []*kgo.Record
+	want := map[string]float32{} // by key
+	reasons := map[string]string{}
+	for i := range 500 {
+		key := fmt.Sprint(i)
+		value := fmt.Sprintf(`{"word":%q,"age":%d,"member":%t,"numbers":[0.25,%d]}`, strings.Repeat("w", i%7), i, i%2 == 0, -i)
+		if i%10 == 9 {
+			value, reasons[key] = strings.Replace(value, `"age"`, `"years"`, 1), "bad-row"
+		} else {
+			want[key] = float32(i)/2 + 0.25 - float32(i) + float32(i%7)
+			if i%2 == 0 {
+				want[key] += 100
+			}
+		}
+		records = append(records, &kgo.Record{Topic: inputTopic, Key: []byte(key), Value: []byte(value)})
+	}
+	records = append(records, &kgo.Record{Topic: inputTopic, Key: []byte("empty")})
+	reasons["empty"] = "empty"
+	server := testenv.StartServing(t, "inception", model)
+	for _, test := range []struct {
+		name string
+		args []string
+	}{
+		{"local", nil},
+		{"exactly once", []string{"--kafka.delivery", "exactly_once"}},
+		{"remote", []string{"--model.backend", "remote", "--fallback.address", server.Addr()}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			broker := testenv.StartBroker(t)
+			createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+			out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+			for _, r := range records {
+				produced := *r // the client notes in it
+				produce(t, broker.Addr(), &produced)
+			}
+			p := start(t, append(runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "tensor-json"), test.args...)...)
+			out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
+			if code := p.terminate(30 * time.Second); code != 0 {
+				t.Errorf("SIGTERM: exit status %d", code)
+			}
+			for _, r := range out.of(outputTopic) {
+				var a service.Answer
+				if err := json.Unmarshal(r.Value, &a); err != nil {
+					t.Fatal(err)
+				}
+				if w, ok := want[string(r.Key)]; !ok || !slices.Equal(a.Scores, []float32{w}) || len(a.Predictions) > 0 || a.Image.Format != "" {
+					t.Fatalf("%s: got %s, want %v", r.Key, r.Value, w)
+				}
+			}
+			for _, r := range out.of(deadLetterTopic) {
+				if reason := lastHeader(r, "inceptor-reason"); reason != reasons[string(r.Key)] {
+					t.Errorf("%s: reason %q, want %q", r.Key, reason, reasons[string(r.Key)])
+				}
+			}
+			if got := len(out.of(outputTopic)); got != len(want) {
+				t.Errorf("%d answers, want %d", got, len(want))
+			}
+		})
+	}
+}
+
+// tf.Examples go to the model as they are; what it cannot parse is nobody
+// else's trouble.
+func TestExamples(t *testing.T) {
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	var records []*kgo.Record
+	for i := range 40 {
+		value := example(byte(i%2), 1)
+		if i%8 == 3 {
+			value = []byte("no example")
+		}
+		records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, i), Value: value})
+	}
+	produce(t, broker.Addr(), records...)
+	p := start(t, runArgs(t, broker.Addr(), "--model.dir", testenv.Tiny(t, "--kind", "example"), "--input.format", "example")...)
+	out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+	for i, r := range out.of(outputTopic) {
+		var a service.Answer
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			t.Fatal(err)
+		}
+		// The softmax of (x, 1) with x 0 or 1.
+		if best := a.Predictions[0]; len(a.Predictions) != 2 || len(a.Scores) != 2 || i == 0 && best.Label != "bright" || best.Score < 0.5 {
+			t.Errorf("%s: got %s", r.Key, r.Value)
+		}
+	}
+	for _, r := range out.of(deadLetterTopic) {
+		if reason := lastHeader(r, "inceptor-reason"); reason != "model-refused" || string(r.Value) != "no example" {
+			t.Errorf("%s: %q is a dead letter for %s: %s", r.Key, r.Value, reason, lastHeader(r, "inceptor-error"))
+		}
+	}
+	if answers, dead := len(out.of(outputTopic)), len(out.of(deadLetterTopic)); answers != 35 || dead != 5 {
+		t.Errorf("%d answers and %d dead letters", answers, dead)
+	}
+}
+
+// example is a tf.Example with the feature x of two floats that are 0 or 1
+// (tensorflow/core/example/example.proto).
+func example(values ...byte) []byte {
+	field := func(number byte, content []byte) []byte { // of type LEN
+		return append([]byte{number<<3 | 2, byte(len(content))}, content...)
+	}
+	var floats []byte
+	for _, v := range values {
+		floats = append(floats, 0, 0, 0x80*v, 0x3f*v) // little endian
+	}
+	feature := field(2, field(1, floats)) // float_list, value
+	entry := append(field(1, []byte("x")), field(2, feature)...)
+	return field(1, field(1, entry))
+}

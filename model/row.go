@@ -1,0 +1,313 @@
+package model
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"inceptor/savedmodel"
+)
+
+// ReasonBadRow says that a record is not a row as the model takes it.
+const ReasonBadRow = "bad-row"
+
+// A feed is an input of a signature that takes rows.
+type feed struct {
+	key   string
+	dtype savedmodel.DataType
+	shape savedmodel.Shape // of a row: without the batch, and all known
+	n     int              // elements of a row
+	at    int              // where they begin in row.numbers or row.strings
+}
+
+// size is the bytes of a row's numbers; 0: they are strings.
+func (f feed) size() int { return f.n * f.dtype.Size() }
+
+// A row is what one record feeds: the numbers of all feeds, as tensors hold
+// them, and the strings of all.
+type row struct {
+	numbers []byte
+	strings [][]byte
+
+	seen   []bool // feeds of an object
+	json   bytes.Buffer
+	parser jsontext.Decoder
+	pool   *sync.Pool // it is put back there
+}
+
+func (r *row) close() {
+	clear(r.strings)
+	r.json = bytes.Buffer{} // the record's
+	r.pool.Put(r)
+}
+
+// A rowReader reads rows as "instances" of TensorFlow Serving's REST API has
+// them (row format, https://www.tensorflow.org/tfx/serving/api_rest): an object
+// with a value for each of the signature's inputs or, if there is only one, its
+// value alone. A tensor is nested lists, and a string may be {"b64": "…"}. Safe
+// for concurrent use.
+type rowReader struct {
+	feeds []feed
+	rows  sync.Pool
+}
+
+func newRowReader(feeds []feed) *rowReader {
+	p := &rowReader{feeds: feeds}
+	p.rows.New = func() any { return blankRow(feeds, &p.rows) }
+	return p
+}
+
+// blankRow has zeros and empty strings.
+func blankRow(feeds []feed, pool *sync.Pool) *row {
+	r := &row{pool: pool}
+	for _, f := range feeds {
+		if f.dtype == savedmodel.String {
+			r.strings = append(r.strings, make([][]byte, f.n)...)
+		} else {
+			r.numbers = append(r.numbers, make([]byte, f.size())...)
+		}
+	}
+	return r
+}
+
+// item reads a row; one that is not as the model takes it is an *InputError,
+// which tells where by a JSON pointer (RFC 6901).
+func (p *rowReader) item(_ context.Context, content []byte, _ Header) (item, error) {
+	r := p.rows.Get().(*row)
+	r.json = *bytes.NewBuffer(content)
+	r.parser.Reset(&r.json)
+	if err := p.read(r); err != nil {
+		if pointer := r.parser.StackPointer(); pointer != "" && !errors.As(err, new(*jsontext.SyntacticError)) {
+			err = fmt.Errorf("%s: %w", pointer, err)
+		}
+		r.close()
+		return item{}, &InputError{ReasonBadRow, err}
+	}
+	return item{row: r}, nil
+}
+
+func (p *rowReader) read(r *row) error {
+	var err error
+	switch kind := r.parser.PeekKind(); {
+	case kind == '{':
+		err = p.readObject(r)
+	case len(p.feeds) == 1:
+		err = r.read(p.feeds[0], p.feeds[0].shape, 0)
+	default:
+		err = fmt.Errorf("want an object with the inputs %q", keysOf(p.feeds))
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := r.parser.ReadToken(); err == nil {
+		return errors.New("something follows the row")
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+func (p *rowReader) readObject(r *row) error {
+	d := &r.parser
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	r.seen = append(r.seen[:0], make([]bool, len(p.feeds))...)
+	for d.PeekKind() != '}' {
+		name, err := d.ReadValue() // quoted, and never the same again
+		if err != nil {
+			return err
+		}
+		i, one := p.feed(name), p.feeds[0]
+		switch {
+		case i >= 0:
+			err = r.read(p.feeds[i], p.feeds[i].shape, 0)
+		case string(name) == `"b64"` && len(p.feeds) == 1 && one.dtype == savedmodel.String && one.n == 1:
+			i, err = 0, r.readBase64(one.at)
+		default:
+			err = fmt.Errorf("the model has no such input, only %q", keysOf(p.feeds))
+		}
+		if err != nil {
+			return err
+		}
+		r.seen[i] = true
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	if i := slices.Index(r.seen, false); i >= 0 {
+		return fmt.Errorf("the input %q is missing", p.feeds[i].key)
+	}
+	return nil
+}
+
+// feed is the index of the input that a JSON string names, or negative.
+func (p *rowReader) feed(quoted []byte) int {
+	name, err := jsontext.AppendUnquote(nil, quoted)
+	if err != nil {
+		return -1
+	}
+	return slices.IndexFunc(p.feeds, func(f feed) bool { return f.key == string(name) })
+}
+
+func keysOf(feeds []feed) (keys []string) {
+	for _, f := range feeds {
+		keys = append(keys, f.key)
+	}
+	return keys
+}
+
+// read reads a value of a shape to the elements of f from i on.
+func (r *row) read(f feed, shape savedmodel.Shape, i int) error {
+	if len(shape) == 0 {
+		return r.readElement(f, i)
+	}
+	d := &r.parser
+	if d.PeekKind() != '[' {
+		return r.unexpected("a list of %d", shape[0])
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	each := 1
+	for _, dim := range shape[1:] {
+		each *= int(dim)
+	}
+	for n := range int(shape[0]) {
+		if d.PeekKind() == ']' {
+			return fmt.Errorf("a list of %d, want %d", n, shape[0])
+		}
+		if err := r.read(f, shape[1:], i+n*each); err != nil {
+			return err
+		}
+	}
+	if kind := d.PeekKind(); kind != ']' && kind != 0 {
+		return fmt.Errorf("a list of more than %d", shape[0])
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// unexpected is the error of what is not what was wanted there.
+func (r *row) unexpected(want string, args ...any) error {
+	v, err := r.parser.ReadValue()
+	if err != nil {
+		return err
+	}
+	const most = 40
+	if len(v) > most {
+		v = append(slices.Clone(v[:most]), "…"...)
+	}
+	return fmt.Errorf("%s, want "+want, append([]any{v}, args...)...)
+}
+
+func (r *row) readElement(f feed, i int) error {
+	d := &r.parser
+	kind := d.PeekKind()
+	switch {
+	case f.dtype == savedmodel.String && kind == '{':
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		if name, err := d.ReadValue(); err != nil || string(name) != `"b64"` {
+			return cmp.Or(err, errors.New(`an object, want a string or {"b64": "…"}`))
+		}
+		if err := r.readBase64(f.at + i); err != nil {
+			return err
+		}
+		if d.PeekKind() != '}' {
+			return errors.New(`something follows "b64"`)
+		}
+		_, err := d.ReadToken()
+		return err
+	case f.dtype == savedmodel.String && kind == '"':
+		v, err := d.ReadValue()
+		if err != nil {
+			return err
+		}
+		r.strings[f.at+i], err = jsontext.AppendUnquote(nil, v)
+		return err
+	case f.dtype == savedmodel.Bool && (kind == 't' || kind == 'f'), f.dtype != savedmodel.String && f.dtype != savedmodel.Bool && kind == '0':
+		v, err := d.ReadValue()
+		if err != nil {
+			return err
+		}
+		size := f.dtype.Size()
+		if !putElement(r.numbers[f.at+i*size:][:size], f.dtype, v) {
+			return fmt.Errorf("%s is not %v", v, f.dtype)
+		}
+		return nil
+	}
+	return r.unexpected("%v", f.dtype)
+}
+
+func (r *row) readBase64(at int) error {
+	if r.parser.PeekKind() != '"' {
+		return r.unexpected("base64")
+	}
+	v, err := r.parser.ReadValue()
+	if err != nil {
+		return err
+	}
+	text, err := jsontext.AppendUnquote(nil, v)
+	if err != nil {
+		return err
+	}
+	if r.strings[at], err = base64.StdEncoding.AppendDecode(nil, text); err != nil {
+		return fmt.Errorf("base64: %w", err)
+	}
+	return nil
+}
+
+// order is that of a tensor's bytes.
+var order = binary.NativeEndian
+
+// putElement writes a JSON number or boolean as an element of a dtype; false:
+// it is not one, or out of its range.
+func putElement(to []byte, dtype savedmodel.DataType, v jsontext.Value) bool {
+	switch dtype {
+	case savedmodel.Float32:
+		x, err := strconv.ParseFloat(string(v), 32)
+		order.PutUint32(to, math.Float32bits(float32(x)))
+		return err == nil
+	case savedmodel.Float64:
+		x, err := strconv.ParseFloat(string(v), 64)
+		order.PutUint64(to, math.Float64bits(x))
+		return err == nil
+	case savedmodel.Int64:
+		x, err := strconv.ParseInt(string(v), 10, 64)
+		order.PutUint64(to, uint64(x))
+		return err == nil
+	case savedmodel.Int32:
+		x, err := strconv.ParseInt(string(v), 10, 32)
+		order.PutUint32(to, uint32(x))
+		return err == nil
+	case savedmodel.UInt8:
+		x, err := strconv.ParseUint(string(v), 10, 8)
+		to[0] = byte(x)
+		return err == nil
+	case savedmodel.Bool:
+		to[0] = 0
+		if v[0] == 't' {
+			to[0] = 1
+		}
+		return true
+	}
+	return false
+}
+
+// rowTypes are the dtypes that putElement knows, and strings.
+var rowTypes = []savedmodel.DataType{
+	savedmodel.Float32, savedmodel.Float64, savedmodel.Int32, savedmodel.Int64, savedmodel.UInt8, savedmodel.Bool, savedmodel.String,
+}
