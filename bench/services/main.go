@@ -23,10 +23,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,7 +57,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each value is the median of them")
 	flags.IntVar(&o.starts, "starts", 3, "starts of each that are measured")
 	seconds := flags.Float64("seconds", 9, "seconds of each backlog, about, and of each fixed rate")
-	flags.StringVar(&o.model, "model", "inception", "inception on photos, or tiny, which costs nothing, on images of 246 bytes")
+	flags.StringVar(&o.model, "model", "inception", "inception on photos; or what costs nothing: tiny on images of 246 bytes, dense on JSON rows of 200")
 	only := flags.String("only", strings.Join(names(), ","), "services to measure")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -67,8 +69,8 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("-only: %q is none of %s", name, strings.Join(names(), ", "))
 		}
 	}
-	if o.model != "inception" && o.model != "tiny" {
-		return o, fmt.Errorf("-model: %q is neither inception nor tiny", o.model)
+	if !slices.Contains([]string{"inception", "tiny", "dense"}, o.model) {
+		return o, fmt.Errorf("-model: %q is none of inception, tiny and dense", o.model)
 	}
 	if o.rounds < 1 || o.starts < 1 || o.phase < time.Second {
 		return o, errors.New("want at least one round, one start and one second")
@@ -150,14 +152,35 @@ func (b *bench) chooseModel(ctx context.Context, dir string) (err error) {
 		b.records, err = measure.Photos()
 		return err
 	}
-	b.modelDir, b.guess = filepath.Join(dir, "tiny"), 3000
-	for grey := range 200 {
-		b.records = append(b.records, bitmap(byte(grey)))
+	b.modelDir, b.guess = filepath.Join(dir, b.model), 3000
+	kind := "image"
+	if b.model == "dense" {
+		kind = "dense"
+		b.guess = 20_000
 	}
-	if out, err := exec.CommandContext(ctx, python, "-B", "testenv/tiny.py", "--out", b.modelDir).CombinedOutput(); err != nil {
+	for i := range 200 {
+		if kind == "dense" {
+			b.records = append(b.records, row(i))
+		} else {
+			b.records = append(b.records, bitmap(byte(i)))
+		}
+	}
+	if out, err := exec.CommandContext(ctx, python, "-B", "testenv/tiny.py", "--kind", kind, "--out", b.modelDir).CombinedOutput(); err != nil {
 		return fmt.Errorf("tiny.py: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// row is 32 numbers as JSON, in 193 bytes.
+func row(seed int) []byte {
+	random := rand.New(rand.NewPCG(uint64(seed), 0))
+	b := []byte{'['}
+	for range 32 {
+		b = strconv.AppendFloat(b, random.Float64(), 'f', 3, 64)
+		b = append(b, ',')
+	}
+	b[len(b)-1] = ']'
+	return b
 }
 
 // bitmap is an image of 8×8 pixels.

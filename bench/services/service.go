@@ -38,6 +38,9 @@ func (b *bench) inceptor(t measure.Topics, more ...string) []string {
 		b.binary, "run", "--kafka.brokers", b.kafka.Addr(), "--model.dir", b.modelDir, "--http.listen", "",
 		"--kafka.group", t.Input, "--kafka.input", t.Input, "--kafka.output", t.Output, "--kafka.dead-letter", t.DeadLetter,
 	}
+	if b.model == "dense" {
+		args = append(args, "--input.format", "tensor-json")
+	}
 	return append(append(args, b.settings...), more...)
 }
 
