@@ -13,6 +13,7 @@
 //	restore.go     which value of the checkpoint each variable gets
 //	fold.go        batch normalization into the filters of convolutions
 //	kernels.go     convolution, BiasAdd and Relu as one; oneDNN's kernels
+//	bfloat16.go    those in bfloat16, with weights of half the size
 //	checkpoint.go  the values, checked, from the shards
 //	frozen.go      the session, and the weights into its variables
 //

@@ -23,8 +23,9 @@ type frozenGraph struct {
 // A weight is a variable's value: what the checkpoint has, or that times
 // scale, element i times scale[i%len(scale)], where folding made another one.
 type weight struct {
-	entry bundleEntry
-	scale []float32
+	entry  bundleEntry
+	scale  []float32
+	narrow bool // float32 in the checkpoint, bfloat16 here
 }
 
 // freeze makes the graph of a model's signatures; ops are TensorFlow's

@@ -13,7 +13,7 @@ import (
 // No graph, however broken, may do more than be refused.
 func FuzzFreeze(f *testing.F) {
 	openLibrary(f)
-	models := []testModel{nestedModel(), loopModel(), {
+	models := []testModel{nestedModel(), loopModel(), narrowModel("first"), {
 		variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 4), "mean": vector(4, 2), "variance": vector(4, 3), "beta": vector(4, 4)},
 		nodes: append(
 			[]*tfpb.NodeDef{input(2, 5, 5, 3), readOf("w"), op("conv", "Conv2D", window(nil), "in", "w/read"), op("out", "Relu", nil, "bn")},
@@ -42,6 +42,7 @@ func FuzzFreeze(f *testing.F) {
 			return
 		}
 		g.fuse(KernelsOneDNN, nil)
+		g.narrow()
 		g.finished()
 		for _, name := range g.order {
 			if n := g.nodes[name]; n.GetName() != name {

@@ -40,8 +40,8 @@ func closeTo(got, want []float32) bool {
 	})
 }
 
-// kinds counts the operations of a frozen graph.
-func kinds(tb testing.TB, dir string, k Kernels) map[string]int {
+// frozenOf is the frozen graph of a version.
+func frozenOf(tb testing.TB, dir string, k Kernels) *frozenGraph {
 	tb.Helper()
 	mg, err := readMetaGraphDef(dir, []string{"serve"})
 	must(tb, err)
@@ -49,10 +49,17 @@ func kinds(tb testing.TB, dir string, k Kernels) map[string]int {
 	must(tb, err)
 	values, err := openCheckpoint(dir)
 	must(tb, err)
-	defer values.close()
+	tb.Cleanup(values.close)
 	g, err := freeze(mg, ops, values)
 	must(tb, err)
 	g.fuse(k, nil)
+	return g
+}
+
+// kinds counts the operations of a frozen graph.
+func kinds(tb testing.TB, dir string, k Kernels) map[string]int {
+	tb.Helper()
+	g := frozenOf(tb, dir, k)
 	n := make(map[string]int)
 	for _, node := range g.nodes {
 		n[node.GetOp()]++

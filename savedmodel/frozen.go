@@ -44,6 +44,7 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 		return nil, err
 	}
 	defer values.close()
+	precision, whyFloat32 := o.Precision.available(kernels)
 	var s *Session
 	for except := []string(nil); s == nil; {
 		g, err := freeze(mg, ops, values)
@@ -51,13 +52,16 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 			return nil, err
 		}
 		g.fuse(kernels, except)
+		if precision == PrecisionBFloat16 && !g.narrow() {
+			precision, whyFloat32 = PrecisionFloat32, "no convolution would gain by bfloat16"
+		}
 		if s, except, err = g.session(o, except); err != nil {
 			return nil, err
 		}
 	}
 	m := &Model{
 		Session: s, Tags: mg.GetMetaInfoDef().GetTags(), Signatures: signaturesOf(mg),
-		Frozen: true, Kernels: kernels,
+		Frozen: true, Kernels: kernels, Precision: precision, WhyFloat32: whyFloat32,
 	}
 	ctf.TrimMemory()
 	debug.FreeOSMemory() // some 30 MB of messages, in 10 ms
@@ -213,7 +217,7 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 	}()
 	for _, name := range names {
 		w := g.weights[name]
-		t, err := NewTensor(w.entry.dtype, w.entry.shape...)
+		t, err := NewTensor(DataType(g.nodes[name].GetAttr()["dtype"].GetType()), w.entry.shape...)
 		if err != nil {
 			return fmt.Errorf("variable %q: %w", name, err)
 		}
@@ -240,6 +244,14 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 
 // read fills dst with the weight's value.
 func (w *weight) read(from *checkpoint, dst []byte) error {
+	if w.narrow {
+		full := make([]byte, w.entry.size)
+		if err := (&weight{entry: w.entry, scale: w.scale}).read(from, full); err != nil {
+			return err
+		}
+		narrowFloats(dst, full)
+		return nil
+	}
 	if err := from.read(w.entry, dst); err != nil || w.scale == nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func init() {
 		"EnsureShape", "ExpandDims", "Identity", "IdentityN", "MatMul", "MaxPool", "Mean", "Mul", "NoOp", "Pack", "Pad", "Placeholder",
 		"ReadVariableOp", "Relu", "Relu6", "Reshape", "ResizeBilinear", "Shape", "Sigmoid", "Softmax", "Squeeze", "StatelessWhile",
 		"StridedSlice", "Sub", "TensorListFromTensor", "TensorListReserve", "TensorListStack", "VarHandleOp", "While",
-		fusedConv, fusedProduct, oneDNNConv,
+		fusedConv, fusedProduct, oneDNNConv, oneDNNMaxPool, oneDNNAvgPool,
 	} {
 		finished[op] = true
 	}

@@ -25,6 +25,10 @@ type Model struct {
 	Frozen  bool
 	Kernels Kernels
 	WhyNot  string
+	// Precision is what the convolutions compute in. If that is float32 but
+	// bfloat16 was asked for, WhyFloat32 says why.
+	Precision  Precision
+	WhyFloat32 string
 }
 
 // Load reads the SavedModel in dir, variables and all. It opens the library if
@@ -36,14 +40,17 @@ type Model struct {
 // their bodies, batch normalization goes into the filters of convolutions,
 // what follows a convolution becomes a part of it, and the weights come
 // straight from the checkpoint's files, each into the memory where it stays.
-// Names of inputs and outputs remain; outputs differ by rounding only. Where
-// this cannot be done, WhyNot tells, and TensorFlow's loader is used. A
+// Names of inputs and outputs remain; outputs differ by rounding only, unless
+// o.Precision asks for less. Where this cannot be done, WhyNot tells, and TensorFlow's loader is used. A
 // checkpoint that is damaged is an error that wraps ErrMalformed.
 func Load(dir string, o Options) (*Model, error) {
 	if err := OpenLibrary(""); err != nil {
 		return nil, err
 	}
-	whyNot := ""
+	whyNot, whyFloat32 := "", ""
+	if o.Precision != PrecisionFloat32 {
+		whyFloat32 = "the model is not optimized"
+	}
 	if o.Optimize {
 		m, err := loadFrozen(dir, o)
 		switch {
@@ -64,7 +71,7 @@ func Load(dir string, o Options) (*Model, error) {
 		graph.Delete()
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	m := &Model{Session: &Session{graph: graph, session: session}, WhyNot: whyNot}
+	m := &Model{Session: &Session{graph: graph, session: session}, WhyNot: whyNot, WhyFloat32: whyFloat32}
 	var mg tfpb.MetaGraphDef
 	if err := proto.Unmarshal(meta, &mg); err != nil {
 		_ = m.Close() // the first error is the one to tell

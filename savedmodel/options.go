@@ -21,6 +21,8 @@ type Options struct {
 	Optimize bool
 	// Kernels says whose convolutions an optimized graph calls.
 	Kernels Kernels
+	// Precision says in what those compute, where it is to be had.
+	Precision Precision
 
 	// IntraOpThreads bounds the threads that work on one operation,
 	// InterOpThreads the operations of a graph that run side by side.
