@@ -33,6 +33,8 @@ type Config struct {
 	Optimize string `default:"auto" enum:"auto,off" help:"What is run: auto (a graph made of the model at load, for its signatures alone: faster, smaller and sooner there, equal but for rounding; where that cannot be done safely, the log says why, and the model runs as it is) or off (the model as it is)."`
 	Kernels  string `default:"auto" enum:"auto,tensorflow,onednn" help:"Whose convolutions model.optimize=auto calls: onednn, tensorflow (those that TensorFlow chooses by itself) or auto (oneDNN's, where the library has them). \"inceptor tune\" measures which are the faster ones here."`
 
+	Precision string `default:"float32" enum:"float32,bfloat16,auto" help:"What oneDNN's convolutions compute in: float32 (equal to TensorFlow's but for rounding), bfloat16 (where the processor has instructions for it: faster, with weights of half the size; scores change by more than rounding, see docs/models.md) or auto (bfloat16 for a version that answers its golden images as it should in bfloat16, float32 for one that does not or has none). Where bfloat16 is not to be had, the log says why, and the model runs in float32."`
+
 	Poll  time.Duration `default:"5s" help:"How often versions are looked for, besides at each file event. Where there are none, as on NFS, a new version is found this much later at most."`
 	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
 	Gate  Gate          `embed:"" prefix:"gate."`
@@ -91,6 +93,7 @@ func (c Config) Validate() []error {
 	check(c.Batch.Max >= 0 && c.Batch.Max <= 1024, "batch.max: %d is not between 0 and 1024", c.Batch.Max)
 	check(c.Batch.Delay >= 0 && c.Batch.Delay <= time.Minute, "batch.delay: %v is not between 0s and 1m", c.Batch.Delay)
 	check(c.Batch.LatencyBudget >= 0, "batch.latency-budget: %v is negative", c.Batch.LatencyBudget)
+	check(c.Precision != precisionBFloat16 || c.Optimize == optimizeAuto && c.Kernels != kernelsTensorFlow, "precision: bfloat16 needs model.optimize auto, and oneDNN's kernels")
 	check(c.Poll >= 10*time.Millisecond && c.Poll <= 24*time.Hour, "poll: %v is not between 10ms and 24h", c.Poll)
 	check(c.Quiet >= 0 && c.Quiet <= time.Hour, "quiet: %v is not between 0s and 1h", c.Quiet)
 	check(c.Gate.Timeout > 0, "gate.timeout: %v is not positive", c.Gate.Timeout)
@@ -108,10 +111,13 @@ func (c Config) session() savedmodel.Options {
 	o.OwnThreads = true
 	o.Optimize = c.Optimize == optimizeAuto
 	switch c.Kernels {
-	case "tensorflow":
+	case kernelsTensorFlow:
 		o.Kernels = savedmodel.KernelsTensorFlow
-	case "onednn":
+	case kernelsOneDNN:
 		o.Kernels = savedmodel.KernelsOneDNN
+	}
+	if c.Precision == precisionBFloat16 || c.Precision == precisionAuto {
+		o.Precision = savedmodel.PrecisionBFloat16
 	}
 	return o
 }
@@ -120,6 +126,12 @@ func (c Config) session() savedmodel.Options {
 const (
 	optimizeAuto = "auto"
 	optimizeOff  = "off"
+)
+
+// The values of Config.Kernels, besides auto.
+const (
+	kernelsTensorFlow = "tensorflow"
+	kernelsOneDNN     = "onednn"
 )
 
 // decodeFast is Config.Decode's other value.

@@ -74,22 +74,32 @@ type Golden struct {
 	Floor float32 `yaml:"floor"` // that its score must reach
 }
 
-// checkGolden classifies the golden images of the version in dir, if it has
-// any.
-func (v *version) checkGolden(ctx context.Context, dir string) error {
+// readGolden reads the list of the version in dir, empty if there is none.
+func readGolden(dir string) ([]Golden, error) {
 	list := filepath.Join(dir, goldenFile)
 	b, err := os.ReadFile(list)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var images []Golden
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	if err := d.Decode(&images); err != nil {
-		return fmt.Errorf("%s: %w", list, err)
+		return nil, fmt.Errorf("%s: %w", list, err)
+	}
+	return images, nil
+}
+
+// checkGolden classifies the golden images of the version in dir, if it has
+// any.
+func (v *version) checkGolden(ctx context.Context, dir string) error {
+	list := filepath.Join(dir, goldenFile)
+	images, err := readGolden(dir)
+	if err != nil {
+		return err
 	}
 	for _, want := range images {
 		if !filepath.IsLocal(want.Image) {

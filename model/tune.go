@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,6 +19,7 @@ import (
 // A Trial is one way to run a version on this machine, and how it fared.
 type Trial struct {
 	Optimize, Kernels string // as in Config
+	Precision         string // as in Config; empty: float32
 	Threads           int    // that work on one operation; 0: one for each processor
 
 	Load    time.Duration         // TensorFlow's own
@@ -55,7 +57,8 @@ const (
 
 // Tune tries the newest version of the model with the settings of a Trial that
 // this machine has, one after the other, and returns the trials, the best one
-// first; those that change scores, or were not to be had, are last. It takes
+// first; those in bfloat16, which change scores, come after all others, and
+// those that were not to be had, or change scores all the same, last. It takes
 // about a minute for Inception on two cores, and wants an idle machine. Its
 // error is that of the model as it is.
 func Tune(ctx context.Context, c Config) ([]Trial, error) { return tune(ctx, c, tuneFor) }
@@ -72,7 +75,10 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 		return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
 	}
 	t := tuner{config: c, each: each, at: candidates[len(candidates)-1], want: map[int][][]float32{}}
-	trials := []Trial{{Optimize: optimizeOff}, {Optimize: optimizeAuto, Kernels: "tensorflow"}, {Optimize: optimizeAuto, Kernels: "onednn"}}
+	trials := []Trial{
+		{Optimize: optimizeOff}, {Optimize: optimizeAuto, Kernels: kernelsTensorFlow}, {Optimize: optimizeAuto, Kernels: kernelsOneDNN},
+		{Optimize: optimizeAuto, Kernels: kernelsOneDNN, Precision: precisionBFloat16},
+	}
 	if err := t.tryAll(ctx, trials); err != nil {
 		return nil, err
 	}
@@ -91,20 +97,19 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 
 // compareTrials puts the faster one first, if it may be used.
 func compareTrials(a, b Trial) int {
-	rank := func(t Trial) float64 {
-		if t.WhyNot != "" {
-			return math.Inf(1)
+	rank := func(t Trial) (class int, each time.Duration) {
+		switch {
+		case t.WhyNot != "":
+			return 2, 0
+		case t.Precision == precisionBFloat16:
+			class = 1
 		}
-		_, each := t.Each()
-		return float64(each)
+		_, each = t.Each()
+		return class, each
 	}
-	switch x, y := rank(a), rank(b); {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
+	classA, eachA := rank(a)
+	classB, eachB := rank(b)
+	return cmp.Or(cmp.Compare(classA, classB), cmp.Compare(eachA, eachB))
 }
 
 type tuner struct {
@@ -135,7 +140,7 @@ func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 // try loads the version, runs it, and notes what is better than before.
 func (t *tuner) try(ctx context.Context, trial *Trial) error {
 	c := t.config
-	c.Optimize, c.Kernels = trial.Optimize, trial.Kernels
+	c.Optimize, c.Kernels, c.Precision = trial.Optimize, trial.Kernels, trial.Precision
 	c.Session.IntraOpThreads = trial.Threads
 	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
 	took := Durations{}
@@ -149,6 +154,9 @@ func (t *tuner) try(ctx context.Context, trial *Trial) error {
 	}()
 	if trial.Optimize == optimizeAuto && !v.model.Frozen {
 		return errors.New(v.model.WhyNot)
+	}
+	if v.model.WhyFloat32 != "" {
+		return errors.New(v.model.WhyFloat32)
 	}
 	if trial.Runs == nil {
 		trial.Runs, trial.Load = map[int]time.Duration{}, took.Load
@@ -195,7 +203,7 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 			trial.Differs = max(trial.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))
 		}
 	}
-	if trial.Differs > maxDiffers {
+	if trial.Differs > maxDiffers && trial.Precision != precisionBFloat16 {
 		return fmt.Errorf("scores differ by %.2g from those of the model as it is", trial.Differs)
 	}
 	return nil

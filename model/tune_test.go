@@ -18,6 +18,12 @@ func TestTune(t *testing.T) {
 	threads := map[int]bool{}
 	for _, trial := range trials {
 		threads[trial.Threads] = true
+		if trial.Precision != "" { // it has no convolutions
+			if trial.WhyNot == "" || trial.Precision != precisionBFloat16 {
+				t.Errorf("got %+v", trial)
+			}
+			continue
+		}
 		if trial.WhyNot != "" || len(trial.Runs) != 3 || trial.Runs[1] <= 0 || trial.Load <= 0 || trial.Differs > maxDiffers {
 			t.Errorf("got %+v", trial)
 		}
@@ -56,6 +62,10 @@ func TestTrialOrder(t *testing.T) {
 	}
 	fast, slow := Trial{Runs: ms(1, 2, 3)}, Trial{Runs: ms(2, 4, 6)}
 	none := Trial{WhyNot: "it differs", Runs: ms(1, 1, 1)}
+	half := Trial{Precision: precisionBFloat16, Runs: ms(1, 1, 1)}
+	if compareTrials(slow, half) >= 0 || compareTrials(half, none) >= 0 {
+		t.Error("bfloat16 is not between those that may be taken and those that may not")
+	}
 	if compareTrials(fast, slow) >= 0 || compareTrials(none, slow) <= 0 || compareTrials(fast, fast) != 0 {
 		t.Error("they are out of order")
 	}

@@ -162,7 +162,14 @@ func (l loader) run(ctx context.Context) (*version, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, atGate(GateTimeout, err)
 	}
-	v := &version{
+	return l.inPrecision(ctx, seen)
+}
+
+// open loads a version that has been looked at, in the session's precision if
+// that is to be had, and takes it through the other gates. It returns in which
+// precision that was done, also with an error.
+func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.Precision, err error) {
+	v = &version{
 		answerer: answerer{
 			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
 			content: l.config.Content, labels: seen.labels, topK: seen.spec.TopK,
@@ -175,18 +182,22 @@ func (l loader) run(ctx context.Context) (*version, error) {
 	}
 	start := time.Now()
 	if v.model, err = savedmodel.Load(l.at.dir, l.config.Session); err != nil {
-		return nil, atGate(GateLoad, err)
+		return nil, p, atGate(GateLoad, err)
 	}
 	l.took.Load = time.Since(start)
 	if v.model.Frozen {
-		l.log.Info("optimized", "model", v.info.Model, "version", v.info.Version, "kernels", v.model.Kernels)
+		l.log.Info("optimized", "model", v.info.Model, "version", v.info.Version, "kernels", v.model.Kernels, "precision", v.model.Precision)
 	} else if v.model.WhyNot != "" {
 		l.log.Info("not optimized", "model", v.info.Model, "version", v.info.Version, "reason", v.model.WhyNot)
 	}
-	if err := l.prepare(ctx, v, seen.spec); err != nil {
-		return nil, errors.Join(err, v.close())
+	if v.model.WhyFloat32 != "" {
+		l.tellFloat32(v.model.WhyFloat32)
 	}
-	return v, nil
+	p = v.model.Precision
+	if err := l.prepare(ctx, v, seen.spec); err != nil {
+		return nil, p, errors.Join(err, v.close())
+	}
+	return v, p, nil
 }
 
 func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {

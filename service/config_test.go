@@ -58,6 +58,9 @@ func TestValidate(t *testing.T) {
 		{"GPU", func(c *Config) { c.TensorFlow.GPU.MemoryFraction = 2 }, []string{"tensorflow.gpu.memory-fraction"}},
 		{"threads", func(c *Config) { c.TensorFlow.IntraOpThreads, c.TensorFlow.InterOpThreads = -1, -1 },
 			[]string{"tensorflow.intra-op-threads", "tensorflow.inter-op-threads"}},
+		{"bfloat16 without its kernels", func(c *Config) {
+			c.Model.Optimize, c.Model.Kernels, c.Model.Precision = "auto", "tensorflow", "bfloat16"
+		}, []string{"model.precision"}},
 		{"operation", func(c *Config) { c.HTTP.Listen, c.Shutdown.Timeout = "x", 0 }, []string{"http.listen", "shutdown.timeout"}},
 		{"all at once", func(c *Config) { c.Kafka.Group, c.Input.MaxBytes, c.Model.Dir = "", 0, "" },
 			[]string{"kafka.group", "input.max-bytes", "model.dir"}},
