@@ -115,6 +115,15 @@ make_rivals() {
 	quietly rivals "$python" -m pip --disable-pip-version-check install --no-compile --no-deps --target "$tools/rivals" -r bench/services/requirements.txt
 }
 
+make_streams() {
+	need javac "apt-get install default-jdk-headless, or brew install openjdk"
+	say "Kafka Streams with TensorFlow Java (190 MB to fetch)"
+	rm -rf "$tools/streams" "$tools/streams.new"
+	quietly streams mvn --batch-mode --quiet -f bench/services/streams/pom.xml compiler:compile dependency:copy-dependencies \
+		-Dout="$tools/streams.new" -DoutputDirectory="$tools/streams.new/lib"
+	mv "$tools/streams.new" "$tools/streams"
+}
+
 make_lint() {
 	need go "version 1.26 or newer"
 	say "golangci-lint (built here, some minutes)"
@@ -137,6 +146,7 @@ for_test() {
 for_bench() {
 	for_test
 	step rivals "$tools/rivals/confluent_kafka" bench/services/requirements.txt testenv/requirements.txt
+	step streams "$tools/streams/classes" bench/services/streams/{pom.xml,Service.java,Model.java}
 }
 
 for_lint() { step lint "$tools/bin/golangci-lint" "$golangci" "$(go env GOVERSION)"; }

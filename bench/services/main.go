@@ -5,9 +5,10 @@
 //	inceptor      with the default settings: at least once
 //	exactly once  the same with kafka.delivery=exactly_once
 //	python        service.py: confluent-kafka and TensorFlow for Python
+//	streams       streams/Service.java: Kafka Streams and TensorFlow for Java
 //
 // Each works off a backlog, then gets records at a fixed rate, 40 % of what the
-// slowest of them did in the round. They change places from round to round, and
+// slowest of them did in the round. What they answer must be the same. They change places from round to round, and
 // those that wait for their turn hold their memory and do nothing. What is
 // printed, as Markdown, are medians with their spread; ratios are made within
 // rounds.
@@ -87,6 +88,7 @@ type bench struct {
 	guess    float64 // records a second, before anything is measured
 	kafka    *testenv.Kafka
 	services []*service
+	expected []prediction // of the records of a start
 	results  measure.Results
 	system   measure.System
 }

