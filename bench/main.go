@@ -8,6 +8,10 @@
 //	latency   the same at 40 % of that load, sent at a fixed rate
 //	start     from the start of the process to the first answer
 //
+// and, if -only names it and after testenv/setup.sh bench,
+//
+//	outside   the raw loop in another library: onnxruntime, on the same weights
+//
 // several rounds of each, and prints medians with their spread, and each part's
 // share of what the one before it allows, as Markdown. The machine's other
 // work disturbs all parts of a round alike, so ratios are made within rounds.
@@ -41,6 +45,9 @@ var topics = measure.Topics{Input: "ImageInputTopic", Output: "ImageOutputTopic"
 
 var parts = []string{"raw", "classify", "service", "latency", "start"}
 
+// optional is a part that needs more than the tests do.
+const optional = "outside"
+
 type options struct {
 	rounds, starts int
 	phase          time.Duration // of classify, service and latency, each; the others get a part of it
@@ -56,7 +63,7 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each value is the median of them")
 	seconds := flags.Float64("seconds", 9, "seconds of each of classify, service and latency in a round")
-	only := flags.String("only", strings.Join(parts, ","), "parts to measure; without one of them there are no ratios to it")
+	only := flags.String("only", strings.Join(parts, ","), "parts to measure, "+optional+" is one more; without one of them there are no ratios to it")
 	short := flags.Bool("short", false, "a rough answer within 90 seconds: 2 rounds, 5 seconds")
 	flags.StringVar(&o.binary, "binary", "", "inceptor to measure as the service; empty: build it")
 	flags.StringVar(&o.out, "out", "", "file to write the tables to as well")
@@ -70,8 +77,8 @@ func parse(args []string) (options, error) {
 	o.phase = time.Duration(*seconds * float64(time.Second))
 	o.only, o.service = strings.Split(*only, ","), flags.Args()
 	for _, part := range o.only {
-		if !slices.Contains(parts, part) {
-			return o, fmt.Errorf("-only: %q is none of %s", part, strings.Join(parts, ", "))
+		if part != optional && !slices.Contains(parts, part) {
+			return o, fmt.Errorf("-only: %q is none of %s, %s", part, strings.Join(parts, ", "), optional)
 		}
 	}
 	if !o.has("start") {
@@ -94,6 +101,7 @@ type bench struct {
 	system  *measure.System
 
 	raw      *raw
+	outside  *outside
 	classify *classify
 	kafka    *testenv.Kafka
 	client   *measure.Client
@@ -166,6 +174,13 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 			return fmt.Errorf("raw: %w", err)
 		}
 	}
+	if b.has(optional) {
+		measure.Progress("loading the model: outside")
+		if b.outside, err = newOutside(); err != nil {
+			return err
+		}
+		b.system.Watch(b.outside.Process.Pid)
+	}
 	if b.has("classify") {
 		measure.Progress("loading the model: classify")
 		if b.classify, err = newClassify(ctx, b.config.Model); err != nil {
@@ -184,7 +199,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// round measures each part once. The raw loop's batch sizes change places.
+// round measures each part once. The raw loops' batch sizes change places.
 func (b *bench) round(ctx context.Context, round int) error {
 	type phase struct {
 		name string
@@ -193,9 +208,14 @@ func (b *bench) round(ctx context.Context, round int) error {
 	var phases []phase
 	if b.raw != nil {
 		phases = append(phases, phase{"decode", func(ctx context.Context) error { return b.rawDecode(ctx, b.phase/5) }})
-		for i := range batchSizes {
-			n := batchSizes[(i+round)%len(batchSizes)]
+	}
+	for i := range batchSizes {
+		n := batchSizes[(i+round)%len(batchSizes)]
+		if b.raw != nil {
 			phases = append(phases, phase{fmt.Sprintf("raw, batch %d", n), func(ctx context.Context) error { return b.rawRun(ctx, n, b.phase/3) }})
+		}
+		if b.outside != nil {
+			phases = append(phases, phase{fmt.Sprintf("outside, batch %d", n), func(context.Context) error { return b.outsideRun(n, b.phase/3) }})
 		}
 	}
 	if b.classify != nil {
@@ -237,6 +257,9 @@ func (b *bench) close() {
 	}
 	if b.raw != nil {
 		b.raw.close()
+	}
+	if b.outside != nil {
+		b.outside.close()
 	}
 	measure.Progress("")
 }

@@ -18,7 +18,7 @@ func (b *bench) write(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	r := b.results
-	if b.raw != nil || b.classify != nil || r.Has(serviceRate) {
+	if b.raw != nil || b.outside != nil || b.classify != nil || r.Has(serviceRate) {
 		b.writeThroughput(w)
 	}
 	if r.Has(latencies) {
@@ -80,6 +80,9 @@ func (b *bench) writeThroughput(w io.Writer) {
 	for _, n := range batchSizes {
 		row(fmt.Sprintf("(a) bare C API on decoded pixels, the same graph, batch %d", n), rawRate(n), rawCPU(n), "")
 	}
+	for _, n := range batchSizes {
+		row(fmt.Sprintf("(o) onnxruntime on pixels, the same weights, batch %d", n), outsideRate(n), outsideCPU(n), "")
+	}
 	if b.raw != nil {
 		r[allowed] = limit(r, runtime.NumCPU())
 		row(fmt.Sprintf("(a') what batch %d and the decode allow: 1 / (1/a + decode CPU / cores)", bestBatch(r)), allowed, "", "")
@@ -91,13 +94,15 @@ func (b *bench) writeThroughput(w io.Writer) {
 		fmt.Fprintf(w, "\nOn the same machine, (c) also has the broker (%.1f CPU ms an image) and the sender and reader (%.1f).\n",
 			1000*r.Median(brokerServiceCPU), 1000*r.Median(ownServiceCPU))
 	}
-	if r.Has(classifyRate) && (b.raw != nil || r.Has(serviceRate)) {
-		fmt.Fprintf(w, "\n| ratio, of each round | | aim |\n| --- | --- | --- |\n")
-	}
+	head := "\n| ratio, of each round | | aim |\n| --- | --- | --- |\n"
 	share := func(what string, a, b []float64, aim string) {
 		if len(a) > 0 && len(b) > 0 {
-			fmt.Fprintf(w, "| %s | %s | %s |\n", what, measure.Spread(measure.Each(a, b, measure.Ratio), 1, 3), aim)
+			fmt.Fprintf(w, "%s| %s | %s | %s |\n", head, what, measure.Spread(measure.Each(a, b, measure.Ratio), 1, 3), aim)
+			head = ""
 		}
+	}
+	for _, n := range batchSizes {
+		share(fmt.Sprintf("(a) / (o), batch %d", n), r[rawRate(n)], r[outsideRate(n)], "")
 	}
 	share("(b) / (a')", r[classifyRate], r[allowed], "≥ 0.97")
 	share("(c) / (b)", r[serviceRate], r[classifyRate], "≥ 0.95")

@@ -52,6 +52,9 @@ const (
 func rawRate(batch int) string { return fmt.Sprintf("raw rate, batch %d", batch) }
 func rawCPU(batch int) string  { return fmt.Sprintf("raw CPU, batch %d", batch) }
 
+func outsideRate(batch int) string { return fmt.Sprintf("outside rate, batch %d", batch) }
+func outsideCPU(batch int) string  { return fmt.Sprintf("outside CPU, batch %d", batch) }
+
 // bestBatch is the raw loop's fastest one.
 func bestBatch(r measure.Results) int {
 	return slices.MaxFunc(batchSizes, func(a, b int) int {

@@ -115,6 +115,14 @@ make_rivals() {
 	quietly rivals "$python" -m pip --disable-pip-version-check install --no-compile --no-deps --target "$tools/rivals" -r bench/services/requirements.txt
 }
 
+make_onnx() {
+	say "the model for onnxruntime"
+	rm -rf "$tools/onnx"
+	mkdir "$tools/onnx"
+	quietly onnx env PYTHONPATH="$tools/rivals" "$python" -B bench/outside.py convert --model "$model" --photo "$tools/photos/rocket.jpg" \
+		--out "$tools/onnx/inception.onnx"
+}
+
 make_streams() {
 	need javac "apt-get install default-jdk-headless, or brew install openjdk"
 	say "Kafka Streams with TensorFlow Java (190 MB to fetch)"
@@ -146,6 +154,7 @@ for_test() {
 for_bench() {
 	for_test
 	step rivals "$tools/rivals/confluent_kafka" bench/services/requirements.txt testenv/requirements.txt
+	step onnx "$tools/onnx/inception.onnx" bench/outside.py bench/services/requirements.txt savedmodel/inception/export.py testenv/requirements.txt
 	step streams "$tools/streams/classes" bench/services/streams/{pom.xml,Service.java,Model.java}
 }
 
