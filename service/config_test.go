@@ -45,7 +45,7 @@ func TestValidate(t *testing.T) {
 			c.Kafka.Input, c.Kafka.Output, c.Kafka.DeadLetter = "", "a b", strings.Repeat("x", 250)
 		},
 			[]string{"kafka.input", "kafka.output", "kafka.dead-letter"}},
-		{"window", func(c *Config) { c.Kafka.Window = Window{} }, []string{"kafka.window.records", "kafka.window.bytes"}},
+		{"window", func(c *Config) { c.Kafka.Window = Window{Records: -1} }, []string{"kafka.window.records", "kafka.window.bytes"}},
 		{"transaction", func(c *Config) {
 			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
 		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},

@@ -25,9 +25,16 @@ func (b *bench) agree(answers []measure.Answer) error {
 	slices.SortFunc(answers, func(a, b measure.Answer) int { return cmp.Compare(a.Key, b.Key) })
 	var all []prediction
 	for _, a := range answers {
-		var said struct{ Predictions []prediction }
+		var said struct {
+			Predictions []prediction
+			Scores      []float64 // inceptor's, of rows
+		}
 		if err := json.Unmarshal(a.Value, &said); err != nil {
 			return fmt.Errorf("answer %q: %w", a.Value, err)
+		}
+		if n := len(said.Scores); n > 0 {
+			best := slices.Max(said.Scores)
+			said.Predictions = []prediction{{slices.Index(said.Scores, best), best}}
 		}
 		if len(said.Predictions) == 0 {
 			return fmt.Errorf("answer %q has no predictions", a.Value)

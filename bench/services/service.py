@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The same job in Python, for comparison: images from a Kafka topic, predictions to another.
+"""The same job in Python, for comparison: images, or rows of numbers as JSON, from a Kafka topic, predictions to another.
 
     service.py --brokers HOST:PORT --group GROUP --input TOPIC --output TOPIC --model DIR
 
 Done as well as it can be without leaving Python: TensorFlow's own threads for the model, two threads that decode, batches of
-what is there, at most 8, and the next batch decoded while one runs. At least once: offsets are committed after the
-answers are acknowledged.
+what is there, at most 8 images or 256 rows, and the next batch decoded while one runs. At least once: offsets are committed after
+the answers are acknowledged.
 """
 
 import argparse
@@ -17,11 +17,9 @@ import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import numpy as np
 import tensorflow as tf
 from confluent_kafka import Consumer, Producer, TopicPartition
-
-MOST = 8  # images a batch
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -32,22 +30,31 @@ def main():
 
     predict = tf.saved_model.load(str(a.model)).signatures["serving_default"]
     (images,) = predict.structured_input_signature[1].values()
-    _, height, width, _ = images.shape
-    labels = (a.model / "assets/labels.txt").read_text().split("\n")
-    scale = 1 / 255 if height == 299 else 1.0  # as inceptor.yaml says
+    rows = images.shape.rank == 2
+    most = 256 if rows else 8  # a batch
+    if rows:
+        labels = [None] * 10
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-    def decode(image):
-        pixels = tf.cast(tf.io.decode_image(image, channels=3, expand_animations=False), tf.float32)
-        resized = tf.compat.v1.image.resize_bilinear(pixels[None], [height, width], align_corners=height == 299)
-        return resized[0] * scale
+        def decode(row):
+            return np.array(json.loads(row), np.float32)
+
+    else:
+        _, height, width, _ = images.shape
+        labels = (a.model / "assets/labels.txt").read_text().split("\n")
+        scale = 1 / 255 if height == 299 else 1.0  # as inceptor.yaml says
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+        def decode(image):
+            pixels = tf.cast(tf.io.decode_image(image, channels=3, expand_animations=False), tf.float32)
+            resized = tf.compat.v1.image.resize_bilinear(pixels[None], [height, width], align_corners=height == 299)
+            return resized[0] * scale
 
     def run(images):
-        (scores,) = predict(tf.stack(images)).values()
+        (scores,) = predict(tf.constant(np.stack(images)) if rows else tf.stack(images)).values()
         return scores.numpy()
 
-    blank = tf.zeros([height, width, 3])
-    for n in (1, 2, 4, MOST):
+    blank = tf.zeros(images.shape[1:])
+    for n in (1, 2, 4, most):
         run([blank] * n)
 
     consumer = Consumer({
@@ -64,7 +71,7 @@ def main():
             raise SystemExit(f"send: {err}")
 
     def answer(batch):
-        for (message, _), scores in zip(batch, run([pixels.result() for _, pixels in batch])):
+        for (message, _), scores in zip(batch, run([content.result() for _, content in batch])):
             order = scores.argsort()[::-1]
             value = json.dumps({
                 "id": f"{message.topic()}-{message.partition()}-{message.offset()}",
@@ -78,7 +85,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as decoders:
         waiting = []  # messages with their pixels to come
         while not stopping:
-            room = 2 * MOST - len(waiting)
+            room = 2 * most - len(waiting)
             messages = consumer.consume(room, timeout=0 if waiting else 0.1)
             if not waiting and len(messages) == 0:
                 continue
@@ -86,7 +93,7 @@ def main():
                 if m.error():
                     raise SystemExit(f"read: {m.error()}")
                 waiting.append((m, decoders.submit(decode, m.value())))
-            batch, waiting = waiting[:MOST], waiting[MOST:]
+            batch, waiting = waiting[:most], waiting[most:]
             answer(batch)
     consumer.close()
 

@@ -1,6 +1,8 @@
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
@@ -13,6 +15,7 @@ import org.tensorflow.Session;
 import org.tensorflow.SessionFunction;
 import org.tensorflow.ndarray.NdArrays;
 import org.tensorflow.ndarray.Shape;
+import org.tensorflow.ndarray.StdArrays;
 import org.tensorflow.op.Ops;
 import org.tensorflow.op.core.Placeholder;
 import org.tensorflow.op.image.DecodeImage;
@@ -21,12 +24,14 @@ import org.tensorflow.types.TFloat32;
 import org.tensorflow.types.TString;
 import org.tensorflow.types.TUint8;
 
-/** A SavedModel for images, with a graph in front that decodes them. */
+/** A SavedModel for images, with a graph in front that decodes them, or for rows of numbers as JSON. */
 class Model {
   record Prediction(String label, int index, float score) {}
 
   private final SessionFunction predict;
   private final String input;
+  private final boolean rows;
+  private final ObjectMapper json = new ObjectMapper();
   private final List<String> labels;
   private final Session decoder;
   private final Operand<TString> image;
@@ -35,9 +40,16 @@ class Model {
   Model(Path dir) throws IOException {
     predict = SavedModelBundle.load(dir.toString(), "serve").function("serving_default");
     input = predict.signature().inputNames().iterator().next();
-    labels = Files.readAllLines(dir.resolve("assets/labels.txt"));
-
     Shape shape = predict.signature().getInputs().get(input).shape;
+    rows = shape.numDimensions() == 2;
+    if (rows) {
+      labels = Collections.nCopies(10, null);
+      image = null;
+      pixels = null;
+      decoder = null;
+      return;
+    }
+    labels = Files.readAllLines(dir.resolve("assets/labels.txt"));
     int height = (int) shape.get(1), width = (int) shape.get(2);
     boolean inception = height == 299; // the other settings are the tests' tiny model's
     Graph graph = new Graph();
@@ -60,16 +72,25 @@ class Model {
     }
   }
 
-  /** The labels of an encoded image, best first. */
-  List<Prediction> classify(byte[] encoded) {
-    try (TString contents = TString.tensorOfBytes(NdArrays.scalarOfObject(encoded));
+  /** The classes of a record, best first. */
+  List<Prediction> classify(byte[] record) throws IOException {
+    if (rows) {
+      try (TFloat32 row = TFloat32.tensorOf(StdArrays.ndCopyOf(new float[][] {json.readValue(record, float[].class)}));
+          Result result = predict.call(Map.of(input, row))) {
+        return ranked((TFloat32) result.get(0));
+      }
+    }
+    try (TString contents = TString.tensorOfBytes(NdArrays.scalarOfObject(record));
         Result decoded = decoder.runner().feed(image, contents).fetch(pixels).run();
         Result result = predict.call(Map.of(input, decoded.get(0)))) {
-      TFloat32 scores = (TFloat32) result.get(0);
-      return IntStream.range(0, labels.size())
-          .mapToObj(i -> new Prediction(labels.get(i), i, scores.getFloat(0, i)))
-          .sorted(Comparator.comparing(Prediction::score).reversed())
-          .toList();
+      return ranked((TFloat32) result.get(0));
     }
+  }
+
+  private List<Prediction> ranked(TFloat32 scores) {
+    return IntStream.range(0, labels.size())
+        .mapToObj(i -> new Prediction(labels.get(i), i, scores.getFloat(0, i)))
+        .sorted(Comparator.comparing(Prediction::score).reversed())
+        .toList();
   }
 }

@@ -1,5 +1,6 @@
-import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.List;
@@ -15,7 +16,8 @@ import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
 import org.apache.kafka.streams.processor.api.FixedKeyRecord;
 
 /**
- * The same job in Java, for comparison: images from a Kafka topic, predictions to another.
+ * The same job in Java, for comparison: images, or rows of numbers, from a Kafka topic, predictions to
+ * another.
  *
  * <p>Service --brokers HOST:PORT --group GROUP --input TOPIC --output TOPIC --model DIR
  *
@@ -72,12 +74,12 @@ public class Service {
     }
 
     @Override
-    public void process(FixedKeyRecord<byte[], byte[]> image) {
+    public void process(FixedKeyRecord<byte[], byte[]> record) {
       String id = context().recordMetadata().map(m -> m.topic() + "-" + m.partition() + "-" + m.offset()).orElseThrow();
       try {
-        context().forward(image.withValue(json.writeValueAsBytes(new Answer(id, model.classify(image.value())))));
-      } catch (JsonProcessingException e) {
-        throw new IllegalStateException(e);
+        context().forward(record.withValue(json.writeValueAsBytes(new Answer(id, model.classify(record.value())))));
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
       }
     }
   }
