@@ -34,7 +34,7 @@ func (b *bench) write(ctx context.Context, w io.Writer) error {
 }
 
 func (b *bench) writeMachine(ctx context.Context, w io.Writer) error {
-	if err := measure.WriteMachine(ctx, w, b.binary, b.config.TensorFlow.Library); err != nil {
+	if err := measure.WriteMachine(ctx, w, measure.Inception, b.binary, b.config.TensorFlow.Library); err != nil {
 		return err
 	}
 	if b.kafka != nil {

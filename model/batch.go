@@ -72,10 +72,10 @@ type batcher struct {
 	results   sync.Pool     // of channels that nobody will send to any more
 }
 
-// A runObserver is told of the runs of a batcher.
+// A runObserver is told of the runs of a batcher, and gives each a number.
 type runObserver interface {
-	begun(size int)
-	ran(Run)
+	begun(size int) (number int)
+	ran(number int, r Run)
 }
 
 func newBatcher(run batchFunc, lanes int, c Batch, o runObserver) *batcher {
@@ -205,7 +205,7 @@ func (b *batcher) collect(batch []item, most int) []item {
 // because of its content is halved until the guilty item is alone, so that
 // it costs nobody but itself an answer.
 func (b *batcher) answer(batch []item) {
-	b.observer.begun(len(batch))
+	number := b.observer.begun(len(batch))
 	start := time.Now()
 	got, err := b.run(batch)
 	run := Run{Size: len(batch), Took: time.Since(start), Err: err}
@@ -214,7 +214,7 @@ func (b *batcher) answer(batch []item) {
 	err = blame(err, ReasonModelRefused)
 	if errors.As(err, &guilty) && len(batch) > 1 {
 		run.Halved = true
-		b.observer.ran(run)
+		b.observer.ran(number, run)
 		b.answer(batch[:len(batch)/2])
 		b.answer(batch[len(batch)/2:])
 		return
@@ -233,7 +233,7 @@ func (b *batcher) answer(batch []item) {
 			run.Failed++
 		}
 	}
-	b.observer.ran(run) // before the results: whoever has one finds it counted
+	b.observer.ran(number, run) // before the results: whoever has one finds it counted
 	for i, it := range batch {
 		it.result <- results[i]
 	}

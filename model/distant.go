@@ -204,8 +204,8 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 
 type unwatched struct{}
 
-func (unwatched) begun(int) {}
-func (unwatched) ran(Run)   {}
+func (unwatched) begun(int) int { return 0 }
+func (unwatched) ran(int, Run)  {}
 
 // bindRemote prefers the signature that takes encoded images: they are smaller
 // than pixels, and the server has the processors to decode them.

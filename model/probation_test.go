@@ -115,13 +115,21 @@ func TestVerdict(t *testing.T) {
 	runs := func(n, size int, took time.Duration) *vitals {
 		v := &vitals{}
 		for range n {
-			v.end(Run{Size: size, Took: took})
+			v.end(0, Run{Size: size, Took: took})
+		}
+		return v
+	}
+	shared := func(n, size int, took time.Duration) *vitals {
+		v := &vitals{}
+		v.begin(size) // and goes on
+		for range n {
+			v.end(v.begin(size), Run{Size: size, Took: took})
 		}
 		return v
 	}
 	failing := func(images, failed int) *vitals {
 		v := &vitals{}
-		v.end(Run{Size: images, Failed: failed, Err: errors.New("x")})
+		v.end(0, Run{Size: images, Failed: failed, Err: errors.New("x")})
 		return v
 	}
 	for _, test := range []struct {
@@ -134,6 +142,8 @@ func TestVerdict(t *testing.T) {
 		{"slow", runs(20, 1, 21), runs(20, 1, 10), CauseSlow},
 		{"too few runs", runs(9, 1, 100), runs(20, 1, 10), ""},
 		{"other batches", runs(20, 8, 100), runs(20, 1, 10), ""},
+		{"beside others", shared(20, 1, 100), runs(20, 1, 10), ""},
+		{"slow beside others", shared(20, 1, 21), shared(20, 1, 10), CauseSlow},
 		{"few failures", failing(4, 4), runs(20, 1, 10), ""},
 		{"failures", failing(20, 5), runs(20, 1, 10), CauseErrors},
 		{"rare failures", failing(200, 5), runs(20, 1, 10), ""},
@@ -160,7 +170,7 @@ func TestHangingRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, before := &vitals{}, &vitals{}
 		for range 20 {
-			before.end(Run{Size: 1, Took: time.Second})
+			before.end(0, Run{Size: 1, Took: time.Second})
 		}
 		hold := make(chan struct{})
 		model := &fakeModel{hold: hold}
@@ -216,8 +226,8 @@ func TestHangingVersion(t *testing.T) {
 
 type observed struct{ *vitals }
 
-func (o observed) begun(size int) { o.begin(size) }
-func (o observed) ran(r Run)      { o.end(r) }
+func (o observed) begun(size int) int    { return o.begin(size) }
+func (o observed) ran(number int, r Run) { o.end(number, r) }
 
 // A version that answers the last images otherwise than the one that serves
 // does not pass, if that is asked.

@@ -117,11 +117,11 @@ type signature struct {
 }
 
 // inputs are the keys of what is fed, in that order.
-func (s signature) inputs() []string {
-	if s.content == Rows {
-		return keysOf(s.feeds)
+func (bound signature) inputs() []string {
+	if bound.content == Rows {
+		return keysOf(bound.feeds)
 	}
-	return []string{s.inputKey}
+	return []string{bound.inputKey}
 }
 
 // bind completes the spec from the signature that it names, and checks the one
@@ -189,7 +189,7 @@ func (bound *signature) bindInput(inputs map[string]savedmodel.TensorInfo) error
 
 // bindRow takes any inputs of types that JSON has, if their rows have one size.
 func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
-	numbers, strings := 0, 0
+	numbers, words := 0, 0
 	for _, key := range slices.Sorted(maps.Keys(inputs)) {
 		in := inputs[key]
 		if !slices.Contains(rowTypes, in.DType) {
@@ -207,8 +207,8 @@ func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
 		}
 		f := feed{key: key, dtype: in.DType, shape: in.Shape[1:], n: int(n)}
 		if f.dtype == savedmodel.String {
-			f.at = strings
-			strings += f.n
+			f.at = words
+			words += f.n
 		} else {
 			f.at = numbers
 			numbers += f.size()

@@ -38,15 +38,16 @@ type version struct {
 
 // begun and ran follow the batcher's runs, once they are those of a version
 // that answers.
-func (v *version) begun(size int) {
+func (v *version) begun(size int) (number int) {
 	if v.live.Load() {
-		v.vitals.begin(size)
+		return v.vitals.begin(size)
 	}
+	return 0
 }
 
-func (v *version) ran(r Run) {
+func (v *version) ran(number int, r Run) {
 	if v.live.Load() {
-		v.vitals.end(r)
+		v.vitals.end(number, r)
 		v.observer.BatchRun(v.info.Version, r)
 		v.idle.Reset(idleAfter)
 	}
@@ -78,6 +79,11 @@ func (v *version) free() {
 	}
 	v.log.Info("closed", "model", v.info.Model, "version", v.info.Version)
 }
+
+// Lanes is how many batches a version runs at a time. Not every operation has
+// work for all processors: two runs take less time than one after the other,
+// by 6 % with Inception on two cores.
+const Lanes = 2
 
 // A loader takes one version through the gates.
 type loader struct {
@@ -231,7 +237,7 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	if sig.maxBatch > 0 {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
-	v.batcher = newBatcher(v.run.batch, 1, batch, v)
+	v.batcher = newBatcher(v.run.batch, Lanes, batch, v)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig); err != nil {

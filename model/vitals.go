@@ -12,9 +12,23 @@ import (
 type vitals struct {
 	mu             sync.Mutex
 	images, failed int64
-	runs           map[int]*window // by the size of the batch
-	began          time.Time       // of the run under way; zero: there is none
-	size           int             // of its batch
+	runs           map[kind]*window
+	running        []running
+	begun          int // runs, so far
+}
+
+// A kind is what runs are alike in that are compared: one that shared the
+// processors with another one takes longer.
+type kind struct {
+	size   int // of the batch
+	shared bool
+}
+
+// running is a run under way.
+type running struct {
+	kind
+	number int
+	began  time.Time
 }
 
 // A window holds the last durations.
@@ -33,18 +47,28 @@ func (w *window) median() time.Duration {
 	return sorted[len(sorted)/2]
 }
 
-func (v *vitals) begin(size int) {
+// begin notes that a run begins, and returns its number, which is not 0.
+func (v *vitals) begin(size int) (number int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.began, v.size = time.Now(), size
+	v.begun++
+	v.running = append(v.running, running{kind{size: size}, v.begun, time.Now()})
+	for i := range v.running {
+		v.running[i].shared = len(v.running) > 1 || v.running[i].shared
+	}
+	return v.begun
 }
 
-// end notes a run that has ended. One with an error says nothing about how
-// long runs take.
-func (v *vitals) end(r Run) {
+// end notes a run that has ended; number 0: one that nobody saw begin. One with
+// an error says nothing about how long runs take.
+func (v *vitals) end(number int, r Run) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.began = time.Time{}
+	k := kind{size: r.Size}
+	if i := slices.IndexFunc(v.running, func(u running) bool { return u.number == number }); i >= 0 {
+		k = v.running[i].kind
+		v.running = slices.Delete(v.running, i, i+1)
+	}
 	if !r.Halved {
 		v.images += int64(r.Size)
 		v.failed += int64(r.Failed)
@@ -53,12 +77,12 @@ func (v *vitals) end(r Run) {
 		return
 	}
 	if v.runs == nil {
-		v.runs = map[int]*window{}
+		v.runs = map[kind]*window{}
 	}
-	w := v.runs[r.Size]
+	w := v.runs[k]
 	if w == nil {
 		w = &window{}
-		v.runs[r.Size] = w
+		v.runs[k] = w
 	}
 	w.add(r.Took)
 }
@@ -76,25 +100,26 @@ func (v *vitals) counts() (images, failed int64) {
 	return v.images, v.failed
 }
 
-// medians are what runs take, by the size of their batch.
-func (v *vitals) medians() (took map[int]time.Duration, runs map[int]int) {
+// medians are what runs take, by their kind.
+func (v *vitals) medians() (took map[kind]time.Duration, runs map[kind]int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	took, runs = map[int]time.Duration{}, map[int]int{}
-	for size, w := range v.runs {
-		took[size], runs[size] = w.median(), w.n
+	took, runs = map[kind]time.Duration{}, map[kind]int{}
+	for k, w := range v.runs {
+		took[k], runs[k] = w.median(), w.n
 	}
 	return took, runs
 }
 
-// hanging tells how long the run under way has taken, and of how many images.
+// hanging tells how long the oldest run under way has taken, and of how many
+// images.
 func (v *vitals) hanging() (took time.Duration, size int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.began.IsZero() {
+	if len(v.running) == 0 {
 		return 0, 0
 	}
-	return time.Since(v.began), v.size
+	return time.Since(v.running[0].began), v.running[0].size
 }
 
 const (
@@ -134,15 +159,17 @@ func (p Probation) verdict(v, before *vitals) *verdict {
 	}
 	was, wasRuns := before.medians()
 	is, isRuns := v.medians()
-	if took, size := v.hanging(); took > leastHanging && was[size] > 0 && took > time.Duration(hangingFactor*p.Slowdown*float64(was[size])) {
+	took, size := v.hanging()
+	usually := max(was[kind{size, false}], was[kind{size, true}])
+	if took > leastHanging && usually > 0 && took > time.Duration(hangingFactor*p.Slowdown*float64(usually)) {
 		return &verdict{CauseHangs, fmt.Sprintf("a run of %d images has not ended after %v; it took %v before",
-			size, took.Round(time.Millisecond), was[size].Round(time.Millisecond))}
+			size, took.Round(time.Millisecond), usually.Round(time.Millisecond))}
 	}
-	// Batches of equal size are compared, weighted by how many there were.
+	// Runs of one kind are compared, weighted by how many there were.
 	var ratio, weight float64
-	for size, n := range isRuns {
-		if n = min(n, len(window{}.last)); wasRuns[size] >= leastEach {
-			ratio += float64(n) * float64(is[size]) / float64(was[size])
+	for k, n := range isRuns {
+		if n = min(n, len(window{}.last)); wasRuns[k] >= leastEach {
+			ratio += float64(n) * float64(is[k]) / float64(was[k])
 			weight += float64(n)
 		}
 	}

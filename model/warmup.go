@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"inceptor/savedmodel"
@@ -21,7 +22,8 @@ import (
 // warmUp runs the version's own warm-up requests and every batch size that is
 // a power of two, and the largest: kernels are set up for each shape they see,
 // and the first record should not pay for it. A model that cannot run, or
-// gives scores that are no numbers, is found out.
+// gives scores that are no numbers, is found out. each is what an image takes
+// in the largest batch, alone.
 func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each time.Duration, err error) {
 	if err := v.warmUpRequests(ctx, dir, sig); err != nil {
 		return 0, err
@@ -44,7 +46,23 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 		}
 		each = time.Since(start) / time.Duration(n)
 	}
-	return each, nil
+	return each, v.fillLanes(sig)
+}
+
+// fillLanes runs as many of the largest batches at once as will be run: that
+// is what takes the most memory.
+func (v *version) fillLanes(sig signature) error {
+	var g errgroup.Group
+	for range Lanes {
+		g.Go(func() error {
+			items, err := warmUpItems(sig, v.batcher.Max)
+			if err != nil {
+				return err
+			}
+			return v.tryBatch(items)
+		})
+	}
+	return g.Wait()
 }
 
 // batchSizes are the powers of two up to most, and most.

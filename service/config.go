@@ -145,6 +145,16 @@ func (c Config) Content() model.Content {
 	return model.Images
 }
 
+// atOnce is how many images the model has work for: those that run, and as many
+// that are ready.
+func (c Config) atOnce() int {
+	lanes := model.Lanes
+	if c.Model.AsksServer() {
+		lanes = max(lanes, c.Fallback.Concurrency)
+	}
+	return 2 * lanes * c.Model.MaxBatch()
+}
+
 // window is Kafka.Window, with what stands for 0 there. What is no image costs
 // so little that a partition could not be published and fetched as fast as 64
 // records are answered.

@@ -22,6 +22,7 @@ type Classifier interface {
 type handler struct {
 	input      *input.Reader
 	classifier Classifier
+	turns      *turns // nil: what is no image is answered faster than it is fetched
 	output     string // topics
 	deadLetter string
 	metrics    *Metrics
@@ -60,6 +61,10 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 
 // classify is the way through native code, which may crash the process.
 func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
+	if err := h.turns.enter(ctx, r.Partition); err != nil {
+		return model.Prediction{}, err
+	}
+	defer h.turns.leave()
 	work, err := h.journal.begin(r)
 	if err != nil {
 		return model.Prediction{}, err

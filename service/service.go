@@ -86,6 +86,9 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter,
 		metrics: metrics, recent: s.recent, stop: func(reason error) { s.cancel(reason) },
 	}
+	if c.Content() == model.Images {
+		h.turns = newTurns(c.atOnce())
+	}
 	if s.stream, err = c.streamConfig(log, drainCheck{metrics, c, log}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}

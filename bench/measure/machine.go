@@ -26,15 +26,18 @@ func Build(ctx context.Context, dir string) (string, error) {
 	return binary, nil
 }
 
-// WriteMachine begins a report: with what was classified, and a table of the
+// Inception is what most of the benchmarks measure.
+const Inception = "Inception v3 on JPEG photos of 640×427"
+
+// WriteMachine begins a report: with what was measured, and a table of the
 // machine and of what inceptor's program says of itself with TensorFlow's
 // library. WriteRow adds to the table.
-func WriteMachine(ctx context.Context, w io.Writer, binary, library string) error {
+func WriteMachine(ctx context.Context, w io.Writer, what, binary, library string) error {
 	out, err := exec.CommandContext(ctx, binary, "version", "--tensorflow.library", library).Output()
 	if err != nil {
 		return fmt.Errorf("%s version: %w", binary, err)
 	}
-	fmt.Fprintf(w, "Inception v3 on JPEG photos of 640×427, %s.\n\n", time.Now().Format(time.DateOnly))
+	fmt.Fprintf(w, "%s, %s.\n\n", what, time.Now().Format(time.DateOnly))
 	fmt.Fprintf(w, "| machine | |\n| --- | --- |\n")
 	WriteRow(w, "processor", fmt.Sprintf("%s, %d cores, %.0f GiB", processor(), runtime.NumCPU(), memory()))
 	for line := range strings.Lines(string(out)) {

@@ -37,7 +37,7 @@ func key(what string, of backend) string { return what + of.name }
 // write prints what was measured. Each value is a median, with the least and
 // the largest of the rounds.
 func (b *bench) write(ctx context.Context, w io.Writer) error {
-	if err := measure.WriteMachine(ctx, w, b.binary, b.config.TensorFlow.Library); err != nil {
+	if err := measure.WriteMachine(ctx, w, measure.Inception, b.binary, b.config.TensorFlow.Library); err != nil {
 		return err
 	}
 	if len(b.settings) > 0 {

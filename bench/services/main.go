@@ -4,6 +4,7 @@
 //
 //	inceptor      with the default settings: at least once
 //	exactly once  the same with kafka.delivery=exactly_once
+//	bfloat16      the same with model.precision=bfloat16, on processors that have it
 //	python        service.py: confluent-kafka and TensorFlow for Python
 //	streams       streams/Service.java: Kafka Streams and TensorFlow for Java
 //

@@ -18,6 +18,9 @@ var contenders = []contender{
 	{"exactly-once", "inceptor, exactly once", func(b *bench, t measure.Topics) []string {
 		return b.inceptor(t, "--kafka.delivery=exactly_once")
 	}},
+	{"bfloat16", "inceptor, bfloat16", func(b *bench, t measure.Topics) []string {
+		return b.inceptor(t, "--model.precision=bfloat16")
+	}},
 	{"python", "Python: confluent-kafka, TensorFlow", func(b *bench, t measure.Topics) []string {
 		return []string{
 			"env", "PYTHONPATH=.tools/rivals", python, "-B", "bench/services/service.py", "--brokers", b.kafka.Addr(), "--group", t.Input,

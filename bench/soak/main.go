@@ -92,7 +92,7 @@ func run(ctx context.Context, args []string) error {
 	if err := p.Stop(ctx); err != nil {
 		return err
 	}
-	if err := measure.WriteMachine(ctx, os.Stdout, binary, ""); err != nil {
+	if err := measure.WriteMachine(ctx, os.Stdout, measure.Inception, binary, ""); err != nil {
 		return err
 	}
 	write(os.Stdout, samples, o)

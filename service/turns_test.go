@@ -1,0 +1,102 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// A record of a partition that has few does not wait for all of one that has
+// many.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(1)
+		if err := turns.enter(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		var (
+			mu    sync.Mutex
+			order []int
+		)
+		var g sync.WaitGroup
+		wait := func(ctx context.Context, partition int) {
+			g.Go(func() {
+				if err := turns.enter(ctx, partition); err != nil {
+					if !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+					return
+				}
+				mu.Lock()
+				order = append(order, partition)
+				mu.Unlock()
+				turns.leave()
+			})
+			synctest.Wait()
+		}
+		gone, leave := context.WithCancel(t.Context())
+		wait(gone, 3) // alone in its partition
+		for range 4 {
+			wait(t.Context(), 0)
+		}
+		wait(gone, 1) // with others
+		wait(t.Context(), 1)
+		wait(t.Context(), 2)
+		wait(t.Context(), 1)
+		leave()
+		synctest.Wait()
+		turns.leave()
+		g.Wait()
+		if want := []int{0, 1, 2, 0, 1, 0, 0}; !slices.Equal(order, want) {
+			t.Errorf("got %v, want %v", order, want)
+		}
+		if turns.free != 1 || len(turns.waiting) != 0 || len(turns.order) != 0 {
+			t.Errorf("at the end: %+v", turns)
+		}
+	})
+	var none *turns
+	if err := none.enter(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	none.leave()
+}
+
+// However many come and go, places are neither lost nor made.
+func TestTurnsAtOnce(t *testing.T) {
+	const places = 3
+	turns := newTurns(places)
+	var (
+		g      sync.WaitGroup
+		mu     sync.Mutex
+		inside int
+	)
+	for i := range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		if i%3 == 0 {
+			go cancel()
+		}
+		g.Go(func() {
+			defer cancel()
+			if turns.enter(ctx, i%5) != nil {
+				return
+			}
+			mu.Lock()
+			inside++
+			if inside > places {
+				t.Errorf("%d are inside", inside)
+			}
+			mu.Unlock()
+			mu.Lock()
+			inside--
+			mu.Unlock()
+			turns.leave()
+		})
+	}
+	g.Wait()
+	if turns.free != places || len(turns.order) != 0 {
+		t.Errorf("at the end: %+v", turns)
+	}
+}
