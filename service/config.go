@@ -71,7 +71,7 @@ type Window struct {
 // Transaction bounds the transactions of exactly_once.
 type Transaction struct {
 	Interval time.Duration `default:"100ms" help:"With exactly_once: how long an answer may wait for the end of its transaction, before which nobody sees it; that is the latency it may cost. A transaction ends at once when nothing else is in flight. Shorter ones cost throughput: the brokers write a few records for each."`
-	Records  int           `default:"1000" help:"With exactly_once: input records of one transaction, at which it ends without waiting for its interval. They are kept in memory until it is committed."`
+	Records  int           `default:"10000" help:"With exactly_once: input records of one transaction, at which it ends without waiting for its interval. They are kept in memory until it is committed."`
 	Timeout  time.Duration `default:"10s" help:"With exactly_once: after how long the brokers abort the transaction of a process that is gone; they look every 10s. Until then readers of committed records wait behind it, unless the process comes back with the same kafka.transaction.id. Must not exceed the brokers' transaction.max.timeout.ms."`
 	ID       string        `help:"With exactly_once: transactional id. Each process needs one of its own, the same again after a restart. Empty: the group, the machine's name and a number, as is right for several processes on a machine and for a StatefulSet; permissions can be given for the prefix GROUP-." placeholder:"ID"`
 }

@@ -72,7 +72,7 @@ func TestConfigurationSources(t *testing.T) {
 		{name: "no number of bytes", args: []string{"--input.max-bytes", "much"}, want: []string{"input.max-bytes", "much"}},
 		{name: "unknown flag", args: []string{"--kafka.broker", "x"}, want: []string{"--kafka.broker"}},
 		{
-			name: "all problems at once", file: "kafka.brokers: [x]\nkafka.output: \"a b\"\nmodel.batch.max: 0\n",
+			name: "all problems at once", file: "kafka.brokers: [x]\nkafka.output: \"a b\"\nmodel.batch.max: -1\n",
 			want: []string{"problem(s); nothing was started", "kafka.brokers", "kafka.output", "model.dir", "model.batch.max"},
 		},
 	} {
