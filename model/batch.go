@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inceptor/savedmodel"
@@ -63,9 +64,13 @@ type scored struct {
 type batcher struct {
 	Batch
 	run      batchFunc
+	patient  bool // a batch that is not full does not begin beside another one
 	observer runObserver
 
-	queue     chan item // unbuffered: what is ready waits with its sender
+	queue     chan item     // unbuffered: what is ready waits with its sender
+	turn      chan struct{} // held by the lane that gathers a batch
+	running   atomic.Int32  // lanes
+	ended     chan struct{} // signalled when one has ended its run, for the one that gathers
 	lanes     sync.WaitGroup
 	abandoned chan struct{} // closed when nobody shall wait for it any more
 	limit     chan struct{} // a place for each decoded image that waits for a batch
@@ -78,10 +83,10 @@ type runObserver interface {
 	ran(number int, r Run)
 }
 
-func newBatcher(run batchFunc, lanes int, c Batch, o runObserver) *batcher {
+func newBatcher(run batchFunc, lanes int, patient bool, c Batch, o runObserver) *batcher {
 	b := &batcher{
-		Batch: c, run: run, observer: o,
-		queue:     make(chan item),
+		Batch: c, run: run, patient: patient, observer: o,
+		queue: make(chan item), turn: make(chan struct{}, 1), ended: make(chan struct{}, 1),
 		abandoned: make(chan struct{}),
 		// One batch that runs and the next one, ready.
 		limit: make(chan struct{}, 2*c.Max*lanes),
@@ -131,10 +136,24 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 
 func (b *batcher) loop() {
 	batch, most := make([]item, 0, b.Max), b.Max
-	for first := range b.queue {
-		batch = b.collect(append(batch[:0], first), most)
+	for {
+		b.turn <- struct{}{}
+		first, ok := <-b.queue
+		if ok {
+			batch = b.collect(append(batch[:0], first), most)
+			b.running.Add(1)
+		}
+		<-b.turn
+		if !ok {
+			return
+		}
 		start := time.Now()
 		b.answer(batch)
+		b.running.Add(-1)
+		select {
+		case b.ended <- struct{}{}:
+		default: // it is signalled already
+		}
 		most = b.adapt(most, len(batch), time.Since(start))
 		for i := range batch {
 			batch[i].close()
@@ -185,7 +204,11 @@ func (b *batcher) collect(batch []item, most int) []item {
 			runtime.Gosched()
 			continue
 		}
-		if late == nil {
+		var ended <-chan struct{}
+		if b.patient && b.running.Load() > 0 {
+			ended = b.ended
+		}
+		if late == nil && ended == nil {
 			return batch
 		}
 		select {
@@ -196,6 +219,7 @@ func (b *batcher) collect(batch []item, most int) []item {
 			batch = append(batch, it)
 		case <-late:
 			late = nil // once more for what is ready, then go
+		case <-ended:
 		}
 	}
 	return batch

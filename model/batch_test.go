@@ -28,6 +28,7 @@ func (r *runs) ran(_ int, last Run) { r.all = append(r.all, last) }
 // A fakeModel scores an image of one pixel by its value, and refuses a batch
 // that holds poison.
 type fakeModel struct {
+	mu    sync.Mutex
 	sizes []int
 	hold  chan struct{} // if not nil, a run waits for it
 	err   error
@@ -42,7 +43,9 @@ func (f *fakeModel) run(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmo
 		return nil, err
 	}
 	n := int64(len(pixels))
+	f.mu.Lock()
 	f.sizes = append(f.sizes, int(n))
+	f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -124,7 +127,7 @@ func TestBatcherFault(t *testing.T) {
 	openLibrary(t)
 	fault := &savedmodel.Error{Code: savedmodel.ResourceExhausted, Message: "no memory"}
 	model := &fakeModel{err: fault}
-	b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4}, &runs{})
+	b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4}, &runs{})
 	defer b.close()
 	_, err := b.submit(t.Context(), pixel(t, 1))
 	if guilty := new(InputError); !errors.Is(err, fault) || errors.As(err, &guilty) {
@@ -140,7 +143,7 @@ func TestBatcherGathers(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4}, &runs{})
+		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4}, &runs{})
 		var wg sync.WaitGroup
 		send := func(v float32) {
 			it := pixel(t, v)
@@ -165,12 +168,49 @@ func TestBatcherGathers(t *testing.T) {
 	})
 }
 
+// Beside a batch that runs only a full one begins; what is left waits for the
+// end of either.
+func TestBatcherLanes(t *testing.T) {
+	openLibrary(t)
+	synctest.Test(t, func(t *testing.T) {
+		model := &fakeModel{hold: make(chan struct{})}
+		b := newBatcher(runner{run: model.run}.batch, 2, true, Batch{Max: 3}, unwatched{})
+		var wg sync.WaitGroup
+		send := func(n int) {
+			for range n {
+				it := pixel(t, 1)
+				wg.Go(func() {
+					if _, err := b.submit(t.Context(), it); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			synctest.Wait()
+		}
+		for _, step := range []struct {
+			sent    int
+			running int32
+		}{{1, 1}, {2, 1}, {1, 2}, {2, 2}} {
+			if send(step.sent); b.running.Load() != step.running {
+				t.Errorf("%d runs after %d more images, want %d", b.running.Load(), step.sent, step.running)
+			}
+		}
+		close(model.hold)
+		wg.Wait()
+		b.close()
+		slices.Sort(model.sizes)
+		if want := []int{1, 2, 3}; !slices.Equal(model.sizes, want) {
+			t.Errorf("batches of %v, want %v", model.sizes, want)
+		}
+	})
+}
+
 // With a delay a batch waits for company, but not longer than that.
 func TestBatcherDelay(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{}
-		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
+		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
 		var wg sync.WaitGroup
 		send := func(after time.Duration) {
 			it := pixel(t, 1)
@@ -204,7 +244,7 @@ func TestBatcherAbandoned(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 2}, &runs{})
+		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 2}, &runs{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var gaveUp atomic.Int32
 		var wg sync.WaitGroup

@@ -198,7 +198,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	b.leased = newLeased(b.close)
-	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, batch, unwatched{})
+	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, false, batch, unwatched{})
 	return b, nil
 }
 

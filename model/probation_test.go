@@ -174,7 +174,7 @@ func TestHangingRun(t *testing.T) {
 		}
 		hold := make(chan struct{})
 		model := &fakeModel{hold: hold}
-		b := newBatcher(runner{run: model.run}.batch, 1, Batch{Max: 4}, observed{v})
+		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4}, observed{v})
 		failed := make(chan error)
 		go func() {
 			_, err := b.submit(context.Background(), pixel(t, 1))
