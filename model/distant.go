@@ -2,8 +2,10 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"strconv"
 	"sync"
@@ -38,6 +40,7 @@ type binding struct {
 	*leased
 	answerer
 	want    int64
+	sig     signature
 	decoder *decoder // nil: images are sent as they came, or decoded in Go
 }
 
@@ -63,6 +66,12 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 			return Prediction{}, err
 		}
 		p, err := b.classify(ctx, image)
+		if guilty := new(InputError); errors.As(err, &guilty) && guilty.Reason == ReasonModelRefused && !b.content.image() {
+			if why := d.confirm(ctx, b); why != nil {
+				d.forget(b)
+				err = fmt.Errorf("%v; %w", err, why) //nolint:errorlint // it is no longer to be blamed
+			}
+		}
 		had, has = b.info.Version, p.Version
 		moved := err == nil && has != had
 		if k := remote.KindOf(err); moved || k == remote.KindRefused || k == remote.KindAnswer {
@@ -78,6 +87,20 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 		return p, err
 	}
 	return Prediction{}, fmt.Errorf("the model server says it has version %d, and answers with %d", had, has)
+}
+
+// confirm asks the server once more what it takes: if that is what it was, a
+// record that it refuses is to blame. There is no blank one to try in its place.
+func (d *distant) confirm(ctx context.Context, b *binding) error {
+	m, err := d.client.Metadata(ctx, b.want, "")
+	if err != nil {
+		return err
+	}
+	sig, err := b.sig.bind(m.Signatures, b.content)
+	if err == nil && !reflect.DeepEqual(sig, b.sig) {
+		err = errors.New("the model server takes something else now")
+	}
+	return err
 }
 
 // lease is the binding for the version that is wanted, if there is one.
@@ -176,7 +199,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	if labels != nil && sig.classes > 0 && len(labels) != sig.classes {
 		return nil, fmt.Errorf("%d labels for %d classes", len(labels), sig.classes)
 	}
-	b := &binding{want: want, answerer: answerer{
+	b := &binding{want: want, sig: sig, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
 		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
 		maxPixels: d.config.MaxPixels, decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
@@ -267,7 +290,7 @@ func (d *distant) run(sig signature, want int64, classes int) batchFunc {
 			return scored{}, err
 		}
 		answer, err := d.client.Predict(context.Background(), remote.Batch{
-			Signature: sig.Signature, Inputs: inputs, Output: sig.Output, Blank: blankString(sig.content),
+			Signature: sig.Signature, Inputs: inputs, Output: sig.Output, Blank: sig.content.blank(),
 			Version: want, Classes: classes,
 		})
 		switch remote.KindOf(err) {
@@ -280,14 +303,11 @@ func (d *distant) run(sig signature, want int64, classes int) batchFunc {
 	}
 }
 
-// blankString is one that a model takes that parses such contents; nil: which
-// tf.Examples it takes is not known.
-func blankString(c Content) []byte {
-	switch {
-	case c.image():
+// blank is what every model of images takes; nil: of other contents, none is
+// known.
+func (c Content) blank() []byte {
+	if c.image() {
 		return remote.BlackPixel
-	case c == Rows:
-		return []byte{}
 	}
 	return nil
 }

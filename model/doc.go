@@ -1,4 +1,5 @@
-// Package model turns images into labels with the newest version of a model.
+// Package model turns images into labels with the newest version of a model, or
+// rows and tf.Examples into scores.
 //
 // A model's base directory holds its versions in TensorFlow Serving's layout,
 // DIR/VERSION/saved_model.pb. A Manager serves the highest one that passes its

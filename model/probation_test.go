@@ -214,7 +214,7 @@ func TestHangingVersion(t *testing.T) {
 	v := b.routes.Load().stable
 	answered := make(chan int64)
 	go func() { answered <- b.serves() }()
-	b.await("a run", func() bool { _, size := v.vitals.hanging(); return size > 0 })
+	b.await("a run", func() bool { return len(v.vitals.underway()) > 0 })
 	b.must(b.ask(t.Context(), func() error {
 		b.reject(v, verdict{CauseHangs, "it took ages"})
 		return nil

@@ -43,13 +43,16 @@ type row struct {
 	seen   []bool // feeds of an object
 	json   bytes.Buffer
 	parser jsontext.Decoder
-	pool   *sync.Pool // it is put back there
+	pool   *sync.Pool // it is put back there; nil: nowhere
 }
 
 func (r *row) close() {
 	clear(r.strings)
 	r.json = bytes.Buffer{} // the record's
-	r.pool.Put(r)
+	r.parser.Reset(&r.json)
+	if r.pool != nil {
+		r.pool.Put(r)
+	}
 }
 
 // A rowReader reads rows as "instances" of TensorFlow Serving's REST API has

@@ -120,8 +120,17 @@ func (s *Server) load(ctx context.Context, want int64) error {
 }
 
 // Check has the server classify a blank image, by this version if
-// fallback.version is same; 0: any. It returns what has answered.
+// fallback.version is same; 0: any. It returns what has answered. Of a model for
+// other contents it asks only what it takes.
 func (s *Server) Check(ctx context.Context, version int64) (Info, error) {
+	if !s.config.Content.image() {
+		b, err := s.bind(ctx, version)
+		if err != nil {
+			return Info{}, err
+		}
+		defer b.drop()
+		return b.info, nil
+	}
 	p, err := s.classify(ctx, blackPixel, version)
 	return p.Info, err
 }

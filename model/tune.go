@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -245,7 +244,7 @@ func (v *version) noise(ctx context.Context, seed uint64) (item, error) {
 
 // noisyRow has numbers from 0 to 1, and empty strings.
 func (v *version) noisyRow(seed uint64) item {
-	r, random := blankRow(v.run.feeds, &sync.Pool{}), rand.New(rand.NewPCG(seed, 0))
+	r, random := blankRow(v.run.feeds, nil), rand.New(rand.NewPCG(seed, 0))
 	for _, f := range v.run.feeds {
 		size := f.dtype.Size()
 		for i := range f.n * size / max(size, 1) {

@@ -111,15 +111,11 @@ func (v *vitals) medians() (took map[kind]time.Duration, runs map[kind]int) {
 	return took, runs
 }
 
-// hanging tells how long the oldest run under way has taken, and of how many
-// images.
-func (v *vitals) hanging() (took time.Duration, size int) {
+// underway are the runs that have not ended.
+func (v *vitals) underway() []running {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.running) == 0 {
-		return 0, 0
-	}
-	return time.Since(v.running[0].began), v.running[0].size
+	return slices.Clone(v.running)
 }
 
 const (
@@ -159,11 +155,12 @@ func (p Probation) verdict(v, before *vitals) *verdict {
 	}
 	was, wasRuns := before.medians()
 	is, isRuns := v.medians()
-	took, size := v.hanging()
-	usually := max(was[kind{size, false}], was[kind{size, true}])
-	if took > leastHanging && usually > 0 && took > time.Duration(hangingFactor*p.Slowdown*float64(usually)) {
-		return &verdict{CauseHangs, fmt.Sprintf("a run of %d images has not ended after %v; it took %v before",
-			size, took.Round(time.Millisecond), usually.Round(time.Millisecond))}
+	for _, u := range v.underway() {
+		took, usually := time.Since(u.began), max(was[kind{u.size, false}], was[kind{u.size, true}])
+		if took > leastHanging && usually > 0 && took > time.Duration(hangingFactor*p.Slowdown*float64(usually)) {
+			return &verdict{CauseHangs, fmt.Sprintf("a run of %d images has not ended after %v; it took %v before",
+				u.size, took.Round(time.Millisecond), usually.Round(time.Millisecond))}
+		}
 	}
 	// Runs of one kind are compared, weighted by how many there were.
 	var ratio, weight float64

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,8 +36,8 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 		if err == nil {
 			err = v.tryBatch(items)
 		}
-		if sig.content == Examples && errors.As(blame(err, ""), new(*InputError)) {
-			v.log.Info("warmed up by its own requests only: the model does not take an empty tf.Example", "version", v.info.Version, "err", err)
+		if !sig.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
+			v.log.Info("warmed up by its own requests only: the model does not take a blank record", "version", v.info.Version, "err", err)
 			return 0, nil
 		}
 		if err != nil {
@@ -84,7 +83,7 @@ func (v *version) tryBatch(items []item) error {
 	}
 	for _, row := range rows {
 		if at := notFinite(row); at >= 0 {
-			return fmt.Errorf("score of class %d is %v", at, row[at])
+			return &InputError{ReasonNotFinite, fmt.Errorf("score of class %d is %v", at, row[at])}
 		}
 		if v.classes == 0 { // the signature did not say
 			v.classes = len(row)
@@ -104,7 +103,7 @@ func warmUpItems(sig signature, n int) ([]item, error) {
 	for i := range items {
 		switch {
 		case sig.content == Rows:
-			items[i].row = blankRow(sig.feeds, &sync.Pool{})
+			items[i].row = blankRow(sig.feeds, nil)
 			continue
 		case sig.content == Examples:
 			items[i].encoded = []byte{}

@@ -55,7 +55,11 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 		if precision == PrecisionBFloat16 && !g.narrow() {
 			precision, whyFloat32 = PrecisionFloat32, "no convolution would gain by bfloat16"
 		}
-		if s, except, err = g.session(o, except); err != nil {
+		s, except, err = g.session(o, except)
+		switch {
+		case err != nil && precision == PrecisionBFloat16 && !errors.Is(err, ErrMalformed):
+			precision, whyFloat32 = PrecisionFloat32, "its graph is refused: "+err.Error()
+		case err != nil:
 			return nil, err
 		}
 	}

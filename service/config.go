@@ -145,9 +145,14 @@ func (c Config) Content() model.Content {
 	return model.Images
 }
 
-// atOnce is how many images the model has work for: those that run, and as many
-// that are ready.
-func (c Config) atOnce() int {
+// places is how many records are in the model at a time. Of images, as many as
+// a version has work for: those that run, and as many that are ready. Others
+// are answered faster than they are fetched, and need no turns; but what is
+// worked on must find room in the journal.
+func (c Config) places() int {
+	if c.Content() != model.Images {
+		return slots
+	}
 	lanes := model.Lanes
 	if c.Model.AsksServer() {
 		lanes = max(lanes, c.Fallback.Concurrency)
@@ -174,7 +179,7 @@ func (c Config) Validate() []error {
 	return slices.Concat(c.Kafka.Validate(), c.Input.Validate(), c.ValidateModel(), c.validateOperation())
 }
 
-// ValidateModel is Validate for what answers images alone.
+// ValidateModel is Validate for what needs no Kafka.
 func (c Config) ValidateModel() []error {
 	problems := append(c.Model.Validate(), c.TensorFlow.Validate()...)
 	if c.Model.AsksServer() {

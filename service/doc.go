@@ -1,4 +1,5 @@
-// Package service turns a Kafka topic of images into a topic of predictions.
+// Package service turns a Kafka topic of images, or of what else a model is for,
+// into a topic of predictions.
 //
 // A record's way is: read the image that the record's value is, holds or names
 // (package input), classify it (package model), publish the answer. What

@@ -18,7 +18,7 @@ type drainCheck struct {
 func (d drainCheck) Assigned(partitions []int) {
 	d.Metrics.Assigned(partitions)
 	window := d.config.window().Records
-	each := time.Duration(d.imageTook.Load()) // zero: a model server's, which is not known
+	each := time.Duration(d.imageTook.Load()) // zero: not known, as that of a model server
 	if need, have := time.Duration(len(partitions)*window)*each, d.config.Shutdown.Timeout; need > have {
 		d.log.Warn("what is in flight may not be answered within shutdown.timeout, and would come again after a rebalance or stop; raise it, or lower kafka.window.records",
 			"partitions", len(partitions), "kafka.window.records", window, "takes", need.Round(time.Second), "shutdown.timeout", have)

@@ -22,7 +22,7 @@ type Classifier interface {
 type handler struct {
 	input      *input.Reader
 	classifier Classifier
-	turns      *turns // nil: what is no image is answered faster than it is fetched
+	turns      *turns
 	output     string // topics
 	deadLetter string
 	metrics    *Metrics
@@ -61,10 +61,12 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 
 // classify is the way through native code, which may crash the process.
 func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
+	start := time.Now()
 	if err := h.turns.enter(ctx, r.Partition); err != nil {
 		return model.Prediction{}, err
 	}
 	defer h.turns.leave()
+	waited := time.Since(start)
 	work, err := h.journal.begin(r)
 	if err != nil {
 		return model.Prediction{}, err
@@ -72,6 +74,7 @@ func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (
 	p, err := h.classifier.Classify(ctx, routingKey(r), image)
 	_, bad := reasonOf(err)
 	work.end(err == nil || bad)
+	p.Timings.Wait += waited
 	return p, err
 }
 

@@ -69,7 +69,7 @@ func newHandler(t *testing.T, m Model) *handler {
 	t.Cleanup(func() { _ = r.Close() })
 	return &handler{
 		input: r, classifier: m, output: "out", deadLetter: "dead",
-		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{},
+		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(slots),
 	}
 }
 
@@ -302,5 +302,15 @@ func TestRecent(t *testing.T) {
 	l := r.list()
 	if len(l) != maxRecent || l[0].ID != fmt.Sprintf("in-2-%d", 3*maxRecent-1) {
 		t.Errorf("got %d, the first %s", len(l), l[0].ID)
+	}
+	for want, p := range map[string]model.Prediction{
+		"cat 0.7500":                   {Classes: []model.Class{{Label: "cat", Score: 0.75}}, Scores: []float32{0.75}},
+		"[0.5]":                        {Scores: []float32{0.5}},
+		"[0 1 2 3 4 5 6 7] and 2 more": {Scores: []float32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
+	} {
+		r.answered(record(nil), p)
+		if got := r.list()[0].Detail; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package service
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,23 +18,31 @@ type recent struct {
 }
 
 type recentRecord struct {
-	source  stream.Record // without its value
+	source  stream.Record // without what it holds
+	key     [maxKeyOnPage + 1]byte
+	keyLen  int
 	time    time.Time
 	outcome string // answered, or a dead letter's reason
 	detail  string
-	answer  model.Prediction
+	classes []model.Class
+	scores  [maxScoresOnPage]float32 // the first of them: all are those of a batch
+	n, more int
 }
 
 const (
-	maxRecent    = 25
-	maxKeyOnPage = 60
+	maxRecent       = 25
+	maxKeyOnPage    = 60
+	maxScoresOnPage = 8
 )
 
 // answered is the outcome of what is no dead letter.
 const answered = "answered"
 
 func (r *recent) answered(source stream.Record, p model.Prediction) {
-	r.add(recentRecord{source: source, outcome: answered, answer: p})
+	e := recentRecord{source: source, outcome: answered, classes: p.Classes}
+	e.n = copy(e.scores[:], p.Scores)
+	e.more = len(p.Scores) - e.n
+	r.add(e)
 }
 
 func (r *recent) deadLetter(source stream.Record, reason string, err error) {
@@ -43,7 +50,8 @@ func (r *recent) deadLetter(source stream.Record, reason string, err error) {
 }
 
 func (r *recent) add(e recentRecord) {
-	e.source.Value, e.source.Headers, e.time = nil, nil, time.Now()
+	e.keyLen = copy(e.key[:], e.source.Key) // which may be a part of what was fetched
+	e.source.Key, e.source.Value, e.source.Headers, e.time = nil, nil, nil, time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.records[r.n%maxRecent] = e
@@ -64,7 +72,7 @@ func (r *recent) list() (lines []lineOnPage) {
 	for i := range min(n, maxRecent) {
 		e := last[(n-1-i)%maxRecent]
 		lines = append(lines, lineOnPage{
-			Time: e.time, ID: recordID(e.source), Key: clip(string(e.source.Key), maxKeyOnPage),
+			Time: e.time, ID: recordID(e.source), Key: clip(string(e.key[:e.keyLen]), maxKeyOnPage),
 			Outcome: e.outcome, Detail: clip(e.summary(), maxErrorBytes),
 		})
 	}
@@ -76,13 +84,12 @@ func (e recentRecord) summary() string {
 	if e.outcome != answered {
 		return e.detail
 	}
-	if len(e.answer.Classes) > 0 {
-		return e.answer.Classes[0].String()
+	if len(e.classes) > 0 {
+		return e.classes[0].String()
 	}
-	const most = 8
-	scores := fmt.Sprintf("%.4g", slices.Clip(e.answer.Scores[:min(most, len(e.answer.Scores))]))
-	if len(e.answer.Scores) > most {
-		scores += fmt.Sprintf(" and %d more", len(e.answer.Scores)-most)
+	scores := fmt.Sprintf("%.4g", e.scores[:e.n])
+	if e.more > 0 {
+		scores += fmt.Sprintf(" and %d more", e.more)
 	}
 	return scores
 }

@@ -76,6 +76,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
+	c.Model.Content = c.Content()
 	s := &Service{config: c, log: log, metrics: metrics, recent: &recent{}, registry: registry, model: m, started: time.Now()}
 	var err error
 	if s.input, err = input.New(c.Input); err != nil {
@@ -86,9 +87,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter,
 		metrics: metrics, recent: s.recent, stop: func(reason error) { s.cancel(reason) },
 	}
-	if c.Content() == model.Images {
-		h.turns = newTurns(c.atOnce())
-	}
+	h.turns = newTurns(c.places())
 	if s.stream, err = c.streamConfig(log, drainCheck{metrics, c, log}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}
@@ -106,7 +105,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 			h.journal.acquit()
 		}
 	}
-	s.compare = newComparer(m, c.Model.MaxBatch(), c.Kafka.Shadow, s.aside.Publish, metrics, log)
+	s.compare = newComparer(m, model.Lanes*c.Model.MaxBatch(), c.Kafka.Shadow, s.aside.Publish, metrics, log)
 	h.comparer = s.compare
 	registry.MustRegister(NewModelInfo(m))
 	return s, nil

@@ -57,11 +57,6 @@ func TestTurns(t *testing.T) {
 			t.Errorf("at the end: %+v", turns)
 		}
 	})
-	var none *turns
-	if err := none.enter(t.Context(), 0); err != nil {
-		t.Error(err)
-	}
-	none.leave()
 }
 
 // However many come and go, places are neither lost nor made.

@@ -64,7 +64,9 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *checkCmd) checkServer(ctx context.Context, a *app, version int64) (model.Info, error) {
-	server, err := model.NewServer(c.Model, c.Fallback, a.log, unobserved{})
+	config := c.Model
+	config.Content = c.Content()
+	server, err := model.NewServer(config, c.Fallback, a.log, unobserved{})
 	if err != nil {
 		return model.Info{}, err
 	}

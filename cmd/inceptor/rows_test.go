@@ -80,42 +80,55 @@ func TestRows(t *testing.T) {
 }
 
 // tf.Examples go to the model as they are; what it cannot parse is nobody
-// else's trouble.
+// else's trouble, here and on a model server.
 func TestExamples(t *testing.T) {
-	broker := testenv.StartBroker(t)
-	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
-	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
-	var records []*kgo.Record
-	for i := range 40 {
-		value := example(byte(i%2), 1)
-		if i%8 == 3 {
-			value = []byte("no example")
-		}
-		records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, i), Value: value})
-	}
-	produce(t, broker.Addr(), records...)
-	p := start(t, runArgs(t, broker.Addr(), "--model.dir", testenv.Tiny(t, "--kind", "example"), "--input.format", "example")...)
-	out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
-	if code := p.terminate(30 * time.Second); code != 0 {
-		t.Errorf("SIGTERM: exit status %d", code)
-	}
-	for i, r := range out.of(outputTopic) {
-		var a service.Answer
-		if err := json.Unmarshal(r.Value, &a); err != nil {
-			t.Fatal(err)
-		}
-		// The softmax of (x, 1) with x 0 or 1.
-		if best := a.Predictions[0]; len(a.Predictions) != 2 || len(a.Scores) != 2 || i == 0 && best.Label != "bright" || best.Score < 0.5 {
-			t.Errorf("%s: got %s", r.Key, r.Value)
-		}
-	}
-	for _, r := range out.of(deadLetterTopic) {
-		if reason := lastHeader(r, "inceptor-reason"); reason != "model-refused" || string(r.Value) != "no example" {
-			t.Errorf("%s: %q is a dead letter for %s: %s", r.Key, r.Value, reason, lastHeader(r, "inceptor-error"))
-		}
-	}
-	if answers, dead := len(out.of(outputTopic)), len(out.of(deadLetterTopic)); answers != 35 || dead != 5 {
-		t.Errorf("%d answers and %d dead letters", answers, dead)
+	model := testenv.Tiny(t, "--kind", "example")
+	server := testenv.StartServing(t, "inception", model)
+	for name, args := range map[string][]string{
+		"local":  nil,
+		"remote": {"--model.backend", "remote", "--fallback.address", server.Addr()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broker := testenv.StartBroker(t)
+			createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+			out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+			var records []*kgo.Record
+			for i := range 40 {
+				value := example(byte(i%2), 1)
+				if i%8 == 3 {
+					value = []byte("no example")
+				}
+				records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, i), Value: value})
+			}
+			produce(t, broker.Addr(), records...)
+			args := append(runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "example"), args...)
+			if code, stdout, stderr := execute(t, append([]string{"check"}, args[1:]...)...); code != 0 {
+				t.Errorf("check: exit status %d\n%s%s", code, stdout, stderr)
+			}
+			p := start(t, args...)
+			out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
+			if code := p.terminate(30 * time.Second); code != 0 {
+				t.Errorf("SIGTERM: exit status %d", code)
+			}
+			for _, r := range out.of(outputTopic) {
+				var a service.Answer
+				if err := json.Unmarshal(r.Value, &a); err != nil {
+					t.Fatal(err)
+				}
+				// The softmax of (x, 1) with x 0 or 1.
+				if len(a.Predictions) != 2 || len(a.Scores) != 2 || a.Scores[1] < 0.49 || (a.Scores[1] > 0.7) != (a.Predictions[0].Label == "bright" && a.Predictions[0].Score > 0.7) {
+					t.Errorf("%s: got %s", r.Key, r.Value)
+				}
+			}
+			for _, r := range out.of(deadLetterTopic) {
+				if reason := lastHeader(r, "inceptor-reason"); reason != "model-refused" || string(r.Value) != "no example" {
+					t.Errorf("%s: %q is a dead letter for %s: %s", r.Key, r.Value, reason, lastHeader(r, "inceptor-error"))
+				}
+			}
+			if answers, dead := len(out.of(outputTopic)), len(out.of(deadLetterTopic)); answers != 35 || dead != 5 {
+				t.Errorf("%d answers and %d dead letters", answers, dead)
+			}
+		})
 	}
 }
 

@@ -87,7 +87,7 @@ func batchOf(values ...float32) Batch {
 	if err != nil {
 		panic(err)
 	}
-	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output}
+	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output, Blank: BlackPixel}
 }
 
 func float32Bytes(v float32) []byte {

@@ -18,7 +18,8 @@ type Kind string
 // any other the same batch may be answered later, and its records must wait.
 const (
 	// KindInput: the server refuses the batch's content. Halve the batch; one
-	// image alone is guilty: the server has taken a blank one in its place.
+	// record alone is guilty: the server has taken a blank one in its place, if one
+	// is known.
 	KindInput Kind = "input"
 	// KindTooLarge: one side does not take so large a message. Halve the batch;
 	// one image alone is too large for this server.

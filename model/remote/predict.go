@@ -31,7 +31,8 @@ type Batch struct {
 	Output    string // key of the output with the scores
 	// Inputs are all of the signature's, by key: a row of each for each record.
 	Inputs map[string]*tfpb.TensorProto
-	// Blank is a string that the model surely takes; nil: none is known.
+	// Blank is the string of a record that the model surely takes, whose numbers
+	// are zeros; nil: none is known.
 	Blank []byte
 
 	// Version is the one that would serve locally; 0: there is none. With
@@ -270,16 +271,17 @@ func sizes(dims []*tfpb.TensorShapeProto_Dim) savedmodel.Shape {
 }
 
 // blank has zeros, and blank strings, in the place of what b has; false: no
-// blank string is known.
+// blank record is known.
 func (b Batch) blank() (Batch, bool) {
+	if b.Blank == nil {
+		return b, false
+	}
 	inputs := b.Inputs
 	b.Inputs = make(map[string]*tfpb.TensorProto, len(inputs))
 	for key, t := range inputs {
 		z := &tfpb.TensorProto{Dtype: t.GetDtype(), TensorShape: t.GetTensorShape()}
 		if t.GetDtype() != tfpb.DataType_DT_STRING {
 			z.TensorContent = make([]byte, len(t.GetTensorContent()))
-		} else if b.Blank == nil {
-			return b, false
 		}
 		for range t.GetStringVal() {
 			z.StringVal = append(z.StringVal, b.Blank)
