@@ -61,12 +61,11 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 
 // classify is the way through native code, which may crash the process.
 func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
-	start := time.Now()
-	if err := h.turns.enter(ctx, r.Partition); err != nil {
+	waited, err := h.turns.enter(ctx, r.Partition)
+	if err != nil {
 		return model.Prediction{}, err
 	}
 	defer h.turns.leave()
-	waited := time.Since(start)
 	work, err := h.journal.begin(r)
 	if err != nil {
 		return model.Prediction{}, err

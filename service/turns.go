@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // turns lets so many records into the model at a time, and those that wait by
@@ -20,16 +21,16 @@ func newTurns(places int) *turns {
 	return &turns{free: places, waiting: map[int][]chan struct{}{}}
 }
 
-// enter waits for a place. Give it back with leave, unless there is an error,
-// which is that of ctx.
-func (t *turns) enter(ctx context.Context, partition int) error {
+// enter waits for a place, and returns for how long it had to. Give the place
+// back with leave, unless there is an error, which is that of ctx.
+func (t *turns) enter(ctx context.Context, partition int) (waited time.Duration, err error) {
 	t.mu.Lock()
 	if t.free > 0 {
 		t.free--
 		t.mu.Unlock()
-		return nil
+		return 0, nil
 	}
-	turn := make(chan struct{})
+	start, turn := time.Now(), make(chan struct{})
 	if len(t.waiting[partition]) == 0 {
 		t.order = append(t.order, partition)
 	}
@@ -37,7 +38,7 @@ func (t *turns) enter(ctx context.Context, partition int) error {
 	t.mu.Unlock()
 	select {
 	case <-turn:
-		return nil
+		return time.Since(start), nil
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
@@ -47,7 +48,7 @@ func (t *turns) enter(ctx context.Context, partition int) error {
 	} else { // it was let in meanwhile
 		t.next()
 	}
-	return ctx.Err()
+	return time.Since(start), ctx.Err()
 }
 
 // leave lets the next one in.

@@ -14,8 +14,8 @@ import (
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1)
-		if err := turns.enter(t.Context(), 0); err != nil {
-			t.Fatal(err)
+		if waited, err := turns.enter(t.Context(), 0); err != nil || waited != 0 {
+			t.Fatal(waited, err)
 		}
 		var (
 			mu    sync.Mutex
@@ -24,7 +24,7 @@ func TestTurns(t *testing.T) {
 		var g sync.WaitGroup
 		wait := func(ctx context.Context, partition int) {
 			g.Go(func() {
-				if err := turns.enter(ctx, partition); err != nil {
+				if _, err := turns.enter(ctx, partition); err != nil {
 					if !errors.Is(err, context.Canceled) {
 						t.Error(err)
 					}
@@ -75,7 +75,7 @@ func TestTurnsAtOnce(t *testing.T) {
 		}
 		g.Go(func() {
 			defer cancel()
-			if turns.enter(ctx, i%5) != nil {
+			if _, err := turns.enter(ctx, i%5); err != nil {
 				return
 			}
 			mu.Lock()
