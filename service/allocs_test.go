@@ -24,6 +24,8 @@ import (
 const maxAllocs = 3
 
 func TestRecordAllocates(t *testing.T) {
+	// The size of the batches depends on it, and what a batch allocates is shared.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
 		t.Fatal(err)
 	}
