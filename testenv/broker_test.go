@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -18,4 +19,13 @@ func TestBroker(t *testing.T) {
 	begin = time.Now()
 	b.Restart()
 	t.Logf("restarted in %v", time.Since(begin))
+}
+
+// A broker that lost its port to another one must not be taken for ready.
+func TestBrokerOfAnother(t *testing.T) {
+	other := StartBroker(t)
+	mine := &Kafka{dir: t.TempDir(), addr: other.Addr(), id: newClusterID(), gone: make(chan struct{})}
+	if err := mine.await(t.Context(), time.Second); err == nil || !strings.Contains(err.Error(), "another broker answers at "+other.Addr()) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -2,6 +2,8 @@ package testenv
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"os"
@@ -9,9 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -21,6 +25,7 @@ type Kafka struct {
 	lib  string // folder of jars
 	dir  string // configuration, log and data
 	addr string
+	id   string // of its cluster, which no other broker has
 	java *exec.Cmd
 	gone chan struct{} // closed when java has ended
 }
@@ -47,7 +52,7 @@ func startKafka(ctx context.Context, lib, dir string, listeners, format, propert
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{lib: lib, dir: dir, addr: ports[0]}
+	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newClusterID()}
 	var names, addresses string
 	for _, l := range listeners {
 		name, rest, _ := strings.Cut(l, ":")
@@ -80,7 +85,7 @@ func startKafka(ctx context.Context, lib, dir string, listeners, format, propert
 	if err := os.WriteFile(k.config(), []byte(strings.Join(properties, "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	formatter := k.command("kafka.tools.StorageTool", append([]string{"format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", k.config()}, format...)...)
+	formatter := k.command("kafka.tools.StorageTool", append([]string{"format", "-t", k.id, "-c", k.config()}, format...)...)
 	if out, err := formatter.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
 	}
@@ -146,7 +151,17 @@ func (k *Kafka) command(class string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// await waits until the broker answers and has a leader to offer.
+// newClusterID is a random UUID as Kafka writes it, which must not look like
+// an option.
+func newClusterID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	b[0] = 'k'
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// await waits until the broker answers. Its port was free when it was chosen,
+// so that another one may have it by now: that one's answer does not count.
 func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.addr))
 	if err != nil {
@@ -155,10 +170,13 @@ func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	defer client.Close()
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
 		pingCtx, cancel := context.WithTimeout(ctx, time.Second)
-		err := client.Ping(pingCtx)
+		found, err := kadm.NewClient(client).BrokerMetadata(pingCtx)
 		cancel()
-		if err == nil {
+		if err == nil && found.Cluster == k.id {
 			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("another broker answers at %s", k.addr)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -175,16 +193,22 @@ func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// freePorts finds ports of 127.0.0.1 that nobody listens on.
+// given are the ports that this process has been given: a broker needs seconds
+// until it listens, and meanwhile the system may offer its port again.
+var given sync.Map
+
+// freePorts finds ports of 127.0.0.1 that nobody listens on, each only once.
 func freePorts(n int) ([]string, error) {
 	var ports []string
-	for range n {
+	for len(ports) < n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().String())
+		if _, again := given.LoadOrStore(l.Addr().String(), true); !again {
+			ports = append(ports, l.Addr().String())
+		}
 	}
 	return ports, nil
 }
