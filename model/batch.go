@@ -15,7 +15,7 @@ import (
 
 // More reasons of an InputError, found when the model runs.
 const (
-	ReasonModelRefused   = "model-refused"        // the model fails on this image, alone too
+	ReasonModelRefused   = "model-refused"        // the model fails on this record, alone too
 	ReasonNotFinite      = "not-finite"           // its scores are not all numbers
 	ReasonServerTooLarge = "too-large-for-server" // the model server does not take so large a message
 )

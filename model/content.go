@@ -15,9 +15,9 @@ const (
 func (c Content) image() bool { return c == "" || c == Images }
 
 // maxBatch is how many items run together where model.batch.max does not say.
-// A run costs some 50 µs besides what it computes: nothing for an image, more than
-// a row. Larger batches of images take more memory, and on processors hardly less time,
-// with two at once.
+// A run costs some 10 µs besides what it computes: nothing for an image, more
+// than a row. Larger batches of images take more memory and, with two at once,
+// hardly less time.
 func (c Content) maxBatch() int {
 	if c.image() {
 		return 4

@@ -340,11 +340,7 @@ func rowMessage(feeds []feed, items []item) (map[string]*tfpb.TensorProto, error
 	for _, f := range feeds {
 		var parts [][]byte
 		for _, it := range items {
-			if f.dtype == savedmodel.String {
-				parts = append(parts, it.row.strings[f.at:][:f.n]...)
-			} else {
-				parts = append(parts, it.row.numbers[f.at:][:f.size()])
-			}
+			parts = append(parts, f.values(it.row)...)
 		}
 		if f.dtype == savedmodel.String {
 			inputs[f.key] = remote.Strings(f.shape, parts...)

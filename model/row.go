@@ -34,6 +34,14 @@ type feed struct {
 // size is the bytes of a row's numbers; 0: they are strings.
 func (f feed) size() int { return f.n * f.dtype.Size() }
 
+// values are what a row feeds: all its numbers as one value, or each string.
+func (f feed) values(r *row) [][]byte {
+	if f.dtype == savedmodel.String {
+		return r.strings[f.at:][:f.n]
+	}
+	return [][]byte{r.numbers[f.at:][:f.size()]}
+}
+
 // A row is what one record feeds: the numbers of all feeds, as tensors hold
 // them, and the strings of all.
 type row struct {
@@ -61,12 +69,17 @@ func (r *row) close() {
 // value alone. A tensor is nested lists, and a string may be {"b64": "…"}. Safe
 // for concurrent use.
 type rowReader struct {
-	feeds []feed
-	rows  sync.Pool
+	feeds  []feed
+	quoted [][]byte // their names in JSON, as nearly everybody writes them
+	rows   sync.Pool
 }
 
 func newRowReader(feeds []feed) *rowReader {
 	p := &rowReader{feeds: feeds}
+	for _, f := range feeds {
+		name, _ := jsontext.AppendQuote(nil, f.key) // what is no UTF-8 matches nothing
+		p.quoted = append(p.quoted, name)
+	}
 	p.rows.New = func() any { return blankRow(feeds, &p.rows) }
 	return p
 }
@@ -157,6 +170,9 @@ func (p *rowReader) readObject(r *row) error {
 
 // feed is the index of the input that a JSON string names, or negative.
 func (p *rowReader) feed(quoted []byte) int {
+	if i := slices.IndexFunc(p.quoted, func(name []byte) bool { return bytes.Equal(name, quoted) }); i >= 0 {
+		return i
+	}
 	name, err := jsontext.AppendUnquote(nil, quoted)
 	if err != nil {
 		return -1

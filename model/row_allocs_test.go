@@ -10,8 +10,15 @@ import (
 
 // A row costs no memory of its own.
 func TestRowAllocates(t *testing.T) {
-	p := readerOf(t, map[string]savedmodel.TensorInfo{"x": input(savedmodel.Float32, 8)})
-	value := []byte(`[0.125,0.25,0.5,1,2,4,8,16]`)
+	one := readerOf(t, map[string]savedmodel.TensorInfo{"x": input(savedmodel.Float32, 8)})
+	two := readerOf(t, map[string]savedmodel.TensorInfo{"age": input(savedmodel.Int64), "x": input(savedmodel.Float32, 2)})
+	checkAllocs(t, one, `[0.125,0.25,0.5,1,2,4,8,16]`)
+	checkAllocs(t, two, `{"x":[1,2],"age":3}`)
+}
+
+func checkAllocs(t *testing.T, p *rowReader, text string) {
+	t.Helper()
+	value := []byte(text)
 	n := testing.AllocsPerRun(1000, func() {
 		it, err := p.item(t.Context(), value, Header{})
 		if err != nil {
@@ -20,6 +27,6 @@ func TestRowAllocates(t *testing.T) {
 		it.close()
 	})
 	if n > 0.5 { // a collection may empty the pool
-		t.Errorf("%v allocations a row", n)
+		t.Errorf("%s: %v allocations", text, n)
 	}
 }

@@ -81,9 +81,9 @@ func closeAll(tensors []*savedmodel.Tensor) {
 func (f feed) join(batch []item) (*savedmodel.Tensor, error) {
 	shape := append(savedmodel.Shape{int64(len(batch))}, f.shape...)
 	if f.dtype == savedmodel.String {
-		all := make([][]byte, 0, len(batch)*f.n)
+		var all [][]byte
 		for _, it := range batch {
-			all = append(all, it.row.strings[f.at:][:f.n]...)
+			all = append(all, f.values(it.row)...)
 		}
 		return savedmodel.NewStringTensor(all, shape...)
 	}
@@ -93,7 +93,7 @@ func (f feed) join(batch []item) (*savedmodel.Tensor, error) {
 	}
 	to := t.Bytes()
 	for _, it := range batch {
-		to = to[copy(to, it.row.numbers[f.at:][:f.size()]):]
+		to = to[copy(to, f.values(it.row)[0]):]
 	}
 	return t, nil
 }

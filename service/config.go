@@ -134,8 +134,15 @@ func (t TensorFlow) Options() savedmodel.Options {
 	}
 }
 
-// Content is what the model is asked about, which input.format tells.
-func (c Config) Content() model.Content {
+// ModelConfig is Model, with what other settings say of it.
+func (c Config) ModelConfig() model.Config {
+	m := c.Model
+	m.Session, m.Content = c.TensorFlow.Options(), c.content()
+	return m
+}
+
+// content is what the model is asked about, which input.format tells.
+func (c Config) content() model.Content {
 	switch c.Input.Format {
 	case input.TensorJSON:
 		return model.Rows
@@ -150,14 +157,14 @@ func (c Config) Content() model.Content {
 // are answered faster than they are fetched, and need no turns; but what is
 // worked on must find room in the journal.
 func (c Config) places() int {
-	if c.Content() != model.Images {
+	if c.content() != model.Images {
 		return slots
 	}
 	lanes := model.Lanes
 	if c.Model.AsksServer() {
 		lanes = max(lanes, c.Fallback.Concurrency)
 	}
-	return 2 * lanes * c.Model.MaxBatch()
+	return min(slots, 2*lanes*c.Model.MaxBatch())
 }
 
 // window is Kafka.Window, with what stands for 0 there. What is no image costs
@@ -167,7 +174,7 @@ func (c Config) window() stream.Window {
 	w := stream.Window{Records: c.Kafka.Window.Records, Bytes: int64(c.Kafka.Window.Bytes)}
 	if w.Records == 0 {
 		w.Records = 64
-		if c.Content() != model.Images {
+		if c.content() != model.Images {
 			w.Records = 2000
 		}
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // A Classifier answers one encoded image, or what else the model is for; those
-// of one key by the same version. A *model.InputError blames the image; any other error may pass.
-// Safe for concurrent use.
+// of one key by the same version. A *model.InputError blames the image; any
+// other error may pass. Safe for concurrent use.
 type Classifier interface {
 	Classify(ctx context.Context, key, image []byte) (model.Prediction, error)
 }

@@ -76,7 +76,6 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	c.Model.Content = c.Content()
 	s := &Service{config: c, log: log, metrics: metrics, recent: &recent{}, registry: registry, model: m, started: time.Now()}
 	var err error
 	if s.input, err = input.New(c.Input); err != nil {
@@ -105,7 +104,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 			h.journal.acquit()
 		}
 	}
-	s.compare = newComparer(m, model.Lanes*c.Model.MaxBatch(), c.Kafka.Shadow, s.aside.Publish, metrics, log)
+	s.compare = newComparer(m, model.Lanes*c.ModelConfig().MaxBatch(), c.Kafka.Shadow, s.aside.Publish, metrics, log)
 	h.comparer = s.compare
 	registry.MustRegister(NewModelInfo(m))
 	return s, nil

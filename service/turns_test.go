@@ -7,6 +7,9 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"inceptor/model"
+	"inceptor/service/input"
 )
 
 // A record of a partition that has few does not wait for all of one that has
@@ -93,5 +96,18 @@ func TestTurnsAtOnce(t *testing.T) {
 	g.Wait()
 	if turns.free != places || len(turns.order) != 0 {
 		t.Errorf("at the end: %+v", turns)
+	}
+}
+
+// What is worked on has room in the journal, whatever the settings.
+func TestPlaces(t *testing.T) {
+	for _, format := range []input.Format{input.Auto, input.TensorJSON, input.Example} {
+		for _, most := range []int{0, 1, 1024} {
+			c := goodConfig()
+			c.Input.Format, c.Model.Batch.Max, c.Fallback.Concurrency, c.Model.Backend = format, most, 64, model.LocalThenRemote
+			if n := c.places(); n < 2 || n > slots {
+				t.Errorf("%s, batches of %d: %d places", format, most, n)
+			}
+		}
 	}
 }

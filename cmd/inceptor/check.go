@@ -64,9 +64,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *checkCmd) checkServer(ctx context.Context, a *app, version int64) (model.Info, error) {
-	config := c.Model
-	config.Content = c.Content()
-	server, err := model.NewServer(config, c.Fallback, a.log, unobserved{})
+	server, err := model.NewServer(c.ModelConfig(), c.Fallback, a.log, unobserved{})
 	if err != nil {
 		return model.Info{}, err
 	}

@@ -41,7 +41,6 @@ const maxFileBytes = 256 << 20
 
 func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 	config := service.Config{Input: c.Input.config(), Model: c.Model, Fallback: c.Fallback, TensorFlow: c.TensorFlow}
-	config.Model.Content = config.Content()
 	if problems := config.ValidateModel(); len(problems) > 0 {
 		return usageError{problems}
 	}
@@ -58,7 +57,7 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 		answers[i] = make(chan answer, 1)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * model.Lanes * config.Model.MaxBatch())
+	g.SetLimit(2 * model.Lanes * config.ModelConfig().MaxBatch())
 	go func() {
 		for i, name := range c.Files {
 			g.Go(func() error {

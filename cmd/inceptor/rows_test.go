@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +78,59 @@ func TestRows(t *testing.T) {
 				t.Errorf("%d answers, want %d", got, len(want))
 			}
 		})
+	}
+}
+
+// near is equal but for rounding, which depends on the batch.
+func near(a, b float32) bool { return max(a-b, b-a) < 1e-5 }
+
+// A new version of a model of rows is tried on the last rows, and begins as a
+// canary, as one of images does.
+func TestRowsCanary(t *testing.T) {
+	base := testenv.Tiny(t, "--kind", "dense")
+	broker := testenv.StartBroker(t)
+	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
+	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
+	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--input.format", "tensor-json", "--model.quiet", "100ms",
+		"--model.gate.agreement", "1", "--model.rollout", "canary", "--model.canary", "50")...)
+	sent := 0
+	send := func() {
+		t.Helper()
+		for i := range 50 {
+			value := "[" + strings.TrimSuffix(strings.Repeat(fmt.Sprintf("%d,", i), 32), ",") + "]"
+			produce(t, broker.Addr(), &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, i), Value: []byte(value)})
+			sent++
+		}
+		out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	}
+	send()
+	newer := testenv.Tiny(t, "--kind", "dense", "--version", "2")
+	if err := os.CopyFS(filepath.Join(base, "coming"), os.DirFS(filepath.Join(newer, "2"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(base, "coming"), filepath.Join(base, "2")); err != nil {
+		t.Fatal(err)
+	}
+	p.await("canary", time.Minute)
+	send()
+	scores := map[string][]float32{} // by key; both versions have the same weights
+	labels := map[string]int{}
+	for _, r := range out.of(outputTopic) {
+		var a service.Answer
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			t.Fatal(err)
+		}
+		if before, ok := scores[string(r.Key)]; ok && !slices.EqualFunc(before, a.Scores, near) || len(a.Scores) != 10 {
+			t.Errorf("%s: got %v, %v before", r.Key, a.Scores, before)
+		}
+		scores[string(r.Key)] = a.Scores
+		labels[fmt.Sprint(a.Version, a.Label)]++
+	}
+	if labels["1"] < 55 || labels["2canary"] < 5 || len(labels) != 2 {
+		t.Errorf("answers by version and label: %v", labels)
+	}
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
 

@@ -79,17 +79,17 @@ type observer interface {
 }
 
 func newModel(c service.Config, log *slog.Logger, o observer) (backend, error) {
-	c.Model.Session, c.Model.Content = c.TensorFlow.Options(), c.Content()
-	switch c.Model.Backend {
+	config := c.ModelConfig()
+	switch config.Backend {
 	case model.OnlyRemote:
-		return model.NewServer(c.Model, c.Fallback, log, o)
+		return model.NewServer(config, c.Fallback, log, o)
 	case model.LocalThenRemote:
-		return model.NewFallback(c.Model, c.Fallback, c.TensorFlow.Library, log, o, o)
+		return model.NewFallback(config, c.Fallback, c.TensorFlow.Library, log, o, o)
 	}
 	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
 		return nil, err
 	}
-	return model.New(c.Model, log, o)
+	return model.New(config, log, o)
 }
 
 // unobserved is an observer that does nothing.

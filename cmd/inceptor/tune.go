@@ -33,14 +33,13 @@ func (*tuneCmd) Help() string {
 
 func (c *tuneCmd) Run(ctx context.Context, a *app) error {
 	config := service.Config{Input: c.Input.config(), Model: c.Model, TensorFlow: c.TensorFlow}
-	config.Model.Session, config.Model.Content = c.TensorFlow.Options(), config.Content()
 	if problems := config.ValidateModel(); len(problems) > 0 {
 		return usageError{problems}
 	}
 	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
 		return err
 	}
-	trials, err := model.Tune(ctx, config.Model)
+	trials, err := model.Tune(ctx, config.ModelConfig())
 	if err != nil {
 		return err
 	}
