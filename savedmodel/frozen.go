@@ -175,7 +175,8 @@ func (g *frozenGraph) config(o Options) ([]byte, error) {
 	}
 	config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: &tfpb.RewriterConfig{DisableMetaOptimizer: g.finished()}}
 	// Nothing is added later, so the session need not keep what it began with.
-	config.Experimental = &tfpb.ConfigProto_Experimental{OptimizeForStaticGraph: true, DisableOutputPartitionGraphs: true}
+	config.Experimental.OptimizeForStaticGraph = true
+	config.Experimental.DisableOutputPartitionGraphs = true
 	return proto.Marshal(config)
 }
 

@@ -68,6 +68,7 @@ func (o Options) message() (*tfpb.ConfigProto, error) {
 		InterOpParallelismThreads: int32(o.InterOpThreads),
 		UsePerSessionThreads:      o.OwnThreads,
 		AllowSoftPlacement:        true,
+		Experimental:              &tfpb.ConfigProto_Experimental{DisableThreadSpinning: true},
 		GpuOptions: &tfpb.GPUOptions{
 			AllowGrowth:                 o.AllowGrowth,
 			PerProcessGpuMemoryFraction: o.MemoryFraction,
