@@ -49,7 +49,7 @@ func TestRecordAllocates(t *testing.T) {
 	h.journal = openJournal(Crash{Journal: t.TempDir()}, c.Kafka, slog.New(slog.DiscardHandler))
 	defer h.journal.close()
 	metrics := NewMetrics(prometheus.NewRegistry())
-	worker := &stream.Worker{Handler: h.handle, Config: stream.Config{Observer: metrics}}
+	worker := stream.NewWorker(h.handle, stream.Config{Observer: metrics}, nil)
 	flight := stream.NewFlight(stream.Window{Records: 512}, 0)
 
 	value, key := []byte("[0"), []byte("key")

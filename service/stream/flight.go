@@ -46,7 +46,6 @@ type Slot struct {
 	flight *Flight
 	size   int64
 	state  slotState
-	work   func() // set by a Worker
 }
 
 type slotState uint8

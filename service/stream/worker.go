@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -12,34 +13,71 @@ import (
 // context has ended, and what they use is closed after it.
 const handlerGrace = 5 * time.Second
 
+// maxSpare is how many goroutines may wait for their next record: what a few
+// batches release at once.
+const maxSpare = 1000
+
 // A Worker calls the handler for the records in flight, each until there is
 // an answer. Safe for concurrent use.
 type Worker struct {
-	Handler Handler
-	Config  Config
-	Trouble *Trouble
+	handler Handler
+	cfg     Config
+	trouble *Trouble
 
+	tasks    chan task // to goroutines that wait for one
+	spare    atomic.Int64
 	handlers sync.WaitGroup
+}
+
+// A task is one record to work on.
+type task struct {
+	work     context.Context
+	draining <-chan struct{}
+	slot     *Slot
+	finished func()
+}
+
+// NewWorker returns a Worker. cfg is what Checked returned.
+func NewWorker(h Handler, cfg Config, trouble *Trouble) *Worker {
+	return &Worker{handler: h, cfg: cfg, trouble: trouble, tasks: make(chan task)}
 }
 
 // Begin starts to work on a record. It is finished when the handler has an
 // answer, and dropped when work ends, or when the handler fails while the
 // partition drains: what cannot be handled now is not worth holding a
 // rebalance or a stop back, for it comes again. finished, if not nil, is
-// called after either. For all records of a flight, the other arguments must
-// be the same.
+// called after either.
 func (w *Worker) Begin(work context.Context, draining <-chan struct{}, s *Slot, finished func()) {
-	if s.work == nil { // else the slot was used before
-		s.work = func() {
-			defer w.handlers.Done()
-			w.handle(work, draining, s)
-			if finished != nil {
-				finished()
-			}
-		}
-	}
 	w.handlers.Add(1)
-	go s.work()
+	t := task{work, draining, s, finished}
+	select {
+	case w.tasks <- t:
+	default:
+		go w.run(t)
+	}
+}
+
+// run works on one record after the other. The stack of a new goroutine grows,
+// and is copied, several times on the way into a model, which took a tenth of
+// the processor time of cheap ones; so goroutines are used again.
+func (w *Worker) run(t task) {
+	for {
+		w.handle(t.work, t.draining, t.slot)
+		if t.finished != nil {
+			t.finished()
+		}
+		t = task{} // or it would be held
+		w.handlers.Done()
+		if w.spare.Add(1) > maxSpare {
+			w.spare.Add(-1)
+			return
+		}
+		var ok bool
+		if t, ok = <-w.tasks; !ok {
+			return
+		}
+		w.spare.Add(-1)
+	}
 }
 
 func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot) {
@@ -47,19 +85,19 @@ func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot)
 	r := s.Record
 	var failing time.Time // since when; zero: not at all
 	for {
-		outputs, err := w.Handler(work, r)
+		outputs, err := w.handler(work, r)
 		if err != nil && failing.IsZero() {
 			failing = time.Now()
 		}
-		if err != nil && work.Err() == nil && w.Config.GivenUp != nil {
-			if instead, ok := w.Config.GivenUp(r, time.Since(failing), err); ok {
+		if err != nil && work.Err() == nil && w.cfg.GivenUp != nil {
+			if instead, ok := w.cfg.GivenUp(r, time.Since(failing), err); ok {
 				outputs, err = instead, nil
 			}
 		}
 		if err == nil {
 			if !failing.IsZero() {
-				w.Config.Observer.Retrying(r.Partition, nil)
-				w.Trouble.Worked("handle")
+				w.cfg.Observer.Retrying(r.Partition, nil)
+				w.trouble.Worked("handle")
 			}
 			s.Done(outputs)
 			return
@@ -68,8 +106,8 @@ func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot)
 			s.Drop()
 			return
 		}
-		w.Config.Observer.Retrying(r.Partition, err)
-		w.Trouble.Failed("handle", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
+		w.cfg.Observer.Retrying(r.Partition, err)
+		w.trouble.Failed("handle", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		t := time.NewTimer(pause.NextBackOff())
 		select {
 		case <-t.C:
@@ -85,8 +123,10 @@ func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot)
 	}
 }
 
-// Await waits, not for long, for handlers whose records were dropped.
+// Await waits, not for long, for handlers whose records were dropped. Nothing
+// may begin after it.
 func (w *Worker) Await() {
+	defer close(w.tasks)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -95,6 +135,6 @@ func (w *Worker) Await() {
 	select {
 	case <-ended:
 	case <-time.After(handlerGrace):
-		w.Config.Log.Warn("handlers do not return", "after", handlerGrace)
+		w.cfg.Log.Warn("handlers do not return", "after", handlerGrace)
 	}
 }

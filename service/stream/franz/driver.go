@@ -76,7 +76,7 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 		cfg:     checked,
 		bound:   tx,
 		trouble: trouble,
-		worker:  &stream.Worker{Handler: h, Config: checked, Trouble: trouble},
+		worker:  stream.NewWorker(h, checked, trouble),
 		session: sessionTimeout,
 	}, nil
 }

@@ -59,7 +59,7 @@ func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
 		cfg:     cfg,
 		codec:   codec,
 		trouble: trouble,
-		worker:  &stream.Worker{Handler: h, Config: cfg, Trouble: trouble},
+		worker:  stream.NewWorker(h, cfg, trouble),
 		session: sessionTimeout,
 	}, nil
 }
