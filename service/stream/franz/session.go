@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// pollRecords bounds what one poll takes, so that it can be seen early
-	// that a partition has enough.
-	pollRecords = 200
+	// fetchBytes bounds what one fetch brings of a partition; a broker sends a
+	// larger batch nevertheless, whole. A poll takes all of it.
+	fetchBytes = 512 << 10
 
 	// fetchWait is how long a broker keeps a fetch waiting for records. It
 	// answers as soon as there is one; but a partition that was paused is not
@@ -106,6 +106,7 @@ func (s *session) open() error {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // their offsets are passed too
 		kgo.FetchMaxWait(fetchWait),
+		kgo.FetchMaxPartitionBytes(fetchBytes),
 
 		kgo.TransactionalID(s.bound.ID),
 		kgo.TransactionTimeout(s.bound.Timeout),
@@ -280,13 +281,16 @@ func (s *session) drain(life context.Context) error {
 // poll hands records to their partitions until life ends.
 func (s *session) poll(life context.Context) {
 	for life.Err() == nil {
+		if g := s.latest.Load(); g != nil {
+			g.hold(life)
+		}
 		drained := false
 		s.turn.poll(life, func(ctx context.Context) {
 			if g := s.latest.Load(); g != nil && g.drains() {
 				drained = true
 				return
 			}
-			fetches := s.group.PollRecords(ctx, pollRecords)
+			fetches := s.group.PollFetches(ctx)
 			// Who has polled something holds rebalances back: the latest
 			// generation is the one that it belongs to.
 			if g := s.latest.Load(); g != nil {

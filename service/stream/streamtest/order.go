@@ -208,6 +208,35 @@ func handlerError(t *testing.T, b *bench) {
 	d.stop()
 }
 
+// What waits in one partition holds no other one back, however much it is.
+func stuckPartition(t *testing.T, b *bench) {
+	b.topic(b.input, 2)
+	b.topic(b.output, 2)
+	const backlog, more = 3000, 20
+	b.fill(2, 0, backlog)
+	release := make(chan struct{})
+	d := b.start(b.config(), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		if r.Partition == 0 {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return b.echo(ctx, r)
+	})
+	b.until("the other partition's backlog", func() bool { return b.offsets(1)[1] >= backlog })
+	b.fill(2, backlog, more)
+	if d := cmp.Diff(map[int][]string{1: sequence(1, backlog+more)}, values(b.read(b.output, backlog+more))); d != "" {
+		t.Errorf("while it is stuck (-want +got):\n%s", d)
+	}
+	close(release)
+	if d := cmp.Diff(sequence(0, backlog+more), values(b.read(b.output, 2*(backlog+more)))[0]); d != "" {
+		t.Errorf("afterwards (-want +got):\n%s", d)
+	}
+	d.stop()
+}
+
 // A record comes and goes fast while nothing else is there.
 func latency(t *testing.T, b *bench) {
 	b.topic(b.input, 1)

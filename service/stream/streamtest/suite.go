@@ -54,6 +54,7 @@ func (s Suite) Run(t *testing.T) {
 			"WindowBytes":     windowBytes,
 			"SlowHandler":     slowHandler,
 			"HandlerError":    handlerError,
+			"StuckPartition":  stuckPartition,
 			"ErrorAtStop":     errorAtStop,
 			"TooLarge":        tooLarge,
 			"BatchTooLarge":   batchTooLarge,

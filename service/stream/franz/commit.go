@@ -1,0 +1,278 @@
+package franz
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// maxReplacements ends what would go on for ever if each replacement were
+	// refused as well.
+	maxReplacements = 3
+
+	// slow is after how long a broker that does not answer is told of.
+	slow = 2 * time.Second
+)
+
+// commit ends the transaction, again and again if need be: it returns once
+// what was collected is committed, or with an error that ends the session.
+func (s *session) commit(ctx context.Context) error {
+	tx := s.tx
+	if tx.next == nil {
+		return nil
+	}
+	pause := backoff.ExponentialBackOff{InitialInterval: 20 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5}
+	for failed := false; ; failed = true {
+		if err := s.publish(ctx); err != nil {
+			return err
+		}
+		err := s.flush(ctx)
+		if err != nil {
+			return err
+		}
+		var again error
+		how := kgo.TryCommit
+		if tx.hasFailed() {
+			how = kgo.TryAbort
+			again, err = s.repair()
+		}
+		committed, endErr := s.endTransaction(ctx, how)
+		if err = cmp.Or(err, endErr); err != nil {
+			return err
+		}
+		if !committed && how == kgo.TryCommit {
+			if committed, err = s.settled(ctx); err != nil {
+				return err
+			}
+		}
+		if committed {
+			if failed {
+				s.retrying(nil)
+				s.trouble.Worked("commit to " + s.cfg.Group)
+			}
+			break
+		}
+		tx.restart()
+		if how == kgo.TryCommit {
+			again = errors.New("the transaction was aborted")
+		}
+		if again != nil {
+			s.retrying(again)
+			s.trouble.Failed("commit to "+s.cfg.Group, again)
+			if !sleep(ctx, pause.NextBackOff()) {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	for topic, bytes := range tx.unsure {
+		if !tx.replaced { // none alone is too large for the topic, but together they are
+			s.limits[topic] = bytes / 2
+		}
+	}
+	s.lastEnd = time.Now()
+	took, published := time.Since(tx.begin), map[int]int{}
+	for _, o := range tx.outputs {
+		published[o.source.Partition]++
+	}
+	for _, n := range published {
+		s.cfg.Observer.Published(n, took)
+	}
+	for id, next := range tx.next {
+		s.current.partitions[id].commit(next)
+	}
+	s.tx = newTransaction()
+	s.tx.drained = tx.drained
+	return nil
+}
+
+// endTransaction ends the transaction and begins the next one. Without an
+// error it is over, though perhaps committed when franz-go does not say so: a
+// broker may do what it is asked and answer that it does not know.
+func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
+	next := s.tx.next
+	ctx = kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
+		topic := kmsg.NewTxnOffsetCommitRequestTopic()
+		topic.Topic = s.cfg.Input
+		if len(req.Topics) > 0 {
+			topic.TopicID = req.Topics[0].TopicID
+		}
+		for id, offset := range next {
+			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+			p.Partition, p.Offset, p.Metadata = id, offset, &req.MemberID
+			topic.Partitions = append(topic.Partitions, p)
+		}
+		req.Topics = append(req.Topics[:0], topic)
+		return nil
+	})
+	s.turn.alone(func() {
+		err = s.patiently("commit", func() (err error) {
+			committed, err = s.group.End(ctx, how)
+			return err
+		})
+		if !committed {
+			s.current.rewound()
+		}
+		if err == nil {
+			err = s.group.Begin()
+		}
+	})
+	if err != nil {
+		return false, fmt.Errorf("end a transaction of group %s as %s: %w", s.cfg.Group, s.bound.ID, err)
+	}
+	return committed, nil
+}
+
+// settled asks the group whether the transaction that has ended was committed:
+// its offsets and its records come together.
+func (s *session) settled(ctx context.Context) (committed bool, err error) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	group := kmsg.NewOffsetFetchRequestGroup()
+	group.Group = s.cfg.Group
+	topic := kmsg.NewOffsetFetchRequestGroupTopic()
+	topic.Topic = s.cfg.Input
+	for id := range s.tx.next {
+		topic.Partitions = append(topic.Partitions, id)
+	}
+	if ids, err := kadm.NewClient(s.client).Metadata(ctx, s.cfg.Input); err == nil {
+		topic.TopicID = ids.Topics[s.cfg.Input].ID
+	}
+	group.Topics = append(group.Topics, topic)
+	req.Groups = append(req.Groups, group)
+	for {
+		res, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return false, fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
+		}
+		committed, err = sameOffsets(res, s.tx.next)
+		if errors.Is(err, kerr.UnstableOffsetCommit) && sleep(ctx, 50*time.Millisecond) {
+			continue
+		}
+		if err != nil {
+			err = fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
+		}
+		return committed, err
+	}
+}
+
+func sameOffsets(res *kmsg.OffsetFetchResponse, want map[int32]int64) (same bool, err error) {
+	seen := 0
+	for _, g := range res.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+			return false, err
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+					return false, err
+				}
+				if p.Offset == want[p.Partition] {
+					seen++
+				}
+			}
+		}
+	}
+	return seen == len(want), nil
+}
+
+// repair puts something else in the place of what was refused, so that
+// everything can be published in a new transaction. What it returns first is
+// why it is worth waiting before; the second is a fault that does not pass.
+func (s *session) repair() (again, err error) {
+	tx := s.tx
+	tx.mu.Lock()
+	failed := tx.failed
+	tx.failed = nil
+	tx.mu.Unlock()
+	suspects := map[*output]error{}
+	for _, f := range failed {
+		topic := f.record.Topic
+		switch {
+		case refused(f.err):
+			suspects[f.output] = f.err
+		case permanent(f.err):
+			return nil, fmt.Errorf("publish to %s: %w", topic, f.err)
+		default:
+			again = fmt.Errorf("publish to %s: %w", topic, f.err)
+		}
+	}
+	for o, err := range suspects {
+		if !o.alone && len(suspects) > 1 {
+			o.alone = true // the next time it shows who is to blame
+			if tx.unsure == nil {
+				tx.unsure = map[string]int64{}
+			}
+			tx.unsure[o.record.Topic] += o.record.Size()
+			continue
+		}
+		tx.replaced = true
+		if err := s.replace(o, err); err != nil {
+			return nil, err
+		}
+	}
+	return again, nil
+}
+
+// replace puts what Config.Refused makes of a refused record in its place.
+func (s *session) replace(o *output, reason error) error {
+	reason = refusal(fmt.Errorf("publish to %s: %w", o.record.Topic, reason))
+	if o.replaced == maxReplacements {
+		return &foreverError{fmt.Errorf("the replacement for what offset %d of %s-%d caused is refused too: %w",
+			o.source.Offset, o.source.Topic, o.source.Partition, reason)}
+	}
+	r, err := s.cfg.Refused(o.source, o.record, reason)
+	if err != nil {
+		return &foreverError{fmt.Errorf("what offset %d of %s-%d caused is refused: %w",
+			o.source.Offset, o.source.Topic, o.source.Partition, errors.Join(reason, err))}
+	}
+	o.record, o.alone = r, true
+	o.replaced++
+	return nil
+}
+
+// patiently runs something that franz-go tries for as long as it takes, and
+// tells of it when that is long.
+func (s *session) patiently(operation string, f func() error) error {
+	operation += " " + s.cfg.Group
+	done, told := make(chan struct{}), make(chan bool)
+	go func() {
+		begin, late := time.Now(), false
+		defer func() { told <- late }()
+		for {
+			t := time.NewTimer(slow)
+			select {
+			case <-done:
+				t.Stop()
+				return
+			case <-t.C:
+				late = true
+				err := s.reach.wrap("no answer from the broker for %v", time.Since(begin).Round(time.Second))
+				s.retrying(err)
+				s.trouble.Failed(operation, err)
+			}
+		}
+	}()
+	err := f()
+	close(done)
+	if late := <-told; late && err == nil {
+		s.retrying(nil)
+		s.trouble.Worked(operation)
+	}
+	return err
+}
+
+// retrying tells the observer of every partition in the transaction.
+func (s *session) retrying(err error) {
+	for id := range s.tx.next {
+		s.cfg.Observer.Retrying(int(id), err)
+	}
+}
