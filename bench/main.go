@@ -164,7 +164,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 			return err
 		}
 		b.system.Watch(b.kafka.Pid())
-		if b.client, err = measure.NewClient(ctx, b.kafka.Addr(), topics); err != nil {
+		if b.client, err = measure.NewClient(ctx, b.kafka.Addr(), topics, 0); err != nil {
 			return err
 		}
 	}

@@ -36,14 +36,15 @@ type Answer struct {
 }
 
 // NewClient makes the topics, the output's with the times at which the broker
-// appends, and reads the output from its beginning.
-func NewClient(ctx context.Context, broker string, t Topics) (*Client, error) {
+// appends, and reads the output from its beginning. What it sends waits for
+// company for as long as linger.
+func NewClient(ctx context.Context, broker string, t Topics, linger time.Duration) (*Client, error) {
 	kc, err := kgo.NewClient(
 		kgo.SeedBrokers(broker),
 		kgo.ConsumeTopics(t.Output, t.DeadLetter),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(time.Second),
-		kgo.ProducerLinger(0),
+		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytes(1<<20-1024),
 		kgo.MetadataMinAge(100*time.Millisecond),
 		kgo.UnknownTopicRetries(-1),

@@ -8,8 +8,7 @@
 //	python        service.py: confluent-kafka and TensorFlow for Python
 //	streams       streams/Service.java: Kafka Streams and TensorFlow for Java
 //
-// Each works off a backlog, then gets records at a fixed rate, 40 % of what the
-// slowest of them did in the round. What they answer must be the same. They change places from round to round, and
+// Each works off a backlog, then gets records at a fixed rate. What they answer must be the same. They change places from round to round, and
 // those that wait for their turn hold their memory and do nothing. What is
 // printed, as Markdown, are medians with their spread; ratios are made within
 // rounds.
@@ -46,6 +45,7 @@ const (
 type options struct {
 	rounds, starts int
 	phase          time.Duration
+	rate           float64
 	model          string
 	only           []string
 	settings       []string
@@ -59,6 +59,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each value is the median of them")
 	flags.IntVar(&o.starts, "starts", 3, "starts of each that are measured")
 	seconds := flags.Float64("seconds", 9, "seconds of each backlog, about, and of each fixed rate")
+	flags.Float64Var(&o.rate, "rate", 0, "the fixed `rate`, records a second; 0: 40 % of what the slowest did in the round")
 	flags.StringVar(&o.model, "model", "inception", "inception on photos; or what costs nothing: tiny on images of 246 bytes, dense on JSON rows of 200")
 	only := flags.String("only", strings.Join(names(), ","), "services to measure")
 	if err := flags.Parse(args); err != nil {
@@ -74,7 +75,7 @@ func parse(args []string) (options, error) {
 	if !slices.Contains([]string{"inception", "tiny", "dense"}, o.model) {
 		return o, fmt.Errorf("-model: %q is none of inception, tiny and dense", o.model)
 	}
-	if o.rounds < 1 || o.starts < 1 || o.phase < time.Second {
+	if o.rounds < 1 || o.starts < 1 || o.phase < time.Second || o.rate < 0 {
 		return o, errors.New("want at least one round, one start and one second")
 	}
 	return o, nil
@@ -86,7 +87,8 @@ type bench struct {
 	binary   string
 	modelDir string
 	records  [][]byte
-	guess    float64 // records a second, before anything is measured
+	guess    float64       // records a second, before anything is measured
+	linger   time.Duration // of the sender
 	kafka    *testenv.Kafka
 	services []*service
 	expected []prediction // of the records of a start
@@ -135,7 +137,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 			continue
 		}
 		s := &service{contender: c, topics: measure.Topics{Input: c.name + "-in", Output: c.name + "-out", DeadLetter: c.name + "-dead"}}
-		if s.client, err = measure.NewClient(ctx, b.kafka.Addr(), s.topics); err != nil {
+		if s.client, err = measure.NewClient(ctx, b.kafka.Addr(), s.topics, b.linger); err != nil {
 			return err
 		}
 		b.services = append(b.services, s)
@@ -156,6 +158,7 @@ func (b *bench) chooseModel(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	b.modelDir, b.guess = filepath.Join(dir, b.model), 3000
+	b.linger = 5 * time.Millisecond // as Kafka's own producer does
 	kind := "image"
 	if b.model == "dense" {
 		kind = "dense"
@@ -209,14 +212,18 @@ func (b *bench) round(ctx context.Context, round int) error {
 			slowest = rate
 		}
 	}
+	rate := b.options.rate
+	if rate == 0 {
+		rate = measure.LatencyLoad * slowest
+	}
 	for i := range b.services {
 		s := turn(i)
 		measure.Progress("round %d of %d: %s, fixed rate", round+1, b.rounds, s.name)
-		if err := b.latency(ctx, s, measure.LatencyLoad*slowest); err != nil {
+		if err := b.latency(ctx, s, rate); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	b.results.Add(fixedRate, measure.LatencyLoad*slowest)
+	b.results.Add(fixedRate, rate)
 	return nil
 }
 

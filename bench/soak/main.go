@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer kafka.Kill()
-	client, err := measure.NewClient(ctx, kafka.Addr(), measure.Topics{Input: "ImageInputTopic", Output: "ImageOutputTopic", DeadLetter: "ImageDeadLetterTopic"})
+	client, err := measure.NewClient(ctx, kafka.Addr(), measure.Topics{Input: "ImageInputTopic", Output: "ImageOutputTopic", DeadLetter: "ImageDeadLetterTopic"}, 0)
 	if err != nil {
 		return err
 	}
