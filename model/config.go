@@ -147,6 +147,10 @@ const (
 // AsksServer tells whether a model server is ever asked.
 func (c Config) AsksServer() bool { return c.Backend == LocalThenRemote || c.Backend == OnlyRemote }
 
+// Optimizes tells whether a faster graph is made of a version where that can be
+// done.
+func (c Config) Optimizes() bool { return c.Optimize == optimizeAuto }
+
 // A Policy says which versions are kept loaded, as TensorFlow Serving's
 // ServableVersionPolicy does. The zero value is latest:1.
 type Policy struct {

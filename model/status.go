@@ -26,6 +26,12 @@ type Status struct {
 	Since   time.Time `json:"since,omitzero"`
 	Bytes   int64     `json:"bytes,omitempty"`  // of its files, once they were looked at
 	Digest  string    `json:"digest,omitempty"` // of its directory, once it was loaded
+
+	// Kernels and Precision are those of the optimized graph of a version that
+	// is loaded; empty: it runs as it is.
+	Kernels   string `json:"kernels,omitempty"`
+	Precision string `json:"precision,omitempty"`
+
 	Gate    string    `json:"gate,omitempty"`   // that refused it
 	Reason  string    `json:"reason,omitempty"` // why it was refused or rejected
 	Retry   time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
@@ -52,6 +58,9 @@ func (m *Manager) Versions() []Status {
 
 func (m *Manager) status(k *known, d decided) Status {
 	s := Status{Version: k.number, Since: k.since, Bytes: k.bytes, Digest: k.digest}
+	if k.loaded != nil && k.loaded.model.Frozen {
+		s.Kernels, s.Precision = k.loaded.model.Kernels.String(), k.loaded.model.Precision.String()
+	}
 	r := m.routes.Load()
 	label := r.labelOf(k.loaded)
 	switch {

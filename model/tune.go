@@ -66,14 +66,10 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	candidates, err := scan(c.Dir)
+	t, err := newTuner(c, each)
 	if err != nil {
 		return nil, err
 	}
-	if len(candidates) == 0 {
-		return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
-	}
-	t := tuner{config: c, each: each, at: candidates[len(candidates)-1], want: map[int][][]float32{}}
 	trials := []Trial{
 		{Optimize: optimizeOff}, {Optimize: optimizeAuto, Kernels: kernelsTensorFlow}, {Optimize: optimizeAuto, Kernels: kernelsOneDNN},
 		{Optimize: optimizeAuto, Kernels: kernelsOneDNN, Precision: precisionBFloat16},
@@ -92,6 +88,42 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 	trials = append(trials, fewer...)
 	slices.SortStableFunc(trials, compareTrials)
 	return trials, nil
+}
+
+// CompareGraphs loads the newest version of the model as it is, and as c has it
+// optimized, one after the other, and runs both on the same noise. The Trial
+// tells how far scores differ; in float32 more than 1e-5 is an error. WhyNot
+// says what came between. c must validate.
+func CompareGraphs(ctx context.Context, c Config) (Trial, error) {
+	t, err := newTuner(c, 0)
+	if err != nil {
+		return Trial{}, err
+	}
+	plain := c
+	plain.Optimize, plain.Precision = optimizeOff, ""
+	var trial Trial
+	for _, c := range []Config{plain, c} {
+		v, _, drop, err := t.load(ctx, c)
+		if err != nil {
+			return Trial{}, err
+		}
+		trial = Trial{Optimize: c.Optimize, Runs: map[int]time.Duration{}}
+		if v.model.Frozen {
+			trial.Kernels, trial.Precision = v.model.Kernels.String(), v.model.Precision.String()
+		} else if v.model.WhyNot != "" {
+			trial.WhyNot = "not made: " + v.model.WhyNot
+		}
+		err = t.run(ctx, v, v.batcher.Max, &trial)
+		drop()
+		if !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
+			trial.WhyNot = "not compared: the model does not take a blank record"
+			return trial, nil
+		}
+		if err != nil {
+			return trial, err
+		}
+	}
+	return trial, nil
 }
 
 // compareTrials puts the faster one first, if it may be used.
@@ -118,6 +150,17 @@ type tuner struct {
 	want   map[int][][]float32 // the plain model's scores, by the size of the batch
 }
 
+func newTuner(c Config, each time.Duration) (*tuner, error) {
+	candidates, err := scan(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(candidates) == 0 {
+		return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
+	}
+	return &tuner{config: c, each: each, at: candidates[len(candidates)-1], want: map[int][][]float32{}}, nil
+}
+
 func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 	for range tuneRounds {
 		for i := range trials {
@@ -136,21 +179,29 @@ func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 	return nil
 }
 
+// load loads the version, for as long as it takes to try it.
+func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations, drop func(), err error) {
+	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
+	v, err = loader{config: c, at: t.at, log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took}.load(ctx)
+	if err != nil {
+		return nil, took, nil, err
+	}
+	return v, took, func() {
+		v.drop()
+		<-v.freed
+	}, nil
+}
+
 // try loads the version, runs it, and notes what is better than before.
 func (t *tuner) try(ctx context.Context, trial *Trial) error {
 	c := t.config
 	c.Optimize, c.Kernels, c.Precision = trial.Optimize, trial.Kernels, trial.Precision
 	c.Session.IntraOpThreads = trial.Threads
-	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
-	took := Durations{}
-	v, err := loader{config: c, at: t.at, log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took}.load(ctx)
+	v, took, drop, err := t.load(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		v.drop()
-		<-v.freed
-	}()
+	defer drop()
 	if trial.Optimize == optimizeAuto && !v.model.Frozen {
 		return errors.New(v.model.WhyNot)
 	}

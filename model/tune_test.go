@@ -42,6 +42,20 @@ func TestTune(t *testing.T) {
 	}
 }
 
+func TestCompareGraphs(t *testing.T) {
+	openLibrary(t)
+	c := testConfig(t.TempDir())
+	c.Optimize = optimizeAuto
+	if _, err := CompareGraphs(t.Context(), c); !errors.Is(err, ErrNoVersion) {
+		t.Errorf("got %v", err)
+	}
+	c.Dir = testenv.Tiny(t)
+	trial, err := CompareGraphs(t.Context(), c)
+	if err != nil || trial.WhyNot != "" || trial.Kernels == "" || trial.Precision != "float32" || trial.Differs > maxDiffers {
+		t.Errorf("got %+v, %v", trial, err)
+	}
+}
+
 func TestTrialOrder(t *testing.T) {
 	ms := func(a, b, c int) map[int]time.Duration {
 		return map[int]time.Duration{1: time.Duration(a) * time.Millisecond, 2: time.Duration(b) * time.Millisecond, 4: time.Duration(c) * time.Millisecond}

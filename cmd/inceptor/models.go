@@ -124,6 +124,9 @@ func (c *modelsListCmd) Run(ctx context.Context, a *app) error {
 	fmt.Fprintln(w, "VERSION\tSTATE\tLABEL\tSINCE\tSIZE\t")
 	for _, v := range versions {
 		number, since, size, detail := strconv.FormatInt(v.Version, 10), "", "", v.Digest
+		if v.Kernels != "" {
+			detail += ", " + v.Kernels + ", " + v.Precision
+		}
 		if v.Chosen {
 			number += "*"
 		}
