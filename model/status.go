@@ -32,9 +32,9 @@ type Status struct {
 	Kernels   string `json:"kernels,omitempty"`
 	Precision string `json:"precision,omitempty"`
 
-	Gate    string    `json:"gate,omitempty"`   // that refused it
-	Reason  string    `json:"reason,omitempty"` // why it was refused or rejected
-	Retry   time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
+	Gate   string    `json:"gate,omitempty"`   // that refused it
+	Reason string    `json:"reason,omitempty"` // why it was refused or rejected
+	Retry  time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
 
 	// Probation is when it ends, of the version that serves.
 	Probation time.Time `json:"probation,omitzero"`

@@ -18,7 +18,7 @@ const (
 	// one at once.
 	commitEvery = 50 * time.Millisecond
 
-	// commitTimeout bounds the one commit that a drained generation waits for.
+	// commitTimeout bounds a commit, and the last ones of a generation.
 	commitTimeout = 5 * time.Second
 
 	// lagEvery is how often the lag is looked up, for partitions whose
@@ -126,7 +126,9 @@ func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive t
 			return nil
 		}
 		wait := commitEvery
-		switch err := c.commit(ctx, all); {
+		// Not broken off when ctx ends: the broker might get to it after the
+		// last commit of the generation, and take that back.
+		switch err := c.commit(context.WithoutCancel(ctx), all); {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:

@@ -330,6 +330,50 @@ func TestInvalidTime(t *testing.T) {
 	}
 }
 
+// The last commit of a stop does not overtake the one under way, which would
+// take it back.
+func TestLastCommitIsLast(t *testing.T) {
+	t.Parallel()
+	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
+	cfg := config(c.ListenAddrs()...)
+	produce(t, cfg, "in", "x")
+	handled := make(chan struct{}, 2)
+	d, err := New(cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		handled <- struct{}{}
+		return nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var commits atomic.Int64
+	overtaken := make(chan bool, 1)
+	c.ControlKey(kmsg.OffsetCommit.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if commits.Add(1) > 1 {
+			return nil, nil, false
+		}
+		c.SleepControl(func() {
+			produce(t, cfg, "in", "y")
+			<-handled
+			<-handled
+			stop()
+			time.Sleep(500 * time.Millisecond)
+		})
+		overtaken <- commits.Load() > 1
+		return nil, nil, false
+	})
+	if err := d.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if <-overtaken {
+		t.Error("a commit overtakes the one under way")
+	}
+	if commits.Load() != 2 {
+		t.Errorf("%d commits, want 2", commits.Load())
+	}
+}
+
 type lineCounter struct{ n atomic.Int64 }
 
 func (l *lineCounter) Write(p []byte) (int, error) {
