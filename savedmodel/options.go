@@ -68,7 +68,9 @@ func (o Options) message() (*tfpb.ConfigProto, error) {
 		InterOpParallelismThreads: int32(o.InterOpThreads),
 		UsePerSessionThreads:      o.OwnThreads,
 		AllowSoftPlacement:        true,
-		Experimental:              &tfpb.ConfigProto_Experimental{DisableThreadSpinning: true},
+		// Threads that spin while they wait for work take the processor from
+		// those that have some, and make large models no faster.
+		Experimental: &tfpb.ConfigProto_Experimental{DisableThreadSpinning: true},
 		GpuOptions: &tfpb.GPUOptions{
 			AllowGrowth:                 o.AllowGrowth,
 			PerProcessGpuMemoryFraction: o.MemoryFraction,

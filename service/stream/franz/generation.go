@@ -124,6 +124,7 @@ func (g *generation) hold(life context.Context) {
 		select {
 		case <-g.room:
 		case <-impatient:
+			impatient = nil
 			for _, p := range full {
 				p.halt()
 			}
