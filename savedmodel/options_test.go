@@ -18,7 +18,7 @@ func TestOptionsConfig(t *testing.T) {
 		options Options
 		want    *tfpb.ConfigProto
 	}{
-		{"zero", Options{}, &tfpb.ConfigProto{AllowSoftPlacement: true, GpuOptions: &tfpb.GPUOptions{}}},
+		{"zero", Options{}, &tfpb.ConfigProto{GpuOptions: &tfpb.GPUOptions{}}},
 		{
 			"threads",
 			Options{IntraOpThreads: 3, InterOpThreads: 2, OwnThreads: true},
@@ -26,7 +26,6 @@ func TestOptionsConfig(t *testing.T) {
 				IntraOpParallelismThreads: 3,
 				InterOpParallelismThreads: 2,
 				UsePerSessionThreads:      true,
-				AllowSoftPlacement:        true,
 				GpuOptions:                &tfpb.GPUOptions{},
 			},
 		},
@@ -34,7 +33,6 @@ func TestOptionsConfig(t *testing.T) {
 			"cards",
 			Options{Tags: []string{"serve", "gpu"}, AllowGrowth: true, MemoryFraction: 0.5, VisibleDevices: "0,2"},
 			&tfpb.ConfigProto{
-				AllowSoftPlacement: true,
 				GpuOptions: &tfpb.GPUOptions{
 					AllowGrowth:                 true,
 					PerProcessGpuMemoryFraction: 0.5,
@@ -47,6 +45,8 @@ func TestOptionsConfig(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			b, err := test.options.config()
 			must(t, err)
+			test.want.AllowSoftPlacement = true
+			test.want.Experimental = &tfpb.ConfigProto_Experimental{DisableThreadSpinning: true}
 			got := new(tfpb.ConfigProto)
 			must(t, proto.Unmarshal(b, got))
 			if diff := cmp.Diff(test.want, got, protocmp.Transform()); diff != "" {

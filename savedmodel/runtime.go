@@ -31,6 +31,19 @@ var library struct {
 	path string // of the open library; empty: none is open
 }
 
+// defaultEnvironment is what the library reads, unless it is set already.
+var defaultEnvironment = map[string]string{
+	// Errors only.
+	"TF_CPP_MIN_LOG_LEVEL": "2",
+	// Without this, Options.OwnThreads leaves the pool that operations divide
+	// their work in, as against those that start them, to all sessions.
+	"TF_OVERRIDE_GLOBAL_THREADPOOL": "1",
+	// Where oneDNN is on, its allocator would keep what two versions needed
+	// while one took the other's place: 300 MB, with Inception. The C library's
+	// is as fast, and can be trimmed.
+	"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
+}
+
 // OpenLibrary opens TensorFlow's library, once for the whole process; later
 // calls return at once. The path names the library or its folder; if it is
 // empty the library is looked for beside the executable, in the checkout's
@@ -47,13 +60,10 @@ func OpenLibrary(path string) error {
 	if library.path != "" {
 		return nil
 	}
-	if os.Getenv("TF_CPP_MIN_LOG_LEVEL") == "" {
-		_ = os.Setenv("TF_CPP_MIN_LOG_LEVEL", "2")
-	}
-	// Without this, Options.OwnThreads leaves the pool that operations divide
-	// their work in, as against those that start them, to all sessions.
-	if os.Getenv("TF_OVERRIDE_GLOBAL_THREADPOOL") == "" {
-		_ = os.Setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
+	for name, value := range defaultEnvironment {
+		if os.Getenv(name) == "" {
+			_ = os.Setenv(name, value)
+		}
 	}
 	var tried []string
 	for _, candidate := range libraryCandidates(path, executableFolder(), workingFolder()) {

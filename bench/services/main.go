@@ -212,7 +212,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 			slowest = rate
 		}
 	}
-	rate := b.options.rate
+	rate := b.rate
 	if rate == 0 {
 		rate = measure.LatencyLoad * slowest
 	}

@@ -31,7 +31,7 @@ type Worker struct {
 
 // A task is one record to work on.
 type task struct {
-	work     context.Context
+	work     context.Context //nolint:containedctx // it goes with the record to another goroutine
 	draining <-chan struct{}
 	slot     *Slot
 	finished func()
@@ -66,7 +66,6 @@ func (w *Worker) run(t task) {
 		if t.finished != nil {
 			t.finished()
 		}
-		t = task{} // or it would be held
 		w.handlers.Done()
 		if w.spare.Add(1) > maxSpare {
 			w.spare.Add(-1)
