@@ -66,7 +66,7 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	t, err := newTuner(c, each)
+	t, err := newTuner(c, each, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +90,12 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 	return trials, nil
 }
 
-// CompareGraphs loads the newest version of the model as it is, and as c has it
+// CompareGraphs loads a version of the model as it is, and as c has it
 // optimized, one after the other, and runs both on the same noise. The Trial
 // tells how far scores differ; in float32 more than 1e-5 is an error. WhyNot
 // says what came between. c must validate.
-func CompareGraphs(ctx context.Context, c Config) (Trial, error) {
-	t, err := newTuner(c, 0)
+func CompareGraphs(ctx context.Context, c Config, version int64) (Trial, error) {
+	t, err := newTuner(c, 0, version)
 	if err != nil {
 		return Trial{}, err
 	}
@@ -116,7 +116,7 @@ func CompareGraphs(ctx context.Context, c Config) (Trial, error) {
 		err = t.run(ctx, v, v.batcher.Max, &trial)
 		drop()
 		if !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
-			trial.WhyNot = "not compared: the model does not take a blank record"
+			trial.WhyNot = "not compared: the model does not take a made-up record"
 			return trial, nil
 		}
 		if err != nil {
@@ -150,15 +150,18 @@ type tuner struct {
 	want   map[int][][]float32 // the plain model's scores, by the size of the batch
 }
 
-func newTuner(c Config, each time.Duration) (*tuner, error) {
+// newTuner returns one for a version; 0: the newest.
+func newTuner(c Config, each time.Duration, number int64) (*tuner, error) {
 	candidates, err := scan(c.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(candidates) == 0 {
-		return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
+	for _, at := range slices.Backward(candidates) {
+		if number == 0 || at.number == number {
+			return &tuner{config: c, each: each, at: at, want: map[int][][]float32{}}, nil
+		}
 	}
-	return &tuner{config: c, each: each, at: candidates[len(candidates)-1], want: map[int][][]float32{}}, nil
+	return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
 }
 
 func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
@@ -253,7 +256,7 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 			trial.Differs = max(trial.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))
 		}
 	}
-	if trial.Differs > maxDiffers && trial.Precision != precisionBFloat16 {
+	if !(trial.Differs <= maxDiffers) && trial.Precision != precisionBFloat16 { // NaN too
 		return fmt.Errorf("scores differ by %.2g from those of the model as it is", trial.Differs)
 	}
 	return nil

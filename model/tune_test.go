@@ -46,11 +46,11 @@ func TestCompareGraphs(t *testing.T) {
 	openLibrary(t)
 	c := testConfig(t.TempDir())
 	c.Optimize = optimizeAuto
-	if _, err := CompareGraphs(t.Context(), c); !errors.Is(err, ErrNoVersion) {
+	if _, err := CompareGraphs(t.Context(), c, 1); !errors.Is(err, ErrNoVersion) {
 		t.Errorf("got %v", err)
 	}
 	c.Dir = testenv.Tiny(t)
-	trial, err := CompareGraphs(t.Context(), c)
+	trial, err := CompareGraphs(t.Context(), c, 1)
 	if err != nil || trial.WhyNot != "" || trial.Kernels == "" || trial.Precision != "float32" || trial.Differs > maxDiffers {
 		t.Errorf("got %+v, %v", trial, err)
 	}

@@ -43,7 +43,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 			serving, err = c.checkModel(ctx, a)
 			report("model", err, serving.String())
 			if err == nil && c.Model.Optimizes() {
-				trial, err := model.CompareGraphs(ctx, c.ModelConfig())
+				trial, err := model.CompareGraphs(ctx, c.ModelConfig(), serving.Version)
 				report("optimized graph", err, comparison(trial))
 			}
 		}

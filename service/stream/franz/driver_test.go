@@ -472,9 +472,11 @@ func TestFetchesOnce(t *testing.T) {
 	if n := handled.Load(); n != 2*each {
 		t.Errorf("%d records handled, want %d", n, 2*each)
 	}
-	const least = 2 * each * 100 / fetchBytes
-	if n := fetches.Load(); n < least || n > 3*least {
-		t.Errorf("fetched %d times, want some %d", n, least)
+	const some = 10 // five times 512 KiB of each
+	n := fetches.Load()
+	t.Logf("%d fetches", n)
+	if n < some/2 || n > 4*some { // it was 67 when partitions were paused at once
+		t.Errorf("fetched %d times, want some %d", n, some)
 	}
 }
 

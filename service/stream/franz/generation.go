@@ -106,13 +106,14 @@ func (g *generation) idle() bool {
 }
 
 // hold waits until there is room for what is polled next, life ends, or the
-// generation drains.
-func (g *generation) hold(life context.Context) {
+// generation drains; or it returns the partitions to be paused before, since
+// others have waited for them long enough.
+func (g *generation) hold(life context.Context) (late []*partition) {
 	var impatient <-chan time.Time
 	for {
 		full, open := g.full()
 		if len(full) == 0 {
-			return
+			return nil
 		}
 		if open == 0 {
 			impatient = nil
@@ -124,14 +125,11 @@ func (g *generation) hold(life context.Context) {
 		select {
 		case <-g.room:
 		case <-impatient:
-			impatient = nil
-			for _, p := range full {
-				p.halt()
-			}
+			return full
 		case <-g.draining:
-			return
+			return nil
 		case <-life.Done():
-			return
+			return nil
 		}
 	}
 }

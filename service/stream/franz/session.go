@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// fetchBytes bounds what one fetch brings of a partition; a broker sends a
-	// larger batch nevertheless, whole. A poll takes all of it.
+	// fetchBytes bounds what one fetch brings of a partition; a broker sends
+	// one larger batch nevertheless, whole. A poll takes all of it.
 	fetchBytes = 512 << 10
 
 	// fetchWait is how long a broker keeps a fetch waiting for records. It
 	// answers as soon as there is one; but a partition that was paused is not
 	// fetched before the others, which may be idle, have their answer.
-	fetchWait = 200 * time.Millisecond
+	fetchWait = 50 * time.Millisecond
 
 	// lagEvery is how often the lag is looked up, for partitions that are
 	// idle, or whose window is full: nothing is fetched then.
@@ -281,14 +281,21 @@ func (s *session) drain(life context.Context) error {
 // poll hands records to their partitions until life ends.
 func (s *session) poll(life context.Context) {
 	for life.Err() == nil {
-		if g := s.latest.Load(); g != nil {
-			g.hold(life)
+		held := s.latest.Load()
+		var late []*partition
+		if held != nil {
+			late = held.hold(life)
 		}
 		drained := false
 		s.turn.poll(life, func(ctx context.Context) {
 			if g := s.latest.Load(); g != nil && g.drains() {
 				drained = true
 				return
+			}
+			if s.latest.Load() == held { // else these are not ours any more
+				for _, p := range late {
+					p.halt()
+				}
 			}
 			fetches := s.group.PollFetches(ctx)
 			// Who has polled something holds rebalances back: the latest

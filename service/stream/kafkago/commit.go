@@ -18,8 +18,10 @@ const (
 	// one at once.
 	commitEvery = 50 * time.Millisecond
 
-	// commitTimeout bounds a commit, and the last ones of a generation.
+	// commitTimeout bounds a commit, and both the one under way and the last
+	// one of a generation; but the last one has lastCommit at least.
 	commitTimeout = 5 * time.Second
+	lastCommit    = time.Second
 
 	// lagEvery is how often the lag is looked up, for partitions whose
 	// window is full: nothing is fetched then, and nothing told.
@@ -127,7 +129,8 @@ func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive t
 		}
 		wait := commitEvery
 		// Not broken off when ctx ends: the broker might get to it after the
-		// last commit of the generation, and take that back.
+		// last commit of the generation, and take that back. It may still do so
+		// with one that has taken commitTimeout.
 		switch err := c.commit(context.WithoutCancel(ctx), all); {
 		case ctx.Err() != nil:
 			return nil
@@ -149,9 +152,9 @@ func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive t
 	}
 }
 
-// flush is the last commit of a generation.
-func (c *commits) flush() error {
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+// flush is the last commit of a generation, by the deadline.
+func (c *commits) flush(deadline time.Time) error {
+	ctx, cancel := context.WithTimeout(context.Background(), max(lastCommit, time.Until(deadline)))
 	defer cancel()
 	for {
 		err := c.commit(ctx, false)

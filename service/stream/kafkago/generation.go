@@ -80,10 +80,11 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	err := workers.Wait()
 	late.Stop()
 	endWork()
+	deadline := time.Now().Add(commitTimeout)
 	endAside()
 	sides.Wait()
 
-	flushErr := commits.flush()
+	flushErr := commits.flush(deadline)
 	left := 0
 	for _, p := range partitions {
 		left += p.abandon()
