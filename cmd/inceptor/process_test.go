@@ -98,6 +98,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	}
 	go func() { p.done <- p.cmd.Wait() }()
 	t.Cleanup(func() {
+		// One that stands still tells what its goroutines wait for.
+		if t.Failed() && p.cmd.Process.Signal(syscall.SIGQUIT) == nil {
+			time.Sleep(time.Second)
+		}
 		_ = p.cmd.Process.Kill()
 		if t.Failed() {
 			t.Logf("%v:\n%s", cmd.Args, p.output())
