@@ -102,7 +102,7 @@ func CompareGraphs(ctx context.Context, c Config, version int64) (Trial, error) 
 	plain := c
 	plain.Optimize, plain.Precision = optimizeOff, ""
 	var trial Trial
-	for _, c := range []Config{plain, c} {
+	for i, c := range []Config{plain, c} {
 		v, _, drop, err := t.load(ctx, c)
 		if err != nil {
 			return Trial{}, err
@@ -115,7 +115,7 @@ func CompareGraphs(ctx context.Context, c Config, version int64) (Trial, error) 
 		}
 		err = t.run(ctx, v, v.batcher.Max, &trial)
 		drop()
-		if !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
+		if i == 0 && !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
 			trial.WhyNot = "not compared: the model does not take a made-up record"
 			return trial, nil
 		}
@@ -160,6 +160,9 @@ func newTuner(c Config, each time.Duration, number int64) (*tuner, error) {
 		if number == 0 || at.number == number {
 			return &tuner{config: c, each: each, at: at, want: map[int][][]float32{}}, nil
 		}
+	}
+	if number != 0 {
+		return nil, fmt.Errorf("%w: there is no version %d in %s", ErrNoVersion, number, c.Dir)
 	}
 	return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
 }

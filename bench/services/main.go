@@ -8,10 +8,10 @@
 //	python        service.py: confluent-kafka and TensorFlow for Python
 //	streams       streams/Service.java: Kafka Streams and TensorFlow for Java
 //
-// Each works off a backlog, then gets records at a fixed rate. What they answer must be the same. They change places from round to round, and
-// those that wait for their turn hold their memory and do nothing. What is
-// printed, as Markdown, are medians with their spread; ratios are made within
-// rounds.
+// Each works off a backlog, then gets records at a fixed rate. What they answer
+// must be the same. They change places from round to round, and those that wait
+// for their turn hold their memory and do nothing. What is printed, as Markdown,
+// are medians with their spread; ratios are made within rounds.
 //
 // Run it in the checkout's folder after `testenv/setup.sh bench`. Arguments
 // after the flags are settings of inceptor:
@@ -76,7 +76,7 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("-model: %q is none of inception, tiny and dense", o.model)
 	}
 	if o.rounds < 1 || o.starts < 1 || o.phase < time.Second || o.rate < 0 {
-		return o, errors.New("want at least one round, one start and one second")
+		return o, errors.New("want at least one round, one start and one second, and no negative rate")
 	}
 	return o, nil
 }

@@ -115,9 +115,7 @@ func (g *generation) hold(life context.Context) (late []*partition) {
 		if len(full) == 0 {
 			return nil
 		}
-		if open == 0 {
-			impatient = nil
-		} else if impatient == nil {
+		if open > 0 && impatient == nil {
 			t := time.NewTimer(impatience)
 			defer t.Stop()
 			impatient = t.C

@@ -288,11 +288,12 @@ func (s *session) poll(life context.Context) {
 		}
 		drained := false
 		s.turn.poll(life, func(ctx context.Context) {
-			if g := s.latest.Load(); g != nil && g.drains() {
+			g := s.latest.Load()
+			if g != nil && g.drains() {
 				drained = true
 				return
 			}
-			if s.latest.Load() == held { // else these are not ours any more
+			if g == held { // else these are not ours any more
 				for _, p := range late {
 					p.halt()
 				}
