@@ -77,9 +77,12 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	fetching, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tried := 0
+	var last *Error // of an attempt that was not cut off
 	b, err := backoff.Retry(fetching, func() ([]byte, error) {
 		tried++
-		return r.get(fetching, u)
+		b, err := r.get(fetching, u)
+		errors.As(err, &last)
+		return b, err
 	}, backoff.WithMaxTries(tries), backoff.WithBackOff(pauses()), backoff.WithMaxElapsedTime(timeout))
 	where := withoutQuery(u)
 	if err == nil {
@@ -92,6 +95,8 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 		return Image{}, ctx.Err()
 	case errors.As(err, &bad):
 		err = bad.Err
+	case last != nil && fetching.Err() != nil:
+		bad, err = last, fmt.Errorf("%w, and then not done within input.fetch.timeout of %s", last.Err, timeout)
 	case fetching.Err() != nil || errors.Is(err, context.DeadlineExceeded):
 		bad, err = &Error{Reason: URLTimeout}, fmt.Errorf("not done within input.fetch.timeout of %s", timeout)
 	default:

@@ -165,6 +165,23 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
+// An attempt that time cuts off does not hide what was wrong before.
+func TestTimeoutAfterFault(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	r, url := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		<-r.Context().Done()
+	}, func(c *Config) { c.Fetch.Timeout = 2 * time.Second })
+	_, err := r.Read(t.Context(), []byte(url))
+	if reasonOf(t, err) != URLStatus || calls.Load() != 2 || !strings.Contains(err.Error(), "status 502, and then not done within input.fetch.timeout of 2s (tried 2 times)") {
+		t.Errorf("%d calls, %v", calls.Load(), err)
+	}
+}
+
 func TestConcurrency(t *testing.T) {
 	const most = 3
 	var now, peak atomic.Int64
