@@ -6,7 +6,10 @@ Exits with 1 if a test failed, if one was skipped, or if none ran.
 
 import collections
 import json
+import re
 import sys
+
+SHOWN = 3  # complaints of one failed test that are shown once more at the end
 
 
 def main():
@@ -32,6 +35,8 @@ def main():
             counts[action] += 1
             if action != "pass":
                 print(f"{action}: {event['Package']} {test}\n{''.join(output[key])}", end="")
+                complaints = [line for line in output[key] if re.match(r"\s+\w+_test\.go:\d+: ", line)]
+                closing += [f"{action}: {test}\n"] + [f"{line[:500].rstrip()}\n" for line in complaints[:SHOWN]]
         else:
             counts["broken"] += action == "fail"
             # All of it where the package failed by itself: it did not build, crashed, or ran out of time.

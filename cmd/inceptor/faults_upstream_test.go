@@ -44,6 +44,14 @@ type message struct {
 
 func newUpstream(t *testing.T, broker string) *upstream {
 	u := &upstream{t: t, client: newClient(t, broker), ended: make(chan struct{}), sent: map[string]sent{}}
+	// The client has its producer id before anything happens to the broker: it
+	// does not ask twice for it.
+	first := picture("first", 0)
+	r := first.record()
+	if err := u.client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	u.keep(r, first.sent)
 	ctx, cancel := context.WithCancel(context.Background())
 	u.cancel = cancel
 	t.Cleanup(func() { cancel(); <-u.ended })
