@@ -166,7 +166,7 @@ func (s *Service) deliver(ctx context.Context) error {
 
 // prepareTopics waits for a broker, makes topics if it may, and compares limits.
 func (s *Service) prepareTopics(ctx context.Context) error {
-	topics, err := kafkago.CheckTopics(ctx, s.stream, s.config.Kafka.CreateTopics, s.config.outputs()...)
+	topics, err := kafkago.CheckTopics(ctx, s.stream, s.config.Kafka.CreateTopics)
 	if err != nil {
 		return explain(err)
 	}
@@ -210,7 +210,7 @@ func CheckTopics(ctx context.Context, c Config, log *slog.Logger) (topics []stre
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	topics, err = kafkago.CheckTopics(ctx, config, false, c.outputs()...)
+	topics, err = kafkago.CheckTopics(ctx, config, false)
 	switch {
 	case c.Kafka.CreateTopics && errors.Is(err, stream.ErrMissingTopics):
 		return nil, []string{err.Error() + "; run will create them, as kafka.create-topics is set"}, nil

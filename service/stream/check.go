@@ -22,6 +22,9 @@ func (c Config) Checked() (Config, error) {
 	if c.Input == "" {
 		problem("no input topic")
 	}
+	if len(c.Outputs) == 0 {
+		problem("no output topics")
+	}
 	if c.Window.Records < 1 || c.Window.Bytes < 0 {
 		problem("window of %d records and %d bytes: want at least one record", c.Window.Records, c.Window.Bytes)
 	}

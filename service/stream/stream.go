@@ -39,6 +39,7 @@ type Config struct {
 	Brokers []string // host:port; any one that answers is enough
 	Group   string   // consumer group
 	Input   string   // topic that is read
+	Outputs []string // topics that the handler's outputs go to
 
 	TLS         *tls.Config // nil: plain text
 	SASL        SASL

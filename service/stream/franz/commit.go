@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -50,7 +52,11 @@ func (s *session) commit(ctx context.Context) error {
 			return err
 		}
 		if !committed && how == kgo.TryCommit {
-			if committed, err = s.settled(ctx); err != nil {
+			err := s.patiently("look up the offsets of", func() (err error) {
+				committed, err = s.settled(ctx)
+				return err
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -121,6 +127,9 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 		if !committed {
 			s.current.rewound()
 		}
+		if err == nil && !committed && how == kgo.TryCommit {
+			err = s.endOrphan(ctx)
+		}
 		if err == nil {
 			err = s.group.Begin()
 		}
@@ -134,54 +143,65 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 // settled asks the group whether the transaction that has ended was committed:
 // its offsets and its records come together.
 func (s *session) settled(ctx context.Context) (committed bool, err error) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	req.RequireStable = true
-	group := kmsg.NewOffsetFetchRequestGroup()
-	group.Group = s.cfg.Group
-	topic := kmsg.NewOffsetFetchRequestGroupTopic()
-	topic.Topic = s.cfg.Input
-	for id := range s.tx.next {
-		topic.Partitions = append(topic.Partitions, id)
-	}
-	if ids, err := kadm.NewClient(s.client).Metadata(ctx, s.cfg.Input); err == nil {
-		topic.TopicID = ids.Topics[s.cfg.Input].ID
-	}
-	group.Topics = append(group.Topics, topic)
-	req.Groups = append(req.Groups, group)
+	next := s.tx.next
 	for {
-		res, err := req.RequestWith(ctx, s.client)
-		if err != nil {
-			return false, fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
+		offsets, unstable, err := s.offsets(ctx, slices.Collect(maps.Keys(next)))
+		switch {
+		case err != nil:
+			return false, err
+		case len(unstable) == 0:
+			return maps.Equal(offsets, next), nil
+		case !sleep(ctx, 50*time.Millisecond):
+			return false, context.Cause(ctx)
 		}
-		committed, err = sameOffsets(res, s.tx.next)
-		if errors.Is(err, kerr.UnstableOffsetCommit) && sleep(ctx, 50*time.Millisecond) {
-			continue
-		}
-		if err != nil {
-			err = fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
-		}
-		return committed, err
 	}
 }
 
-func sameOffsets(res *kmsg.OffsetFetchResponse, want map[int32]int64) (same bool, err error) {
-	seen := 0
+// offsets are what the group has committed of partitions of the input, or of all
+// of them where there are none given; those that a transaction may yet change
+// are unstable instead.
+func (s *session) offsets(ctx context.Context, partitions []int32) (stable map[int32]int64, unstable []int32, err error) {
+	failed := func(err error) error {
+		return fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
+	}
+	input, err := kadm.NewClient(s.client).Metadata(ctx, s.cfg.Input)
+	if err != nil {
+		return nil, nil, failed(err)
+	}
+	topic := kmsg.NewOffsetFetchRequestGroupTopic()
+	topic.Topic, topic.TopicID, topic.Partitions = s.cfg.Input, input.Topics[s.cfg.Input].ID, partitions
+	if partitions == nil {
+		topic.Partitions = input.Topics[s.cfg.Input].Partitions.Numbers()
+	}
+	group := kmsg.NewOffsetFetchRequestGroup()
+	group.Group = s.cfg.Group
+	group.Topics = append(group.Topics, topic)
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.RequireStable = true
+	req.Groups = append(req.Groups, group)
+	res, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		return nil, nil, failed(err)
+	}
+	stable = map[int32]int64{}
 	for _, g := range res.Groups {
 		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
-			return false, err
+			return nil, nil, failed(err)
 		}
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
-				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return false, err
-				}
-				if p.Offset == want[p.Partition] {
-					seen++
+				switch err := kerr.ErrorForCode(p.ErrorCode); {
+				case errors.Is(err, kerr.UnstableOffsetCommit):
+					unstable = append(unstable, p.Partition)
+				case err != nil:
+					return nil, nil, failed(err)
+				default:
+					stable[p.Partition] = p.Offset
 				}
 			}
 		}
 	}
-	return seen == len(want), nil
+	return stable, unstable, nil
 }
 
 // repair puts something else in the place of what was refused, so that

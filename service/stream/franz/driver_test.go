@@ -28,6 +28,7 @@ func config(brokers ...string) stream.Config {
 		Brokers:      brokers,
 		Group:        "g",
 		Input:        "in",
+		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 4},
 		DrainTimeout: 5 * time.Second,
 	}
@@ -74,7 +75,7 @@ func produce(t *testing.T, cfg stream.Config, values ...string) {
 	t.Helper()
 	c := newClient(t, cfg)
 	for _, v := range values {
-		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: "in", Value: []byte(v)}).FirstErr(); err != nil {
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: cfg.Input, Value: []byte(v)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +84,7 @@ func produce(t *testing.T, cfg stream.Config, values ...string) {
 // committed reads the output until it holds n records, and a little longer.
 func committed(t *testing.T, cfg stream.Config, n int) (values []string) {
 	t.Helper()
-	c := newClient(t, cfg, kgo.ConsumeTopics("out"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	c := newClient(t, cfg, kgo.ConsumeTopics(cfg.Outputs...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	limit := 20 * time.Second
 	for {
 		if len(values) >= n {

@@ -3,6 +3,7 @@ package franz
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inceptor/service/stream"
@@ -17,6 +18,9 @@ const impatience = 100 * time.Millisecond
 // until it takes them away.
 type generation struct {
 	partitions map[int32]*partition
+	since      time.Time
+	known      atomic.Bool // where the partitions begin
+	late       bool        // that was told to be long in coming; watchLag's
 
 	room       chan struct{} // signalled when hold may look again
 	endFeeding context.CancelFunc
@@ -32,7 +36,7 @@ func newGeneration(ids []int32, cfg stream.Config, worker *stream.Worker, wake f
 	feeding, endFeeding := context.WithCancel(context.Background())
 	work, endWork := context.WithCancel(context.Background())
 	g := &generation{
-		partitions: map[int32]*partition{}, room: make(chan struct{}, 1),
+		partitions: map[int32]*partition{}, since: time.Now(), room: make(chan struct{}, 1),
 		endFeeding: endFeeding, endWork: endWork, draining: make(chan struct{}),
 	}
 	for _, id := range ids {

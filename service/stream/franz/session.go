@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
@@ -25,10 +23,6 @@ const (
 	// answers as soon as there is one; but a partition that was paused is not
 	// fetched before the others, which may be idle, have their answer.
 	fetchWait = 50 * time.Millisecond
-
-	// lagEvery is how often the lag is looked up, for partitions that are
-	// idle, or whose window is full: nothing is fetched then.
-	lagEvery = 10 * time.Second
 )
 
 var errTooLate = errors.New("the last transaction could not be ended in time")
@@ -203,6 +197,9 @@ func (s *session) adopt(life context.Context, g *generation) error {
 			g.rewound()
 		}
 		if err == nil {
+			err = s.endOrphan(life)
+		}
+		if err == nil {
 			err = s.group.Begin()
 		}
 		s.begun = true
@@ -356,6 +353,7 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 // onOffsets learns what the group has committed.
 func (s *session) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	if g := s.latest.Load(); g != nil {
+		g.known.Store(true)
 		for id, o := range offsets[s.cfg.Input] {
 			if p, at := g.partitions[id], o.EpochOffset().Offset; p != nil && at >= 0 {
 				p.start(at)
@@ -368,74 +366,6 @@ func (s *session) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (s *session) OnGroupManageError(err error) {
 	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, s.cfg.Input, err))
-}
-
-// watchLag looks the watermarks up; until there are partitions, why not.
-func (s *session) watchLag(life context.Context) {
-	admin := kadm.NewClient(s.client)
-	for known := (*generation)(nil); ; {
-		g := s.latest.Load()
-		if g == nil {
-			s.lookUpInput(life, admin)
-		} else if len(g.partitions) > 0 {
-			known = g
-			s.lookUpLag(life, admin, g)
-		}
-		every := lagEvery
-		if g == nil {
-			every = time.Second
-		}
-		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == known; {
-			if !sleep(life, 100*time.Millisecond) {
-				return
-			}
-		}
-		if life.Err() != nil {
-			return
-		}
-	}
-}
-
-// lookUpInput asks for the input topic, for the client joins the group only
-// once there is one that it may read, and waits for that without a word.
-func (s *session) lookUpInput(life context.Context, admin *kadm.Client) {
-	ctx, cancel := context.WithTimeout(life, s.session)
-	defer cancel()
-	operation := "read from " + s.cfg.Input
-	res, err := admin.Metadata(ctx, s.cfg.Input)
-	if err == nil {
-		err = res.Topics[s.cfg.Input].Err
-	}
-	var answer *kerr.Error
-	switch {
-	case err == nil:
-		s.trouble.Worked(operation)
-	case permanent(err):
-		s.end(fmt.Errorf("%s: %w", operation, err))
-	case errors.As(err, &answer): // without one, connecting tells of it
-		s.trouble.Failed(operation, err)
-	}
-}
-
-func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
-	ctx, cancel := context.WithTimeout(life, lagEvery)
-	defer cancel()
-	ends, err := admin.ListEndOffsets(ctx, s.cfg.Input)
-	if err != nil {
-		return // fetching tells of it
-	}
-	starts, err := admin.ListStartOffsets(ctx, s.cfg.Input)
-	if err != nil {
-		return
-	}
-	for id, p := range g.partitions {
-		if o, ok := starts.Lookup(s.cfg.Input, id); ok && o.Err == nil {
-			p.start(o.Offset) // unless the group has committed one
-		}
-		if o, ok := ends.Lookup(s.cfg.Input, id); ok && o.Err == nil {
-			p.watermark(o.Offset)
-		}
-	}
 }
 
 var (

@@ -25,6 +25,7 @@ func config(brokers ...string) stream.Config {
 		Brokers:      brokers,
 		Group:        "g",
 		Input:        "in",
+		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 4},
 		DrainTimeout: 5 * time.Second,
 	}
@@ -83,7 +84,7 @@ func TestLogin(t *testing.T) {
 			c := cluster4test(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "me", "secret"), kfake.SeedTopics(1, "in", "out"))
 			cfg := config(c.ListenAddrs()...)
 			cfg.SASL = stream.SASL{Mechanism: mechanism, User: "me", Password: "secret"}
-			if _, err := CheckTopics(limited(t), cfg, false, "out"); err != nil {
+			if _, err := CheckTopics(limited(t), cfg, false); err != nil {
 				t.Error(err)
 			}
 			if err := run(t, cfg, time.Second); err != nil {
@@ -111,7 +112,7 @@ func TestTLS(t *testing.T) {
 	s := httptest.NewUnstartedServer(nil) // for its certificate
 	s.StartTLS()
 	defer s.Close()
-	c := cluster4test(t, kfake.TLS(&tls.Config{Certificates: s.TLS.Certificates}), kfake.SeedTopics(1, "in"))
+	c := cluster4test(t, kfake.TLS(&tls.Config{Certificates: s.TLS.Certificates}), kfake.SeedTopics(1, "in", "out"))
 	cfg := config(c.ListenAddrs()...)
 	pool := x509.NewCertPool()
 	pool.AddCert(s.Certificate())
@@ -162,7 +163,7 @@ func TestForbidden(t *testing.T) {
 			if err := run(t, cfg, limit); !errors.Is(err, test.err) || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("run: %v", err)
 			}
-			_, err := CheckTopics(limited(t), cfg, false, "out")
+			_, err := CheckTopics(limited(t), cfg, false)
 			if errors.Is(test.err, kafka.TopicAuthorizationFailed) != errors.Is(err, kafka.TopicAuthorizationFailed) {
 				t.Errorf("check: %v", err)
 			}

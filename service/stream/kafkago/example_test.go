@@ -23,11 +23,12 @@ func Example() {
 		Brokers:      broker.ListenAddrs(),
 		Group:        "shouting",
 		Input:        "in",
+		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 16, Bytes: 1 << 20},
 		DrainTimeout: 10 * time.Second,
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	topics, err := kafkago.CheckTopics(ctx, cfg, true, "out")
+	topics, err := kafkago.CheckTopics(ctx, cfg, true)
 	if err != nil {
 		panic(err)
 	}

@@ -116,6 +116,7 @@ func (b *bench) config() stream.Config {
 		Brokers:      b.Brokers,
 		Group:        b.group,
 		Input:        b.input,
+		Outputs:      []string{b.output, b.dead},
 		Window:       stream.Window{Records: 16, Bytes: 64 << 20},
 		DrainTimeout: 20 * time.Second,
 		Log:          slog.New(slog.NewTextHandler(logWriter{b}, &slog.HandlerOptions{Level: slog.LevelInfo})),

@@ -20,7 +20,7 @@ type Driver interface {
 type Suite struct {
 	New func(stream.Config, stream.Handler) (Driver, error)
 	// CheckTopics is nil for a driver that leaves this to another one.
-	CheckTopics func(ctx context.Context, cfg stream.Config, create bool, outputs ...string) ([]stream.Topic, error)
+	CheckTopics func(ctx context.Context, cfg stream.Config, create bool) ([]stream.Topic, error)
 	Session     time.Duration // after which a driver without heartbeats is out of its group
 
 	// ExactlyOnce tells that the driver gives no repeats, whatever happens, to

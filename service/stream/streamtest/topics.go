@@ -185,7 +185,7 @@ func outOfRange(t *testing.T, b *bench) {
 // Missing topics are an error that names each of them.
 func missingTopics(t *testing.T, b *bench) {
 	b.topic(b.output, 1)
-	_, err := b.CheckTopics(b.context(), b.config(), false, b.output, b.dead)
+	_, err := b.CheckTopics(b.context(), b.config(), false)
 	if !errors.Is(err, stream.ErrMissingTopics) || !strings.Contains(err.Error(), b.input) ||
 		!strings.Contains(err.Error(), b.dead) || strings.Contains(err.Error(), b.output) {
 		t.Errorf("check: %v", err)
@@ -195,7 +195,7 @@ func missingTopics(t *testing.T, b *bench) {
 // Outputs are created with the input's number of partitions and room for more; limits are told.
 func createTopics(t *testing.T, b *bench) {
 	b.topic(b.input, 3, "max.message.bytes=2000000")
-	got, err := b.CheckTopics(b.context(), b.config(), true, b.output, b.dead)
+	got, err := b.CheckTopics(b.context(), b.config(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func createTopics(t *testing.T, b *bench) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	again, err := b.CheckTopics(b.context(), b.config(), false, b.output, b.dead)
+	again, err := b.CheckTopics(b.context(), b.config(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func createTopics(t *testing.T, b *bench) {
 		t.Error(d)
 	}
 	fresh := b.config()
-	fresh.Input = b.input + "2"
+	fresh.Input, fresh.Outputs = b.input+"2", nil
 	if got, err = b.CheckTopics(b.context(), fresh, true); err != nil || len(got) != 1 || got[0].Partitions == 0 {
 		t.Errorf("create the input: %v, %v", got, err)
 	}

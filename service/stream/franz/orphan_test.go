@@ -1,0 +1,209 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
+	"inceptor/testenv"
+)
+
+// A broker that is killed right after it has acknowledged the end of a
+// transaction has told its partitions nothing of it, and takes it for complete
+// when it starts again. What was committed stays so, what was aborted comes
+// again, and the group goes on.
+func TestOrphan(t *testing.T) {
+	for _, c := range []struct {
+		version int16 // of transactions
+		how     kgo.TransactionEndTry
+	}{
+		{1, kgo.TryCommit},
+		{2, kgo.TryCommit},
+		{2, kgo.TryAbort},
+	} {
+		t.Run(fmt.Sprintf("version %d committed %v", c.version, c.how), func(t *testing.T) {
+			t.Parallel()
+			b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000")
+			cfg := config(b.Addr())
+			setFeature(t, cfg, "transaction.version", c.version)
+			bound := testBound
+			bound.ID = "g-orphan"
+			for attempt := 1; !orphan(t, b, cfg, bound.ID, c.how); attempt++ {
+				if attempt == 5 {
+					t.Fatal("the broker has left no transaction open")
+				}
+				cfg.Input, cfg.Outputs = fmt.Sprintf("in%d", attempt), []string{fmt.Sprintf("out%d", attempt)}
+			}
+			produce(t, cfg, "d")
+			stop := start(t, cfg, bound, func(_ context.Context, r stream.Record) ([]stream.Record, error) {
+				return []stream.Record{{Topic: cfg.Outputs[0], Value: r.Value}}, nil
+			})
+			got := committed(t, cfg, 4)
+			stop()
+			slices.Sort(got)
+			want := []string{"a", "b", "c", "d"}
+			if c.how == kgo.TryCommit {
+				want = []string{"a (before)", "b (before)", "c (before)", "d"}
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("readers of committed records see (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// start runs a driver until stop is called.
+func start(t *testing.T, cfg stream.Config, bound Transaction, h stream.Handler) (stop func()) {
+	t.Helper()
+	d, err := New(cfg, bound, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.session = testSession
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func setFeature(t *testing.T, cfg stream.Config, name string, version int16) {
+	t.Helper()
+	admin := kadm.NewClient(newClient(t, cfg))
+	const safely = 2 // also down, where nothing is lost
+	res, err := admin.UpdateFeatures(t.Context(), false, kadm.FeatureUpdate{Feature: name, MaxVersionLevel: version, UpgradeType: safely})
+	if err == nil {
+		err = res[name].Err
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// orphan answers three records in one transaction, restarts the broker right
+// after its end, and tells whether it is open.
+func orphan(t *testing.T, b *testenv.Broker, cfg stream.Config, id string, how kgo.TransactionEndTry) bool {
+	t.Helper()
+	admin := kadm.NewClient(newClient(t, cfg))
+	output := cfg.Outputs[0]
+	if _, err := admin.CreateTopics(t.Context(), 1, 1, nil, cfg.Input, output); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, cfg, "a", "b", "c")
+	g, err := kgo.NewGroupTransactSession(append(connection(cfg, &stream.Connections{}), kgo.WithHooks(endHook(b.Kill)),
+		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Input), kgo.TransactionalID(id), kgo.SessionTimeout(testSession),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < 3; {
+		fetches := g.PollFetches(t.Context())
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			n++
+			g.Produce(t.Context(), &kgo.Record{Topic: output, Value: append(r.Value, " (before)"...)}, nil)
+		})
+	}
+	if err := g.Client().Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ended, err := g.End(t.Context(), how); err != nil || ended != bool(how) {
+		t.Fatalf("committed: %v; %v", ended, err)
+	}
+	b.Restart()
+	stable, err := admin.ListCommittedOffsets(t.Context(), output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stable[output][0].Offset == 0
+}
+
+// An endHook is called as soon as a transaction's end is acknowledged.
+type endHook func()
+
+func (h endHook) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
+	if key == kmsg.EndTxn.Int16() && e.Err() == nil {
+		h()
+	}
+}
+
+// A transaction of somebody else's that holds the group's offsets back is told
+// of, and waited for.
+func TestOffsetsHeldBack(t *testing.T) {
+	t.Parallel()
+	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000")
+	cfg := config(b.Addr())
+	admin := newClient(t, cfg)
+	if _, err := kadm.NewClient(admin).CreateTopics(t.Context(), 1, 1, nil, "in", "out"); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, cfg, "a")
+	other := newClient(t, cfg, kgo.TransactionalID("g-other"))
+	id, epoch, err := other.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	offsets := kmsg.NewPtrAddOffsetsToTxnRequest()
+	offsets.TransactionalID, offsets.ProducerID, offsets.ProducerEpoch, offsets.Group = "g-other", id, epoch, cfg.Group
+	if res, err := offsets.RequestWith(t.Context(), admin); err != nil || res.ErrorCode != 0 {
+		t.Fatal(err, res)
+	}
+	commit := kmsg.NewPtrTxnOffsetCommitRequest()
+	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group, commit.Generation = "g-other", id, epoch, cfg.Group, -1
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic = "in"
+	topic.Partitions = append(topic.Partitions, kmsg.NewTxnOffsetCommitRequestTopicPartition())
+	commit.Topics = append(commit.Topics, topic)
+	if res, err := commit.RequestWith(t.Context(), admin); err != nil || res.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatal(err, res)
+	}
+
+	told := make(chan error, 1000)
+	cfg.Observer = retrying{told: told}
+	stop := start(t, cfg, testBound, echo)
+	if err := <-told; !errors.Is(err, kerr.UnstableOffsetCommit) {
+		t.Errorf("told %v", err)
+	}
+	end := kmsg.NewPtrEndTxnRequest()
+	end.TransactionalID, end.ProducerID, end.ProducerEpoch = "g-other", id, epoch
+	if res, err := end.RequestWith(t.Context(), admin); err != nil || res.ErrorCode != 0 {
+		t.Fatal(err, res)
+	}
+	if got := committed(t, cfg, 1); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("%q", got)
+	}
+	for err := range told {
+		if err == nil {
+			break
+		}
+	}
+	stop()
+}
+
+// A retrying observer passes on what is retried.
+type retrying struct {
+	stream.Unobserved
+	told chan<- error
+}
+
+func (o retrying) Retrying(_ int, err error) { o.told <- err }

@@ -1,0 +1,117 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// lagEvery is how often the lag is looked up, for partitions that are idle, or
+// whose window is full: nothing is fetched then.
+const lagEvery = 10 * time.Second
+
+// watchLag looks the watermarks up; until there are partitions, why not.
+func (s *session) watchLag(life context.Context) {
+	admin := kadm.NewClient(s.client)
+	for known := (*generation)(nil); ; {
+		g := s.latest.Load()
+		if g == nil {
+			s.lookUpInput(life, admin)
+		} else if len(g.partitions) > 0 {
+			known = g
+			s.lookUpStart(life, g)
+			s.lookUpLag(life, admin, g)
+		}
+		every := lagEvery
+		if g == nil || len(g.partitions) > 0 && !g.known.Load() {
+			every = time.Second
+		}
+		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == known; {
+			if !sleep(life, 100*time.Millisecond) {
+				return
+			}
+		}
+		if life.Err() != nil {
+			return
+		}
+	}
+}
+
+// lookUpInput asks for the input topic, for the client joins the group only
+// once there is one that it may read, and waits for that without a word.
+func (s *session) lookUpInput(life context.Context, admin *kadm.Client) {
+	ctx, cancel := context.WithTimeout(life, s.session)
+	defer cancel()
+	operation := "read from " + s.cfg.Input
+	res, err := admin.Metadata(ctx, s.cfg.Input)
+	if err == nil {
+		err = res.Topics[s.cfg.Input].Err
+	}
+	var answer *kerr.Error
+	switch {
+	case err == nil:
+		s.trouble.Worked(operation)
+	case permanent(err):
+		s.end(fmt.Errorf("%s: %w", operation, err))
+	case errors.As(err, &answer): // without one, connecting tells of it
+		s.trouble.Failed(operation, err)
+	}
+}
+
+// lookUpStart tells why it is not known where a generation begins, if that
+// takes long, for the client waits without a word until it is.
+func (s *session) lookUpStart(life context.Context, g *generation) {
+	operation := "begin at the offsets of " + s.cfg.Group
+	tell := func(err error) {
+		for id := range g.partitions {
+			s.cfg.Observer.Retrying(int(id), err)
+		}
+	}
+	switch {
+	case g.known.Load() && g.late:
+		g.late = false
+		s.trouble.Worked(operation)
+		tell(nil)
+	case g.known.Load(), time.Since(g.since) < s.session:
+	default:
+		ctx, cancel := context.WithTimeout(life, s.session)
+		defer cancel()
+		_, unstable, err := s.offsets(ctx, slices.Collect(maps.Keys(g.partitions)))
+		if err == nil && len(unstable) > 0 {
+			slices.Sort(unstable)
+			err = fmt.Errorf("a transaction has not ended in partitions %v: %w", unstable, kerr.UnstableOffsetCommit)
+		}
+		if err != nil && life.Err() == nil {
+			g.late = true
+			s.trouble.Failed(operation, err)
+			tell(err)
+		}
+	}
+}
+
+func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
+	ctx, cancel := context.WithTimeout(life, lagEvery)
+	defer cancel()
+	ends, err := admin.ListEndOffsets(ctx, s.cfg.Input)
+	if err != nil {
+		return // fetching tells of it
+	}
+	starts, err := admin.ListStartOffsets(ctx, s.cfg.Input)
+	if err != nil {
+		return
+	}
+	for id, p := range g.partitions {
+		if o, ok := starts.Lookup(s.cfg.Input, id); ok && o.Err == nil {
+			p.start(o.Offset) // unless the group has committed one
+		}
+		if o, ok := ends.Lookup(s.cfg.Input, id); ok && o.Err == nil {
+			p.watermark(o.Offset)
+		}
+	}
+}
