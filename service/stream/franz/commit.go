@@ -52,11 +52,7 @@ func (s *session) commit(ctx context.Context) error {
 			return err
 		}
 		if !committed && how == kgo.TryCommit {
-			err := s.patiently("look up the offsets of", func() (err error) {
-				committed, err = s.settled(ctx)
-				return err
-			})
-			if err != nil {
+			if committed, err = s.settled(ctx); err != nil {
 				return err
 			}
 		}
@@ -127,7 +123,7 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 		if !committed {
 			s.current.rewound()
 		}
-		if err == nil && !committed && how == kgo.TryCommit {
+		if err == nil && (!committed || s.shaken.Load()) {
 			err = s.endOrphan(ctx)
 		}
 		if err == nil {
@@ -144,17 +140,36 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 // its offsets and its records come together.
 func (s *session) settled(ctx context.Context) (committed bool, err error) {
 	next := s.tx.next
+	operation := "look up the offsets of " + s.cfg.Group
+	begin, late := time.Now(), false
 	for {
 		offsets, unstable, err := s.offsets(ctx, slices.Collect(maps.Keys(next)))
 		switch {
 		case err != nil:
 			return false, err
 		case len(unstable) == 0:
+			if late {
+				s.retrying(nil)
+				s.trouble.Worked(operation)
+			}
 			return maps.Equal(offsets, next), nil
-		case !sleep(ctx, 50*time.Millisecond):
+		}
+		if time.Since(begin) > slow {
+			late = true
+			err := heldBack(unstable)
+			s.retrying(err)
+			s.trouble.Failed(operation, err)
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
 			return false, context.Cause(ctx)
 		}
 	}
+}
+
+// heldBack is why partitions have no offsets.
+func heldBack(unstable []int32) error {
+	slices.Sort(unstable)
+	return fmt.Errorf("a transaction has not ended in partitions %v: %w", unstable, kerr.UnstableOffsetCommit)
 }
 
 // offsets are what the group has committed of partitions of the input, or of all

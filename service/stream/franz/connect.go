@@ -123,6 +123,9 @@ func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ 
 	}
 }
 
+// OnBrokerDisconnect implements kgo.HookBrokerDisconnect.
+func (s *session) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { s.shaken.Store(true) }
+
 // wrap adds to what is wrong why that may be.
 func (r *reach) wrap(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)

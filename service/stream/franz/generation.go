@@ -20,7 +20,6 @@ type generation struct {
 	partitions map[int32]*partition
 	since      time.Time
 	known      atomic.Bool // where the partitions begin
-	late       bool        // that was told to be long in coming; watchLag's
 
 	room       chan struct{} // signalled when hold may look again
 	endFeeding context.CancelFunc

@@ -14,32 +14,48 @@ import (
 )
 
 const (
-	// patience is how long something may look open that is not: other members'
-	// transactions end in less.
-	patience = time.Second
+	lookEvery = 100 * time.Millisecond
 
-	// preparation is how long a transaction that has ended is waited for, until
-	// all its partitions know.
-	preparation = 5 * time.Second
+	// stillLooks is for how many looks something has to stand still until it
+	// is not just another member's transaction that ends soon.
+	stillLooks = 10
+
+	// mostLooks bounds the wait for partitions that have no leader, and for a
+	// coordinator that tells nothing, or has not told all partitions yet.
+	mostLooks = 50
 )
 
 // endOrphan ends our last transaction once more where its end is recorded, but
 // has not come to its partitions and never will: Kafka 4.3.1, killed between
 // the two, takes the partitions for deleted when it starts as the only broker.
 // The group's offsets then stay unstable, and members wait for them for ever;
-// and what was aborted would be committed with the next transaction. It has to
-// be called before our producer id is asked for, with which the coordinator
+// and the next transaction would end what is open in its own way. It has to be
+// called before our producer id is asked for, with which the coordinator
 // forgets how the transaction ended.
 //
 // The second end is that of a transaction with nothing in it, in what stands
-// still: its markers are those that are missing, and where it was another's
-// transaction that is open they do nothing.
+// still: its markers are those that are missing. Where it is another's
+// transaction that is open they do nothing. It gives our producer an epoch
+// that a client does not know which has asked before, so that is an error.
+//
+// Where our last transaction was begun after the crash, by a session that
+// outlived it, both end in the same way: committed, as the one before mostly
+// was; or aborted, and both come again.
 func (s *session) endOrphan(ctx context.Context) error {
+	s.shaken.Store(false)
 	admin := kadm.NewClient(s.client)
 	var suspects map[position]bool
-	for begin := time.Now(); time.Since(begin) < preparation; {
+	var unknown error // why the coordinator does not tell
+	for look := range mostLooks {
+		if look > 0 && !sleep(ctx, lookEvery) {
+			return context.Cause(ctx)
+		}
 		open, err := s.unfinished(ctx, admin)
-		if err != nil {
+		var answer *kerr.Error
+		switch {
+		case errors.As(err, &answer) && !permanent(err): // of a partition that has no leader, perhaps
+			continue
+		case err != nil:
 			return err
 		}
 		if suspects != nil { // what stands still is in both
@@ -50,25 +66,22 @@ func (s *session) endOrphan(ctx context.Context) error {
 		}
 		all, err := admin.DescribeTransactions(ctx, s.bound.ID)
 		last := all[s.bound.ID]
-		switch err = cmp.Or(err, last.Err); {
-		case errors.Is(err, kerr.TransactionalIDNotFound):
+		unknown = cmp.Or(err, last.Err)
+		switch {
+		case errors.Is(unknown, kerr.TransactionalIDNotFound):
 			return nil
-		case err != nil:
-			s.cfg.Log.Warn("a transaction is open, and it is unknown whether it is our last one", "id", s.bound.ID, "err", err)
+		case unknown != nil, last.State == "PrepareCommit", last.State == "PrepareAbort":
+		case last.State != "CompleteCommit" && last.State != "CompleteAbort": // there is none, or it is open and will be aborted
 			return nil
-		}
-		switch last.State {
-		case "CompleteCommit", "CompleteAbort":
-			if time.Since(begin) > patience {
-				return s.endAgain(ctx, last, suspects)
-			}
-		case "PrepareCommit", "PrepareAbort":
-		default: // none has ended, or it is open and will be aborted
+		case look < stillLooks:
+		case s.foreign(ctx, admin, last.ProducerID, suspects):
 			return nil
+		default:
+			return s.endAgain(ctx, last, suspects)
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
-			return context.Cause(ctx)
-		}
+	}
+	if unknown != nil {
+		s.cfg.Log.Warn("a transaction is open, and it is unknown whether it is our last one", "id", s.bound.ID, "err", unknown)
 	}
 	return nil
 }
@@ -109,19 +122,52 @@ func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[posit
 	return open, nil
 }
 
-func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, open map[position]bool) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("end the transaction %s again: %w", s.bound.ID, err)
+// foreign tells whether what stands still is certainly not of a producer. Only
+// who may read the outputs is told.
+func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int64, open map[position]bool) bool {
+	outputs := s.outputs(open)
+	if len(outputs) == 0 {
+		return false
+	}
+	described, err := admin.DescribeProducers(ctx, outputs)
+	if err != nil {
+		return false
+	}
+	for _, t := range described {
+		for _, p := range t.Partitions {
+			if p.Err != nil {
+				return false
+			}
+			if of, ok := p.ActiveProducers[producer]; ok && of.CurrentTxnStartOffset >= 0 {
+				return false
+			}
 		}
-	}()
+	}
+	return true
+}
+
+// outputs are the partitions of open that are not of the input.
+func (s *session) outputs(open map[position]bool) kadm.TopicsSet {
 	outputs := kadm.TopicsSet{}
 	for p := range open {
 		if p.topic != s.cfg.Input {
 			outputs.Add(p.topic, p.partition)
 		}
 	}
-	if len(outputs) > 0 {
+	return outputs
+}
+
+// endAgain is not broken off when ctx ends: a transaction of which only a part
+// is added would be aborted.
+func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, open map[position]bool) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("end the transaction %s again: %w", s.bound.ID, err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.session)
+	defer cancel()
+	if outputs := s.outputs(open); len(outputs) > 0 {
 		partitions := kmsg.NewPtrAddPartitionsToTxnRequest()
 		partitions.TransactionalID, partitions.ProducerID, partitions.ProducerEpoch = s.bound.ID, last.ProducerID, last.ProducerEpoch
 		for _, t := range outputs.Sorted() {
@@ -160,10 +206,10 @@ func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, 
 	if err := kerr.ErrorForCode(ended.ErrorCode); err != nil {
 		return err
 	}
-	s.cfg.Log.Warn("something is open, as if a broker had crashed at the end of our last transaction, which is ended once more, as it was",
+	s.cfg.Log.Warn("what is open looks like our last transaction, of which a broker that crashed has told only its coordinator; it is ended once more, as it was",
 		"id", s.bound.ID, "committed", end.Commit)
 	if s.begun {
-		return errors.New("the producer has another epoch since then") // which the client does not know
+		return errors.New("a broker had lost the end of a transaction")
 	}
 	return nil
 }

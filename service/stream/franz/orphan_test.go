@@ -2,14 +2,15 @@ package franz
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -147,8 +148,9 @@ func (h endHook) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
 	}
 }
 
-// A transaction of somebody else's that holds the group's offsets back is told
-// of, and waited for.
+// A transaction of somebody else's that holds the group's offsets back, and
+// the readers of the output, is told of and waited for; it is not taken for
+// our last one.
 func TestOffsetsHeldBack(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000")
@@ -157,8 +159,22 @@ func TestOffsetsHeldBack(t *testing.T) {
 	if _, err := kadm.NewClient(admin).CreateTopics(t.Context(), 1, 1, nil, "in", "out"); err != nil {
 		t.Fatal(err)
 	}
+	log := make(lines, 1000)
+	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
+	bound := testBound
+	bound.ID = "g-ours"
 	produce(t, cfg, "a")
+	stop := start(t, cfg, bound, echo)
+	committed(t, cfg, 1)
+	stop()
+
 	other := newClient(t, cfg, kgo.TransactionalID("g-other"))
+	if err := other.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.ProduceSync(t.Context(), &kgo.Record{Topic: "out", Value: []byte("other")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
 	id, epoch, err := other.ProducerID(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -178,32 +194,43 @@ func TestOffsetsHeldBack(t *testing.T) {
 		t.Fatal(err, res)
 	}
 
-	told := make(chan error, 1000)
-	cfg.Observer = retrying{told: told}
-	stop := start(t, cfg, testBound, echo)
-	if err := <-told; !errors.Is(err, kerr.UnstableOffsetCommit) {
-		t.Errorf("told %v", err)
+	produce(t, cfg, "b")
+	stop = start(t, cfg, bound, echo)
+	log.await(t, "a transaction has not ended in partitions [0]: UNSTABLE_OFFSET_COMMIT")
+	if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
 	}
-	end := kmsg.NewPtrEndTxnRequest()
-	end.TransactionalID, end.ProducerID, end.ProducerEpoch = "g-other", id, epoch
-	if res, err := end.RequestWith(t.Context(), admin); err != nil || res.ErrorCode != 0 {
-		t.Fatal(err, res)
-	}
-	if got := committed(t, cfg, 1); !slices.Equal(got, []string{"a"}) {
+	if got := committed(t, cfg, 2); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("%q", got)
 	}
-	for err := range told {
-		if err == nil {
-			break
-		}
-	}
+	log.await(t, `msg="works again" operation="begin at the offsets of g"`)
 	stop()
 }
 
-// A retrying observer passes on what is retried.
-type retrying struct {
-	stream.Unobserved
-	told chan<- error
+// lines are those of a log.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
 }
 
-func (o retrying) Retrying(_ int, err error) { o.told <- err }
+// await waits for a line with some text in it, and fails for a transaction
+// that is ended once more.
+func (l lines) await(t *testing.T, text string) {
+	t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		select {
+		case line := <-l:
+			if strings.Contains(line, text) {
+				return
+			}
+			if strings.Contains(line, "once more") {
+				t.Error(line)
+			}
+		case <-late:
+			t.Fatalf("no line with %s", text)
+		}
+	}
+}

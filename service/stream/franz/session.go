@@ -37,6 +37,7 @@ type session struct {
 	turn      turn
 	conns     stream.Connections
 	reach     reach
+	shaken    atomic.Bool // a connection has ended since the last look for an orphan
 	end       context.CancelCauseFunc
 
 	wake    chan struct{}              // there may be something to do
@@ -185,7 +186,9 @@ func (s *session) run(stop, life context.Context) error {
 
 // adopt begins to work on what the group has given us.
 func (s *session) adopt(life context.Context, g *generation) error {
+	handed := false
 	if s.current != nil {
+		handed = s.tx.handed > 0
 		s.retire()
 	}
 	// A rebalance leaves a note that makes the next transaction an aborted
@@ -196,7 +199,7 @@ func (s *session) adopt(life context.Context, g *generation) error {
 			_, err = s.group.End(life, kgo.TryAbort)
 			g.rewound()
 		}
-		if err == nil {
+		if err == nil && (!s.begun || handed || s.shaken.Load()) {
 			err = s.endOrphan(life)
 		}
 		if err == nil {
@@ -372,4 +375,5 @@ var (
 	_ kgo.HookGroupManageError = (*session)(nil)
 	_ kgo.HookBrokerConnect    = (*session)(nil)
 	_ kgo.HookBrokerE2E        = (*session)(nil)
+	_ kgo.HookBrokerDisconnect = (*session)(nil)
 )

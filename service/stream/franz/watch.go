@@ -19,12 +19,11 @@ const lagEvery = 10 * time.Second
 // watchLag looks the watermarks up; until there are partitions, why not.
 func (s *session) watchLag(life context.Context) {
 	admin := kadm.NewClient(s.client)
-	for known := (*generation)(nil); ; {
+	for {
 		g := s.latest.Load()
 		if g == nil {
 			s.lookUpInput(life, admin)
 		} else if len(g.partitions) > 0 {
-			known = g
 			s.lookUpStart(life, g)
 			s.lookUpLag(life, admin, g)
 		}
@@ -32,7 +31,7 @@ func (s *session) watchLag(life context.Context) {
 		if g == nil || len(g.partitions) > 0 && !g.known.Load() {
 			every = time.Second
 		}
-		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == known; {
+		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == g; {
 			if !sleep(life, 100*time.Millisecond) {
 				return
 			}
@@ -68,30 +67,21 @@ func (s *session) lookUpInput(life context.Context, admin *kadm.Client) {
 // takes long, for the client waits without a word until it is.
 func (s *session) lookUpStart(life context.Context, g *generation) {
 	operation := "begin at the offsets of " + s.cfg.Group
-	tell := func(err error) {
-		for id := range g.partitions {
-			s.cfg.Observer.Retrying(int(id), err)
-		}
-	}
-	switch {
-	case g.known.Load() && g.late:
-		g.late = false
+	if g.known.Load() {
 		s.trouble.Worked(operation)
-		tell(nil)
-	case g.known.Load(), time.Since(g.since) < s.session:
-	default:
-		ctx, cancel := context.WithTimeout(life, s.session)
-		defer cancel()
-		_, unstable, err := s.offsets(ctx, slices.Collect(maps.Keys(g.partitions)))
-		if err == nil && len(unstable) > 0 {
-			slices.Sort(unstable)
-			err = fmt.Errorf("a transaction has not ended in partitions %v: %w", unstable, kerr.UnstableOffsetCommit)
-		}
-		if err != nil && life.Err() == nil {
-			g.late = true
-			s.trouble.Failed(operation, err)
-			tell(err)
-		}
+		return
+	}
+	if time.Since(g.since) < s.session {
+		return
+	}
+	ctx, cancel := context.WithTimeout(life, s.session)
+	defer cancel()
+	_, unstable, err := s.offsets(ctx, slices.Collect(maps.Keys(g.partitions)))
+	if err == nil && len(unstable) > 0 {
+		err = heldBack(unstable)
+	}
+	if err != nil && life.Err() == nil {
+		s.trouble.Failed(operation, err)
 	}
 }
 
