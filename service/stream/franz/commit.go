@@ -123,8 +123,10 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 		if !committed {
 			s.current.rewound()
 		}
-		if err == nil && (!committed || s.shaken.Load()) {
-			err = s.endOrphan(ctx)
+		if err == nil && !committed && how == kgo.TryCommit && s.shaken.Load() {
+			// If the broker has lost the end of the one before, that is
+			// aborted with this one, and both have to come again.
+			err = errors.New("a broker was gone meanwhile")
 		}
 		if err == nil {
 			err = s.group.Begin()

@@ -119,12 +119,10 @@ func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ 
 		s.end(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
 	default:
 		s.reach.err.Store(&err)
+		s.shaken.Store(true)
 		s.trouble.Failed(operation, err)
 	}
 }
-
-// OnBrokerDisconnect implements kgo.HookBrokerDisconnect.
-func (s *session) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { s.shaken.Store(true) }
 
 // wrap adds to what is wrong why that may be.
 func (r *reach) wrap(format string, args ...any) error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
 )
@@ -53,6 +54,7 @@ type Driver struct {
 	worker  *stream.Worker
 
 	session time.Duration // shorter in tests
+	hooks   []kgo.Hook    // of tests
 }
 
 // New checks the configuration; it does not connect.

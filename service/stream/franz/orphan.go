@@ -10,7 +10,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 const (
@@ -29,60 +31,71 @@ const (
 // has not come to its partitions and never will: Kafka 4.3.1, killed between
 // the two, takes the partitions for deleted when it starts as the only broker.
 // The group's offsets then stay unstable, and members wait for them for ever;
-// and the next transaction would end what is open in its own way. It has to be
-// called before our producer id is asked for, with which the coordinator
-// forgets how the transaction ended.
+// and the next transaction would end what is open in its own way. So it has to
+// be called before that begins to write, and before our producer id is asked
+// for, with which the coordinator forgets how the last one ended.
 //
 // The second end is that of a transaction with nothing in it, in what stands
 // still: its markers are those that are missing. Where it is another's
-// transaction that is open they do nothing. It gives our producer an epoch
-// that a client does not know which has asked before, so that is an error.
-//
-// Where our last transaction was begun after the crash, by a session that
-// outlived it, both end in the same way: committed, as the one before mostly
-// was; or aborted, and both come again.
+// transaction that is open they do nothing.
 func (s *session) endOrphan(ctx context.Context) error {
 	s.shaken.Store(false)
 	admin := kadm.NewClient(s.client)
-	var suspects map[position]bool
-	var unknown error // why the coordinator does not tell
+	var suspects map[position]bool // what stands still
+	still := 0                     // looks for which it has
+	var why error                  // there is no verdict
 	for look := range mostLooks {
 		if look > 0 && !sleep(ctx, lookEvery) {
 			return context.Cause(ctx)
 		}
 		open, err := s.unfinished(ctx, admin)
 		var answer *kerr.Error
-		switch {
-		case errors.As(err, &answer) && !permanent(err): // of a partition that has no leader, perhaps
+		if errors.As(err, &answer) && !permanent(err) { // of a partition that has no leader, perhaps
+			why = err
 			continue
-		case err != nil:
+		}
+		if err != nil {
 			return err
 		}
-		if suspects != nil { // what stands still is in both
-			maps.DeleteFunc(open, func(p position, _ bool) bool { return !suspects[p] })
+		if still == 0 {
+			suspects = open
 		}
-		if suspects = open; len(suspects) == 0 {
+		maps.DeleteFunc(suspects, func(p position, _ bool) bool { return !open[p] })
+		if len(suspects) == 0 {
 			return nil
 		}
 		all, err := admin.DescribeTransactions(ctx, s.bound.ID)
 		last := all[s.bound.ID]
-		unknown = cmp.Or(err, last.Err)
-		switch {
-		case errors.Is(unknown, kerr.TransactionalIDNotFound):
+		if why = cmp.Or(err, last.Err); errors.Is(why, kerr.TransactionalIDNotFound) {
 			return nil
-		case unknown != nil, last.State == "PrepareCommit", last.State == "PrepareAbort":
-		case last.State != "CompleteCommit" && last.State != "CompleteAbort": // there is none, or it is open and will be aborted
-			return nil
-		case look < stillLooks:
-		case s.foreign(ctx, admin, last.ProducerID, suspects):
+		} else if why != nil {
+			continue
+		}
+		switch last.State {
+		case "PrepareCommit", "PrepareAbort":
+			still = 0
+			why = errors.New("it is being ended")
+		case "CompleteCommit", "CompleteAbort":
+			if still++; still <= stillLooks {
+				why = errors.New("it did not stand still for long enough")
+				continue
+			}
+			if s.foreign(ctx, admin, last.ProducerID, suspects) {
+				return nil
+			}
+			return s.endAgain(ctx, last, suspects)
+		case "Ongoing":
+			// It will be aborted. With one before that was lost, this has to
+			// be too: its offsets, and so its records, come again.
+			if unstable, _ := s.split(suspects); unstable && !s.begun {
+				return s.extend(ctx, s.client, last, suspects)
+			}
 			return nil
 		default:
-			return s.endAgain(ctx, last, suspects)
+			return nil
 		}
 	}
-	if unknown != nil {
-		s.cfg.Log.Warn("a transaction is open, and it is unknown whether it is our last one", "id", s.bound.ID, "err", unknown)
-	}
+	s.cfg.Log.Warn("a transaction is open, and it is unknown whether it is our last one", "id", s.bound.ID, "err", why)
 	return nil
 }
 
@@ -90,7 +103,7 @@ func (s *session) endOrphan(ctx context.Context) error {
 type position struct {
 	topic     string
 	partition int32
-	offset    int64
+	offset    int64 // up to which readers of committed records get; of the input: 0
 }
 
 // unfinished is where a transaction seems to be open: partitions of the input
@@ -122,10 +135,25 @@ func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[posit
 	return open, nil
 }
 
-// foreign tells whether what stands still is certainly not of a producer. Only
-// who may read the outputs is told.
+// split tells apart whether offsets are open, and which partitions of outputs.
+func (s *session) split(open map[position]bool) (offsets bool, outputs kadm.TopicsSet) {
+	for p := range open {
+		if p.topic == s.cfg.Input {
+			offsets = true
+		} else {
+			outputs.Add(p.topic, p.partition)
+		}
+	}
+	return offsets, outputs
+}
+
+// foreign tells whether what is open is certainly not of a producer: only who
+// may read the outputs is told, and nobody whose the offsets are.
 func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int64, open map[position]bool) bool {
-	outputs := s.outputs(open)
+	offsets, outputs := s.split(open)
+	if offsets && !s.begun { // joining, nothing is lost by a needless end
+		return false
+	}
 	if len(outputs) == 0 {
 		return false
 	}
@@ -146,28 +174,45 @@ func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int6
 	return true
 }
 
-// outputs are the partitions of open that are not of the input.
-func (s *session) outputs(open map[position]bool) kadm.TopicsSet {
-	outputs := kadm.TopicsSet{}
-	for p := range open {
-		if p.topic != s.cfg.Input {
-			outputs.Add(p.topic, p.partition)
-		}
-	}
-	return outputs
-}
-
 // endAgain is not broken off when ctx ends: a transaction of which only a part
 // is added would be aborted.
-func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, open map[position]bool) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("end the transaction %s again: %w", s.bound.ID, err)
-		}
-	}()
+func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, open map[position]bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.session)
 	defer cancel()
-	if outputs := s.outputs(open); len(outputs) > 0 {
+	// Of a later version, the end would give our producer an epoch that
+	// s.client does not know.
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
+	client, err := kgo.NewClient(append(connection(s.cfg, &s.conns), kgo.MaxVersions(versions))...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := s.extend(ctx, client, last, open); err != nil {
+		return err
+	}
+	end := kmsg.NewPtrEndTxnRequest()
+	end.TransactionalID, end.ProducerID, end.ProducerEpoch = s.bound.ID, last.ProducerID, last.ProducerEpoch
+	end.Commit = last.State == "CompleteCommit"
+	ended, err := end.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(ended.ErrorCode)
+	}
+	if err != nil {
+		return fmt.Errorf("end the transaction %s again: %w", s.bound.ID, err)
+	}
+	s.cfg.Log.Warn("what is open may be our last transaction, if a broker has told its end to the coordinator and crashed; it is ended once more, as it was",
+		"id", s.bound.ID, "committed", end.Commit)
+	return nil
+}
+
+// extend adds partitions and the group's offsets to our transaction, or begins
+// one with them.
+func (s *session) extend(ctx context.Context, client *kgo.Client, last kadm.DescribedTransaction, open map[position]bool) error {
+	failed := func(err error) error {
+		return fmt.Errorf("add what is open to the transaction %s: %w", s.bound.ID, err)
+	}
+	if _, outputs := s.split(open); len(outputs) > 0 {
 		partitions := kmsg.NewPtrAddPartitionsToTxnRequest()
 		partitions.TransactionalID, partitions.ProducerID, partitions.ProducerEpoch = s.bound.ID, last.ProducerID, last.ProducerEpoch
 		for _, t := range outputs.Sorted() {
@@ -175,41 +220,26 @@ func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, 
 			topic.Topic, topic.Partitions = t.Topic, t.Partitions
 			partitions.Topics = append(partitions.Topics, topic)
 		}
-		added, err := partitions.RequestWith(ctx, s.client)
+		added, err := partitions.RequestWith(ctx, client)
 		if err != nil {
-			return err
+			return failed(err)
 		}
 		for _, t := range added.Topics {
 			for _, p := range t.Partitions {
 				if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-					return fmt.Errorf("%s-%d: %w", t.Topic, p.Partition, err)
+					return failed(fmt.Errorf("%s-%d: %w", t.Topic, p.Partition, err))
 				}
 			}
 		}
 	}
 	offsets := kmsg.NewPtrAddOffsetsToTxnRequest()
 	offsets.TransactionalID, offsets.ProducerID, offsets.ProducerEpoch, offsets.Group = s.bound.ID, last.ProducerID, last.ProducerEpoch, s.cfg.Group
-	grouped, err := offsets.RequestWith(ctx, s.client)
+	added, err := offsets.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(added.ErrorCode)
+	}
 	if err != nil {
-		return err
-	}
-	if err := kerr.ErrorForCode(grouped.ErrorCode); err != nil {
-		return err
-	}
-	end := kmsg.NewPtrEndTxnRequest()
-	end.TransactionalID, end.ProducerID, end.ProducerEpoch = s.bound.ID, last.ProducerID, last.ProducerEpoch
-	end.Commit = last.State == "CompleteCommit"
-	ended, err := end.RequestWith(ctx, s.client)
-	if err != nil {
-		return err
-	}
-	if err := kerr.ErrorForCode(ended.ErrorCode); err != nil {
-		return err
-	}
-	s.cfg.Log.Warn("what is open looks like our last transaction, of which a broker that crashed has told only its coordinator; it is ended once more, as it was",
-		"id", s.bound.ID, "committed", end.Commit)
-	if s.begun {
-		return errors.New("a broker had lost the end of a transaction")
+		return failed(err)
 	}
 	return nil
 }

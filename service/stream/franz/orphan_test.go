@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,13 +64,13 @@ func TestOrphan(t *testing.T) {
 }
 
 // start runs a driver until stop is called.
-func start(t *testing.T, cfg stream.Config, bound Transaction, h stream.Handler) (stop func()) {
+func start(t *testing.T, cfg stream.Config, bound Transaction, h stream.Handler, hooks ...kgo.Hook) (stop func()) {
 	t.Helper()
 	d, err := New(cfg, bound, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.session = testSession
+	d.session, d.hooks = testSession, hooks
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -148,9 +149,8 @@ func (h endHook) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
 	}
 }
 
-// A transaction of somebody else's that holds the group's offsets back, and
-// the readers of the output, is told of and waited for; it is not taken for
-// our last one.
+// A transaction of somebody else's in the output is not taken for our last one;
+// one that holds the group's offsets back is told of, and waited for.
 func TestOffsetsHeldBack(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000")
@@ -160,7 +160,7 @@ func TestOffsetsHeldBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := make(lines, 1000)
-	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
+	cfg.Log = slog.New(slog.NewTextHandler(writer(func(line string) { log <- line }), nil))
 	bound := testBound
 	bound.ID = "g-ours"
 	produce(t, cfg, "a")
@@ -175,6 +175,26 @@ func TestOffsetsHeldBack(t *testing.T) {
 	if err := other.ProduceSync(t.Context(), &kgo.Record{Topic: "out", Value: []byte("other")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
+	produce(t, cfg, "b")
+	stop = start(t, cfg, bound, echo)
+	for {
+		at, err := kadm.NewClient(admin).FetchOffsets(t.Context(), cfg.Group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, ok := at.Lookup("in", 0); ok && o.At == 2 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	stop()
+	close(log)
+	for line := range log {
+		if strings.Contains(line, "once more") {
+			t.Error(line)
+		}
+	}
+
 	id, epoch, err := other.ProducerID(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -194,13 +214,14 @@ func TestOffsetsHeldBack(t *testing.T) {
 		t.Fatal(err, res)
 	}
 
-	produce(t, cfg, "b")
+	produce(t, cfg, "c")
+	log = make(lines, 1000)
 	stop = start(t, cfg, bound, echo)
 	log.await(t, "a transaction has not ended in partitions [0]: UNSTABLE_OFFSET_COMMIT")
 	if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
 		t.Fatal(err)
 	}
-	if got := committed(t, cfg, 2); !slices.Equal(got, []string{"a", "b"}) {
+	if got := committed(t, cfg, 3); !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("%q", got)
 	}
 	log.await(t, `msg="works again" operation="begin at the offsets of g"`)
@@ -210,13 +231,7 @@ func TestOffsetsHeldBack(t *testing.T) {
 // lines are those of a log.
 type lines chan string
 
-func (l lines) Write(p []byte) (int, error) {
-	l <- string(p)
-	return len(p), nil
-}
-
-// await waits for a line with some text in it, and fails for a transaction
-// that is ended once more.
+// await waits for a line with some text in it.
 func (l lines) await(t *testing.T, text string) {
 	t.Helper()
 	late := time.After(30 * time.Second)
@@ -226,11 +241,68 @@ func (l lines) await(t *testing.T, text string) {
 			if strings.Contains(line, text) {
 				return
 			}
-			if strings.Contains(line, "once more") {
-				t.Error(line)
-			}
 		case <-late:
 			t.Fatalf("no line with %s", text)
 		}
 	}
+}
+
+// A broker that is killed at the end of transactions of a driver that goes on
+// loses no answer, and brings none twice.
+func TestKilledAtCommit(t *testing.T) {
+	t.Parallel()
+	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000")
+	cfg := config(b.Addr())
+	if _, err := kadm.NewClient(newClient(t, cfg)).CreateTopics(t.Context(), 2, 1, nil, "in", "out"); err != nil {
+		t.Fatal(err)
+	}
+	var again atomic.Int64
+	cfg.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
+		if strings.Contains(line, "once more") {
+			again.Add(1)
+		}
+	}), nil))
+	due, killed := make(chan struct{}, 1), make(chan struct{})
+	kill := func() {
+		select {
+		case <-due:
+			b.Kill()
+			killed <- struct{}{}
+		default:
+		}
+	}
+	defer start(t, cfg, testBound, echo, endHook(kill))()
+	const rounds, each = 3, 40
+	var want []string
+	for round := range rounds {
+		var records []*kgo.Record
+		for i := range each {
+			want = append(want, fmt.Sprintf("%d-%02d", round, i))
+			records = append(records, &kgo.Record{Topic: "in", Value: []byte(want[len(want)-1])})
+		}
+		due <- struct{}{}
+		client := newClient(t, cfg)
+		for _, r := range records {
+			client.Produce(t.Context(), r, nil)
+		}
+		<-killed
+		b.Restart()
+		if err := client.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := committed(t, cfg, len(want))
+		slices.Sort(got)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Fatalf("in round %d, readers of committed records see (-want +got):\n%s", round, d)
+		}
+	}
+	t.Logf("%d of %d transactions were ended once more", again.Load(), rounds)
+}
+
+// A writer is called for each line of a log.
+type writer func(line string)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(string(p))
+	return len(p), nil
 }

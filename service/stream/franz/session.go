@@ -37,7 +37,7 @@ type session struct {
 	turn      turn
 	conns     stream.Connections
 	reach     reach
-	shaken    atomic.Bool // a connection has ended since the last look for an orphan
+	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
 	end       context.CancelCauseFunc
 
 	wake    chan struct{}              // there may be something to do
@@ -80,7 +80,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 func (s *session) open() error {
 	opts := append(connection(s.cfg, &s.conns),
 		kgo.WithLogger(logger{s.cfg.Log}),
-		kgo.WithHooks(s),
+		kgo.WithHooks(append([]kgo.Hook{s}, s.hooks...)...),
 
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(s.cfg.Input),
@@ -186,9 +186,7 @@ func (s *session) run(stop, life context.Context) error {
 
 // adopt begins to work on what the group has given us.
 func (s *session) adopt(life context.Context, g *generation) error {
-	handed := false
 	if s.current != nil {
-		handed = s.tx.handed > 0
 		s.retire()
 	}
 	// A rebalance leaves a note that makes the next transaction an aborted
@@ -199,7 +197,7 @@ func (s *session) adopt(life context.Context, g *generation) error {
 			_, err = s.group.End(life, kgo.TryAbort)
 			g.rewound()
 		}
-		if err == nil && (!s.begun || handed || s.shaken.Load()) {
+		if err == nil && (!s.begun || s.shaken.Load()) {
 			err = s.endOrphan(life)
 		}
 		if err == nil {
@@ -375,5 +373,4 @@ var (
 	_ kgo.HookGroupManageError = (*session)(nil)
 	_ kgo.HookBrokerConnect    = (*session)(nil)
 	_ kgo.HookBrokerE2E        = (*session)(nil)
-	_ kgo.HookBrokerDisconnect = (*session)(nil)
 )

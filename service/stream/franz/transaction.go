@@ -144,6 +144,11 @@ func (s *session) due() time.Duration {
 // publish hands to the client what was not yet.
 func (s *session) publish(ctx context.Context) error {
 	tx := s.tx
+	if tx.handed == 0 && len(tx.outputs) > 0 && s.shaken.Load() {
+		if err := s.endOrphan(ctx); err != nil {
+			return err
+		}
+	}
 	for ; tx.handed < len(tx.outputs); tx.handed++ {
 		o := tx.outputs[tx.handed]
 		n, err := s.partitions(ctx, o)
