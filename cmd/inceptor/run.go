@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,11 +15,6 @@ import (
 	"inceptor/savedmodel"
 	"inceptor/service"
 )
-
-// rowsGCPercent is Go's GOGC, unless the environment has it, for what is small
-// and comes by the ten thousand: with the usual 100 its collector takes the
-// time that the slowest answers wait.
-const rowsGCPercent = 400
 
 type runCmd struct {
 	service.Config `embed:""`
@@ -36,9 +29,6 @@ func (c *runCmd) Help() string {
 func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if problems := c.Validate(); len(problems) > 0 {
 		return usageError{problems}
-	}
-	if _, set := os.LookupEnv("GOGC"); !set && c.ModelConfig().Content != model.Images {
-		debug.SetGCPercent(rowsGCPercent)
 	}
 	return serve(ctx, c.Config, a.log)
 }
