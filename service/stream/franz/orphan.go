@@ -83,12 +83,12 @@ func (s *session) endOrphan(ctx context.Context) error {
 			if s.foreign(ctx, admin, last.ProducerID, suspects) {
 				return nil
 			}
-			return s.endAgain(ctx, last, suspects)
+			return s.excuse(s.endAgain(ctx, last, suspects))
 		case "Ongoing":
 			// It will be aborted. With one before that was lost, this has to
 			// be too: its offsets, and so its records, come again.
 			if unstable, _ := s.split(suspects); unstable && !s.begun {
-				return s.extend(ctx, s.client, last, suspects)
+				return s.excuse(s.extend(ctx, s.client, last, suspects))
 			}
 			return nil
 		default:
@@ -172,6 +172,19 @@ func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int6
 		}
 	}
 	return true
+}
+
+// excuse makes of an error one that neither ends the driver nor takes it for
+// fenced: what is open may not be ours.
+func (s *session) excuse(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case permanent(err):
+		s.cfg.Log.Warn("what a crash may have left open stays so", "id", s.bound.ID, "err", err)
+		return nil
+	}
+	return errors.New(err.Error())
 }
 
 // endAgain is not broken off when ctx ends: a transaction of which only a part
