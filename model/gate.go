@@ -93,19 +93,24 @@ func readGolden(dir string) ([]Golden, error) {
 	return images, nil
 }
 
+// read reads the file of the version in dir.
+func (g Golden) read(dir string) ([]byte, error) {
+	list := filepath.Join(dir, goldenFile)
+	if !filepath.IsLocal(g.Image) {
+		return nil, fmt.Errorf("%s: %q is not beside it", list, g.Image)
+	}
+	return os.ReadFile(filepath.Join(filepath.Dir(list), g.Image))
+}
+
 // checkGolden classifies the golden images of the version in dir, if it has
 // any.
 func (v *version) checkGolden(ctx context.Context, dir string) error {
-	list := filepath.Join(dir, goldenFile)
 	images, err := readGolden(dir)
 	if err != nil {
 		return err
 	}
 	for _, want := range images {
-		if !filepath.IsLocal(want.Image) {
-			return fmt.Errorf("%s: %q is not beside it", list, want.Image)
-		}
-		image, err := os.ReadFile(filepath.Join(filepath.Dir(list), want.Image))
+		image, err := want.read(dir)
 		if err != nil {
 			return err
 		}

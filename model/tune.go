@@ -90,8 +90,13 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 	return trials, nil
 }
 
+// errMadeUp is why a model cannot be tried that wants more of a record than
+// its form.
+var errMadeUp = errors.New("the model does not take a made-up record, and has no golden ones")
+
 // CompareGraphs loads a version of the model as it is, and as c has it
-// optimized, one after the other, and runs both on the same noise. The Trial
+// optimized, one after the other, and runs both on the same noise, or on its
+// golden records if it is asked about other things than images. The Trial
 // tells how far scores differ; in float32 more than 1e-5 is an error. WhyNot
 // says what came between. c must validate.
 func CompareGraphs(ctx context.Context, c Config, version int64) (Trial, error) {
@@ -115,8 +120,8 @@ func CompareGraphs(ctx context.Context, c Config, version int64) (Trial, error) 
 		}
 		err = t.run(ctx, v, v.batcher.Max, &trial)
 		drop()
-		if i == 0 && !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
-			trial.WhyNot = "not compared: the model does not take a made-up record"
+		if i == 0 && errors.Is(err, errMadeUp) {
+			trial.WhyNot = "not compared: " + errMadeUp.Error()
 			return trial, nil
 		}
 		if err != nil {
@@ -147,6 +152,7 @@ type tuner struct {
 	config Config
 	at     candidate
 	each   time.Duration
+	golden [][]byte            // records of a version that is asked about other things than images
 	want   map[int][][]float32 // the plain model's scores, by the size of the batch
 }
 
@@ -158,13 +164,45 @@ func newTuner(c Config, each time.Duration, number int64) (*tuner, error) {
 	}
 	for _, at := range slices.Backward(candidates) {
 		if number == 0 || at.number == number {
-			return &tuner{config: c, each: each, at: at, want: map[int][][]float32{}}, nil
+			t := &tuner{config: c, each: each, at: at, want: map[int][][]float32{}}
+			return t, t.readGolden()
 		}
 	}
 	if number != 0 {
 		return nil, fmt.Errorf("%w: there is no version %d in %s", ErrNoVersion, number, c.Dir)
 	}
 	return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
+}
+
+func (t *tuner) readGolden() error {
+	if t.config.Content.image() {
+		return nil
+	}
+	list, err := readGolden(t.at.dir)
+	if err != nil {
+		return err
+	}
+	for _, g := range list {
+		record, err := g.read(t.at.dir)
+		if err != nil {
+			return err
+		}
+		t.golden = append(t.golden, record)
+	}
+	return nil
+}
+
+// item is one to run: a golden record, or noise, which a model of other things
+// than images need not take.
+func (t *tuner) item(ctx context.Context, v *version, number int) (item, error) {
+	if len(t.golden) == 0 {
+		return v.noise(ctx, uint64(number))
+	}
+	record := t.golden[number%len(t.golden)]
+	if v.decode == nil {
+		return item{encoded: record}, nil
+	}
+	return v.decode(ctx, record, Header{})
 }
 
 func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
@@ -229,7 +267,7 @@ func (t *tuner) try(ctx context.Context, trial *Trial) error {
 func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error {
 	items := make([]item, n)
 	for i := range items {
-		it, err := v.noise(ctx, uint64(i))
+		it, err := t.item(ctx, v, i)
 		if err != nil {
 			return err
 		}
@@ -243,7 +281,11 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 		}
 		start := time.Now()
 		var err error
-		if rows, err = v.run.scores(items); err != nil {
+		rows, err = v.run.scores(items)
+		if len(t.golden) == 0 && !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
+			return fmt.Errorf("%w: %w", errMadeUp, err)
+		}
+		if err != nil {
 			return err
 		}
 		if took := time.Since(start); trial.Runs[n] == 0 || took < trial.Runs[n] {

@@ -2,6 +2,8 @@ package model
 
 import (
 	"errors"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,31 @@ func TestCompareGraphs(t *testing.T) {
 	c.Dir = testenv.Tiny(t)
 	trial, err := CompareGraphs(t.Context(), c, 1)
 	if err != nil || trial.WhyNot != "" || trial.Kernels == "" || trial.Precision != "float32" || trial.Differs > maxDiffers {
+		t.Errorf("got %+v, %v", trial, err)
+	}
+}
+
+// A model that parses tf.Examples with a feature that must be there is tried
+// with its golden records, and not at all without.
+func TestTuneExamples(t *testing.T) {
+	openLibrary(t)
+	c := testConfig(testenv.Tiny(t, "--kind", "example"))
+	c.Content, c.Optimize = Examples, optimizeAuto
+	if _, err := tune(t.Context(), c, time.Millisecond); !errors.Is(err, errMadeUp) {
+		t.Errorf("got %v", err)
+	}
+	if trial, err := CompareGraphs(t.Context(), c, 1); err != nil || !strings.Contains(trial.WhyNot, errMadeUp.Error()) {
+		t.Errorf("got %+v, %v", trial, err)
+	}
+	list := filepath.Join(c.Dir, "1", goldenFile)
+	// tensorflow/core/example/example.proto: the feature x, a list of the floats 0 and 1.
+	write(t, filepath.Join(filepath.Dir(list), "record"), []byte("\x0a\x13\x0a\x11\x0a\x01x\x12\x0c\x12\x0a\x0a\x08\x00\x00\x00\x00\x00\x00\x80\x3f"))
+	write(t, list, []byte("- {image: record, label: bright, floor: 0.7}\n"))
+	trials, err := tune(t.Context(), c, time.Millisecond)
+	if err != nil || trials[0].WhyNot != "" || trials[0].Runs[1] <= 0 {
+		t.Errorf("got %+v, %v", trials, err)
+	}
+	if trial, err := CompareGraphs(t.Context(), c, 1); err != nil || len(trial.Runs) == 0 || strings.Contains(trial.WhyNot, "golden") {
 		t.Errorf("got %+v, %v", trial, err)
 	}
 }
