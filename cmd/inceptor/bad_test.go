@@ -36,7 +36,7 @@ func TestBadInput(t *testing.T) {
 		"--input.files.root", root,
 		"--input.fetch.hosts", strings.Join(append(corpus.ForbiddenHosts(), site.Host), ","),
 		"--input.fetch.private", site.Network,
-		"--input.fetch.timeout", "5s")...) // for all the attempts at what breaks off, on a busy machine
+		"--input.fetch.timeout", "2s")...)
 	client := newClient(t, broker.Addr(), kgo.ProducerBatchMaxBytes(40_000_000), kgo.MaxBufferedBytes(200_000_000))
 
 	// Twice: what the first round has taken for caches, the second may not

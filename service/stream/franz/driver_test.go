@@ -51,6 +51,26 @@ func run(t *testing.T, cfg stream.Config, h stream.Handler, d time.Duration) err
 	return driver.Run(ctx)
 }
 
+// start runs a driver until stop is called.
+func start(t *testing.T, cfg stream.Config, bound Transaction, h stream.Handler, hooks ...kgo.Hook) (stop func()) {
+	t.Helper()
+	d, err := New(cfg, bound, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.session, d.hooks = testSession, hooks
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func newCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))...)

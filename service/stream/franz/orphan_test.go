@@ -63,26 +63,6 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
-// start runs a driver until stop is called.
-func start(t *testing.T, cfg stream.Config, bound Transaction, h stream.Handler, hooks ...kgo.Hook) (stop func()) {
-	t.Helper()
-	d, err := New(cfg, bound, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.session, d.hooks = testSession, hooks
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
-	return func() {
-		t.Helper()
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func setFeature(t *testing.T, cfg stream.Config, name string, version int16) {
 	t.Helper()
 	admin := kadm.NewClient(newClient(t, cfg))

@@ -17,11 +17,12 @@ import (
 // missingLooks is how often topics must be missing, over about a second.
 const missingLooks = 4
 
-// CheckTopics looks at the input topic and the output topics, in that order, and tells what it found: enough to compare limits before the first
-// record is lost to one. Missing topics it creates if create says so, outputs
-// with as many partitions as the input and a slightly larger limit; else it returns an error that wraps
-// stream.ErrMissingTopics and names each. A broker that cannot be reached is
-// tried again until ctx ends, and the log says so.
+// CheckTopics looks at the input topic and the output topics, in that order,
+// and tells what it found: enough to compare limits before the first record is
+// lost to one. Missing topics it creates if create says so, outputs with as
+// many partitions as the input and a slightly larger limit; else it returns an
+// error that wraps stream.ErrMissingTopics and names each. A broker that cannot
+// be reached is tried again until ctx ends, and the log says so.
 func CheckTopics(ctx context.Context, cfg stream.Config, create bool) ([]stream.Topic, error) {
 	names := append([]string{cfg.Input}, cfg.Outputs...)
 	cluster, err := connect(cfg, names...)
