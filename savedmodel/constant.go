@@ -49,7 +49,7 @@ func (c *constants) value(tensor string) (*constant, error) {
 	}
 	c.known[tensor] = nil
 	n, ok := c.g.nodes[tensor] // so it is output 0
-	if !ok {
+	if !ok || c.g.fed[tensor] {
 		return nil, nil
 	}
 	v, err := c.compute(n)
@@ -115,6 +115,9 @@ func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
 		return nil, nil
 	}
 	to := c.g.nodes[n.GetInput()[1]]
+	if c.g.fed[to.GetName()] {
+		return nil, nil
+	}
 	p := to.GetAttr()["value"].GetTensor()
 	rank, ok := shapeOf(p.GetTensorShape()).Elements()
 	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || !ok || rank > maxConstantRank {

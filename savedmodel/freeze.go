@@ -35,6 +35,7 @@ func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoin
 		flatGraph: newFlatGraph(mg, ops), meta: mg, values: values,
 		weights: make(map[string]*weight), library: make(map[string]*tfpb.FunctionDef), later: make(map[string]bool),
 	}
+	g.fed = fedNodes(mg)
 	for _, step := range []func() error{g.addSignatures, g.check, g.bind, g.fold} {
 		if err := step(); err != nil {
 			return nil, err
@@ -43,10 +44,26 @@ func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoin
 	return g, nil
 }
 
+// fedNodes are the nodes that the signatures' inputs name. Mostly those are
+// placeholders, but TensorFlow 1 lets a caller feed any tensor, such as a
+// constant that is a default.
+func fedNodes(mg *tfpb.MetaGraphDef) map[string]bool {
+	fed := make(map[string]bool)
+	for key, def := range mg.GetSignatureDef() {
+		if !callable(key) {
+			continue
+		}
+		for _, info := range def.GetInputs() {
+			fed[nodeOf(info.GetName())] = true
+		}
+	}
+	return fed
+}
+
 // addSignatures adds what the signatures need.
 func (g *frozenGraph) addSignatures() error {
 	for _, key := range slices.Sorted(maps.Keys(g.meta.GetSignatureDef())) {
-		if key == initOpKey || key == trainOpKey {
+		if !callable(key) {
 			continue
 		}
 		def := g.meta.GetSignatureDef()[key]
@@ -78,6 +95,9 @@ func (g *frozenGraph) addRoot(tensor string) error {
 	if !ok || !isCall(n) {
 		_, err := g.tensor(g.main, tensor)
 		return err
+	}
+	if g.fed[name] { // what takes its results takes them from the function's body
+		return refuse("a signature's input is %q, a call of a function", name)
 	}
 	if _, ok := g.nodes[name]; ok {
 		return nil
@@ -260,10 +280,11 @@ func readNode(name, handle string, e bundleEntry) *tfpb.NodeDef {
 	}}
 }
 
-// weightOf is the weight that a tensor is read from, and its node.
+// weightOf is the weight that a tensor is read from, and its node; nil if it
+// is none.
 func (g *frozenGraph) weightOf(tensor string) (handle string, w *weight) {
 	n := g.nodes[tensor]
-	if n.GetOp() != "ReadVariableOp" || len(n.GetInput()) == 0 {
+	if g.fed[tensor] || n.GetOp() != "ReadVariableOp" || len(n.GetInput()) == 0 {
 		return "", nil
 	}
 	handle = g.handle(n.GetInput()[0])

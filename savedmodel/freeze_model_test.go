@@ -56,10 +56,11 @@ type testModel struct {
 	nodes     []*tfpb.NodeDef
 	functions []*tfpb.FunctionDef
 	variables map[string]testVariable
-	input     string // fed as "x"; "in:0" if it is empty
-	output    string // fetched as "y"; "out:0" if it is empty
-	start     string // operation that initializes
-	file      string // what is restored; what the loader feeds if it is empty
+	input     string        // fed as "x"; "in:0" if it is empty
+	dtype     tfpb.DataType // of the input; float32 if it is 0
+	output    string        // fetched as "y"; "out:0" if it is empty
+	start     string        // operation that initializes
+	file      string        // what is restored; what the loader feeds if it is empty
 }
 
 // readOf reads a variable.
@@ -127,6 +128,8 @@ func (m testModel) save(tb testing.TB) string {
 	info := func(name, or string) *tfpb.TensorInfo {
 		return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: cmp.Or(name, or)}, Dtype: dtFloat}
 	}
+	fed := info(m.input, "in:0")
+	fed.Dtype = cmp.Or(m.dtype, dtFloat)
 	mg := &tfpb.MetaGraphDef{
 		MetaInfoDef: &tfpb.MetaGraphDef_MetaInfoDef{Tags: []string{"serve"}},
 		GraphDef: &tfpb.GraphDef{
@@ -134,7 +137,7 @@ func (m testModel) save(tb testing.TB) string {
 		},
 		SaverDef: &tfpb.SaverDef{FilenameTensorName: "file:0", RestoreOpName: "restore_all", Version: tfpb.SaverDef_V2},
 		SignatureDef: map[string]*tfpb.SignatureDef{"serving_default": {
-			Inputs:  map[string]*tfpb.TensorInfo{"x": info(m.input, "in:0")},
+			Inputs:  map[string]*tfpb.TensorInfo{"x": fed},
 			Outputs: map[string]*tfpb.TensorInfo{"y": info(m.output, "out:0")},
 		}},
 	}

@@ -38,6 +38,8 @@ type flatGraph struct {
 	main      *scope
 	nodes     map[string]*tfpb.NodeDef
 	order     []string // of nodes: each comes after its inputs
+	// fed are the nodes whose results a caller gives: nothing is known of them.
+	fed map[string]bool
 
 	inputsLeft, openedLeft int // what the bounds still allow
 }

@@ -94,7 +94,7 @@ func (g *flatGraph) restoredKey(tensor, file string) (string, bool) {
 func (g *flatGraph) source(tensor string) string {
 	for range maxCallDepth {
 		n := g.nodes[tensor]
-		if n.GetOp() != "Identity" || len(n.GetInput()) == 0 {
+		if g.fed[tensor] || n.GetOp() != "Identity" || len(n.GetInput()) == 0 {
 			break
 		}
 		tensor = n.GetInput()[0]

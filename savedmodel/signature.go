@@ -17,6 +17,10 @@ const (
 	trainOpKey = "__saved_model_train_op"
 )
 
+// callable tells whether a key of signature_def is that of a signature that can
+// be called.
+func callable(key string) bool { return key != initOpKey && key != trainOpKey }
+
 // A Signature is one way to call a model: named inputs to named outputs.
 type Signature struct {
 	Method  string                `json:"method"` // "tensorflow/serving/predict", mostly
@@ -42,7 +46,7 @@ func signaturesOf(mg *tfpb.MetaGraphDef) map[string]Signature {
 func SignaturesOf(defs map[string]*tfpb.SignatureDef) map[string]Signature {
 	sigs := make(map[string]Signature, len(defs))
 	for key, def := range defs {
-		if key == initOpKey || key == trainOpKey {
+		if !callable(key) {
 			continue
 		}
 		sigs[key] = Signature{
