@@ -104,8 +104,7 @@ func (g *frozenGraph) narrowable() map[string]bool {
 		}
 		ok := false
 		if n.GetOp() == oneDNNConv {
-			_, w := g.weightOf(n.GetInput()[1])
-			ok = !first && w.entry.dtype == Float32
+			ok = !first && g.fusedHere(n)
 		} else if data := narrowInputs(n); len(data) > 0 {
 			ok = !slices.ContainsFunc(data, func(in string) bool { return !chosen[in] })
 		}
@@ -114,6 +113,16 @@ func (g *frozenGraph) narrowable() map[string]bool {
 		}
 	}
 	return chosen
+}
+
+// fusedHere tells whether one of oneDNN's convolutions is one that fuse has
+// made. A file may hold others, whose inputs are anything.
+func (g *frozenGraph) fusedHere(n *tfpb.NodeDef) bool {
+	if len(n.GetInput()) != 3 {
+		return false
+	}
+	_, w := g.weightOf(n.GetInput()[1])
+	return w != nil && w.entry.dtype == Float32
 }
 
 // narrowInputs are the inputs that make an operation work in bfloat16 if all of

@@ -35,19 +35,57 @@ func openCheckpoint(dir string) (*checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", indexFile, err)
 	}
+	return newCheckpoint(dir, index), nil
+}
+
+func newCheckpoint(dir string, index *bundleIndex) *checkpoint {
 	c := &checkpoint{dir: dir, index: index, entries: make(map[string]bundleEntry), shards: make(map[int32]*os.File)}
 	for _, e := range index.entries {
 		if !e.isSlice() {
 			c.entries[e.key] = e
 		}
 	}
-	return c, nil
+	return c
 }
 
 func (c *checkpoint) close() {
 	for _, f := range c.shards {
 		_ = f.Close() // which was only read
 	}
+}
+
+// check tells whether the shard has the entry's bytes, so that no memory is
+// taken for a value that the index only claims.
+func (c *checkpoint) check(e bundleEntry) error {
+	f, err := c.shard(e)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return c.wrap(e, err)
+	}
+	if st.Size() < e.offset+e.size {
+		return c.wrap(e, malformed(st.Size(), "the file ends"))
+	}
+	return nil
+}
+
+// shard is the open file that holds an entry.
+func (c *checkpoint) shard(e bundleEntry) (*os.File, error) {
+	if f := c.shards[e.shard]; f != nil {
+		return f, nil
+	}
+	f, err := os.Open(filepath.Join(c.dir, filepath.FromSlash(c.index.shardFile(e.shard))))
+	if err != nil {
+		return nil, fmt.Errorf("variable %q: %w", plainName(e.key), err)
+	}
+	c.shards[e.shard] = f
+	return f, nil
+}
+
+func (c *checkpoint) wrap(e bundleEntry, err error) error {
+	return fmt.Errorf("variable %q: %s: %w", plainName(e.key), c.index.shardFile(e.shard), err)
 }
 
 // readPart is what is read, and put into the checksum, while the processor's
@@ -57,15 +95,9 @@ const readPart = 256 << 10
 // read fills dst, which has e.size bytes, with the entry's value, in the
 // layout that it has on disk, and checks it against the index.
 func (c *checkpoint) read(e bundleEntry, dst []byte) error {
-	shard := c.index.shardFile(e.shard)
-	fail := func(err error) error { return fmt.Errorf("variable %q: %s: %w", plainName(e.key), shard, err) }
-	f := c.shards[e.shard]
-	if f == nil {
-		var err error
-		if f, err = os.Open(filepath.Join(c.dir, filepath.FromSlash(shard))); err != nil {
-			return fmt.Errorf("variable %q: %w", plainName(e.key), err)
-		}
-		c.shards[e.shard] = f
+	f, err := c.shard(e)
+	if err != nil {
+		return err
 	}
 	crc := uint32(0)
 	for at := 0; at < len(dst); at += readPart {
@@ -73,14 +105,15 @@ func (c *checkpoint) read(e bundleEntry, dst []byte) error {
 		n, err := f.ReadAt(part, e.offset+int64(at))
 		if n < len(part) {
 			if errors.Is(err, io.EOF) {
-				return fail(malformed(e.offset+int64(at+n), "the file ends"))
+				return c.wrap(e, malformed(e.offset+int64(at+n), "the file ends"))
 			}
-			return fail(err)
+			return c.wrap(e, err)
 		}
 		crc = crc32.Update(crc, castagnoli, part)
 	}
 	if maskCRC(crc) != e.crc32c {
-		return fail(malformed(e.offset, "the checksum of %d bytes is %08x, the index says %08x", e.size, maskCRC(crc), e.crc32c))
+		return c.wrap(e, malformed(e.offset, "the checksum of %d bytes is %08x, the index says %08x",
+			e.size, maskCRC(crc), e.crc32c))
 	}
 	return nil
 }

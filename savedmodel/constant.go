@@ -14,8 +14,8 @@ const (
 	maxConstantRank = 8
 )
 
-// A constant is a float32 tensor whose value is known; it is computed in
-// float64, so that folding adds no error of its own.
+// A constant is a float32 tensor of at least one element whose value is known;
+// it is computed in float64, so that folding adds no error of its own.
 type constant struct {
 	shape Shape
 	data  []float64
@@ -54,6 +54,9 @@ func (c *constants) value(tensor string) (*constant, error) {
 	}
 	v, err := c.compute(n)
 	if v != nil {
+		if len(v.data) == 0 { // a run has nothing to compute either
+			return nil, err
+		}
 		if c.left -= len(v.data); c.left < 0 {
 			return nil, err
 		}
@@ -119,11 +122,12 @@ func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
 		return nil, nil
 	}
 	p := to.GetAttr()["value"].GetTensor()
-	rank, ok := shapeOf(p.GetTensorShape()).Elements()
-	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || !ok || rank > maxConstantRank {
+	dims := shapeOf(p.GetTensorShape())
+	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || len(dims) != 1 ||
+		dims[0] < 0 || dims[0] > maxConstantRank {
 		return nil, nil
 	}
-	shape := make(Shape, rank)
+	shape := make(Shape, dims[0])
 	open, known := -1, int64(1)
 	for i := range shape {
 		switch b := p.GetTensorContent(); {

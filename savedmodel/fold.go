@@ -54,11 +54,8 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 		n.GetAttr()["transpose_b"].GetB() || format != "" && format != "NHWC" {
 		return nil
 	}
-	channels := int64(1)
-	for _, d := range w.entry.shape[len(w.entry.shape)-linear[n.GetOp()]:] {
-		channels *= d
-	}
-	if channels < 1 || channels > maxConstant {
+	channels, ok := w.entry.shape[len(w.entry.shape)-linear[n.GetOp()]:].Elements()
+	if !ok || channels < 1 || channels > maxConstant {
 		return nil
 	}
 	tail := affine{rank: 4, channels: int(channels), scale: slices.Repeat([]float64{1}, int(channels)), shift: make([]float64, channels)}

@@ -153,7 +153,7 @@ func (g *frozenGraph) check() error {
 	acts := make(map[string]bool) // the node, or what it needs
 	for _, name := range g.order {
 		n := g.nodes[name]
-		if err := g.checkNode(n, name, true); err != nil {
+		if err := g.checkNode(n, name, 0); err != nil {
 			return err
 		}
 		acts[name] = actors[n.GetOp()]
@@ -167,12 +167,13 @@ func (g *frozenGraph) check() error {
 	return nil
 }
 
-func (g *frozenGraph) checkNode(n *tfpb.NodeDef, name string, main bool) error {
+// checkNode checks a node that so many functions call, one within the other.
+func (g *frozenGraph) checkNode(n *tfpb.NodeDef, name string, depth int) error {
 	op, known := g.ops[n.GetOp()]
 	switch {
 	case !known:
 		return refuse("TensorFlow has no operation %q", n.GetOp())
-	case n.GetOp() == "VarHandleOp" && main: // see bind
+	case n.GetOp() == "VarHandleOp" && depth == 0: // see bind
 	case oldControlFlow[n.GetOp()] || op.GetIsStateful() && !readers[n.GetOp()] && !actors[n.GetOp()]:
 		return refuse("%q (%s) has state", name, n.GetOp())
 	}
@@ -181,7 +182,7 @@ func (g *frozenGraph) checkNode(n *tfpb.NodeDef, name string, main bool) error {
 			if f.GetName() == "" {
 				continue
 			}
-			if err := g.checkFunction(f.GetName()); err != nil {
+			if err := g.checkFunction(f.GetName(), depth); err != nil {
 				return err
 			}
 		}
@@ -189,9 +190,12 @@ func (g *frozenGraph) checkNode(n *tfpb.NodeDef, name string, main bool) error {
 	return nil
 }
 
-func (g *frozenGraph) checkFunction(name string) error {
+func (g *frozenGraph) checkFunction(name string, depth int) error {
 	if g.library[name] != nil {
 		return nil
+	}
+	if depth == maxCallDepth {
+		return refuse("calls of functions are more than %d deep", maxCallDepth)
 	}
 	f, ok := g.functions[name]
 	if !ok {
@@ -199,7 +203,7 @@ func (g *frozenGraph) checkFunction(name string) error {
 	}
 	g.library[name] = f
 	for _, n := range f.GetNodeDef() {
-		if err := g.checkNode(n, name+"/"+n.GetName(), false); err != nil {
+		if err := g.checkNode(n, name+"/"+n.GetName(), depth+1); err != nil {
 			return err
 		}
 	}

@@ -11,11 +11,6 @@ import (
 // What a caller feeds counts, whatever the graph would compute in its place.
 func TestFreezeFed(t *testing.T) {
 	openLibrary(t)
-	shapeConst := func(name string, dims ...int32) *tfpb.NodeDef {
-		return op(name, "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(&tfpb.TensorProto{
-			Dtype: dtInt, TensorShape: shapeMessage(Shape{int64(len(dims))}), IntVal: dims,
-		})}))
-	}
 	ones := func(name string, shape ...int64) *tfpb.NodeDef {
 		n, _ := Shape(shape).Elements()
 		return floatConst(name, shape, slices.Repeat([]float32{1}, int(n)))
@@ -103,7 +98,7 @@ func TestFreezeFed(t *testing.T) {
 		{"a new shape", testModel{
 			input: "shape:0", dtype: dtInt, variables: map[string]testVariable{"w": w, "v": vector(4, 2)},
 			nodes: []*tfpb.NodeDef{
-				data, readOf("w"), readOf("v"), shapeConst("shape", 4, 1),
+				data, readOf("w"), readOf("v"), intConst("shape", 4, 1),
 				op("r", "Reshape", attrs{"Tshape": typeAttr(dtInt)}, "v/read", "shape"),
 				op("out", "MatMul", attrs{"transpose_b": boolAttr(true)}, "r", "r"),
 			},

@@ -10,34 +10,70 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// No graph, however broken, may do more than be refused.
+// No graph and no index of variables, however broken, may do more than be
+// refused.
 func FuzzFreeze(f *testing.F) {
 	openLibrary(f)
-	models := []testModel{nestedModel(), loopModel(), narrowModel("first"), {
-		variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 4), "mean": vector(4, 2), "variance": vector(4, 3), "beta": vector(4, 4)},
-		nodes: append(
-			[]*tfpb.NodeDef{input(2, 5, 5, 3), readOf("w"), op("conv", "Conv2D", window(nil), "in", "w/read"), op("out", "Relu", nil, "bn")},
-			normalized("", "conv")...,
-		),
-	}}
-	var dir string
+	foreign := narrowModel("out", op("out", oneDNNConv, nil, "second"), op("more", oneDNNConv, nil, "out", "out", "second"))
+	foreign.output = "more:0"
+	fed := narrowModel("second")
+	fed.input = "w/read:0"
+	models := []testModel{
+		nestedModel(), loopModel(), narrowModel("first"), foreign, fed,
+		{
+			variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 4), "mean": vector(4, 2), "variance": vector(4, 3), "beta": vector(4, 4)},
+			nodes: append(
+				[]*tfpb.NodeDef{input(2, 5, 5, 3), readOf("w"), op("conv", "Conv2D", window(nil), "in", "w/read"), op("out", "Relu", nil, "bn")},
+				normalized("", "conv")...,
+			),
+		},
+		{
+			variables: map[string]testVariable{"w": {shape: Shape{3, 0}}, "e": {shape: Shape{0}}, "huge": {shape: Shape{0, 1 << 40, 1 << 40}}},
+			nodes: []*tfpb.NodeDef{
+				input(2, 3), readOf("w"), readOf("e"), readOf("huge"), floatConst("one", Shape{1}, []float32{1}),
+				op("p", "MatMul", nil, "in", "w/read"), op("m", "Mul", nil, "p", "e/read"),
+				op("conv", "Conv2D", window(nil), "m", "huge/read"), op("scaled", "Mul", nil, "conv", "one"),
+				op("e2", "Mul", nil, "one", "e/read"), intConst("shape", 0, -1), op("r", "Reshape", nil, "e2", "shape"),
+				op("out", "AddV2", nil, "scaled", "r"),
+			},
+		},
+	}
 	for _, m := range models {
-		dir = m.save(f)
-		b, err := os.ReadFile(filepath.Join(dir, graphFile))
+		dir := m.save(f)
+		graph, err := os.ReadFile(filepath.Join(dir, graphFile))
 		must(f, err)
-		f.Add(b)
+		table, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(indexFile)))
+		must(f, err)
+		shard, err := os.ReadFile(filepath.Join(dir, variablesPrefix+".data-00000-of-00001"))
+		must(f, err)
+		var entries []tableEntry
+		must(f, walkTable(table, func(key, value []byte) error {
+			entries = append(entries, tableEntry{string(key), string(value)})
+			return nil
+		}))
+		f.Add(graph, blockOf(entries), shard)
 	}
 	ops, err := operations()
 	must(f, err)
-	values, err := openCheckpoint(dir) // the last one's
+	file, err := os.CreateTemp(f.TempDir(), "shard")
 	must(f, err)
-	f.Cleanup(values.close)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var file tfpb.SavedModel
-		if proto.Unmarshal(b, &file) != nil || len(file.GetMetaGraphs()) == 0 {
+	f.Cleanup(func() { _ = file.Close() })
+	f.Fuzz(func(t *testing.T, graph, block, shard []byte) {
+		var saved tfpb.SavedModel
+		if proto.Unmarshal(graph, &saved) != nil || len(saved.GetMetaGraphs()) == 0 {
 			t.Skip()
 		}
-		g, err := freeze(file.GetMetaGraphs()[0], ops, values)
+		index, err := parseBundleIndex(new(tableBuilder).data(block, tableUncompressed).finish())
+		if err != nil {
+			t.Skip()
+		}
+		must(t, file.Truncate(0))
+		_, err = file.WriteAt(shard, 0)
+		must(t, err)
+		values := newCheckpoint("", index)
+		values.shards[0] = file
+
+		g, err := freeze(saved.GetMetaGraphs()[0], ops, values)
 		if err != nil {
 			return
 		}
@@ -54,6 +90,17 @@ func FuzzFreeze(f *testing.F) {
 				}
 			}
 		}
-		g.def()
+		_, names := g.def()
+		for _, name := range names {
+			w := g.weights[name]
+			if values.check(w.entry) != nil {
+				continue // before memory is taken
+			}
+			size := w.entry.size
+			if w.narrow {
+				size /= 2
+			}
+			_ = w.read(values, make([]byte, size))
+		}
 	})
 }

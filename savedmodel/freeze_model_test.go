@@ -46,7 +46,7 @@ func noT(a attrs) attrs {
 // name.
 type testVariable struct {
 	shape  Shape
-	values []float32
+	values []float32 // fewer than shape says: the shard lacks them
 	// What is wrong with it.
 	noKey, noRestore, wrongShape bool
 }
@@ -63,6 +63,11 @@ type testModel struct {
 	file      string        // what is restored; what the loader feeds if it is empty
 }
 
+func (v testVariable) bytes() int64 {
+	n, _ := v.shape.Elements()
+	return 4 * n
+}
+
 // readOf reads a variable.
 func readOf(variable string) *tfpb.NodeDef {
 	return op(variable+"/read", "ReadVariableOp", noT(attrs{"dtype": typeAttr(dtFloat)}), variable)
@@ -74,6 +79,15 @@ func stringConst(name string, values ...string) *tfpb.NodeDef {
 		p.StringVal = append(p.StringVal, []byte(v))
 	}
 	return op(name, "Const", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_STRING), "value": tensorAttr(p)}))
+}
+
+// intConst is a vector of integers; none: a scalar, zero.
+func intConst(name string, values ...int32) *tfpb.NodeDef {
+	p := &tfpb.TensorProto{Dtype: dtInt, TensorShape: shapeMessage(nil), IntVal: []int32{0}}
+	if len(values) > 0 {
+		p.TensorShape, p.IntVal = shapeMessage(Shape{int64(len(values))}), values
+	}
+	return op(name, "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(p)}))
 }
 
 // save writes the model as a version's directory.
@@ -105,7 +119,7 @@ func (m testModel) save(tb testing.TB) string {
 		}
 		if !v.noKey {
 			entries = append(entries, tableEntry{name, message(&tfpb.BundleEntryProto{
-				Dtype: dtFloat, Shape: shapeMessage(v.shape), Offset: int64(at), Size: int64(len(data) - at),
+				Dtype: dtFloat, Shape: shapeMessage(v.shape), Offset: int64(at), Size: v.bytes(),
 				Crc32C: maskCRC(crc32.Checksum(data[at:], castagnoli)),
 			})})
 		}

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"inceptor/savedmodel/tfpb"
 )
@@ -158,6 +161,20 @@ func TestFreeze(t *testing.T) {
 		}}, map[string]int{"MatMul": 1, "Mul": 1}},
 		{"nested functions", nestedModel(), map[string]int{"_FusedMatMul": 1, "Mul": 0, "Assert": 1, "StatefulPartitionedCall": 0, "Identity": 2}},
 		{"a loop reads a variable", loopModel(), map[string]int{"While": 1, "VarHandleOp": 1}},
+		{"an empty variable times a number", testModel{variables: map[string]testVariable{"w": vector(3, 1), "e": {shape: Shape{0}}}, nodes: []*tfpb.NodeDef{
+			input(3), readOf("w"), readOf("e"), floatConst("two", Shape{1}, []float32{2}), op("m", "Mul", nil, "e/read", "two"),
+			intConst("axis"), op("sum", "AddV2", nil, "in", "w/read"),
+			op("out", "ConcatV2", attrs{"N": intAttr(2), "Tidx": typeAttr(dtInt)}, "sum", "m", "axis"),
+		}}, map[string]int{"Mul": 1}},
+		{"one empty variable of another", testModel{variables: map[string]testVariable{"w": vector(3, 1), "e": {shape: Shape{0, 3}}}, nodes: []*tfpb.NodeDef{
+			input(3), readOf("w"), readOf("e"), op("r", "Rsqrt", nil, "e/read"), op("d", "Sub", nil, "r", "e/read"),
+			op("s", "Sum", attrs{"Tidx": typeAttr(dtInt)}, "d", "axis"), intConst("axis"), op("m", "AddV2", nil, "s", "w/read"),
+			op("out", "AddV2", nil, "in", "m"),
+		}}, map[string]int{"Rsqrt": 1, "Sub": 1}},
+		{"a matrix without columns", testModel{variables: map[string]testVariable{"w": {shape: Shape{3, 0}}, "v": {shape: Shape{0}}}, nodes: []*tfpb.NodeDef{
+			input(2, 3), readOf("w"), readOf("v"), op("p", "MatMul", nil, "in", "w/read"),
+			op("m", "Mul", nil, "p", "v/read"), op("out", "Relu", nil, "m"),
+		}}, map[string]int{"MatMul": 1, "Mul": 1}},
 		{"embedding", testModel{variables: map[string]testVariable{"w": filter(1, 5, 2)}, nodes: []*tfpb.NodeDef{
 			input(3), op("index", "Cast", noT(attrs{"SrcT": typeAttr(dtFloat), "DstT": typeAttr(dtInt)}), "in"),
 			op("out", "ResourceGather", noT(attrs{"dtype": typeAttr(dtFloat), "Tindices": typeAttr(dtInt)}), "w", "index"),
@@ -221,6 +238,12 @@ func TestFreezeRefuses(t *testing.T) {
 			nodes:     slices.Concat([]*tfpb.NodeDef{input(3), readOf("w"), op("out", "AddV2", nil, "in", "w/read")}, nodes),
 		}
 	}
+	chain := add()
+	chain.nodes[2].Input[1] = "0"
+	for i := range maxFlatDepth {
+		chain.nodes = append(chain.nodes, op(strconv.Itoa(i), "Identity", nil, strconv.Itoa(i+1)))
+	}
+	chain.nodes = append(chain.nodes, op(strconv.Itoa(maxFlatDepth), "Identity", nil, "w/read"))
 	change := func(m testModel, f func(*testModel)) testModel {
 		f(&m)
 		return m
@@ -272,6 +295,21 @@ func TestFreezeRefuses(t *testing.T) {
 			m.functions[1].NodeDef[5] = callOf("m", "body", []tfpb.DataType{dtFloat, dtResource, dtResource}, []tfpb.DataType{dtFloat}, "x", "a", "b")
 			m.functions[1].Ret["y"] = "m:output:0"
 		}), "calls of functions are more than 64 deep"},
+		{"operations one after another", chain, "operations are more than 20000 deep"},
+		{"loops one in another", change(loopModel(), func(m *testModel) {
+			body := m.functions[1]
+			m.nodes[2].Attr["body"] = functionAttr("body0")
+			for i := range maxCallDepth + 1 {
+				next := proto.Clone(body).(*tfpb.FunctionDef)
+				next.Signature.Name = "body" + strconv.Itoa(i)
+				next.NodeDef = append(next.NodeDef, op("deeper", "StatelessWhile", attrs{"body": functionAttr("body" + strconv.Itoa(i+1))}))
+				m.functions = append(m.functions, next)
+			}
+		}), "calls of functions are more than 64 deep"},
+		{"a number of results that no operation has", change(nestedModel(), func(m *testModel) {
+			m.functions[1].NodeDef[5] = op("m", "ParseExample", noT(attrs{"Nsparse": intAttr(math.MinInt64)}))
+			m.functions[1].Ret["y"] = "m:dense_values:0"
+		}), `"dense_values:0" is no result of "call/call/m"`},
 		{"too few arguments", change(nestedModel(), func(m *testModel) {
 			m.nodes[1].Input = m.nodes[1].Input[:2]
 		}), `"call" gives 2 arguments to the function "wrapper"`},
@@ -339,6 +377,18 @@ func TestFreezeDamaged(t *testing.T) {
 			}
 		})
 	}
+	t.Run("more than is there", func(t *testing.T) { // no memory is taken for it
+		model := model
+		model.variables = map[string]testVariable{"v": vector(3, 1), "w": {shape: Shape{1 << 38}}}
+		model.nodes = []*tfpb.NodeDef{
+			input(3), readOf("v"), readOf("w"), intConst("axis"), op("all", "Sum", attrs{"Tidx": typeAttr(dtInt)}, "w/read", "axis"),
+			op("sum", "AddV2", nil, "v/read", "all"), op("out", "AddV2", nil, "in", "sum"),
+		}
+		_, err := Load(model.save(t), Options{Optimize: true})
+		if want := `variable "w": ` + shard + ": malformed at byte 12: the file ends"; !errors.Is(err, ErrMalformed) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	})
 	t.Run("no shard", func(t *testing.T) { // TensorFlow tells
 		dir := model.save(t)
 		must(t, os.Remove(filepath.Join(dir, shard)))

@@ -222,6 +222,9 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 	}()
 	for _, name := range names {
 		w := g.weights[name]
+		if err := g.values.check(w.entry); err != nil {
+			return err
+		}
 		t, err := NewTensor(DataType(g.nodes[name].GetAttr()["dtype"].GetType()), w.entry.shape...)
 		if err != nil {
 			return fmt.Errorf("variable %q: %w", name, err)

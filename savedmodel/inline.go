@@ -18,7 +18,10 @@ const (
 	maxFlatNodes  = 200_000
 	maxFlatInputs = 4_000_000
 	maxCallDepth  = 64
-	maxOpened     = 2_000_000 // operations of all functions, each counted as often as it is called
+	// maxFlatDepth bounds how many operations may be one another's inputs. The
+	// graph is followed by recursion, and no stack of Go may exceed 1 GB.
+	maxFlatDepth = 20_000
+	maxOpened    = 2_000_000 // operations of all functions, each counted as often as it is called
 )
 
 // errRefused is wrapped by errors that say why a graph is left as it is.
@@ -41,7 +44,7 @@ type flatGraph struct {
 	// fed are the nodes whose results a caller gives: nothing is known of them.
 	fed map[string]bool
 
-	inputsLeft, openedLeft int // what the bounds still allow
+	inputsLeft, openedLeft, depthLeft int // what the bounds still allow
 }
 
 // A scope is a graph or function's body on its way into a flatGraph.
@@ -64,7 +67,7 @@ func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) *flatGraph 
 		nodes:     make(map[string]*tfpb.NodeDef),
 		main:      newScope("", mg.GetGraphDef().GetNode()),
 
-		inputsLeft: maxFlatInputs, openedLeft: maxOpened,
+		inputsLeft: maxFlatInputs, openedLeft: maxOpened, depthLeft: maxFlatDepth,
 	}
 	for _, f := range mg.GetGraphDef().GetLibrary().GetFunction() {
 		g.functions[f.GetSignature().GetName()] = f
@@ -196,6 +199,11 @@ func (g *flatGraph) insert(n *tfpb.NodeDef) error {
 
 // inputs adds what a node of s needs, and returns its inputs in g.
 func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
+	if g.depthLeft == 0 {
+		return nil, refuse("operations are more than %d deep", maxFlatDepth)
+	}
+	g.depthLeft--
+	defer func() { g.depthLeft++ }()
 	var data, controls []string
 	for _, in := range n.GetInput() {
 		if name, ok := strings.CutPrefix(in, "^"); ok {
@@ -294,14 +302,17 @@ func (g *flatGraph) outputIndex(s *scope, n *tfpb.NodeDef, rest string) (int, er
 		if r.GetName() == arg {
 			return index, nil
 		}
+		before := int64(1)
 		switch {
 		case r.GetNumberAttr() != "":
-			index += int(n.GetAttr()[r.GetNumberAttr()].GetI())
+			before = n.GetAttr()[r.GetNumberAttr()].GetI()
 		case r.GetTypeListAttr() != "":
-			index += len(n.GetAttr()[r.GetTypeListAttr()].GetList().GetType())
-		default:
-			index++
+			before = int64(len(n.GetAttr()[r.GetTypeListAttr()].GetList().GetType()))
 		}
+		if before < 0 || before > maxFlatInputs || index > maxFlatInputs {
+			break
+		}
+		index += int(before)
 	}
 	return 0, refuse("%q is no result of %q", rest, s.prefix+n.GetName())
 }
