@@ -159,7 +159,11 @@ const (
 	headerTopic     = "inceptor-topic"  // where the record came from
 	headerPartition = "inceptor-partition"
 	headerOffset    = "inceptor-offset"
-	headerTruncated = "inceptor-truncated" // bytes that the value had, if it is left out
+
+	// Of dead letters that the topic did not take whole.
+	headerTruncated        = "inceptor-truncated"         // bytes that the value had, which is left out
+	headerTruncatedHeaders = "inceptor-truncated-headers" // bytes of the headers that the sender had set, which are left out
+	headerTruncatedKey     = "inceptor-truncated-key"     // bytes that the key had, of which at most minKeyBytes are left
 )
 
 func header(key, value string) stream.Header {

@@ -24,6 +24,12 @@ const ReasonGivenUp = "given-up"
 // maxErrorBytes bounds the error in a dead letter's header.
 const maxErrorBytes = 1024
 
+// What the smallest dead letter holds of the key and of the error, at most.
+const (
+	minKeyBytes   = 256
+	minErrorBytes = 256
+)
+
 // deadLetter is the record whole, with reason and origin in its headers.
 func deadLetter(r stream.Record, topic, reason string, err error) stream.Record {
 	return stream.Record{
@@ -61,25 +67,58 @@ func (h *handler) givenUp(k Kafka) func(stream.Record, time.Duration, error) ([]
 
 // refused makes the dead letter for a record whose output the broker does not
 // take. If that was the dead letter itself, it gets the time of now where its
-// own is not taken; else the value and the sender's headers are left out: the
-// origin tells where they still lie.
+// own is not taken; else it is shortened. An error means that not even the
+// smallest one is taken.
 func (h *handler) refused(source, output stream.Record, reason error) (stream.Record, error) {
 	if output.Topic != h.deadLetter {
 		h.metrics.deadLetter(ReasonRefused)
 		return deadLetter(source, h.deadLetter, ReasonRefused, reason), nil
 	}
-	if errors.Is(reason, stream.ErrInvalidTime) {
+	if errors.Is(reason, stream.ErrInvalidTime) && output.Time.Equal(source.Time) {
 		output.Time = time.Now()
 		return output, nil
 	}
-	if last := output.Headers[len(output.Headers)-1]; last.Key == headerTruncated {
-		return stream.Record{}, fmt.Errorf("%s takes not even a dead letter without its value: %w", h.deadLetter, reason)
+	if letter, ok := shorten(source, output); ok {
+		return letter, nil
 	}
-	letter := output
-	letter.Value = nil
-	letter.Headers = append(slices.Clone(output.Headers[len(source.Headers):]),
-		header(headerTruncated, strconv.Itoa(len(source.Value))))
-	return letter, nil
+	return stream.Record{}, fmt.Errorf("%s takes not even a dead letter of %d bytes without value, headers and most of the key; "+
+		"the partition waits: check the topic's max.message.bytes and permissions", h.deadLetter, output.Size())
+}
+
+// shorten leaves out of a dead letter what the sender may have made too large,
+// or says that there is nothing left of that: first the value and the sender's
+// headers, then most of the key, which partitions and compaction go by, and of
+// the error. A topic that is compacted takes no letter without a key, so there
+// the id becomes one. Headers tell what is left out; the origin in them tells
+// where it still lies.
+func shorten(source, letter stream.Record) (stream.Record, bool) {
+	switch letter.Headers[len(letter.Headers)-1].Key {
+	case headerTruncatedKey:
+		return letter, false
+	case headerTruncated, headerTruncatedHeaders:
+		letter.Headers = slices.Clone(letter.Headers)
+		for i, h := range letter.Headers {
+			if h.Key == headerError {
+				letter.Headers[i] = header(headerError, clip(string(h.Value), minErrorBytes))
+			}
+		}
+		letter.Key = slices.Clone(source.Key[:min(len(source.Key), minKeyBytes)])
+		if len(letter.Key) == 0 {
+			letter.Key = appendRecordID(nil, source)
+		}
+		letter.Headers = append(letter.Headers, header(headerTruncatedKey, strconv.Itoa(len(source.Key))))
+	default:
+		letter.Value = nil
+		letter.Headers = append(slices.Clone(letter.Headers[len(source.Headers):]), header(headerTruncated, strconv.Itoa(len(source.Value))))
+		if len(source.Headers) > 0 {
+			n := 0
+			for _, h := range source.Headers {
+				n += len(h.Key) + len(h.Value)
+			}
+			letter.Headers = append(letter.Headers, header(headerTruncatedHeaders, strconv.Itoa(n)))
+		}
+	}
+	return letter, true
 }
 
 // clip cuts s to at most n bytes of valid UTF-8.

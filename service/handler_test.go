@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,35 +160,64 @@ func TestHandlerError(t *testing.T) {
 	}
 }
 
-// What the broker does not take becomes smaller until it is taken.
+// What the broker does not take becomes smaller until it is taken, whatever the
+// sender has made large, and tells what is left out.
 func TestRefused(t *testing.T) {
-	h := newHandler(t, fakeModel{})
-	in := record(png)
-	in.Headers = append(in.Headers, stream.Header{Key: "big", Value: make([]byte, 900_000)})
-	out, err := h.handle(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tooLarge := errors.New("too large")
-	whole, err := h.refused(in, out[0], tooLarge)
-	if err != nil || whole.Topic != "dead" || string(whole.Value) != string(png) || len(whole.Headers) != 9 {
-		t.Fatalf("an answer that is refused: got %+v, %v", whole, err)
-	}
-	bare, err := h.refused(in, whole, tooLarge)
-	if err != nil || bare.Value != nil || len(bare.Headers) != 7 {
-		t.Fatalf("a dead letter that is refused: got %+v, %v", bare, err)
-	}
-	last := bare.Headers[len(bare.Headers)-1]
-	if last.Key != "inceptor-truncated" || string(last.Value) != fmt.Sprint(len(png)) {
-		t.Errorf("got %s: %s", last.Key, last.Value)
-	}
-	if _, err := h.refused(in, bare, tooLarge); !errors.Is(err, tooLarge) {
-		t.Errorf("a bare dead letter that is refused: got %v", err)
+	large := make([]byte, 900_000)
+	for name, test := range map[string]struct {
+		key     []byte
+		headers []stream.Header
+		left    string // of the key, in the smallest letter
+		told    map[string]string
+	}{
+		"large value":   {nil, nil, "in-2-4711", map[string]string{"inceptor-truncated": fmt.Sprint(len(png)), "inceptor-truncated-key": "0"}},
+		"empty key":     {[]byte{}, nil, "in-2-4711", map[string]string{"inceptor-truncated-key": "0"}},
+		"large header":  {[]byte("k"), []stream.Header{{Key: "big", Value: large}}, "k", map[string]string{"inceptor-truncated-headers": "900003", "inceptor-truncated-key": "1"}},
+		"many headers":  {[]byte("k"), make([]stream.Header, 100_000), "k", map[string]string{"inceptor-truncated-headers": "0"}},
+		"their own":     {[]byte("k"), []stream.Header{header("inceptor-truncated-key", "7")}, "k", map[string]string{"inceptor-truncated-headers": "23", "inceptor-truncated-key": "1"}},
+		"large key":     {bytes.Repeat([]byte("k"), 3<<20), nil, strings.Repeat("k", 256), map[string]string{"inceptor-truncated-key": fmt.Sprint(3 << 20)}},
+		"all are large": {large, []stream.Header{{Key: string(large)}}, string(large[:256]), map[string]string{"inceptor-truncated-key": "900000"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHandler(t, fakeModel{})
+			in := record(png)
+			in.Key, in.Headers = test.key, test.headers
+			out, err := h.handle(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reason := fmt.Errorf("too large: %s", strings.Repeat("x", 5000))
+			whole, err := h.refused(in, out[0], reason)
+			if err != nil || whole.Topic != "dead" || string(whole.Value) != string(png) || len(whole.Headers) != len(in.Headers)+6 {
+				t.Fatalf("an answer that is refused: got %v, %v", whole.Topic, err)
+			}
+			bare, err := h.refused(in, whole, reason)
+			if err != nil || bare.Value != nil || !bytes.Equal(bare.Key, in.Key) || len(bare.Headers) > 8 {
+				t.Fatalf("a dead letter that is refused: got %d headers, %v", len(bare.Headers), err)
+			}
+			least, err := h.refused(in, bare, reason)
+			if err != nil || string(least.Key) != test.left || least.Size() > 1024 {
+				t.Fatalf("a dead letter without its value that is refused: got %d bytes, key %.300q, %v", least.Size(), least.Key, err)
+			}
+			for key, want := range test.told {
+				if !slices.ContainsFunc(least.Headers, func(h stream.Header) bool { return h.Key == key && string(h.Value) == want }) {
+					t.Errorf("no header %s: %s in %q", key, want, least.Headers)
+				}
+			}
+			for _, letter := range []stream.Record{bare, least} {
+				l, err := ParseLetter(letter)
+				if err != nil || !l.Truncated || l.ID != "in-2-4711" || l.Reason != ReasonRefused || len(l.Original.Headers) > 0 {
+					t.Errorf("it is read as %+v, %v", l, err)
+				}
+			}
+			if _, err := h.refused(in, least, reason); err == nil {
+				t.Error("there is something smaller than the smallest")
+			}
+		})
 	}
 }
 
-// A dead letter whose time is not taken gets another one, and stays whole: the
-// service would stop at a record that can be put nowhere.
+// A dead letter whose time is not taken gets another one, and stays whole.
 func TestRefusedTime(t *testing.T) {
 	h := newHandler(t, fakeModel{})
 	in := record([]byte("\x00"))
@@ -200,10 +230,18 @@ func TestRefusedTime(t *testing.T) {
 	if err != nil || string(letter.Value) != "\x00" || time.Since(letter.Time).Abs() > time.Minute {
 		t.Fatalf("got %+v, %v", letter, err)
 	}
+	now := letter
 	letter.Time = out[0].Time
 	if diff := cmp.Diff(out[0], letter); diff != "" {
 		t.Errorf("more than its time has changed (-want +got):\n%s", diff)
 	}
+	// A broker whose clock is wrong takes no time of now either.
+	for range 3 {
+		if now, err = h.refused(in, now, fmt.Errorf("publish: %w", stream.ErrInvalidTime)); err != nil {
+			return
+		}
+	}
+	t.Error("a topic that takes no time at all is never given up")
 }
 
 func TestClip(t *testing.T) {

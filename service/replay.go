@@ -38,7 +38,7 @@ type Replayed struct {
 type Letter struct {
 	ID, Reason string
 	Replays    int           // before
-	Truncated  bool          // the value is not in it
+	Truncated  bool          // the value is not in it, nor perhaps the whole key
 	Original   stream.Record // as it was, with topic, partition and offset of its origin
 }
 
@@ -116,8 +116,10 @@ func ParseLetter(r stream.Record) (Letter, error) {
 	own := []string{headerReason, headerError, headerID, headerTopic, headerPartition, headerOffset}
 	l := Letter{Original: r}
 	headers := r.Headers
-	if n := len(headers); n > 0 && headers[n-1].Key == headerTruncated {
-		l.Truncated, headers = true, headers[:n-1]
+	for _, key := range []string{headerTruncatedKey, headerTruncatedHeaders, headerTruncated} {
+		if n := len(headers); n > 0 && headers[n-1].Key == key {
+			l.Truncated, headers = true, headers[:n-1]
+		}
 	}
 	begin := len(headers) - len(own)
 	if begin < 0 {

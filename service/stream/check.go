@@ -48,7 +48,7 @@ func (c Config) Checked() (Config, error) {
 	}
 	if c.Refused == nil {
 		c.Refused = func(_, _ Record, _ error) (Record, error) {
-			return Record{}, errors.New("nothing to publish in its place")
+			return Record{}, errors.New("nothing can be published in its place")
 		}
 	}
 	return c, nil

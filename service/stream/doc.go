@@ -17,9 +17,10 @@
 //     Config.Window says; behind a full window nothing is fetched.
 //   - Patience. A handler's error is retried with growing pauses, for ever
 //     unless Config.GivenUp says otherwise, and so is whatever may pass on the broker's side: gone, frozen, frozen
-//     and replaced, no leader, not enough replicas. Run returns an error only
-//     when trying again cannot help: credentials, permissions, a record that
-//     is refused and whose replacement is refused too.
+//     and replaced, no leader, not enough replicas. An output that its topic does not take,
+//     nor anything in its place, costs only its partition, which waits. Run
+//     returns an error only when trying again cannot help: credentials,
+//     permissions to read and to join the group.
 //   - Membership does not hang on handlers: however long one takes, the
 //     heartbeat goes on.
 //   - A rebalance and a stop drain what is in flight, for at most

@@ -57,8 +57,11 @@ type Config struct {
 	// Refused is called when the broker refuses an output record for good,
 	// because it is larger than its topic takes, or against a rule of the
 	// topic. It returns the record to publish in its place; if that is
-	// refused too, it is called with that, a few times at most. An error
-	// stops the driver. The reason wraps ErrInvalidTime where it is that.
+	// refused too, it is called with that, a few times at most. The reason
+	// wraps ErrInvalidTime where it is that. An error means that the topic
+	// takes nothing for this record: only a change of the topic can help. The
+	// partition waits, and the driver tries again, with pauses, beginning with
+	// the first record for that topic.
 	Refused func(source, output Record, reason error) (Record, error)
 
 	// GivenUp, if not nil, is called each time a handler has failed on a

@@ -1,6 +1,13 @@
 package stream
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
+
+// MaxRefusedPause is the longest pause between two tries to publish to a topic
+// that takes nothing for a record.
+const MaxRefusedPause = 10 * time.Second
 
 // ErrMissingTopics is wrapped, with their names, when topics do not exist and
 // were not to be created.

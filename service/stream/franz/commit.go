@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// maxReplacements ends what would go on for ever if each replacement were
-	// refused as well.
-	maxReplacements = 3
+	// maxReplacements is how many replacements for one output are tried in a
+	// row. Then its partition is withheld.
+	maxReplacements = 5
 
 	// slow is after how long a broker that does not answer is told of.
 	slow = 2 * time.Second
@@ -29,7 +29,7 @@ const (
 // what was collected is committed, or with an error that ends the session.
 func (s *session) commit(ctx context.Context) error {
 	tx := s.tx
-	if tx.next == nil {
+	if len(tx.shares) == 0 {
 		return nil
 	}
 	pause := backoff.ExponentialBackOff{InitialInterval: 20 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5}
@@ -63,6 +63,9 @@ func (s *session) commit(ctx context.Context) error {
 			}
 			break
 		}
+		if len(tx.shares) == 0 { // all are withheld
+			break
+		}
 		tx.restart()
 		if how == kgo.TryCommit {
 			again = errors.New("the transaction was aborted")
@@ -88,9 +91,10 @@ func (s *session) commit(ctx context.Context) error {
 	for _, n := range published {
 		s.cfg.Observer.Published(n, took)
 	}
-	for id, next := range tx.next {
+	for id, next := range tx.offsets() {
 		s.current.partitions[id].commit(next)
 	}
+	s.released()
 	s.tx = newTransaction()
 	s.tx.drained = tx.drained
 	return nil
@@ -100,7 +104,7 @@ func (s *session) commit(ctx context.Context) error {
 // error it is over, though perhaps committed when franz-go does not say so: a
 // broker may do what it is asked and answer that it does not know.
 func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
-	next := s.tx.next
+	next := s.tx.offsets()
 	ctx = kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
 		topic := kmsg.NewTxnOffsetCommitRequestTopic()
 		topic.Topic = s.cfg.Input
@@ -141,7 +145,7 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 // settled asks the group whether the transaction that has ended was committed:
 // its offsets and its records come together.
 func (s *session) settled(ctx context.Context) (committed bool, err error) {
-	next := s.tx.next
+	next := s.tx.offsets()
 	operation := "look up the offsets of " + s.cfg.Group
 	begin, late := time.Now(), false
 	for {
@@ -230,12 +234,14 @@ func (s *session) repair() (again, err error) {
 	failed := tx.failed
 	tx.failed = nil
 	tx.mu.Unlock()
-	suspects := map[*output]error{}
+	suspects, denied := map[*output]error{}, map[*output]error{}
 	for _, f := range failed {
 		topic := f.record.Topic
 		switch {
 		case refused(f.err):
 			suspects[f.output] = f.err
+		case forbidden(f.err):
+			denied[f.output] = fmt.Errorf("publish to %s: %w", topic, f.err)
 		case permanent(f.err):
 			return nil, fmt.Errorf("publish to %s: %w", topic, f.err)
 		default:
@@ -253,23 +259,30 @@ func (s *session) repair() (again, err error) {
 		}
 		tx.replaced = true
 		if err := s.replace(o, err); err != nil {
-			return nil, err
+			denied[o] = refusedForGood(o, err)
+		}
+	}
+	for o, err := range denied {
+		if id := int32(o.source.Partition); tx.shares[id] != nil { // not yet, for another output
+			s.withhold(id, o.record.Topic, err)
 		}
 	}
 	return again, nil
 }
 
-// replace puts what Config.Refused makes of a refused record in its place.
+// replace puts what Config.Refused makes of a refused record in its place, or
+// returns why there is nothing.
 func (s *session) replace(o *output, reason error) error {
 	reason = refusal(fmt.Errorf("publish to %s: %w", o.record.Topic, reason))
 	if o.replaced == maxReplacements {
-		return &foreverError{fmt.Errorf("the replacement for what offset %d of %s-%d caused is refused too: %w",
-			o.source.Offset, o.source.Topic, o.source.Partition, reason)}
+		return fmt.Errorf("%w\nits replacements are refused too", reason)
 	}
 	r, err := s.cfg.Refused(o.source, o.record, reason)
 	if err != nil {
-		return &foreverError{fmt.Errorf("what offset %d of %s-%d caused is refused: %w",
-			o.source.Offset, o.source.Topic, o.source.Partition, errors.Join(reason, err))}
+		return errors.Join(reason, err)
+	}
+	if r.Topic != o.record.Topic {
+		o.first = r
 	}
 	o.record, o.alone = r, true
 	o.replaced++
@@ -309,7 +322,7 @@ func (s *session) patiently(operation string, f func() error) error {
 
 // retrying tells the observer of every partition in the transaction.
 func (s *session) retrying(err error) {
-	for id := range s.tx.next {
+	for id := range s.tx.shares {
 		s.cfg.Observer.Retrying(int(id), err)
 	}
 }

@@ -193,7 +193,6 @@ func TestForbidden(t *testing.T) {
 	}{
 		"group":            {[]kfake.ACL{read, write, id}, kerr.GroupAuthorizationFailed, "join group g for in"},
 		"input":            {[]kfake.ACL{group, write, id}, kerr.TopicAuthorizationFailed, "read from in"},
-		"output":           {[]kfake.ACL{group, read, id}, kerr.TopicAuthorizationFailed, "publish to out"},
 		"transactional id": {[]kfake.ACL{group, read, write}, kerr.TransactionalIDAuthorizationFailed, "g-"},
 		"none":             {[]kfake.ACL{group, read, write, id}, nil, ""},
 	} {

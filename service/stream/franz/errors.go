@@ -49,6 +49,11 @@ func refused(err error) bool {
 		errors.Is(err, kerr.InvalidTimestamp)
 }
 
+// forbidden tells whether it is a permission for a topic that is missing. A
+// partition that must publish there waits for it, as for a topic that takes
+// nothing: the process would end again at every start, with the same record.
+func forbidden(err error) bool { return errors.Is(err, kerr.TopicAuthorizationFailed) }
+
 // refusal is why a record is refused, as Config.Refused is told.
 func refusal(err error) error {
 	if errors.Is(err, kerr.InvalidTimestamp) {

@@ -40,19 +40,20 @@ type session struct {
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
 	end       context.CancelCauseFunc
 
-	wake    chan struct{}              // there may be something to do
-	resume  chan struct{}              // there may be something to poll
-	latest  atomic.Pointer[generation] // that the group has given us
-	blocked atomic.Bool                // a rebalance waits for us
-	allowed atomic.Int64               // rebalances that waited for us and were let go on
-	beats   atomic.Int64               // heartbeats that were answered
-	current *generation                // that is worked on
-	tx      *transaction               // of current
-	begun   bool                       // franz-go is in a transaction, always after the first generation
-	lastEnd time.Time                  // of a transaction
-	counts  map[string]int             // of partitions of each output topic, known for one generation
-	limits  map[string]int64           // of bytes that an output topic takes together, where one has shown
-	worked  bool                       // a generation was given
+	wake     chan struct{}              // there may be something to do
+	resume   chan struct{}              // there may be something to poll
+	latest   atomic.Pointer[generation] // that the group has given us
+	blocked  atomic.Bool                // a rebalance waits for us
+	allowed  atomic.Int64               // rebalances that waited for us and were let go on
+	beats    atomic.Int64               // heartbeats that were answered
+	current  *generation                // that is worked on
+	tx       *transaction               // of current
+	withheld map[int32]*withheld        // partitions of current that stay out of its transactions
+	begun    bool                       // franz-go is in a transaction, always after the first generation
+	lastEnd  time.Time                  // of a transaction
+	counts   map[string]int             // of partitions of each output topic, known for one generation
+	limits   map[string]int64           // of bytes that an output topic takes together, where one has shown
+	worked   bool                       // a generation was given
 }
 
 // runSession works until ctx ends, or for as long as all is well. It tells
@@ -209,6 +210,7 @@ func (s *session) adopt(life context.Context, g *generation) error {
 		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
 	}
 	s.current, s.tx, s.counts, s.limits = g, newTransaction(), map[string]int{}, map[string]int64{}
+	s.withheld = map[int32]*withheld{}
 	ids := make([]int, 0, len(g.partitions))
 	for id := range g.partitions {
 		ids = append(ids, int(id))
@@ -224,12 +226,17 @@ func (s *session) adopt(life context.Context, g *generation) error {
 
 // retire gives up what is left of the current generation.
 func (s *session) retire() {
-	left := s.current.end() + s.tx.inputs
+	left := s.current.end() + s.tx.records
+	for _, w := range s.withheld {
+		if !w.tried { // else it is counted with the transaction
+			left += w.records
+		}
+	}
 	if left > 0 {
 		s.cfg.Log.Warn("generation ended with records uncommitted, which come again", "records", left)
 	}
 	s.cfg.Observer.Revoked()
-	s.current, s.tx = nil, nil
+	s.current, s.tx, s.withheld = nil, nil, nil
 }
 
 // drain finishes what is in flight, for not longer than allowed, and commits.

@@ -25,12 +25,12 @@ const batchBytes = 512 << 10
 // needed until the next one, for an aborted transaction is published again.
 type transaction struct {
 	outputs []*output
-	handed  int             // outputs given to the client since the last begin
-	next    map[int32]int64 // offsets to commit
-	inputs  int             // records that it covers
-	bytes   int64           // of records and outputs
-	begin   time.Time       // when the first was collected
-	drained int             // partitions that have nothing more to give
+	handed  int              // outputs given to the client since the last begin
+	shares  map[int32]*share // what it covers, by partition
+	records int              // that it covers
+	bytes   int64            // of records and outputs
+	begin   time.Time        // when the first was collected
+	drained int              // partitions that have nothing more to give
 
 	together map[destination]int64 // bytes handed over since the last flush, which may share a batch
 
@@ -42,7 +42,7 @@ type transaction struct {
 }
 
 func newTransaction() *transaction {
-	return &transaction{together: map[destination]int64{}}
+	return &transaction{shares: map[int32]*share{}, together: map[destination]int64{}}
 }
 
 // A destination is a partition of an output topic.
@@ -54,8 +54,9 @@ type destination struct {
 // An output is one record to publish and the one that caused it.
 type output struct {
 	source, record stream.Record
-	replaced       int  // how many times
-	alone          bool // in its batch, for it was in one that was refused
+	first          stream.Record // for the topic of record, before anything was refused
+	replaced       int           // how many times, since first
+	alone          bool          // in its batch, for it was in one that was refused
 }
 
 type failure struct {
@@ -66,6 +67,7 @@ type failure struct {
 // step collects, publishes, and commits if it is time to. It tells when it
 // should be called again, if nothing happens before.
 func (s *session) step(ctx context.Context) (wait time.Duration, err error) {
+	s.again(time.Now())
 	if err := s.collect(); err != nil {
 		return 0, err
 	}
@@ -84,7 +86,11 @@ func (s *session) collect() error {
 	tx := s.tx
 	tx.drained = 0
 	for id, p := range s.current.partitions {
-		if tx.inputs >= s.bound.Records || s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes {
+		if s.withheld[id] != nil {
+			tx.drained++ // what is behind it cannot be committed before it
+			continue
+		}
+		if tx.records >= s.bound.Records || s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes {
 			return nil
 		}
 		run, err := p.flight.Ready()
@@ -98,23 +104,19 @@ func (s *session) collect() error {
 		if run.Slots == nil && run.Next == 0 {
 			continue
 		}
-		if tx.next == nil {
-			tx.next, tx.begin = map[int32]int64{}, time.Now()
-		}
-		tx.next[id] = run.Next
 		p.collect(run.Next)
-		bytes := int64(0)
+		bytes, more := int64(0), int64(0)
+		var outputs []*output
 		for _, slot := range run.Slots {
 			bytes += slot.Record.Size()
 			for _, r := range slot.Outputs {
-				tx.outputs = append(tx.outputs, &output{source: slot.Record, record: r})
-				tx.bytes += r.Size()
+				outputs = append(outputs, &output{source: slot.Record, record: r, first: r})
+				more += r.Size()
 			}
 		}
 		records := len(run.Slots)
 		p.flight.Release(run)
-		tx.inputs += records
-		tx.bytes += bytes
+		tx.add(id, share{run.Next, records, bytes + more}, outputs)
 		if records > 0 {
 			s.cfg.Observer.InFlight(-records, -bytes)
 		}
@@ -122,15 +124,42 @@ func (s *session) collect() error {
 	return nil
 }
 
+// add lets the transaction cover more of a partition.
+func (tx *transaction) add(id int32, more share, outputs []*output) {
+	if len(tx.shares) == 0 {
+		tx.begin = time.Now()
+	}
+	s := tx.shares[id]
+	if s == nil {
+		s = &share{}
+		tx.shares[id] = s
+	}
+	s.next = more.next
+	s.records += more.records
+	s.bytes += more.bytes
+	tx.records += more.records
+	tx.bytes += more.bytes
+	tx.outputs = append(tx.outputs, outputs...)
+}
+
+// offsets are those that it commits.
+func (tx *transaction) offsets() map[int32]int64 {
+	offsets := make(map[int32]int64, len(tx.shares))
+	for id, s := range tx.shares {
+		offsets[id] = s.next
+	}
+	return offsets
+}
+
 // due tells how long the transaction may still wait for more.
 func (s *session) due() time.Duration {
 	tx := s.tx
 	switch interval := s.bound.Interval; {
-	case tx.next == nil:
-		return time.Hour
+	case len(tx.shares) == 0:
+		return s.nextTry(time.Hour)
 	case tx.hasFailed():
 		return 0
-	case tx.inputs >= s.bound.Records, s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes:
+	case tx.records >= s.bound.Records, s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes:
 		return 0
 	case s.current.idle():
 		// Nothing to wait for; but not one transaction after the other
@@ -152,6 +181,10 @@ func (s *session) publish(ctx context.Context) error {
 	for ; tx.handed < len(tx.outputs); tx.handed++ {
 		o := tx.outputs[tx.handed]
 		n, err := s.partitions(ctx, o)
+		if forbidden(err) {
+			tx.fail(o, err)
+			return nil // the commit makes something of it
+		}
 		if err != nil {
 			return err
 		}
@@ -175,9 +208,7 @@ func (s *session) publish(ctx context.Context) error {
 		tx.together[to] += size
 		s.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			if err != nil {
-				tx.mu.Lock()
-				defer tx.mu.Unlock()
-				tx.failed = append(tx.failed, failure{o, err})
+				tx.fail(o, err)
 			}
 		})
 		if o.alone {
@@ -186,7 +217,7 @@ func (s *session) publish(ctx context.Context) error {
 			}
 		}
 		if tx.hasFailed() {
-			return nil // the commit makes something of it
+			return nil
 		}
 	}
 	return nil
@@ -197,6 +228,12 @@ func (tx *transaction) restart() {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	tx.handed, tx.failed = 0, nil
+}
+
+func (tx *transaction) fail(o *output, err error) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.failed = append(tx.failed, failure{o, err})
 }
 
 func (tx *transaction) hasFailed() bool {

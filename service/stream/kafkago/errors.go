@@ -33,6 +33,11 @@ func permanent(err error) bool {
 	}, code)
 }
 
+// forbidden tells whether it is a permission for a topic that is missing. A
+// process that must publish there waits for it, as for a topic that takes
+// nothing: it would end again at every start, with the same record.
+func forbidden(err error) bool { return errors.Is(err, kafka.TopicAuthorizationFailed) }
+
 // misconfigured are errors that pass only when somebody changes something,
 // found out at start, where somebody is looking.
 func misconfigured(err error) bool {

@@ -64,7 +64,11 @@ func (p *partition) publish(work context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.publisher.publish(work, p.id, run); err != nil {
+		err = p.publisher.publish(work, p.draining, p.id, run)
+		if errors.Is(err, errWithheld) { // it comes again
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("partition %d: %w", p.id, err)
 		}
 		bytes := int64(0)

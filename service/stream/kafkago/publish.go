@@ -20,14 +20,17 @@ const (
 	batchRecords = 500
 	batchBytes   = 512 << 10
 
-	// maxReplacements ends what would go on for ever if each replacement were
-	// refused as well.
-	maxReplacements = 3
+	// maxReplacements is how many replacements for one output are tried in a
+	// row. Then the partition waits.
+	maxReplacements = 5
 
 	// maxRequest is a little less than the socket.request.max.bytes of a
 	// broker, which breaks the connection beyond it, without a word.
 	maxRequest = 100<<20 - 64<<10
 )
+
+// errWithheld is why a partition that waits for its topic ends when it drains.
+var errWithheld = errors.New("a record waits for its topic to take it")
 
 var errRequestTooLarge = errors.New("larger than any request that a broker takes")
 
@@ -46,12 +49,36 @@ type publisher struct {
 // An output is one record to publish and the one that caused it.
 type output struct {
 	source, record stream.Record
-	replaced       int // how many times
+	first          stream.Record // for the topic of record, before anything was refused
+	replaced       int           // how many times, since first
+}
+
+// replace puts in an output's place what cfg.Refused makes of it, or returns
+// why there is nothing.
+func (o *output) replace(cfg stream.Config, reason error) error {
+	var r stream.Record
+	var err error
+	if o.replaced < maxReplacements {
+		r, err = cfg.Refused(o.source, o.record, reason)
+	} else {
+		err = errors.New("its replacements are refused too")
+	}
+	if err != nil {
+		return fmt.Errorf("what offset %d of %s-%d caused is refused: %w",
+			o.source.Offset, o.source.Topic, o.source.Partition, errors.Join(reason, err))
+	}
+	if r.Topic != o.record.Topic {
+		o.first = r
+	}
+	o.record = r
+	o.replaced++
+	return nil
 }
 
 // publish returns once all replicas in sync hold the outputs of run. It tries
-// for as long as it may help and ctx allows.
-func (p *publisher) publish(ctx context.Context, partition int, run stream.Run) error {
+// for as long as it may help and ctx allows; what a topic does not take, only
+// until draining is closed.
+func (p *publisher) publish(ctx context.Context, draining <-chan struct{}, partition int, run stream.Run) error {
 	var topics []string
 	byTopic := map[string][]*output{}
 	for _, s := range run.Slots {
@@ -59,13 +86,13 @@ func (p *publisher) publish(ctx context.Context, partition int, run stream.Run) 
 			if byTopic[r.Topic] == nil {
 				topics = append(topics, r.Topic)
 			}
-			byTopic[r.Topic] = append(byTopic[r.Topic], &output{source: s.Record, record: r})
+			byTopic[r.Topic] = append(byTopic[r.Topic], &output{source: s.Record, record: r, first: r})
 		}
 	}
 	for _, t := range topics {
 		for rest := byTopic[t]; len(rest) > 0; {
 			n := batch(rest)
-			if err := p.send(ctx, partition, rest[:n]); err != nil {
+			if err := p.send(ctx, draining, partition, rest[:n]); err != nil {
 				return err
 			}
 			rest = rest[n:]
@@ -88,31 +115,43 @@ func batch(outs []*output) int {
 
 // send publishes outputs of one topic. A broker takes or refuses a batch as a
 // whole, so the guilty record of a refused one is found by halving; in its
-// place goes what cfg.Refused makes of it.
-func (p *publisher) send(ctx context.Context, partition int, outs []*output) error {
+// place goes what cfg.Refused makes of it. Where that makes nothing of it,
+// the partition waits here until the topic takes it.
+func (p *publisher) send(ctx context.Context, draining <-chan struct{}, partition int, outs []*output) error {
 	err := p.produce(ctx, partition, outs)
 	if err == nil || !refused(err) {
 		return err
 	}
 	if half := len(outs) / 2; half > 0 {
-		if err := p.send(ctx, partition, outs[:half]); err != nil {
+		if err := p.send(ctx, draining, partition, outs[:half]); err != nil {
 			return err
 		}
-		return p.send(ctx, partition, outs[half:])
+		return p.send(ctx, draining, partition, outs[half:])
 	}
 	o := outs[0]
-	if o.replaced == maxReplacements {
-		return fmt.Errorf("the replacement for what offset %d of %s-%d caused is refused too: %w",
-			o.source.Offset, o.source.Topic, o.source.Partition, err)
+	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: stream.MaxRefusedPause, Multiplier: 2, RandomizationFactor: 0.5}
+	waited := ""
+	for refused(err) {
+		if err := o.replace(p.cfg, err); err != nil {
+			waited = "publish to " + o.record.Topic
+			p.cfg.Observer.Retrying(partition, err)
+			p.trouble.Failed(waited, err, "partition", partition)
+			select {
+			case <-time.After(pause.NextBackOff()):
+			case <-draining:
+				return errWithheld
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			o.record, o.replaced = o.first, 0
+		}
+		err = p.produce(ctx, partition, outs)
 	}
-	r, rerr := p.cfg.Refused(o.source, o.record, err)
-	if rerr != nil {
-		return fmt.Errorf("what offset %d of %s-%d caused is refused: %w",
-			o.source.Offset, o.source.Topic, o.source.Partition, errors.Join(err, rerr))
+	if err == nil && waited != "" {
+		p.cfg.Observer.Retrying(partition, nil)
+		p.trouble.Worked(waited)
 	}
-	o.record = r
-	o.replaced++
-	return p.send(ctx, partition, outs)
+	return err
 }
 
 // produce sends one request until it is acknowledged, or refused.
@@ -137,9 +176,10 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 			return context.Cause(ctx)
 		case errors.Is(err, kafka.InvalidTimestamp):
 			return fmt.Errorf("publish to %s: %w: %w", topic, stream.ErrInvalidTime, err)
-		case refused(err) || permanent(err):
+		case refused(err), permanent(err) && !forbidden(err):
 			return fmt.Errorf("publish to %s: %w", topic, err)
 		}
+		err = fmt.Errorf("publish to %s: %w", topic, err)
 		if errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoPartition) {
 			p.forget(topic) // it may have been made anew
 		}

@@ -91,6 +91,25 @@ func (b *bench) topic(name string, partitions int32, configs ...string) {
 	}
 }
 
+// configure changes a topic.
+func (b *bench) configure(topic, key, value string) {
+	b.Helper()
+	c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	c.Name, c.Value = key, &value
+	r := kmsg.NewIncrementalAlterConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+	r.Configs = append(r.Configs, c)
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	req.Resources = append(req.Resources, r)
+	res, err := req.RequestWith(b.context(), b.client)
+	if err == nil {
+		err = kerr.ErrorForCode(res.Resources[0].ErrorCode)
+	}
+	if err != nil {
+		b.Fatalf("configure %s: %v", topic, err)
+	}
+}
+
 // fill sends n records to each partition of the input; the values count.
 func (b *bench) fill(partitions, from, n int) {
 	b.Helper()
