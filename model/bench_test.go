@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// none stands for no version where a test lists versions.
+const none = -1
+
 // A witness observes a manager.
 type witness struct {
 	Unobserved
@@ -26,9 +29,12 @@ type witness struct {
 	tried    []int64
 }
 
-func (w *witness) VersionTried(version int64) {
+func (w *witness) VersionTried(version int64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !ok {
+		version = none
+	}
 	w.tried = append(w.tried, version)
 }
 
@@ -52,9 +58,12 @@ func (w *witness) VersionRejected(_ int64, cause string) {
 	w.rejected = append(w.rejected, cause)
 }
 
-func (w *witness) VersionServing(version int64) {
+func (w *witness) VersionServing(version int64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !ok {
+		version = none
+	}
 	w.served = append(w.served, version)
 }
 
@@ -146,15 +155,15 @@ func (b *bench) put(version int64, m tiny) {
 
 func tinyOf(n int64) tiny { return tiny{bias: float32(n)} }
 
-// serves tells which version answers, and checks that its answer is its own.
+// serves tells which version answers, or none, and checks that its answer is its own.
 func (b *bench) serves() int64 {
 	p, err := b.Classify(context.Background(), nil, blackPixel)
 	if errors.Is(err, ErrNoVersion) {
-		return 0
+		return none
 	}
 	if err != nil {
 		b.Errorf("classify: %v", err)
-		return 0
+		return none
 	}
 	if got := p.Classes[0].Score; got != float32(p.Version) {
 		b.Errorf("version %d answered %v", p.Version, got)
@@ -166,7 +175,7 @@ func (b *bench) await(what string, ok func() bool) {
 	b.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			b.Fatalf("%s: not after 20 s; served %v, refused %v", what, b.served, b.refused)
+			b.Fatalf("%s: not after 20 s; served %v, refused %v, states %v", what, b.served, b.refused, b.states())
 		}
 	}
 }

@@ -26,7 +26,7 @@ type Config struct {
 	Copies   string  `default:"auto" enum:"auto,one,two" help:"Versions in memory while a new one is loaded: two (images are answered meanwhile), one (partitions pause: the old one is drained and unloaded first) or auto (two, where the cgroup and the machine have room for it)."`
 
 	Probation Probation `embed:"" prefix:"probation."`
-	State     string    `help:"File that keeps what was chosen with \"inceptor models use\" and which versions were taken back. Processes that name the same file follow it together. Empty: .inceptor.json in model.dir; where that cannot be written, a restart forgets." placeholder:"FILE"`
+	State     string    `help:"File that keeps what was chosen with \"inceptor models use\" and which versions were taken back. Processes that name the same file follow it together. While it cannot be read, what serves goes on, and no other version begins to. Empty: .inceptor.json in model.dir; where that cannot be written, a restart forgets." placeholder:"FILE"`
 
 	Batch Batch `embed:"" prefix:"batch."`
 

@@ -107,7 +107,7 @@ func (b *Fallback) Classify(ctx context.Context, key, image []byte) (Prediction,
 		}
 		why = err.Error()
 	}
-	p, err := b.server.classify(ctx, image, b.Wanted())
+	p, err := b.server.classify(ctx, image, b.wanted())
 	p.Reason = why
 	var guilty *InputError
 	switch {
@@ -117,6 +117,12 @@ func (b *Fallback) Classify(ctx context.Context, key, image []byte) (Prediction,
 		return p, fmt.Errorf("no version here can answer (%s): %w", why, err)
 	}
 	return p, err
+}
+
+// wanted is Manager.Wanted for the server, which takes 0 for any version.
+func (b *Fallback) wanted() int64 {
+	version, _ := b.Wanted()
+	return version
 }
 
 // mayPass tells whether an error does not blame the image.
@@ -157,7 +163,7 @@ func (b *Fallback) Serving() (Info, error) {
 	if why == "" {
 		return b.Manager.Serving()
 	}
-	info, err := b.server.serving(b.Wanted())
+	info, err := b.server.serving(b.wanted())
 	if err != nil {
 		return Info{}, fmt.Errorf("%w; here: %s", err, why)
 	}
@@ -213,7 +219,7 @@ func (b *Fallback) watch(ctx context.Context) {
 func (b *Fallback) runServer(ctx context.Context) {
 	for ctx.Err() == nil {
 		if b.unavailable() != "" {
-			b.server.probe(ctx, b.Wanted())
+			b.server.probe(ctx, b.wanted())
 		}
 		select {
 		case <-ctx.Done():
@@ -230,7 +236,7 @@ func (b *Fallback) runHere(ctx context.Context) {
 				b.note("no version can be loaded", err.Error())
 			}
 		} else if candidates, err := scan(b.config.Dir); err == nil {
-			b.remember(candidates) // for Wanted
+			b.remember(candidates) // for wanted
 		}
 		select {
 		case <-ctx.Done():
@@ -249,7 +255,7 @@ func (b *Fallback) Load(ctx context.Context) error {
 	if err := b.missing.Load(); err != nil {
 		here = *err
 	}
-	if err := b.server.load(ctx, b.Wanted()); err != nil {
+	if err := b.server.load(ctx, b.wanted()); err != nil {
 		return errors.Join(here, err)
 	}
 	return nil

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,9 +23,9 @@ type Observer interface {
 	VersionDesired(version int64)
 	// VersionLoaded is called when a version has passed its gates.
 	VersionLoaded(version int64, took Durations)
-	// VersionServing is called when a version begins to serve, or 0 when
-	// none does.
-	VersionServing(version int64)
+	// VersionServing is called when a version begins to serve; not ok: none
+	// serves any more.
+	VersionServing(version int64, ok bool)
 	// VersionRefused is called when a version does not pass a gate.
 	VersionRefused(version int64, gate string)
 	// VersionRejected is called when a version is taken back, by hand or by
@@ -34,9 +33,9 @@ type Observer interface {
 	VersionRejected(version int64, cause string)
 	// VersionTried is called with the version that has yet to prove itself: it
 	// is being loaded, on probation, a canary or a shadow; before it does
-	// anything. 0: there is none any more. If native code crashes the process
-	// meanwhile, that version is to be blamed: see Blame.
-	VersionTried(version int64)
+	// anything. Not ok: there is none any more. If native code crashes the
+	// process meanwhile, that version is to be blamed: see Blame.
+	VersionTried(version int64, ok bool)
 	// VersionClosed is called when a version's memory was given back, with
 	// how long its last images kept it.
 	VersionClosed(version int64, drained time.Duration)
@@ -74,7 +73,7 @@ func (Unobserved) VersionDesired(int64) {}
 func (Unobserved) VersionLoaded(int64, Durations) {}
 
 // VersionServing implements Observer.
-func (Unobserved) VersionServing(int64) {}
+func (Unobserved) VersionServing(int64, bool) {}
 
 // VersionRefused implements Observer.
 func (Unobserved) VersionRefused(int64, string) {}
@@ -83,7 +82,7 @@ func (Unobserved) VersionRefused(int64, string) {}
 func (Unobserved) VersionRejected(int64, string) {}
 
 // VersionTried implements Observer.
-func (Unobserved) VersionTried(int64) {}
+func (Unobserved) VersionTried(int64, bool) {}
 
 // VersionClosed implements Observer.
 func (Unobserved) VersionClosed(int64, time.Duration) {}
@@ -108,23 +107,22 @@ type Manager struct {
 	loads   chan loaded    // the outcome of the load under way
 	asked   chan func()    // by hand, to be done between two steps
 	choice  *choice
-	once    sync.Once // ready
+	unread  atomic.Pointer[error] // why the choice is not known; nil: it is
+	once    sync.Once             // ready
 	memory  func() (available uint64, known bool)
 
 	// What the deciding goroutine knows. It alone changes it, and does so
 	// under the lock.
-	mu         sync.Mutex
-	known      map[int64]*known  // every version that is in the directory, or loaded
-	loading    *known            // its load is under way
-	instead    *known            // in place of this one, if not nil
-	trial      *trial            // of the version that serves
-	resume     chan<- struct{}   // ends the pause, if there is one
-	costs      float64           // bytes of memory for a byte of a version's files, at most so far
-	scanned    bool              // Run has looked once
-	usedBefore int64             // what was chosen before the last choice by hand
-	running    bool              // by Run, not Load
-	tried      int64             // what the observer was told
-	noted      map[string]string // the last trouble of each kind that was logged
+	mu      sync.Mutex
+	known   map[int64]*known  // every version that is in the directory, or loaded
+	loading *known            // its load is under way
+	instead *known            // in place of this one, if not nil
+	trial   *trial            // of the version that serves
+	resume  chan<- struct{}   // ends the pause, if there is one
+	costs   float64           // bytes of memory for a byte of a version's files, at most so far
+	scanned bool              // Run has looked once
+	tried   *int64            // what the observer was told; nil: that there is none
+	noted   map[string]string // the last trouble of each kind that was logged
 }
 
 // New checks the configuration. Load or Run loads a version; Close gives its
@@ -211,6 +209,9 @@ func (m *Manager) Serving() (Info, error) {
 		return Info{}, fmt.Errorf("%w: version %d is being loaded in place of the last one", ErrNoVersion, r.coming)
 	}
 	if r.stable == nil {
+		if err := m.unknown(); err != nil {
+			return Info{}, fmt.Errorf("%w: %w", ErrNoVersion, err)
+		}
 		return Info{}, ErrNoVersion
 	}
 	return r.stable.info, nil
@@ -257,26 +258,26 @@ func (m *Manager) Close() {
 
 // Wanted is the version that serves or, while none does, the one that should:
 // what was chosen by hand, or the highest that was neither refused nor taken
-// back; 0: there is none.
-func (m *Manager) Wanted() int64 {
+// back; not ok: there is none.
+func (m *Manager) Wanted() (version int64, ok bool) {
 	if v := m.routes.Load().stable; v != nil {
-		return v.info.Version
+		return v.info.Version, true
 	}
 	d := m.choice.now()
-	if d.Use != 0 {
-		return d.Use
+	if d.Use != nil {
+		return *d.Use, true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	highest, best := int64(0), int64(0)
+	good := false
 	for _, k := range m.known {
 		if !m.config.Versions.allows(k.number) {
 			continue
 		}
-		highest = max(highest, k.number)
-		if k.refused == nil && !d.against(k) {
-			best = max(best, k.number)
+		fine := k.refused == nil && !d.against(k)
+		if !ok || fine && !good || fine == good && k.number > version {
+			version, ok, good = k.number, true, fine
 		}
 	}
-	return cmp.Or(best, highest)
+	return version, ok
 }

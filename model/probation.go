@@ -26,7 +26,7 @@ func (m *Manager) newTrial(before, v *version, d decided) *trial {
 		return nil // there is no way back to that one
 	}
 	v.vitals.forget()
-	return &trial{before, time.Now().Add(m.config.Probation.Period), d.Use != v.info.Version}
+	return &trial{before, time.Now().Add(m.config.Probation.Period), !d.uses(v.info.Version)}
 }
 
 // judge takes back what fares badly: the version that serves, on probation,
@@ -70,7 +70,7 @@ func (m *Manager) reject(v *version, why verdict) {
 	case v == r.stable && m.trial != nil && m.isLoaded(m.trial.before):
 		next.stable = m.trial.before
 		m.log.Info("serving", "model", m.config.Name, "version", next.stable.info.Version, "digest", next.stable.info.Digest, "again", true)
-		m.observer.VersionServing(next.stable.info.Version)
+		m.observer.VersionServing(next.stable.info.Version, true)
 		m.known[next.stable.info.Version].since = time.Now()
 	}
 	if v == r.stable {
@@ -97,9 +97,6 @@ func (m *Manager) Blame(version int64) bool {
 		return false
 	}
 	digest, err := savedmodel.Digest(guilty.dir)
-	if err == nil {
-		_, err = m.choice.read() // or what cannot be read would be written over
-	}
 	if err != nil {
 		m.log.Warn("a version that crashed the process cannot be taken back", "version", version, "err", err)
 		return false
@@ -112,15 +109,7 @@ func (m *Manager) Blame(version int64) bool {
 func (m *Manager) takeBack(version int64, digest string, why verdict) {
 	m.log.Error("taken back", "model", m.config.Name, "version", version, "cause", why.cause, "reason", why.reason)
 	m.observer.VersionRejected(version, why.cause)
-	err := m.choice.change(func(d *decided) {
-		d.reject(version, rejected{digest, why.cause, why.reason})
-		if d.Use == version {
-			d.Use = 0
-		}
-	})
-	if err != nil {
-		m.log.Warn("choice is not kept", "err", err)
-	}
+	m.decide(func(d *decided) { d.takeBack(version, rejected{digest, why.cause, why.reason}) })
 }
 
 func (m *Manager) isLoaded(v *version) bool {
@@ -133,29 +122,56 @@ var (
 	ErrUnknownVersion = errors.New("no such version")
 	ErrRefused        = errors.New("version was refused")
 	ErrNoWayBack      = errors.New("no version to go back to")
+	ErrUnreadable     = errors.New("nobody knows what was chosen before")
 )
 
-// Use lets a version serve, now and after a restart, whatever else is there; 0:
-// the highest again. It returns before that: the version may have to be loaded.
-// A version that was taken back is tried again. Its error is ErrUnknownVersion,
-// ErrRefused, ErrForgotten or that of ctx. Run must be running.
+// Use lets a version serve, now and after a restart, whatever else is there. It
+// returns before that: the version may have to be loaded. A version that was
+// taken back is tried again. No version that is there becomes a canary or
+// shadow by itself any more. Its error is ErrUnknownVersion, ErrRefused,
+// ErrUnreadable, ErrForgotten or that of ctx. Run must be running.
 func (m *Manager) Use(ctx context.Context, version int64) error {
+	return m.ask(ctx, func() error { return m.use(version) })
+}
+
+// UseHighest lets the highest version serve that passes its gates, as if none
+// had been chosen. A canary or shadow serves at once. Its error is
+// ErrUnreadable, ErrForgotten or that of ctx. Run must be running.
+func (m *Manager) UseHighest(ctx context.Context) error {
 	return m.ask(ctx, func() error {
-		if r := m.routes.Load(); version == 0 && r.beside != nil { // which would begin beside again
-			version = r.beside.info.Version
+		if v := m.routes.Load().beside; v != nil { // which would begin beside again
+			return m.use(v.info.Version)
 		}
-		if version != 0 {
-			if err := m.usable(version); err != nil {
-				return fmt.Errorf("version %d: %w", version, err)
-			}
+		if err := m.readable(); err != nil {
+			return err
 		}
-		m.log.Info("chosen by hand", "model", m.config.Name, "version", version)
-		m.usedBefore = m.choice.now().Use
-		return m.choice.change(func(d *decided) {
-			d.Use = version
-			d.forgive(version)
-		})
+		m.log.Info("chosen by hand: the highest version", "model", m.config.Name)
+		return m.choice.change((*decided).useHighest)
 	})
+}
+
+func (m *Manager) use(version int64) error {
+	if err := m.readable(); err != nil {
+		return err
+	}
+	if err := m.usable(version); err != nil {
+		return fmt.Errorf("version %d: %w", version, err)
+	}
+	m.log.Info("chosen by hand", "model", m.config.Name, "version", version)
+	highest := version
+	if order := m.order(); len(order) > 0 {
+		highest = order[0].number
+	}
+	return m.choice.change(func(d *decided) { d.use(version, highest) })
+}
+
+// readable fails where nobody knows what was chosen: a change that cannot be
+// added to it is not made.
+func (m *Manager) readable() error {
+	if _, err := m.choice.read(); unreadable(err) {
+		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return nil
 }
 
 func (m *Manager) usable(version int64) error {

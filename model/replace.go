@@ -81,7 +81,7 @@ func (m *Manager) pause(ctx context.Context, o loaded) {
 		}
 	}
 	m.mu.Unlock()
-	m.observer.VersionServing(0)
+	m.observer.VersionServing(0, false)
 	again := o.loader
 	again.at, again.files, again.serving, again.recent = o.instead.candidate, o.instead.files, nil, nil
 	m.retired.Go(func() { m.loads <- m.replace(ctx, o, again, leaving) })

@@ -95,7 +95,7 @@ func TestOneCopyChoice(t *testing.T) {
 	b.must(b.Use(t.Context(), 2))
 	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
 	b.awaitVersion(3)
-	if d := b.choice.now(); d.Use != 0 {
+	if d := b.choice.now(); d.Use != nil {
 		t.Errorf("still chosen: %d", d.Use)
 	}
 }

@@ -113,14 +113,14 @@ func TestUse(t *testing.T) {
 		if s := b.Versions(); !s[len(s)-1].Chosen {
 			t.Errorf("got %+v", s)
 		}
-		b.must(b.Use(t.Context(), 0))
+		b.must(b.UseHighest(t.Context()))
 		b.awaitVersion(3)
 	})
 	t.Run("gone", func(t *testing.T) {
 		write(t, filepath.Join(base, choiceFile), []byte(`{"use": 7}`))
 		b := runTiny(t, base)
 		time.Sleep(200 * time.Millisecond)
-		if v := b.serves(); v != 0 {
+		if v := b.serves(); v != none {
 			t.Errorf("version 7 was chosen, %d serves", v)
 		}
 		write(t, filepath.Join(base, choiceFile), []byte(`{"use": 2}`)) // by another process
@@ -235,7 +235,7 @@ func TestCanary(t *testing.T) {
 	b.awaitStates("4 serving canary", "3 rejected", "2 serving stable", "1 available")
 	again := runTiny(t, base, func(c *Config) { c.Rollout, c.Canary = rolloutCanary, 30 })
 	again.awaitStates("4 serving canary", "3 rejected", "2 serving stable", "1 available")
-	again.must(again.Use(t.Context(), 0)) // the highest: not as a canary again
+	again.must(again.UseHighest(t.Context())) // the highest: not as a canary again
 	again.awaitStates("4 serving stable", "3 rejected", "2 available", "1 available")
 }
 
@@ -282,17 +282,17 @@ func TestShadow(t *testing.T) {
 func TestChoiceFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.json")
 	ours, theirs := newChoice(Config{State: path}), newChoice(Config{State: path})
-	if d, err := ours.read(); err != nil || d.Use != 0 {
+	if d, err := ours.read(); err != nil || d.Use != nil {
 		t.Fatal(d, err)
 	}
-	if err := ours.change(func(d *decided) { d.Use = 3 }); err != nil {
+	if err := ours.change(func(d *decided) { d.use(3, 3) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := theirs.change(func(d *decided) { d.reject(4, rejected{"sha256:x", CauseSlow, "it is slow"}) }); err != nil {
 		t.Fatal(err)
 	}
 	d, err := ours.read()
-	if r, ok := d.of(4); err != nil || d.Use != 3 || !ok || r.Cause != CauseSlow {
+	if r, ok := d.of(4); err != nil || !d.uses(3) || !ok || r.Cause != CauseSlow {
 		t.Errorf("got %+v, %v", d, err)
 	}
 	var kept map[string]any
@@ -304,7 +304,7 @@ func TestChoiceFile(t *testing.T) {
 	}
 	for _, bad := range []string{"{", `{"use": -1}`, `{"use": "x"}`} {
 		write(t, path, []byte(bad))
-		if d, err := ours.read(); err == nil || d.Use != 3 {
+		if d, err := ours.read(); err == nil || !d.uses(3) {
 			t.Errorf("%s: got %+v, %v", bad, d, err)
 		}
 	}

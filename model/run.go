@@ -12,6 +12,7 @@ import (
 // ErrNoVersion, with what is wrong with each.
 func (m *Manager) Load(ctx context.Context) error {
 	defer m.disown()
+	m.choice.keepPrivate()
 	candidates, err := scan(m.config.Dir)
 	if err != nil {
 		return err
@@ -45,8 +46,11 @@ func (m *Manager) Load(ctx context.Context) error {
 			refusals = append(refusals, fmt.Errorf("version %d was taken back: %s", k.number, s.Reason))
 		}
 	}
-	if d.Use != 0 {
-		refusals = append(refusals, fmt.Errorf("version %d was chosen by hand, and no other one is taken", d.Use))
+	if d.Use != nil {
+		refusals = append(refusals, fmt.Errorf("version %d was chosen by hand, and no other one is taken", *d.Use))
+	}
+	if err := m.unknown(); err != nil {
+		refusals = append(refusals, err)
 	}
 	return errors.Join(refusals...)
 }
@@ -62,7 +66,6 @@ const judgeEvery = 250 * time.Millisecond
 // is an error.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.disown()
-	m.running = true
 	w := newWatch(m.config.Dir, m.log)
 	defer w.close()
 	for {

@@ -196,7 +196,7 @@ func TestGateTimeout(t *testing.T) {
 	if s := b.Versions()[0]; s.Retry.IsZero() {
 		t.Errorf("it is not tried again: %+v", s)
 	}
-	if b.serves() != 0 {
+	if b.serves() != none {
 		t.Error("it serves")
 	}
 }
@@ -293,7 +293,7 @@ func TestRandomEvents(t *testing.T) {
 			c.Quiet, c.Poll, c.Copies = 15*time.Millisecond, 10*time.Millisecond, copies
 		})
 		good, rejected := map[int64]bool{}, map[int64]bool{}
-		last, byHand := int64(0), false // no older one may serve, unless somebody has wanted that
+		last, byHand := int64(none), false // no older one may serve, unless somebody has wanted that
 		check := func() {
 			v := b.serves() // which checks that the answer is of this version alone
 			if v < last && !byHand {
@@ -302,7 +302,7 @@ func TestRandomEvents(t *testing.T) {
 			last = v
 		}
 		for range rapid.IntRange(1, 12).Draw(rt, "events") {
-			v := int64(rapid.IntRange(1, 9).Draw(rt, "version"))
+			v := int64(rapid.IntRange(0, 9).Draw(rt, "version"))
 			switch rapid.SampledFrom([]string{"put", "put", "half", "break", "remove", "wait", "others", "use", "rollback"}).Draw(rt, "event") {
 			case "put":
 				b.must(os.RemoveAll(b.dir(v)))
@@ -340,8 +340,8 @@ func TestRandomEvents(t *testing.T) {
 			}
 			check()
 		}
-		b.must(b.Use(t.Context(), 0))
-		highest := int64(0)
+		b.must(b.UseHighest(t.Context()))
+		highest := int64(none)
 		for v, ok := range good {
 			if ok && !rejected[v] {
 				highest = max(highest, v)
@@ -349,7 +349,7 @@ func TestRandomEvents(t *testing.T) {
 		}
 		b.await(fmt.Sprint("the best version, ", highest), func() bool {
 			v := b.serves()
-			return v == highest || v > highest && (highest == 0 || !rejected[v])
+			return v == highest || v > highest && (highest == none || !rejected[v])
 		})
 	})
 }

@@ -164,5 +164,8 @@ func (s *Server) Blame(int64) bool { return false }
 // Use is Manager.Use: there is nothing to choose from.
 func (s *Server) Use(context.Context, int64) error { return errServersOwn }
 
+// UseHighest is Manager.UseHighest: there is nothing to choose from.
+func (s *Server) UseHighest(context.Context) error { return errServersOwn }
+
 // Rollback is Manager.Rollback: there is nothing to go back to.
 func (s *Server) Rollback(context.Context) (int64, error) { return 0, errServersOwn }

@@ -49,7 +49,7 @@ func (m *Manager) Versions() []Status {
 	list := make([]Status, 0, len(m.known))
 	for _, k := range m.known {
 		s := m.status(k, d)
-		s.Chosen = s.Version == d.Use
+		s.Chosen = d.uses(s.Version)
 		list = append(list, s)
 	}
 	slices.SortFunc(list, func(a, b Status) int { return cmp.Compare(b.Version, a.Version) })
@@ -79,7 +79,7 @@ func (m *Manager) status(k *known, d decided) Status {
 	case k.refused != nil:
 		s.State, s.Retry = StateRefused, k.retry
 		s.Gate, s.Reason = k.refused.Gate, k.refused.Err.Error()
-	case m.passedOver(k, r, d.Use):
+	case m.passedOver(k, r, d):
 		s.State = StateUnloaded
 	default:
 		s.State = StateFound
@@ -89,12 +89,12 @@ func (m *Manager) status(k *known, d decided) Status {
 
 // passedOver tells whether a version that is not loaded has no turn as things
 // are.
-func (m *Manager) passedOver(k *known, r *routes, use int64) bool {
+func (m *Manager) passedOver(k *known, r *routes, d decided) bool {
 	newest := r.beside
 	if newest == nil {
 		newest = r.stable
 	}
 	return !m.config.Versions.allows(k.number) ||
 		newest != nil && k.number < newest.info.Version ||
-		use != 0 && k.number != use && !m.config.beside()
+		d.Use != nil && !d.uses(k.number) && !(m.config.beside() && d.mayFollow(k.number))
 }

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -32,13 +31,15 @@ func (p plan) all() []*known {
 // later step.
 func (m *Manager) step(ctx context.Context, quiet time.Duration) time.Duration {
 	d, err := m.choice.read()
-	if err != nil {
-		m.note("choice cannot be read", err.Error())
-	} else {
-		m.note("choice cannot be read", "")
-	}
+	m.notice(err)
 	if m.judge() {
-		d, _ = m.choice.read()
+		d = m.choice.now()
+	}
+	if unreadable(err) && m.resume == nil {
+		// What serves goes on, and images that wait for a version get it. No
+		// other version serves: it may be the one that was taken back.
+		m.tellTried()
+		return m.pace()
 	}
 	p := m.plan(quiet, d)
 	m.route(p, d)
@@ -51,30 +52,61 @@ func (m *Manager) step(ctx context.Context, quiet time.Duration) time.Duration {
 	return p.again
 }
 
+// notice tells, once, that the choice cannot be read, or can be again.
+func (m *Manager) notice(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	m.note("choice cannot be read", text)
+	if unreadable(err) {
+		m.unread.Store(&err)
+	} else {
+		m.unread.Store(nil)
+	}
+}
+
+// unknown is why no version may begin to serve; nil: nothing speaks against it.
+func (m *Manager) unknown() error {
+	if err := m.unread.Load(); err != nil {
+		return fmt.Errorf("nothing new serves until it can be read: %w", *err)
+	}
+	return nil
+}
+
+// pace is when to look again while nothing is to be done.
+func (m *Manager) pace() time.Duration {
+	if m.trial != nil || m.routes.Load().beside != nil {
+		return min(m.config.Poll, judgeEvery)
+	}
+	return m.config.Poll
+}
+
 // tellTried tells the observer which version has yet to prove itself.
 func (m *Manager) tellTried() {
-	tried, r := int64(0), m.routes.Load()
+	var tried *int64
+	r := m.routes.Load()
 	switch {
 	case m.loading != nil:
-		tried = m.loading.number
+		tried = &m.loading.number
 	case r.beside != nil:
-		tried = r.beside.info.Version
+		tried = &r.beside.info.Version
 	case m.trial != nil && r.stable != nil:
-		tried = r.stable.info.Version
+		tried = &r.stable.info.Version
 	}
-	if tried != m.tried {
-		m.tried = tried
-		m.observer.VersionTried(tried)
+	switch {
+	case tried == nil && m.tried != nil:
+		m.observer.VersionTried(0, false)
+	case tried != nil && (m.tried == nil || *m.tried != *tried):
+		m.observer.VersionTried(*tried, true)
 	}
+	m.tried = tried
 }
 
 // plan decides what should be loaded by what there is. It prefers a higher
 // version, but one that serves to one that has yet to pass.
 func (m *Manager) plan(quiet time.Duration, d decided) plan {
-	p := plan{again: m.config.Poll}
-	if m.trial != nil || m.routes.Load().beside != nil {
-		p.again = min(p.again, judgeEvery)
-	}
+	p := plan{again: m.pace()}
 	// ready tells whether a version is loaded, or may be tried now.
 	ready := func(k *known) bool {
 		if k.loaded != nil {
@@ -91,11 +123,15 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 	}
 	order := m.order()
 	if len(order) > 0 {
-		m.observer.VersionDesired(cmp.Or(d.Use, order[0].number))
+		desired := order[0].number
+		if d.Use != nil {
+			desired = *d.Use
+		}
+		m.observer.VersionDesired(desired)
 	}
 	serving := m.servingKnown()
-	if m.config.beside() && serving == nil && !slices.ContainsFunc(order, func(k *known) bool { return k.number == d.Use }) {
-		d.Use = 0 // the version that was stable is no more
+	if m.config.beside() && serving == nil && !slices.ContainsFunc(order, func(k *known) bool { return d.uses(k.number) }) {
+		d.Use = nil // the version that was stable is no more
 	}
 	if serving == nil {
 		// What a load has just brought serves first, whatever came meanwhile.
@@ -105,10 +141,10 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 		}
 	}
 	for _, k := range order {
-		if d.Use != 0 && k.number != d.Use {
+		if d.Use != nil && !d.uses(k.number) {
 			continue
 		}
-		newer := d.Use == 0 && serving != nil && k.number > serving.number
+		newer := d.Use == nil && serving != nil && k.number > serving.number
 		if newer && m.config.beside() && !d.against(serving) {
 			continue // it comes beside first
 		}
@@ -122,8 +158,8 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 		}
 	}
 	missing := ""
-	if d.Use != 0 && p.stable == nil && serving == nil {
-		missing = fmt.Sprintf("version %d was chosen by hand and is not to be had, and no other one is taken", d.Use)
+	if d.Use != nil && p.stable == nil && serving == nil {
+		missing = fmt.Sprintf("version %d was chosen by hand and is not to be had, and no other one is taken", *d.Use)
 	}
 	m.note("nothing serves", missing)
 	if p.stable == nil && serving != nil {
@@ -134,7 +170,7 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 	}
 	if m.config.beside() {
 		for _, k := range order {
-			if k.number > p.stable.number && ready(k) {
+			if k.number > p.stable.number && d.mayFollow(k.number) && ready(k) {
 				p.beside = k
 				break
 			}
@@ -156,7 +192,7 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 func ofLoaded(order []*known, d decided) *known {
 	var best *known
 	for _, k := range order {
-		if k.loaded != nil && !d.against(k) && (best == nil || k.number == d.Use) {
+		if k.loaded != nil && !d.against(k) && (best == nil || d.uses(k.number)) {
 			best = k
 		}
 	}
@@ -212,24 +248,40 @@ func (m *Manager) route(p plan, d decided) {
 		return
 	}
 	if next.stable == nil {
-		m.observer.VersionServing(0)
+		m.observer.VersionServing(0, false)
 		return
 	}
 	m.begin(next.stable, LabelStable)
 	m.trial = m.newTrial(before, next.stable, d)
 	m.log.Info("serving", "model", m.config.Name, "version", next.stable.info.Version, "digest", next.stable.info.Digest)
-	m.observer.VersionServing(next.stable.info.Version)
+	m.observer.VersionServing(next.stable.info.Version, true)
 	if before == nil {
 		m.once.Do(func() { close(m.ready) })
 	}
 }
 
 // keepStable notes which version is stable while a newer one may answer beside
-// it: else a restart would find that one first.
+// it, else a restart would find that one first; and that what was chosen by
+// hand serves.
 func (m *Manager) keepStable(d decided) {
 	k := m.servingKnown()
-	if m.config.beside() && d.Use == 0 && k != nil && !d.against(k) {
-		m.decide(func(d *decided) { d.Use = k.number })
+	if k == nil || d.against(k) {
+		return
+	}
+	version := k.number
+	switch {
+	case m.config.beside() && d.Use == nil:
+		m.decide(func(d *decided) {
+			if d.Use == nil {
+				d.Use = &version
+			}
+		})
+	case d.uses(version) && d.Before != nil:
+		m.decide(func(d *decided) {
+			if d.uses(version) {
+				d.served()
+			}
+		})
 	}
 }
 
@@ -242,12 +294,8 @@ func (m *Manager) begin(v *version, label string) {
 	m.known[v.info.Version].since = time.Now()
 }
 
-// decide changes the choice, and says if it cannot be kept. Who only looks,
-// with Load, leaves it as it is.
+// decide changes the choice, and says if it cannot be kept.
 func (m *Manager) decide(how func(*decided)) {
-	if !m.running {
-		return
-	}
 	if err := m.choice.change(how); err != nil {
 		m.log.Warn("choice is not kept", "err", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -181,7 +182,7 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 		log: m.log, observer: m.observer, calm: r.stable != nil && instead == nil,
 	}
 	// The way back, or what was chosen by hand, need not agree with what it is to replace.
-	if serving := m.servingKnown(); m.recent != nil && serving != nil && k.number > serving.number && m.choice.now().Use != k.number {
+	if serving := m.servingKnown(); m.recent != nil && serving != nil && k.number > serving.number && !m.choice.now().uses(k.number) {
 		l.recent = m.recent.list()
 	}
 	m.retired.Go(func() {
@@ -275,19 +276,22 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 	}
 	if ctx.Err() == nil {
 		m.refuse(o.k, o.err)
-		if o.restored != nil || m.routes.Load().stable != nil {
-			m.unchoose(o.k)
-		}
+		m.unchoose(o.k)
 	}
 }
 
-// unchoose takes a choice by hand back that has come to nothing while another
-// version serves: a restart would wait for that one alone.
+// unchoose takes a choice by hand back whose version was refused for good: what
+// was chosen before holds again, else nothing would serve after a restart.
 func (m *Manager) unchoose(k *known) {
-	if k.retry.IsZero() && m.choice.now().Use == k.number {
-		m.log.Warn("the choice by hand is taken back", "model", m.config.Name, "version", k.number, "again", m.usedBefore)
-		m.decide(func(d *decided) { d.Use = m.usedBefore })
+	if !k.retry.IsZero() || errors.Is(k.refused, savedmodel.ErrNoRuntime) || !m.choice.now().uses(k.number) {
+		return
 	}
+	m.decide(func(d *decided) { d.unuse(k.number) })
+	again := "the highest"
+	if use := m.choice.now().Use; use != nil {
+		again = strconv.FormatInt(*use, 10)
+	}
+	m.log.Warn("the chosen version was refused; what was chosen before holds again", "model", m.config.Name, "version", k.number, "again", again)
 }
 
 // refuse notes why a version is not taken. The lock is held.

@@ -15,7 +15,7 @@ import (
 
 // A Change is the body of an answer to POST /models/use and /models/rollback.
 type Change struct {
-	Version int64  `json:"version"` // that is to serve (0: the highest), or that was taken back
+	Version *int64 `json:"version"` // that is to serve (null: the highest), or that was taken back
 	Warning string `json:"warning,omitempty"`
 	Error   string `json:"error,omitempty"` // why nothing was changed
 }
@@ -41,24 +41,25 @@ func (s *Service) admin(mux *http.ServeMux) {
 		})))
 	}
 	handle("POST /models/use", func(r *http.Request) (Change, error) {
-		version := int64(0)
-		if text := r.URL.Query().Get("version"); text != "highest" {
-			n, err := strconv.ParseUint(text, 10, 63)
-			if err != nil || n == 0 {
-				return Change{}, fmt.Errorf("version: %q is neither a version's number nor highest", text)
-			}
-			version = int64(n)
+		text := r.URL.Query().Get("version")
+		if text == "highest" {
+			return changed(nil, s.model.UseHighest(r.Context()))
 		}
-		return changed(version, s.model.Use(r.Context(), version))
+		n, err := strconv.ParseUint(text, 10, 63)
+		if err != nil {
+			return Change{}, fmt.Errorf("version: %q is neither a version's number nor highest", text)
+		}
+		version := int64(n)
+		return changed(&version, s.model.Use(r.Context(), version))
 	})
 	handle("POST /models/rollback", func(r *http.Request) (Change, error) {
 		version, err := s.model.Rollback(r.Context())
-		return changed(version, err)
+		return changed(&version, err)
 	})
 }
 
 // changed makes a warning of the error that a change will not last.
-func changed(version int64, err error) (Change, error) {
+func changed(version *int64, err error) (Change, error) {
 	if errors.Is(err, model.ErrForgotten) {
 		return Change{Version: version, Warning: err.Error()}, nil
 	}
@@ -86,7 +87,7 @@ func statusOf(err error) int {
 		return http.StatusOK
 	case errors.Is(err, model.ErrUnknownVersion):
 		return http.StatusNotFound
-	case errors.Is(err, model.ErrRefused), errors.Is(err, model.ErrNoWayBack), errors.Is(err, model.ErrNoVersion):
+	case errors.Is(err, model.ErrRefused), errors.Is(err, model.ErrNoWayBack), errors.Is(err, model.ErrNoVersion), errors.Is(err, model.ErrUnreadable):
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest

@@ -51,6 +51,8 @@ func (f fakeModel) ClassifyAs(context.Context, string, []byte) (model.Prediction
 
 func (f fakeModel) Use(context.Context, int64) error { return f.err }
 
+func (f fakeModel) UseHighest(context.Context) error { return f.err }
+
 func (f fakeModel) Blame(int64) bool                        { return false }
 func (f fakeModel) Rollback(context.Context) (int64, error) { return 3, f.err }
 

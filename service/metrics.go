@@ -107,10 +107,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_assigned_partitions", Help: "Partitions of the input that this process works on.",
 		}),
 		desired: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_desired_version", Help: "Version that was chosen by hand, or the highest there is; other than the serving one for long, it was refused.",
+			Name: "inceptor_model_desired_version", Help: "Version that was chosen by hand, or the highest there is; other than the serving one for long, it was refused; -1: none.",
 		}),
 		serving: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_serving_version", Help: "Version that serves; 0: none.",
+			Name: "inceptor_model_serving_version", Help: "Version that serves; -1: none.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
@@ -156,6 +156,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	} {
 		*stage = m.stages.WithLabelValues(name)
 	}
+	m.desired.Set(noVersion)
+	m.serving.Set(noVersion)
 	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
 		m.desired, m.serving, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
@@ -224,21 +226,31 @@ func (m *Metrics) step(name string, took time.Duration) {
 }
 
 // VersionServing implements model.Observer.
-func (m *Metrics) VersionServing(version int64) {
-	m.serving.Set(float64(version))
-	if version != 0 {
-		m.swapped.SetToCurrentTime()
+func (m *Metrics) VersionServing(version int64, ok bool) {
+	if !ok {
+		m.serving.Set(noVersion)
+		return
 	}
+	m.serving.Set(float64(version))
+	m.swapped.SetToCurrentTime()
 }
+
+// noVersion is the value of a metric that is a version's number, while there
+// is no version.
+const noVersion = -1
 
 // VersionRejected implements model.Observer.
 func (m *Metrics) VersionRejected(_ int64, cause string) { m.rejected.WithLabelValues(cause).Inc() }
 
 // VersionTried implements model.Observer.
-func (m *Metrics) VersionTried(version int64) {
-	if m.tried != nil {
-		m.tried(version)
+func (m *Metrics) VersionTried(version int64, ok bool) {
+	if m.tried == nil {
+		return
 	}
+	if !ok {
+		version = 0
+	}
+	m.tried(version)
 }
 
 // VersionClosed implements model.Observer.

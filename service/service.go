@@ -66,8 +66,9 @@ type Model interface {
 	// Blame takes a version back that was new when native code crashed the
 	// process, and tells whether it did.
 	Blame(version int64) bool
-	// Use and Rollback change which version serves.
+	// Use, UseHighest and Rollback change which version serves.
 	Use(ctx context.Context, version int64) error
+	UseHighest(ctx context.Context) error
 	Rollback(ctx context.Context) (int64, error)
 }
 

@@ -104,8 +104,8 @@ type bench struct {
 func (b *bench) VersionLoaded(_ int64, took model.Durations) { b.began = time.Now().Add(-took.Gates) }
 
 // VersionServing implements model.Observer.
-func (b *bench) VersionServing(version int64) {
-	if version != 0 {
+func (b *bench) VersionServing(_ int64, ok bool) {
+	if ok {
 		b.serving <- b.began
 	}
 }

@@ -50,6 +50,7 @@ type modelsUseCmd struct {
 func (*modelsUseCmd) Help() string {
 	return `Waits until the version serves; it may have to be loaded, and to pass its gates, while the one before goes on. It stays chosen until another one is, ` +
 		`"highest" is, or it is rolled back: newer versions are not taken meanwhile. This is how a canary or shadow begins to serve everything. ` +
+		`Of the versions that are there, none becomes a canary or shadow by itself any more. ` +
 		`The service takes it from its own machine only.`
 }
 
@@ -96,14 +97,14 @@ func (r running) versions(ctx context.Context) ([]model.Status, error) {
 }
 
 // change asks for a change of the model, and passes its warning on.
-func (r running) change(ctx context.Context, a *app, path string) (version int64, err error) {
+func (r running) change(ctx context.Context, a *app, path string) (version *int64, err error) {
 	var c service.Change
 	_, ok, err := r.ask(ctx, http.MethodPost, path, &c)
 	switch {
 	case err != nil:
-		return 0, err
+		return nil, err
 	case !ok:
-		return 0, errors.New(c.Error)
+		return nil, errors.New(c.Error)
 	case c.Warning != "":
 		fmt.Fprintf(a.stderr, "inceptor: warning: %s\n", c.Warning)
 	}
@@ -150,14 +151,15 @@ func (c *modelsListCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c *modelsUseCmd) Run(ctx context.Context, a *app) error {
-	version, err := c.change(ctx, a, "/models/use?version="+url.QueryEscape(c.Version))
+	chosen, err := c.change(ctx, a, "/models/use?version="+url.QueryEscape(c.Version))
 	if err != nil {
 		return err
 	}
-	if version == 0 {
+	if chosen == nil {
 		fmt.Fprintln(a.stdout, "the highest version that passes its gates serves, as if none had been chosen")
 		return nil
 	}
+	version := *chosen
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	for {
@@ -185,8 +187,8 @@ func (c *modelsUseCmd) Run(ctx context.Context, a *app) error {
 
 func (c *modelsRollbackCmd) Run(ctx context.Context, a *app) error {
 	version, err := c.change(ctx, a, "/models/rollback")
-	if err == nil {
-		fmt.Fprintf(a.stdout, "version %d was taken back\n", version)
+	if err == nil && version != nil {
+		fmt.Fprintf(a.stdout, "version %d was taken back\n", *version)
 	}
 	return err
 }

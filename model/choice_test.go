@@ -1,0 +1,335 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Processes that change the file at the same moment lose nothing.
+func TestChoiceIsShared(t *testing.T) {
+	const processes, changes = 2, 100
+	path := filepath.Join(t.TempDir(), "state.json")
+	var running sync.WaitGroup
+	for p := range processes {
+		c := newChoice(Config{State: path})
+		running.Go(func() {
+			for i := range changes {
+				err := c.change(func(d *decided) { d.reject(int64(1000*p+i), rejected{Digest: fmt.Sprint(i)}) })
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	d, err := readChoice(path)
+	if err != nil || len(d.Rejected) != processes*changes {
+		t.Errorf("%d of %d rejections are kept; %v", len(d.Rejected), processes*changes, err)
+	}
+}
+
+// Another process that stands still in the middle of a change holds nobody up
+// for long; what was changed meanwhile holds, and is written later.
+func TestChoiceIsLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	unlock, err := lockChoice(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newChoice(Config{State: path})
+	if err := c.change(func(d *decided) { d.use(3, 3) }); !errors.Is(err, ErrForgotten) || !strings.Contains(err.Error(), "another process has held") {
+		t.Errorf("got %v", err)
+	}
+	if !c.now().uses(3) {
+		t.Error("the change does not hold")
+	}
+	unlock()
+	c.retry = time.Time{}
+	if d, err := c.read(); err != nil || !d.uses(3) {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	if d, err := readChoice(path); err != nil || !d.uses(3) {
+		t.Errorf("the file has %+v, %v", d, err)
+	}
+}
+
+// A file that cannot be read is left as it is. What is changed meanwhile is
+// added once it can be read.
+func TestChoiceUnreadable(t *testing.T) {
+	for _, test := range []struct{ name, content string }{
+		{"cut off", "{\n  \"use\": 1,\n  \"rejected\": {\"2\": {\"dig"},
+		{"empty", ""},
+		{"no version", `{"use": -1}`},
+		{"no number", `{"use": "x"}`},
+		{"two in one", `{"use": 1}{"use": 2}`},
+		{"too large", `{"rejected": {` + strings.Repeat(" ", maxChoiceBytes) + `}}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state.json")
+			write(t, path, []byte(test.content))
+			c := newChoice(Config{State: path})
+			if _, err := c.read(); !unreadable(err) || !strings.Contains(err.Error(), "mend the file, or remove it") {
+				t.Errorf("read: got %v", err)
+			}
+			if err := c.change(func(d *decided) { d.reject(4, rejected{Cause: CauseSlow}) }); !errors.Is(err, ErrForgotten) {
+				t.Errorf("change: got %v", err)
+			}
+			if _, ok := c.now().of(4); !ok {
+				t.Error("the change does not hold")
+			}
+			if b, err := os.ReadFile(path); err != nil || string(b) != test.content {
+				t.Errorf("the file was changed; %v: %.100s", err, b)
+			}
+			write(t, path, []byte(`{"use": 2}`)) // somebody mends it
+			c.retry = time.Time{}
+			_, _ = c.read()
+			d, err := readChoice(path)
+			if _, ok := d.of(4); err != nil || !ok || !d.uses(2) {
+				t.Errorf("the file has %+v, %v", d, err)
+			}
+		})
+	}
+}
+
+// There are bounds on what is written, so that it can always be read again.
+func TestChoiceIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	c := newChoice(Config{State: path})
+	err := c.change(func(d *decided) {
+		for v := range int64(3 * maxRejected) {
+			d.reject(v, rejected{strings.Repeat("d", 71), CauseErrors, strings.Repeat("\x00", 10_000)})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := readChoice(path)
+	if _, newest := d.of(3*maxRejected - 1); err != nil || len(d.Rejected) != maxRejected || !newest {
+		t.Errorf("%d rejections, %v", len(d.Rejected), err)
+	}
+}
+
+// Nothing new serves while nobody knows what was chosen and taken back; what
+// serves goes on.
+func TestUnreadableChoice(t *testing.T) {
+	const cut = "{\n  \"use\": 1,\n  \"rejected\": {\"2\": {\"dig"
+	base := with(t, 1, 2)
+	path := filepath.Join(base, choiceFile)
+	write(t, path, []byte(cut))
+
+	looking, err := New(tinyConfig(base), slog.New(slog.DiscardHandler), Unobserved{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer looking.Close()
+	if err := looking.Load(t.Context()); !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), path) {
+		t.Errorf("load: got %v", err)
+	}
+
+	b := runTiny(t, base)
+	b.await("the reason", func() bool {
+		_, err := b.Serving()
+		return errors.Is(err, ErrNoVersion) && strings.Contains(err.Error(), "nothing new serves until it can be read") &&
+			strings.Contains(err.Error(), path)
+	})
+	if err := b.Use(t.Context(), 2); !errors.Is(err, ErrUnreadable) {
+		t.Errorf("use: got %v", err)
+	}
+	if v := b.serves(); v != none {
+		t.Errorf("version %d serves", v)
+	}
+	if content, err := os.ReadFile(path); err != nil || string(content) != cut {
+		t.Errorf("the file was changed: %s, %v", content, err)
+	}
+	write(t, path, []byte(`{"use": 1}`))
+	b.awaitVersion(1)
+
+	write(t, path, []byte(cut))
+	b.put(3, tinyOf(3))
+	b.await("the reason", func() bool { return b.unknown() != nil })
+	for range 20 { // a step each
+		b.must(b.ask(t.Context(), func() error { return nil }))
+	}
+	if v := b.serves(); v != 1 {
+		t.Errorf("version %d serves", v)
+	}
+	if _, err := b.Serving(); err != nil {
+		t.Errorf("it serves: %v", err)
+	}
+	b.must(os.Remove(path))
+	b.awaitVersion(3)
+}
+
+// What was chosen outlives the process and holds as it should, whatever
+// becomes of the version.
+func TestDecided(t *testing.T) {
+	number := func(v int64) *int64 { return &v }
+	old := decided{chosen: chosen{Use: number(2)}}
+	for _, test := range []struct {
+		name string
+		from decided
+		do   func(*decided)
+		want decided
+	}{
+		{"use", decided{}, func(d *decided) { d.use(3, 3) },
+			decided{chosen: chosen{Use: number(3)}, Before: &chosen{}}},
+		{"use 0", decided{}, func(d *decided) { d.use(0, 0) },
+			decided{chosen: chosen{Use: number(0)}, Before: &chosen{}}},
+		{"use an older one", old, func(d *decided) { d.use(1, 3) },
+			decided{chosen: chosen{Use: number(1), PassedOver: number(3)}, Before: &old.chosen}},
+		{"use, and it serves", old, func(d *decided) { d.use(1, 3); d.served() },
+			decided{chosen: chosen{Use: number(1), PassedOver: number(3)}}},
+		{"use, and it is refused", old, func(d *decided) { d.use(1, 3); d.unuse(1) }, old},
+		{"use another before it serves", old, func(d *decided) { d.use(1, 3); d.use(3, 3); d.unuse(3) }, old},
+		{"what had served is refused", old, func(d *decided) { d.unuse(2) }, decided{}},
+		{"another is refused", old, func(d *decided) { d.unuse(3) }, old},
+		{"use highest", old, func(d *decided) { d.use(1, 3); d.useHighest() }, decided{}},
+		{"taken back", old, func(d *decided) { d.takeBack(2, rejected{Cause: CauseSlow}) },
+			decided{Rejected: map[string]rejected{"2": {Cause: CauseSlow}}}},
+		{"the one before is taken back", old, func(d *decided) { d.use(3, 3); d.takeBack(2, rejected{Cause: CauseSlow}); d.unuse(3) },
+			decided{Rejected: map[string]rejected{"2": {Cause: CauseSlow}}}},
+		{"use what was taken back", decided{Rejected: map[string]rejected{"2": {}}}, func(d *decided) { d.use(2, 2); d.served() }, old},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state.json")
+			c := newChoice(Config{State: path})
+			if err := c.change(func(d *decided) { *d = test.from.changed() }); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.change(test.do); err != nil {
+				t.Fatal(err)
+			}
+			got, err := readChoice(path)
+			if len(got.Rejected) == 0 {
+				got.Rejected = nil
+			}
+			if err != nil || !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %+v, want %+v; %v", got, test.want, err)
+			}
+		})
+	}
+}
+
+// Files of earlier releases hold.
+func TestChoiceOfBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	write(t, path, []byte(`{"use": 3, "rejected": {"4": {"digest": "sha256:x", "cause": "slow", "reason": "it is slow"}}}`))
+	d, err := readChoice(path)
+	if r, ok := d.of(4); err != nil || !d.uses(3) || d.Before != nil || !d.mayFollow(4) || !ok || r.Digest != "sha256:x" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+// After a restart between the choice of a version and its refusal, the version
+// serves that would without the restart.
+func TestRestartBeforeRefusal(t *testing.T) {
+	for _, test := range []struct {
+		name, state string
+		want        int64
+	}{
+		{"another was chosen before", `{"use": 3, "before": {"use": 1}}`, 1},
+		{"none was chosen before", `{"use": 3, "before": {}}`, 2},
+		{"nobody knows", `{"use": 3}`, 2},
+		{"0 was chosen before", `{"use": 3, "before": {"use": 0}}`, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			base := with(t, 0, 1, 2)
+			tiny{broken: "weights"}.write(t, filepath.Join(base, "3"))
+			write(t, filepath.Join(base, choiceFile), []byte(test.state))
+			b := runTiny(t, base)
+			b.awaitVersion(test.want)
+			if got := b.refusals(3); len(got) != 1 {
+				t.Errorf("refusals: %v", got)
+			}
+			looking, err := New(tinyConfig(base), slog.New(slog.DiscardHandler), Unobserved{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer looking.Close()
+			write(t, filepath.Join(base, choiceFile), []byte(test.state))
+			if err := looking.Load(t.Context()); err != nil {
+				t.Error(err)
+			} else if info, _ := looking.Serving(); info.Version != test.want {
+				t.Errorf("who only looks gets version %d", info.Version)
+			}
+		})
+	}
+}
+
+// Version 0 is a version like any other.
+func TestVersionZero(t *testing.T) {
+	for _, rollout := range []string{rolloutSwap, rolloutCanary, rolloutShadow} {
+		t.Run(rollout, func(t *testing.T) {
+			base := with(t, 0)
+			path := filepath.Join(base, choiceFile)
+			change := func(c *Config) { c.Rollout, c.Canary = rollout, 50 }
+			b := runTiny(t, base, change)
+			b.awaitVersion(0)
+			if v, ok := b.Wanted(); v != 0 || !ok {
+				t.Errorf("wanted: %d, %v", v, ok)
+			}
+			b.must(b.Use(t.Context(), 0))
+			b.await("the choice", func() bool { d := b.choice.now(); return d.uses(0) && d.Before == nil })
+			before, err := os.Stat(path)
+			b.must(err)
+			for range 20 { // a step each
+				b.must(b.ask(t.Context(), func() error { return nil }))
+			}
+			after, err := os.Stat(path)
+			b.must(err)
+			if !os.SameFile(before, after) {
+				t.Error("the file is written again and again")
+			}
+			b.put(1, tinyOf(1))
+			if rollout == rolloutSwap {
+				b.awaitStates("1 available", "0 serving stable")
+			} else {
+				b.awaitStates("1 serving "+rollout, "0 serving stable")
+			}
+			again := runTiny(t, base, change)
+			again.await("version 0", func() bool { s := again.routes.Load().stable; return s != nil })
+			if info, err := again.Serving(); err != nil || info.Version != 0 {
+				t.Errorf("after a restart: %v, %v", info, err)
+			}
+			b.must(b.UseHighest(t.Context()))
+			b.await("version 1", func() bool { return b.routes.Load().stable.info.Version == 1 })
+		})
+	}
+}
+
+// A version that somebody has left by hand does not come back as a canary or
+// shadow by itself, nor does any other that was there. A newer one comes.
+func TestChosenAwayFrom(t *testing.T) {
+	for _, rollout := range []string{rolloutCanary, rolloutShadow} {
+		t.Run(rollout, func(t *testing.T) {
+			base := with(t, 1, 2, 3)
+			change := func(c *Config) { c.Rollout, c.Canary, c.Quiet = rollout, 50, 0 }
+			b := runTiny(t, base, change)
+			b.awaitStates("3 serving stable", "2 available", "1 available")
+			b.must(b.Use(t.Context(), 1))
+			b.awaitStates("3 available", "2 available", "1 serving stable")
+			b.put(4, tinyOf(4))
+			b.awaitStates("4 serving "+rollout, "3 available", "2 available", "1 serving stable")
+			b.must(b.Use(t.Context(), 1)) // the new one neither
+			b.awaitStates("4 available", "3 available", "2 available", "1 serving stable")
+			again := runTiny(t, base, change)
+			again.awaitStates("4 available", "3 available", "2 available", "1 serving stable")
+			b.put(5, tiny{broken: "weights"})
+			b.must(b.Use(t.Context(), 5))
+			b.await("refusal", func() bool { return len(b.refusals(5)) == 1 })
+			b.awaitStates("5 refused", "4 available", "3 available", "2 available", "1 serving stable")
+			b.must(b.Use(t.Context(), 2))
+			b.awaitStates("5 refused", "4 available", "3 available", "2 serving stable", "1 available")
+			b.must(b.UseHighest(t.Context()))
+			b.await("a newer version", func() bool { return b.routes.Load().beside != nil })
+		})
+	}
+}

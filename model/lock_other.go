@@ -1,0 +1,11 @@
+//go:build !linux && !darwin
+
+package model
+
+import (
+	"errors"
+	"os"
+)
+
+// tryLock is not to be had here.
+func tryLock(*os.File) (locked bool, err error) { return false, errors.ErrUnsupported }
