@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type answerer struct {
 	decode    func(ctx context.Context, content []byte, h Header) (item, error) // nil: the model takes it as it is
 	decoding  chan struct{}                                                     // a place for each that is being decoded
 	batcher   *batcher
+	log       *slog.Logger
 }
 
 func (a *answerer) classify(ctx context.Context, content []byte) (Prediction, error) {
@@ -80,8 +82,13 @@ func (a *answerer) decoded(ctx context.Context, content []byte, h Header) (item,
 	}
 	defer release(a.decoding)
 	start := time.Now()
-	it, err := a.decode(ctx, content, h)
-	return it, time.Since(start), err
+	var it item
+	err := caught(func() (err error) {
+		it, err = a.decode(ctx, content, h)
+		return err
+	})
+	logPanic(a.log, err, "version", a.info.Version)
+	return it, time.Since(start), blamePanic(err)
 }
 
 func acquire(ctx context.Context, places chan struct{}) error {

@@ -231,11 +231,15 @@ func (b *batcher) collect(batch []item, most int) []item {
 func (b *batcher) answer(batch []item) {
 	number := b.observer.begun(len(batch))
 	start := time.Now()
-	got, err := b.run(batch)
+	var got scored
+	err := caught(func() (err error) {
+		got, err = b.run(batch)
+		return err
+	})
 	run := Run{Size: len(batch), Took: time.Since(start), Err: err}
 
 	var guilty *InputError
-	err = blame(err, ReasonModelRefused)
+	err = blamePanic(blame(err, ReasonModelRefused))
 	if errors.As(err, &guilty) && len(batch) > 1 {
 		run.Halved = true
 		b.observer.ran(number, run)

@@ -152,7 +152,7 @@ func (d *distant) bind(ctx context.Context, want int64) (*binding, error) {
 		}
 		// Whoever comes meanwhile shares the answer, a failure too.
 		asked := d.asking.DoChan(strconv.FormatInt(want, 10), func() (any, error) {
-			return nil, d.ask(context.WithoutCancel(ctx), want)
+			return nil, caught(func() error { return d.ask(context.WithoutCancel(ctx), want) })
 		})
 		select {
 		case r := <-asked:
@@ -202,7 +202,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	b := &binding{want: want, sig: sig, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
 		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
-		maxPixels: d.config.MaxPixels, decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		maxPixels: d.config.MaxPixels, log: d.log, decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}}
 	switch {
 	case sig.content == Rows:
@@ -221,14 +221,14 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	b.leased = newLeased(b.close)
-	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, false, batch, unwatched{})
+	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, false, batch, unwatched{d.log})
 	return b, nil
 }
 
-type unwatched struct{}
+type unwatched struct{ log *slog.Logger }
 
-func (unwatched) begun(int) int { return 0 }
-func (unwatched) ran(int, Run)  {}
+func (unwatched) begun(int) int      { return 0 }
+func (u unwatched) ran(_ int, r Run) { logPanic(u.log, r.Err, "images", r.Size) }
 
 // bindRemote prefers the signature that takes encoded images: they are smaller
 // than pixels, and the server has the processors to decode them.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,8 +33,6 @@ type version struct {
 	took     uint64      // bytes of memory, to load and to warm up
 	idle     *time.Timer // gives the memory of the last runs back
 	raise    func()      // lets it run as others do
-
-	log *slog.Logger
 }
 
 // begun and ran follow the batcher's runs, once they are those of a version
@@ -46,6 +45,7 @@ func (v *version) begun(size int) (number int) {
 }
 
 func (v *version) ran(number int, r Run) {
+	logPanic(v.log, r.Err, "version", v.info.Version, "images", r.Size)
 	if v.live.Load() {
 		v.vitals.end(number, r)
 		v.observer.BatchRun(v.info.Version, r)
@@ -68,7 +68,10 @@ func (v *version) close() error {
 	if v.decoder != nil {
 		errs = append(errs, v.decoder.Close())
 	}
-	return errors.Join(append(errs, v.model.Close())...)
+	if v.model != nil {
+		errs = append(errs, v.model.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // free is close at the end of the last lease.
@@ -97,6 +100,17 @@ type loader struct {
 	log      *slog.Logger
 	observer Observer
 	took     *Durations
+	gate     *string // that it is at
+}
+
+// enter notes the gate that the version is at: a panic is its failure.
+func (l loader) enter(gate string) { *l.gate = gate }
+
+// rescue, deferred, makes an error of the gate of a panic.
+func (l loader) rescue(err *error) {
+	if value := recover(); value != nil {
+		*err = atGate(*l.gate, &panicError{value, debug.Stack()})
+	}
 }
 
 // A look is what can be told of a version from its files.
@@ -107,7 +121,9 @@ type look struct {
 }
 
 // look passes the gates that need no TensorFlow. Its error is a *GateError.
-func (l loader) look() (look, error) {
+func (l loader) look() (seen look, err error) {
+	defer l.rescue(&err)
+	l.enter(GateRead)
 	info, err := savedmodel.Inspect(l.at.dir)
 	if err != nil {
 		return look{}, atGate(GateRead, err)
@@ -115,9 +131,11 @@ func (l loader) look() (look, error) {
 	if !info.Complete {
 		return look{}, atGate(GateComplete, errors.New(strings.Join(info.Missing, "; ")))
 	}
+	l.enter(GateComplete)
 	if err := checkSums(l.at.dir); err != nil {
 		return look{}, atGate(GateComplete, err)
 	}
+	l.enter(GateSignature)
 	spec, found, err := readSpec(l.at.dir)
 	if err != nil {
 		return look{}, atGate(GateSignature, err)
@@ -126,6 +144,7 @@ func (l loader) look() (look, error) {
 	if err != nil {
 		return look{}, atGate(GateSignature, err)
 	}
+	l.enter(GateRead)
 	digest, err := savedmodel.Digest(l.at.dir)
 	if err != nil {
 		return look{}, atGate(GateRead, err)
@@ -161,7 +180,8 @@ func (l loader) load(ctx context.Context) (v *version, err error) {
 }
 
 // run is load without regard for others.
-func (l loader) run(ctx context.Context) (*version, error) {
+func (l loader) run(ctx context.Context) (v *version, err error) {
+	defer l.rescue(&err)
 	seen, err := l.look()
 	if err != nil {
 		return nil, err
@@ -180,16 +200,23 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 		answerer: answerer{
 			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
 			content: l.config.Content, labels: seen.labels, topK: seen.spec.TopK,
-			maxPixels: l.config.MaxPixels,
+			maxPixels: l.config.MaxPixels, log: l.log,
 			decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		},
 		observer: l.observer,
-		log:      l.log,
 		idle:     time.AfterFunc(idleAfter, savedmodel.TrimMemory),
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, caught(v.close))
+			v = nil
+		}
+	}()
+	defer l.rescue(&err)
+	l.enter(GateLoad)
 	start := time.Now()
 	if v.model, err = savedmodel.Load(l.at.dir, l.config.Session); err != nil {
-		return nil, p, atGate(GateLoad, err)
+		return v, p, atGate(GateLoad, err)
 	}
 	l.took.Load = time.Since(start)
 	if v.model.Frozen {
@@ -201,14 +228,12 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 		l.tellFloat32(v.model.WhyFloat32)
 	}
 	p = v.model.Precision
-	if err := l.prepare(ctx, v, seen.spec); err != nil {
-		return nil, p, errors.Join(err, v.close())
-	}
-	return v, p, nil
+	return v, p, l.prepare(ctx, v, seen.spec)
 }
 
 func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	c := l.config
+	l.enter(GateSignature)
 	sig, err := spec.bind(v.model.Signatures, c.Content)
 	if err != nil {
 		return atGate(GateSignature, err)
@@ -225,6 +250,7 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		return atGate(GateSignature, err)
 	}
 	v.run, v.output = runner{run.Run, sig.feeds}, sig.Output
+	l.enter(GateLoad)
 	switch {
 	case sig.content == Rows:
 		v.decode = newRowReader(sig.feeds).item
@@ -239,6 +265,7 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	v.batcher = newBatcher(v.run.batch, Lanes, true, batch, v)
+	l.enter(GateWarmUp)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig); err != nil {
@@ -248,9 +275,11 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	if err := v.compatible(l.serving); err != nil { // it may have told its classes only now
 		return atGate(GateSignature, err)
 	}
+	l.enter(GateGolden)
 	if err := v.checkGolden(ctx, l.at.dir); err != nil {
 		return atGate(GateGolden, err)
 	}
+	l.enter(GateAgreement)
 	if l.serving != nil && len(l.recent) > 0 {
 		return atGate(GateAgreement, v.checkAgreement(ctx, l.recent, c.Gate.Agreement))
 	}

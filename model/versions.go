@@ -179,7 +179,7 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	m.tellTried()
 	l := loader{
 		config: m.config, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
-		log: m.log, observer: m.observer, calm: r.stable != nil && instead == nil,
+		log: m.log, observer: m.observer, gate: new(string), calm: r.stable != nil && instead == nil,
 	}
 	// The way back, or what was chosen by hand, need not agree with what it is to replace.
 	if serving := m.servingKnown(); m.recent != nil && serving != nil && k.number > serving.number && !m.choice.now().uses(k.number) {
@@ -307,6 +307,7 @@ func (m *Manager) refuse(k *known, err error) {
 		k.retry = time.Now().Add(k.backoff.NextBackOff())
 	}
 	m.observer.VersionRefused(k.number, gate.Gate)
+	logPanic(m.log, err, "model", m.config.Name, "version", k.number, "gate", gate.Gate)
 	m.log.Error("refused", "model", m.config.Name, "version", k.number, "gate", gate.Gate, "err", gate.Err, "again", !k.retry.IsZero())
 }
 

@@ -74,7 +74,11 @@ func batchSizes(most int) (sizes []int) {
 
 // tryBatch runs a batch outside the queue, and closes its items.
 func (v *version) tryBatch(items []item) error {
-	rows, err := v.run.scores(items)
+	var rows [][]float32
+	err := caught(func() (err error) { // it may be on a goroutine of its own
+		rows, err = v.run.scores(items)
+		return err
+	})
 	for _, it := range items {
 		it.close()
 	}
