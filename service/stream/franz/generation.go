@@ -26,7 +26,8 @@ type generation struct {
 	endWork    context.CancelFunc
 	draining   chan struct{} // closed when nothing more is let in
 	feeders    sync.WaitGroup
-	ended      bool
+	taken      atomic.Bool // by whoever ends it: the session's loop, or who replaces it before
+	ended      bool        // of that one only
 }
 
 // newGeneration starts to work on partitions. wake is called whenever one may

@@ -123,9 +123,7 @@ func (s *session) open() error {
 
 // close leaves the group, if the broker can be told.
 func (s *session) close() {
-	if g := s.latest.Load(); g != nil && g != s.current {
-		g.end()
-	}
+	s.endUntaken()
 	if s.current != nil {
 		s.retire()
 	}
@@ -136,6 +134,14 @@ func (s *session) close() {
 	_ = s.client.LeaveGroupContext(ctx) // then the group finds out
 	s.client.Close()
 	s.client.AllowRebalance() // or what leaves the group in vain would wait for ever
+	s.endUntaken()            // the group may have given us one until the client was closed
+}
+
+// endUntaken ends the latest generation if nobody has begun to work on it.
+func (s *session) endUntaken() {
+	if g := s.latest.Load(); g != nil && g.taken.CompareAndSwap(false, true) {
+		g.end()
+	}
 }
 
 // run works on one generation after the other until stop ends, or life. What
@@ -187,6 +193,9 @@ func (s *session) run(stop, life context.Context) error {
 
 // adopt begins to work on what the group has given us.
 func (s *session) adopt(life context.Context, g *generation) error {
+	if !g.taken.CompareAndSwap(false, true) {
+		return nil // there is a later one
+	}
 	if s.current != nil {
 		s.retire()
 	}
@@ -207,6 +216,7 @@ func (s *session) adopt(life context.Context, g *generation) error {
 		s.begun = true
 	})
 	if err != nil {
+		g.end()
 		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
 	}
 	s.current, s.tx, s.counts, s.limits = g, newTransaction(), map[string]int{}, map[string]int64{}
@@ -353,7 +363,10 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 	resume := func(id int32) { client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
 	ids := assigned[s.cfg.Input]
 	client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: ids}) // of a generation before
-	s.latest.Store(newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, pause, resume))
+	g := newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, pause, resume)
+	if before := s.latest.Swap(g); before != nil && before.taken.CompareAndSwap(false, true) {
+		before.end()
+	}
 	signal(s.wake)
 	signal(s.resume)
 }
