@@ -2,9 +2,11 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // Handlers run side by side; their goroutines are used again, and end with the
@@ -48,5 +50,46 @@ func TestWorkerGoroutines(t *testing.T) {
 			synctest.Wait() // until all of them wait for the next record
 		}
 		w.Await() // and synctest fails where a goroutine is left
+	})
+}
+
+// A record that cannot be answered now is tried again for as long as it takes,
+// with pauses that grow to 15 s at most.
+func TestWorkerTriesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const long = 24 * time.Hour
+		begun := time.Now()
+		var calls []time.Time
+		cfg, err := Config{Brokers: []string{"x:1"}, Group: "g", Input: "in", Outputs: []string{"out"}, Window: Window{Records: 1}}.Checked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := NewWorker(func(context.Context, Record) ([]Record, error) {
+			calls = append(calls, time.Now())
+			if time.Since(begun) < long {
+				return nil, errors.New("not now")
+			}
+			return nil, nil
+		}, cfg, NewTrouble(nil))
+		f := NewFlight(Window{Records: 1}, 0)
+		s, err := f.Admit(t.Context(), Record{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Begin(t.Context(), nil, s, nil)
+		if _, err := f.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.Await()
+		var longest time.Duration
+		for i := range calls[1:] {
+			longest = max(longest, calls[i+1].Sub(calls[i]))
+		}
+		if longest < 10*time.Second || longest > 15*time.Second {
+			t.Errorf("the longest of %d pauses is %v", len(calls)-1, longest)
+		}
+		if first := calls[1].Sub(calls[0]); first > time.Second {
+			t.Errorf("the first pause is %v", first)
+		}
 	})
 }

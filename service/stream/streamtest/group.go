@@ -158,6 +158,46 @@ func slowDrain(t *testing.T, b *bench) {
 	}
 }
 
+// A rebalance waits for a handler that does not return, but not for longer
+// than the drain timeout; its record comes again.
+func stuckDrain(t *testing.T, b *bench) {
+	const n = 3
+	b.topic(b.input, 2)
+	b.topic(b.output, 2)
+	b.fill(2, 0, n)
+	release := make(chan struct{})
+	var seen calls
+	h := func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		seen.add(r)
+		if r.Partition == 0 {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return b.echo(ctx, r)
+	}
+	cfg := b.config()
+	cfg.DrainTimeout = time.Second
+	first := b.start(cfg, h)
+	b.until("all records", func() bool { return seen.count() == 2*n })
+	second := b.start(cfg, h)
+	b.until("a partition each", func() bool {
+		one := func(r *recorder) bool { return len(r.assigned) == 1 }
+		return first.look(one) && second.look(one)
+	})
+	close(release)
+	got := values(b.read(b.output, 2*n))
+	first.stop()
+	second.stop()
+	for p := range 2 {
+		if d := cmp.Diff(sequence(p, n), got[p]); d != "" {
+			t.Errorf("partition %d (-want +got):\n%s", p, d)
+		}
+	}
+}
+
 // A handler may take longer than the session timeout.
 func slowHandler(t *testing.T, b *bench) {
 	b.topic(b.input, 1)

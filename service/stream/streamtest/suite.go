@@ -50,6 +50,7 @@ func (s Suite) Run(t *testing.T) {
 			"DropAndRestart":  dropAndRestart,
 			"Rebalance":       rebalance,
 			"SlowDrain":       slowDrain,
+			"StuckDrain":      stuckDrain,
 			"WindowRecords":   windowRecords,
 			"WindowBytes":     windowBytes,
 			"SlowHandler":     slowHandler,
@@ -68,6 +69,8 @@ func (s Suite) Run(t *testing.T) {
 		}
 		if s.ExactlyOnce {
 			tests["Aborted"] = aborted
+		} else {
+			tests["ReadsAborted"] = readsAborted
 		}
 		if s.CheckTopics != nil {
 			tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics

@@ -99,6 +99,23 @@ func aborted(t *testing.T, b *bench) {
 	d.stop()
 }
 
+// A driver that reads uncommitted records answers those of aborted
+// transactions too.
+func readsAborted(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	up := b.newUpstream()
+	up.send("0-0")
+	up.end(kgo.TryAbort)
+	up.send("0-1")
+	up.end(kgo.TryCommit)
+	d := b.start(b.config(), b.echo)
+	if d := cmp.Diff(sequence(0, 2), values(b.read(b.output, 2))[0]); d != "" {
+		t.Error(d)
+	}
+	d.stop()
+}
+
 // More members than partitions: one waits, and takes over when the other goes.
 func standby(t *testing.T, b *bench) {
 	b.topic(b.input, 1)
