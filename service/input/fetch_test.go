@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -206,6 +209,23 @@ func TestConcurrency(t *testing.T) {
 	}
 	if p := peak.Load(); p < 2 || p > most {
 		t.Errorf("%d at once", p)
+	}
+}
+
+// A name that nobody has gets no second chance; one that cannot be looked up
+// now does.
+func TestNames(t *testing.T) {
+	for _, c := range []struct {
+		err       error
+		permanent bool
+	}{
+		{&net.DNSError{Err: "no such host", Name: "a.invalid", IsNotFound: true}, true},
+		{&net.DNSError{Err: "server misbehaving", Name: "a.invalid", IsTemporary: true}, false},
+	} {
+		err := classify(t.Context(), &url.Error{Op: "Get", URL: "http://a.invalid/?secret", Err: &net.OpError{Op: "dial", Err: c.err}})
+		if permanent := errors.As(err, new(*backoff.PermanentError)); reasonOf(t, err) != URLUnreachable || permanent != c.permanent || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v: %v, permanent: %v", c.err, err, permanent)
+		}
 	}
 }
 

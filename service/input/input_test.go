@@ -91,6 +91,7 @@ func TestRead(t *testing.T) {
 		{name: "nothing, forced", format: Bare, reason: Empty},
 		{name: "path for an envelope", format: JSON, value: "good.jpg", reason: BadEnvelope},
 		{name: "array for an envelope", format: JSON, value: "[]", reason: BadEnvelope},
+		{name: "URL without a host", format: Auto, value: "http:///good.jpg", reason: BadURL},
 		{name: "path for a URL", format: URL, value: "good.jpg", reason: URLNotAllowed},
 		{name: "URL for a path", format: Path, value: site.URL + "/good.jpg", reason: PathNotFound},
 		{name: "NUL in a forced path", format: Path, value: "good.jpg\x00", reason: BadPath},
