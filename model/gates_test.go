@@ -1,0 +1,298 @@
+package model
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"inceptor/model/pixels"
+	"inceptor/savedmodel"
+	"inceptor/savedmodel/tfpb"
+)
+
+// The command in docs/models.md writes digests that the version passes with,
+// and that cover what no other file asks for.
+func TestSumsByCommand(t *testing.T) {
+	dir := t.TempDir()
+	m := tinyOf(1)
+	m.golden = "[]\n"
+	m.write(t, dir)
+	cmd := exec.Command("sh", "-c", "find . -type f ! -name SHA256SUMS | xargs sha256sum > SHA256SUMS")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := checkSums(dir); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"saved_model.pb", "assets/labels.txt", specFile, goldenFile, "assets.extra/golden/black.bmp"} {
+		path := filepath.Join(dir, name)
+		was, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, append(slices.Clone(was), ' '))
+		if err := checkSums(dir); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s has changed: got %v", name, err)
+		}
+		write(t, path, was)
+	}
+}
+
+// warmUpOf is a version's own warm-up file with a request of one image, all of
+// one grey.
+func warmUpOf(t *testing.T, grey float32) []byte {
+	t.Helper()
+	var content []byte
+	for range 2 * 2 * 3 {
+		content = binary.NativeEndian.AppendUint32(content, math.Float32bits(grey))
+	}
+	record, err := proto.Marshal(&tfpb.PredictionLog{LogType: &tfpb.PredictionLog_PredictLog{PredictLog: &tfpb.PredictLog{
+		Request: &tfpb.PredictRequest{
+			ModelSpec: &tfpb.ModelSpec{SignatureName: "serving_default"},
+			Inputs: map[string]*tfpb.TensorProto{"images": {
+				Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeOf(1, 2, 2, 3), TensorContent: content,
+			}},
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := func(b []byte) uint32 { // TFRecord's: masked CRC-32C
+		c := crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
+		return (c>>15 | c<<17) + 0xa282ead8
+	}
+	b := binary.LittleEndian.AppendUint64(nil, uint64(len(record)))
+	b = binary.LittleEndian.AppendUint32(b, sum(b))
+	b = append(b, record...)
+	return binary.LittleEndian.AppendUint32(b, sum(record))
+}
+
+// Further versions that are refused, and at which gate.
+func TestRefusedAt(t *testing.T) {
+	staged := func(b *bench, m tiny, name string, content []byte) {
+		dir := filepath.Join(b.TempDir(), "v")
+		m.write(b, dir)
+		write(b, filepath.Join(dir, name), content)
+		b.must(os.Rename(dir, b.dir(2)))
+	}
+	for name, test := range map[string]struct {
+		gate string
+		put  func(*bench)
+	}{
+		"a digest of SHA256SUMS": {GateComplete, func(b *bench) {
+			staged(b, tinyOf(2), sumsFile, []byte(strings.Repeat("00", 32)+"  saved_model.pb\n"))
+		}},
+		"its own warm-up request": {GateWarmUp, func(b *bench) {
+			staged(b, tiny{bias: 2, picky: true}, savedmodel.WarmupFile, warmUpOf(b.TB.(*testing.T), 255))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := runTiny(t, with(t, 1))
+			b.awaitVersion(1)
+			test.put(b)
+			b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+			if got := b.refusals(2); !slices.Equal(got, []string{test.gate}) || b.serves() != 1 {
+				t.Errorf("refused at %q, want %q; version %d serves", got, test.gate, b.serves())
+			}
+			b.must(os.RemoveAll(b.dir(2)))
+			staged(b, tiny{bias: 2, picky: true}, savedmodel.WarmupFile, warmUpOf(t, 0))
+			b.awaitVersion(2)
+		})
+	}
+}
+
+// A version whose fault was the machine's is tried again, with growing pauses,
+// until its files change.
+func TestRetriesGrow(t *testing.T) {
+	m := &Manager{log: slog.New(slog.DiscardHandler), observer: Unobserved{}}
+	k := &known{candidate: candidate{2, ""}}
+	var pauses []time.Duration
+	for range 10 {
+		m.refuse(k, atGate(GateRead, errors.New("no")))
+		pauses = append(pauses, time.Until(k.retry))
+	}
+	for i := range pauses[1:5] { // random by a fifth
+		if pauses[i+1] < pauses[i]*5/4 {
+			t.Errorf("pause %d does not grow: %v", i+1, pauses)
+		}
+	}
+	if pauses[0] > 2*firstRetry || pauses[9] < maxRetry/2 || pauses[9] > 2*maxRetry {
+		t.Errorf("pauses are %v", pauses)
+	}
+}
+
+// What rests already when the manager begins need not rest again; what comes
+// later must.
+func TestRestsAtTheStart(t *testing.T) {
+	const quiet = 200 * time.Millisecond
+	dir := t.TempDir()
+	tinyOf(1).write(t, dir)
+	time.Sleep(quiet + 100*time.Millisecond)
+	for _, scanned := range []bool{false, true} {
+		m := &Manager{log: slog.New(slog.DiscardHandler), scanned: scanned}
+		if wait := m.rest(&known{candidate: candidate{1, dir}}, quiet, decided{}); (wait > 0) != scanned {
+			t.Errorf("looked before: %v; it is tried in %v", scanned, wait)
+		}
+	}
+}
+
+// A version with the number of the one that serves is not taken.
+func TestSameNumber(t *testing.T) {
+	b := runTiny(t, with(t, 1))
+	b.awaitVersion(1)
+	b.must(os.RemoveAll(b.dir(1)))
+	b.put(1, tiny{bias: 5})
+	b.put(2, tiny{bias: 2, broken: "weights"})
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 }) // so both have rested
+	if v := b.serves(); v != 1 || !slices.Equal(b.served, []int64{1}) {
+		t.Errorf("version %d serves; served %v", v, b.served)
+	}
+}
+
+// A canary for which there is no room is refused, and comes when there is.
+func TestNoRoomForCanary(t *testing.T) {
+	room := make(chan bool, 1) // closed: there is
+	b := runTinyOn(t, with(t, 1), func(m *Manager) {
+		m.memory = func() (uint64, bool) {
+			select {
+			case <-room:
+				return 1 << 40, true
+			default:
+				return 100, true
+			}
+		}
+		m.costs = 1000
+	}, func(c *Config) { c.Rollout, c.Canary = rolloutCanary, 50 })
+	b.awaitVersion(1)
+	b.put(2, tinyOf(2))
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	if s := b.Versions()[0]; s.Gate != GateMemory || s.Retry.IsZero() {
+		t.Errorf("got %+v", s)
+	}
+	close(room)
+	b.awaitStates("2 serving canary", "1 serving stable")
+}
+
+// Pixels may be uint8.
+func TestUint8Pixels(t *testing.T) {
+	base := t.TempDir()
+	tiny{bias: 2, dtype: tfpb.DataType_DT_UINT8}.write(t, filepath.Join(base, "2"))
+	runTiny(t, base).awaitVersion(2)
+}
+
+// What inceptor.yaml leaves out has its default; without the file an Inception
+// is assumed, and the log says so.
+func TestReadSpec(t *testing.T) {
+	for name, test := range map[string]struct {
+		yaml   string
+		labels bool // assets/labels.txt is there
+		want   Spec
+	}{
+		"no file":         {want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}, TopK: 5}},
+		"no file, labels": {labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}, Labels: "labels.txt", TopK: 5}},
+		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear", Scale: 1}, TopK: 5}},
+		"all said": {
+			yaml: "{signature: s, input: {size: [3, 4], resize: area, align_corners: true, scale: 2, offset: -3}, output: o, labels: l, top_k: 7}",
+			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: true, Scale: 2, Offset: -3}, Output: "o", Labels: "l", TopK: 7},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			tinyOf(1).write(t, dir)
+			var errs []error
+			if test.yaml == "" {
+				errs = append(errs, os.Remove(filepath.Join(dir, specFile)))
+			} else {
+				write(t, filepath.Join(dir, specFile), []byte(test.yaml))
+			}
+			if !test.labels {
+				errs = append(errs, os.Remove(filepath.Join(dir, "assets/labels.txt")))
+			}
+			if err := errors.Join(errs...); err != nil {
+				t.Fatal(err)
+			}
+			got, found, err := readSpec(dir)
+			if err != nil || found != (test.yaml != "") || got != test.want {
+				t.Errorf("got %+v, %v, %v, want %+v", got, found, err, test.want)
+			}
+			if test.want.Labels == "l" {
+				return // which is not there
+			}
+			var log bytes.Buffer
+			l := loader{at: candidate{1, dir}, log: slog.New(slog.NewTextHandler(&log, nil))}
+			if _, err := l.look(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+			if told := strings.Contains(log.String(), "taking Inception's conventions"); told != (test.yaml == "") {
+				t.Errorf("the log says %q", log.String())
+			}
+		})
+	}
+}
+
+// A version's settings of the resize are what TensorFlow is told: its pixels
+// are those of package pixels, which is compared with TensorFlow's operations.
+func TestDecoderSettings(t *testing.T) {
+	openLibrary(t)
+	image := pngImage(t, 40, 30)
+	h, err := ParseHeader(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for name, in := range map[string]Input{
+		"bilinear":           {Resize: "bilinear", Scale: 1},
+		"align_corners":      {Resize: "bilinear", Scale: 1, AlignCorners: true},
+		"half_pixel_centers": {Resize: "bilinear", Scale: 1, HalfPixelCenters: true},
+		"area":               {Resize: "area", Scale: 1},
+		"scale, offset":      {Resize: "bilinear", Scale: 0.5, Offset: -7},
+	} {
+		in.Size = [2]int{7, 9}
+		d, err := newDecoder(in, savedmodel.Float32, false, savedmodel.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.pixels(t.Context(), image, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipe := pixels.Recipe{
+			Height: 7, Width: 9, Area: in.Resize == "area", AlignCorners: in.AlignCorners, HalfPixelCenters: in.HalfPixelCenters,
+			Scale: float32(in.Scale), Offset: float32(in.Offset), DType: savedmodel.Float32,
+		}
+		want, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(want); i += 4 {
+			a := math.Float32frombits(binary.NativeEndian.Uint32(got.Bytes()[i:]))
+			b := math.Float32frombits(binary.NativeEndian.Uint32(want[i:]))
+			if !(math.Abs(float64(a-b)) < 1e-3) {
+				t.Errorf("%s: value %d is %v, want %v", name, i/4, a, b)
+				break
+			}
+		}
+		if other := seen[string(want)]; other != "" {
+			t.Errorf("%s and %s give the same pixels", name, other)
+		}
+		seen[string(want)] = name
+		got.Close()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
