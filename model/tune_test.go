@@ -2,7 +2,9 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +19,10 @@ func TestTune(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	threads := map[int]bool{}
+	tried := map[string]bool{}
 	for _, trial := range trials {
-		threads[trial.Threads] = true
+		tried[strings.TrimSpace(fmt.Sprint(trial.Optimize, " ", trial.Kernels, " ", trial.Precision))] = true
+		tried[fmt.Sprint(trial.Threads, " threads")] = true
 		if trial.Precision != "" { // it has no convolutions
 			if trial.WhyNot == "" || trial.Precision != precisionBFloat16 {
 				t.Errorf("got %+v", trial)
@@ -28,6 +31,11 @@ func TestTune(t *testing.T) {
 		}
 		if trial.WhyNot != "" || len(trial.Runs) != 3 || trial.Runs[1] <= 0 || trial.Load <= 0 || trial.Differs > maxDiffers {
 			t.Errorf("got %+v", trial)
+		}
+	}
+	for _, want := range []string{"off", "auto tensorflow", "auto onednn", "auto onednn bfloat16", "0 threads", fmt.Sprint(runtime.NumCPU()/2, " threads")} {
+		if !tried[want] {
+			t.Errorf("%s is not tried: %v", want, tried)
 		}
 	}
 	if len(trials) < 3 || trials[0].Optimize != optimizeOff && trials[0].Optimize != optimizeAuto {
@@ -55,6 +63,31 @@ func TestCompareGraphs(t *testing.T) {
 	trial, err := CompareGraphs(t.Context(), c, 1)
 	if err != nil || trial.WhyNot != "" || trial.Kernels == "" || trial.Precision != "float32" || trial.Differs > maxDiffers {
 		t.Errorf("got %+v, %v", trial, err)
+	}
+}
+
+// Scores that are not those of the model as it is are an error, but for
+// bfloat16.
+func TestScoresThatDiffer(t *testing.T) {
+	openLibrary(t)
+	for precision, refused := range map[string]bool{"": true, precisionBFloat16: false} {
+		tuner, err := newTuner(tinyConfig(with(t, 1)), 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, _, drop, err := tuner.load(t.Context(), tuner.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, off := range []float32{0, 5e-6, 3e-5} {
+			tuner.want[1] = [][]float32{{1 + off}}
+			trial := Trial{Precision: precision, Runs: map[int]time.Duration{}}
+			err := tuner.run(t.Context(), v, 1, &trial)
+			if (err != nil) != (refused && off > maxDiffers) || off > maxDiffers && trial.Differs < maxDiffers {
+				t.Errorf("precision %q, off by %v: %v, it differs by %v", precision, off, err, trial.Differs)
+			}
+		}
+		drop()
 	}
 }
 
