@@ -100,6 +100,22 @@ func TestVersionLoadsCalmly(t *testing.T) {
 	b.await("all threads to be raised", func() bool { return len(without(idleThreads(), slices.Clone(before))) == 0 })
 }
 
+// A shadow stays in the lowest scheduling class until it serves.
+func TestShadowStaysCalm(t *testing.T) {
+	b := runTiny(t, with(t, 1), func(c *Config) { c.Rollout = rolloutShadow })
+	b.awaitVersion(1)
+	before := idleThreads()
+	calm := func() bool { return len(without(idleThreads(), slices.Clone(before))) > 0 }
+	b.put(2, tinyOf(2))
+	b.awaitStates("2 serving shadow", "1 serving stable")
+	if calm() != mayCalm() {
+		t.Errorf("as a shadow, threads in the lowest class: %v; the process may leave it: %v", calm(), mayCalm())
+	}
+	b.must(b.Use(t.Context(), 2))
+	b.awaitStates("2 serving stable", "1 available")
+	b.await("all threads to be raised", func() bool { return !calm() })
+}
+
 // A syncBuffer is a buffer for many goroutines.
 type syncBuffer struct {
 	mu sync.Mutex

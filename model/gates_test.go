@@ -187,6 +187,29 @@ func TestNoRoomForCanary(t *testing.T) {
 	b.awaitStates("2 serving canary", "1 serving stable")
 }
 
+// What a version takes is judged by the most that a byte of the others' files
+// has cost, and a tenth more.
+func TestRoomInProportion(t *testing.T) {
+	left := uint64(0)
+	m := &Manager{memory: func() (uint64, bool) { return left, true }}
+	next := &known{bytes: 500}
+	if err := m.room(next); err != nil {
+		t.Errorf("nothing known: %v", err)
+	}
+	for _, took := range []uint64{4000, 1000} {
+		m.learn(&known{bytes: 1000, loaded: &version{took: took}})
+	}
+	for _, test := range []struct {
+		left uint64
+		room bool
+	}{{2300, true}, {2100, false}, {100, false}} { // it takes 2000
+		left = test.left
+		if err := m.room(next); (err == nil) != test.room {
+			t.Errorf("%d bytes left: %v", test.left, err)
+		}
+	}
+}
+
 // Pixels may be uint8.
 func TestUint8Pixels(t *testing.T) {
 	base := t.TempDir()
