@@ -35,6 +35,9 @@ func Model(tb testing.TB) string { return filepath.Dir(brought(tb, "savedmodel/i
 // Photos is the folder with the sample photos.
 func Photos(tb testing.TB) string { return brought(tb, ".tools/photos") }
 
+// Python is the interpreter that has TensorFlow.
+func Python(tb testing.TB) string { return brought(tb, ".tools/venv/bin/python") }
+
 // KafkaLib is the folder with the real broker's jars.
 func KafkaLib(tb testing.TB) string { return brought(tb, ".tools/kafka/lib") }
 

@@ -10,7 +10,7 @@ import (
 // its base directory.
 func Tiny(tb testing.TB, options ...string) string {
 	tb.Helper()
-	python := brought(tb, ".tools/venv/bin/python")
+	python := Python(tb)
 	dir := tb.TempDir()
 	args := append([]string{"-B", filepath.Join(Root(tb), "testenv/tiny.py"), "--out", dir}, options...)
 	if out, err := exec.CommandContext(tb.Context(), python, args...).CombinedOutput(); err != nil {
