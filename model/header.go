@@ -14,7 +14,7 @@ const (
 	ReasonBadHeader     = "bad-header"      // the signature is there, the header behind it is broken
 	ReasonTooManyPixels = "too-many-pixels" // more pixels than the configuration allows
 	ReasonTooComplex    = "too-complex"     // few pixels, but work or memory for the decoder as for very many
-	ReasonUndecodable   = "undecodable"     // the decoder refuses it, or must not be given it
+	ReasonUndecodable   = "undecodable"     // the decoder refuses it, or would, and must not see it
 )
 
 // An InputError says that an image, and not the model, is at fault.
@@ -63,6 +63,9 @@ type Header struct {
 //     the canvas plays no part. 1.5 MB with 400 frames took 1.5 GB and 13 s.
 //   - libpng inflates each compressed text up to 8 MB and keeps it: 460 KB
 //     with 60 texts took 460 MB.
+//   - libpng allocates, and clears, what a chunk declares, before it looks
+//     whether so much is there: 49 bytes that declare a text of 2 GiB took
+//     2.1 GB. It refuses any chunk that is cut off, so this does too.
 //   - A progressive JPEG is gone through once for each scan; a scan over
 //     empty blocks takes few bytes.
 //   - An animated WebP makes DecodeImage with channels=0 write four channels
@@ -97,31 +100,25 @@ func ParseHeader(b []byte) (Header, error) {
 		err = fmt.Errorf("size is %d×%d", h.Width, h.Height)
 	}
 	if err != nil {
-		reason := ReasonBadHeader
-		if errors.Is(err, errAnimated) {
-			reason = ReasonUndecodable
-		} else if errors.As(err, new(complexError)) {
-			reason = ReasonTooComplex
-		}
-		return Header{}, &InputError{reason, fmt.Errorf("%s: %w", h.Format, err)}
+		bad := &InputError{ReasonBadHeader, err}
+		errors.As(err, &bad)
+		return Header{}, &InputError{bad.Reason, fmt.Errorf("%s: %w", h.Format, bad.Err)}
 	}
 	h.Pixels += int64(h.Width) * int64(h.Height)
 	return h, nil
 }
 
-// A complexError is a limit of ParseHeader that was passed.
-type complexError string
-
-func (e complexError) Error() string { return string(e) }
-
+// tooComplex says which limit of ParseHeader was passed.
 func tooComplex(format string, args ...any) error {
-	return complexError(fmt.Sprintf(format, args...))
+	return &InputError{ReasonTooComplex, fmt.Errorf(format, args...)}
 }
 
-var (
-	errEndsInHeader = errors.New("data ends in the header")
-	errAnimated     = errors.New("animated")
-)
+// undecodable says why the decoder would refuse the image.
+func undecodable(format string, args ...any) error {
+	return &InputError{ReasonUndecodable, fmt.Errorf(format, args...)}
+}
+
+var errEndsInHeader = errors.New("data ends in the header")
 
 // jpeg walks the markers as libjpeg does, through the entropy-coded data too:
 // the first frame header gives the size, scans are counted to the end.
@@ -196,39 +193,48 @@ func isFrameHeader(marker byte) bool {
 	return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc
 }
 
-// png reads IHDR, which must come first, and bounds what the compressed texts
-// among the chunks may inflate to.
+// png reads IHDR and goes through the chunks behind it: each must be there as
+// long as it declares itself, and the compressed texts may inflate to so much.
 func (h *Header) png(b []byte) error {
 	const signature, frame = 8, 12 // a chunk's length, type and checksum
-	if len(b) < signature+frame+13 {
-		return errEndsInHeader
-	}
-	b = b[signature:]
-	if n := binary.BigEndian.Uint32(b); n != 13 || string(b[4:8]) != "IHDR" {
-		return fmt.Errorf("first chunk is %q of %d bytes", b[4:8], n)
-	}
-	w, ht := binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])
-	if w == 0 || ht == 0 || w > 1<<31-1 || ht > 1<<31-1 {
-		return fmt.Errorf("size is %d×%d", w, ht)
-	}
-	h.Width, h.Height = int(w), int(ht)
-
 	inflated := int64(0)
-	for len(b) >= frame {
-		n := int64(binary.BigEndian.Uint32(b))
-		switch string(b[4:8]) {
+	for b = b[signature:]; len(b) >= frame; {
+		n, kind := int64(binary.BigEndian.Uint32(b)), b[4:8]
+		if n > int64(len(b)-frame) {
+			if h.Width == 0 {
+				return errEndsInHeader
+			}
+			return undecodable("chunk %q declares %d bytes, %d are there", kind, n, len(b)-frame)
+		}
+		switch string(kind) {
+		case "IHDR":
+			if h.Width != 0 {
+				break // the decoder refuses a second one
+			}
+			if n != 13 {
+				return fmt.Errorf("IHDR has %d bytes", n)
+			}
+			w, ht := binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])
+			if w == 0 || ht == 0 || w > 1<<31-1 || ht > 1<<31-1 {
+				return fmt.Errorf("size is %d×%d", w, ht)
+			}
+			h.Width, h.Height = int(w), int(ht)
 		case "zTXt", "iTXt", "iCCP":
 			inflated += min(maxChunkBytes, n*maxDeflate)
 			if inflated > maxInflated {
 				return tooComplex("compressed texts may inflate to more than %d MB", int64(maxInflated/1e6))
 			}
 		case "IEND":
-			return nil
+			b = nil
+			continue
 		}
-		if n > int64(len(b)-frame) {
-			break // ends early: the decoder will say so
+		if h.Width == 0 {
+			return fmt.Errorf("first chunk is %q of %d bytes", kind, n)
 		}
 		b = b[frame+n:]
+	}
+	if h.Width == 0 {
+		return errEndsInHeader
 	}
 	return nil
 }
@@ -344,7 +350,7 @@ func (h *Header) webp(b []byte) error {
 			return fmt.Errorf("VP8X chunk of %d bytes", size)
 		}
 		if p[0]&0x02 != 0 {
-			return errAnimated
+			return undecodable("animated")
 		}
 		h.Width = 1 + (int(p[4]) | int(p[5])<<8 | int(p[6])<<16)
 		h.Height = 1 + (int(p[7]) | int(p[8])<<8 | int(p[9])<<16)

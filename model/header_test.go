@@ -46,6 +46,11 @@ func TestParseHeader(t *testing.T) {
 		{name: "png, texts", data: pngWith(1, 1, chunk("zTXt", 900), chunk("iTXt", 900)), want: Header{"png", 1, 1, 1, 1}},
 		{name: "png, text bomb", data: pngWith(1, 1, bytes.Repeat(chunk("zTXt", 7800), 9)), reason: ReasonTooComplex},
 		{name: "png, text bomb after IEND", data: pngWith(1, 1, chunk("IEND", 0), bytes.Repeat(chunk("zTXt", 7800), 9)), want: Header{"png", 1, 1, 1, 1}},
+		{name: "png, text that is not there", data: pngWith(1, 1, declared("tEXt", 0x7ffffff0)), reason: ReasonUndecodable},
+		{name: "png, text after the data that is not there", data: pngWith(1, 1, chunk("IDAT", 9), declared("zTXt", 0x7ffffff0)), reason: ReasonUndecodable},
+		{name: "png, chunk whose checksum is cut off", data: pngWith(1, 1, declared("abCd", 5)), reason: ReasonUndecodable},
+		{name: "png, chunk of 4 GiB", data: pngWith(1, 1, declared("IDAT", 1<<32-1)), reason: ReasonUndecodable},
+		{name: "png, text after IEND that is not there", data: pngWith(1, 1, chunk("IEND", 0), declared("tEXt", 0x7ffffff0)), want: Header{"png", 1, 1, 1, 1}},
 		{name: "png, first chunk another", data: append([]byte("\x89PNG\r\n\x1a\n"), chunk("tEXt", 30)...), reason: ReasonBadHeader},
 		{name: "png, signature only", data: []byte("\x89PNG\r\n\x1a\n"), reason: ReasonBadHeader},
 		{name: "gif", data: gifImage(t, 1, 40, 30), want: Header{"gif", 40, 30, 1, 2400}},
@@ -211,6 +216,11 @@ func chunk(kind string, n int) []byte {
 	b = append(b, kind...)
 	b = append(b, make([]byte, n)...)
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[4:]))
+}
+
+// declared is a chunk that declares n bytes, with eight behind it.
+func declared(kind string, n uint32) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, n), kind+"\x00\x00\x00\x00\x00\x00\x00\x00"...)
 }
 
 func pngWith(w, h uint32, chunks ...[]byte) []byte {

@@ -12,6 +12,13 @@ import (
 
 // Every test must give back its goroutines and its native tensors.
 func TestMain(m *testing.M) {
+	if by := os.Getenv(childEnv); by != "" {
+		if err := runDecodeChild(by); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if n := savedmodel.LiveTensors(); n != 0 || savedmodel.LeakedTensors() != 0 {
 		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were lost\n", n, savedmodel.LeakedTensors())

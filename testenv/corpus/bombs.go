@@ -37,6 +37,14 @@ func (c *cases) bombs() {
 	c.add("bomb png/1000 texts", pngOf(1, 1, 8, 0, deflated([]byte{0, 0}), bytes.Repeat(chunk("zTXt", append([]byte("k\x00\x00"), text...)), 1000)), "too-complex")
 	c.add("bomb png/100 long texts", pngOf(1, 1, 8, 0, deflated([]byte{0, 0}), bytes.Repeat(chunk("iTXt", append([]byte("k\x00\x01\x00\x00\x00"), text...)), 100)), "too-complex")
 
+	for _, kind := range []string{"tEXt", "zTXt", "iTXt", "sPLT", "pCAL", "sCAL", "eXIf", "iCCP", "abCd"} {
+		long := append(binary.BigEndian.AppendUint32(nil, 0x7ffffff0), kind+"\x00\x00\x00\x00\x00\x00\x00\x00"...)
+		whole := pngOf(1, 1, 8, 0, deflated([]byte{0, 0}))
+		end := len(whole) - len(chunk("IEND", nil))
+		c.add("bomb png/"+kind+" of 2 GiB", slices.Concat(whole[:33], long), broken...)
+		c.add("bomb png/"+kind+" of 2 GiB behind the data", slices.Concat(whole[:end], long, whole[end:]), broken...)
+	}
+
 	frames := func(n int, w, h uint16) []byte { return gifOf(w, h, strings.Repeat(gifFrame(w, h), n)) }
 	c.add("bomb gif/65535×65535", frames(1, 65535, 65535), bomb...)
 	c.add("bomb gif/400 frames of 4000×4000", frames(400, 4000, 4000), bomb...)
