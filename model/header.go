@@ -151,6 +151,9 @@ func (h *Header) jpeg(b []byte) error {
 			break
 		}
 		n := int(binary.BigEndian.Uint16(b))
+		if n < 2 && isSkipped(marker) {
+			n = 2 // the decoder goes on behind the length, too
+		}
 		if n < 2 || n > len(b) {
 			if scans > 0 {
 				break
@@ -185,6 +188,12 @@ func (h *Header) jpeg(b []byte) error {
 		return errEndsInHeader
 	}
 	return nil
+}
+
+// isSkipped tells the segments that a decoder may pass over, APP0 to APP15, COM
+// and DNL, from those that it reads: their length must be right.
+func isSkipped(marker byte) bool {
+	return marker >= 0xe0 && marker <= 0xef || marker == 0xfe || marker == 0xdc
 }
 
 // isFrameHeader tells SOF0 to SOF15 from DHT, JPG and DAC, which lie among
@@ -228,7 +237,9 @@ func (h *Header) png(b []byte) error {
 			b = nil
 			continue
 		}
-		if h.Width == 0 {
+		// Only an ancillary chunk, whose name begins with a small letter, may
+		// stand before IHDR: the decoder skips those that it does not know.
+		if h.Width == 0 && kind[0]&0x20 == 0 {
 			return fmt.Errorf("first chunk is %q of %d bytes", kind, n)
 		}
 		b = b[frame+n:]

@@ -10,6 +10,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,9 @@ func TestParseHeader(t *testing.T) {
 		{name: "jpeg, height 0", data: jpegWith(sof(0xc0, 5, 0), sos), reason: ReasonBadHeader},
 		{name: "jpeg, no frame header", data: jpegWith("\xff\xd9"), reason: ReasonBadHeader},
 		{name: "jpeg, scan first", data: jpegWith(sos, sof(0xc0, 1, 1)), reason: ReasonBadHeader},
-		{name: "jpeg, segment of length 1", data: jpegWith("\xff\xe0\x00\x01", sof(0xc0, 1, 1), sos), reason: ReasonBadHeader},
+		{name: "jpeg, comment of length 0", data: jpegWith("\xff\xfe\x00\x00", sof(0xc0, 1, 1), sos), want: Header{"jpeg", 1, 1, 1, 1}},
+		{name: "jpeg, application's segment of length 1", data: jpegWith("\xff\xe0\x00\x01", sof(0xc0, 1, 1), sos), want: Header{"jpeg", 1, 1, 1, 1}},
+		{name: "jpeg, table of length 1", data: jpegWith("\xff\xdb\x00\x01", sof(0xc0, 1, 1), sos), reason: ReasonBadHeader},
 		{name: "jpeg, segment past the end", data: jpegWith("\xff\xe0\xff\xff"), reason: ReasonBadHeader},
 		{name: "jpeg, short frame header", data: jpegWith("\xff\xc0\x00\x05\x08\x00\x01"+"\x00\x01\x01", sos), reason: ReasonBadHeader},
 		{name: "jpeg, second SOI", data: jpegWith("\xff\xd8", sof(0xc0, 1, 1), sos), reason: ReasonBadHeader},
@@ -51,6 +54,11 @@ func TestParseHeader(t *testing.T) {
 		{name: "png, chunk whose checksum is cut off", data: pngWith(1, 1, declared("abCd", 5)), reason: ReasonUndecodable},
 		{name: "png, chunk of 4 GiB", data: pngWith(1, 1, declared("IDAT", 1<<32-1)), reason: ReasonUndecodable},
 		{name: "png, text after IEND that is not there", data: pngWith(1, 1, chunk("IEND", 0), declared("tEXt", 0x7ffffff0)), want: Header{"png", 1, 1, 1, 1}},
+		{name: "png, unknown chunk first", data: pngAfter(chunk("fAKE", 3)), want: Header{"png", 1, 1, 1, 1}},
+		{name: "png, unknown critical chunk first", data: pngAfter(chunk("FAKE", 3)), reason: ReasonBadHeader},
+		{name: "png, unknown chunk of 2 GiB first", data: pngAfter(declared("fAKE", 0x7ffffff0)), reason: ReasonBadHeader},
+		{name: "png, IEND first", data: pngAfter(chunk("IEND", 0)), reason: ReasonBadHeader},
+		{name: "png, IHDR of 14 bytes", data: append([]byte("\x89PNG\r\n\x1a\n"), chunk("IHDR", 14)...), reason: ReasonBadHeader},
 		{name: "png, first chunk another", data: append([]byte("\x89PNG\r\n\x1a\n"), chunk("tEXt", 30)...), reason: ReasonBadHeader},
 		{name: "png, signature only", data: []byte("\x89PNG\r\n\x1a\n"), reason: ReasonBadHeader},
 		{name: "gif", data: gifImage(t, 1, 40, 30), want: Header{"gif", 40, 30, 1, 2400}},
@@ -228,6 +236,12 @@ func pngWith(w, h uint32, chunks ...[]byte) []byte {
 	binary.BigEndian.PutUint32(ihdr[8:], w)
 	binary.BigEndian.PutUint32(ihdr[12:], h)
 	return append([]byte("\x89PNG\r\n\x1a\n"+string(ihdr)), bytes.Join(chunks, nil)...)
+}
+
+// pngAfter has a chunk before its IHDR.
+func pngAfter(first []byte) []byte {
+	b := pngWith(1, 1)
+	return slices.Concat(b[:8], first, b[8:])
 }
 
 func frame(w, h uint16) string {
