@@ -10,11 +10,12 @@ import (
 // Reasons why one image cannot be classified, whoever asks for it and however
 // often. They are stable words: dead letters and metrics carry them.
 const (
-	ReasonNotAnImage    = "not-an-image"    // no signature of JPEG, PNG, GIF, BMP or WebP
-	ReasonBadHeader     = "bad-header"      // the signature is there, the header behind it is broken
-	ReasonTooManyPixels = "too-many-pixels" // more pixels than the configuration allows
-	ReasonTooComplex    = "too-complex"     // few pixels, but work or memory for the decoder as for very many
-	ReasonUndecodable   = "undecodable"     // the decoder refuses it, or would, and must not see it
+	ReasonNotAnImage    = "not-an-image"       // no signature of an image
+	ReasonUnsupported   = "unsupported-format" // an image of a format that is not taken
+	ReasonBadHeader     = "bad-header"         // the signature is there, the header behind it is broken
+	ReasonTooManyPixels = "too-many-pixels"    // more pixels than the configuration allows
+	ReasonTooComplex    = "too-complex"        // few pixels, but work or memory for the decoder as for very many
+	ReasonUndecodable   = "undecodable"        // the decoder refuses it, or would, and must not see it
 )
 
 // An InputError says that an image, and not the model, is at fault.
@@ -26,6 +27,8 @@ type InputError struct {
 func (e *InputError) Error() string { return e.Reason + ": " + e.Err.Error() }
 
 func (e *InputError) Unwrap() error { return e.Err }
+
+const takenNames = "JPEG, PNG, GIF, BMP or WebP"
 
 // What TensorFlow 2.21's decoders do with data that no photo holds, measured:
 // see ParseHeader.
@@ -77,24 +80,25 @@ type Header struct {
 func ParseHeader(b []byte) (Header, error) {
 	h := Header{Frames: 1}
 	var err error
+	name, taken := FormatOf(b)
 	switch {
-	case bytes.HasPrefix(b, []byte("\xff\xd8\xff")):
-		h.Format = "jpeg"
+	case name == "":
+		return Header{}, &InputError{ReasonNotAnImage, errors.New("no signature of " + takenNames)}
+	case !taken:
+		return Header{}, &InputError{ReasonUnsupported, fmt.Errorf("%s is not taken, %s is: convert it", name, takenNames)}
+	}
+	h.Format = name
+	switch name {
+	case "jpeg":
 		err = h.jpeg(b)
-	case bytes.HasPrefix(b, []byte("\x89PNG\r\n\x1a\n")):
-		h.Format = "png"
+	case "png":
 		err = h.png(b)
-	case bytes.HasPrefix(b, []byte("GIF87a")), bytes.HasPrefix(b, []byte("GIF89a")):
-		h.Format = "gif"
+	case "gif":
 		err = h.gif(b)
-	case len(b) >= 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP":
-		h.Format = "webp"
-		err = h.webp(b)
-	case bytes.HasPrefix(b, []byte("BM")):
-		h.Format = "bmp"
+	case "bmp":
 		err = h.bmp(b)
-	default:
-		return Header{}, &InputError{ReasonNotAnImage, errors.New("no signature of a JPEG, PNG, GIF, BMP or WebP image")}
+	case "webp":
+		err = h.webp(b)
 	}
 	if err == nil && (h.Width <= 0 || h.Height <= 0) {
 		err = fmt.Errorf("size is %d×%d", h.Width, h.Height)

@@ -78,7 +78,7 @@ func TestParseHeader(t *testing.T) {
 		{name: "bmp, negative width", data: bmpImage(-7, 5, 24), reason: ReasonBadHeader},
 		{name: "bmp, 16 bits", data: bmpImage(7, 5, 16), reason: ReasonBadHeader},
 		{name: "bmp, core header", data: append([]byte("BM\x1e\x00\x00\x00\x00\x00\x00\x00\x1a\x00\x00\x00\x0c\x00\x00\x00"), make([]byte, 30)...), reason: ReasonBadHeader},
-		{name: "bmp, short", data: []byte("BM"), reason: ReasonBadHeader},
+		{name: "bmp, short", data: []byte("BM\x00"), reason: ReasonBadHeader},
 		{name: "webp, VP8", data: webpWith("VP8 ", "\x30\x01\x00\x9d\x01\x2a\x28\x40\x1e\x00"), want: Header{"webp", 40, 30, 1, 1200}},
 		{name: "webp, VP8 inter frame", data: webpWith("VP8 ", "\x31\x01\x00\x9d\x01\x2a\x28\x40\x1e\x00"), reason: ReasonBadHeader},
 		{name: "webp, VP8 start code", data: webpWith("VP8 ", "\x30\x01\x00\x9d\x01\x2b\x28\x40\x1e\x00"), reason: ReasonBadHeader},
@@ -90,10 +90,8 @@ func TestParseHeader(t *testing.T) {
 		{name: "webp, other chunk", data: webpWith("ICCP", "0123456789"), reason: ReasonBadHeader},
 		{name: "webp, container only", data: []byte("RIFF\x04\x00\x00\x00WEBP"), reason: ReasonBadHeader},
 		{name: "empty", data: nil, reason: ReasonNotAnImage},
-		{name: "JPEG XL", data: []byte("\xff\x0a\x00\x00\x00\x00\x00"), reason: ReasonNotAnImage},
 		{name: "RIFF of another kind", data: []byte("RIFF\x04\x00\x00\x00WAVEfmt "), reason: ReasonNotAnImage},
 		{name: "text", data: []byte("hello"), reason: ReasonNotAnImage},
-		{name: "PDF", data: []byte("%PDF-1.7\n\xff\xd8\xff"), reason: ReasonNotAnImage},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := ParseHeader(c.data)

@@ -44,6 +44,11 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 	if problems := config.ValidateModel(); len(problems) > 0 {
 		return usageError{problems}
 	}
+	files, err := newFileReader(c.Input.Format)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = files.Close() }()
 	quiet := slog.New(slog.DiscardHandler)
 	m, err := openModel(ctx, config, quiet)
 	if err != nil {
@@ -61,7 +66,8 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 	go func() {
 		for i, name := range c.Files {
 			g.Go(func() error {
-				answers[i] <- classifyFile(ctx, m, name)
+				p, err := classifyFile(ctx, m, files, name)
+				answers[i] <- answer{p, err}
 				return nil
 			})
 		}
@@ -93,21 +99,30 @@ type answer struct {
 	err        error
 }
 
-func classifyFile(ctx context.Context, m backend, name string) answer {
+// newFileReader takes a file's content as the service takes a record's value
+// with this input.format, so that both give the same reason for the same file.
+func newFileReader(f input.Format) (*input.Reader, error) {
+	in := input.Default()
+	in.Format, in.MaxBytes = f, maxFileBytes
+	return input.New(in)
+}
+
+func classifyFile(ctx context.Context, m service.Model, files *input.Reader, name string) (model.Prediction, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return answer{err: err}
+		return model.Prediction{}, err
 	}
 	defer f.Close()
-	image, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	content, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return answer{err: err}
+		return model.Prediction{}, err
 	}
-	if len(image) > maxFileBytes {
-		return answer{err: fmt.Errorf("larger than %d bytes", maxFileBytes)}
+	image, err := files.Read(ctx, content)
+	if err != nil {
+		return model.Prediction{}, err
 	}
-	p, err := m.Classify(ctx, nil, image)
-	return answer{p, err}
+	defer image.Release()
+	return m.Classify(ctx, nil, image.Bytes)
 }
 
 func (c *classifyCmd) print(out io.Writer, table io.Writer, name string, p model.Prediction) error {

@@ -3,7 +3,6 @@ package input
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -13,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sync/semaphore"
+
+	"inceptor/model"
 )
 
 // An Image is an encoded image, or what stands for one with the formats that
@@ -120,8 +121,11 @@ func (r *Reader) Read(ctx context.Context, value []byte) (Image, error) {
 	case JSON:
 		return r.envelope(ctx, value)
 	}
+	// What begins like an image is one, of whatever format: package model says
+	// what is wrong with it.
+	format, _ := model.FormatOf(value)
 	switch {
-	case hasSignature(value):
+	case format != "":
 		return r.record(value)
 	case bytes.HasPrefix(bytes.TrimLeft(value, " \t\r\n"), []byte("{")):
 		return r.envelope(ctx, value)
@@ -177,19 +181,4 @@ func urlScheme(s string) string {
 		return scheme
 	}
 	return ""
-}
-
-// hasSignature tells whether b begins like an image that package model reads.
-func hasSignature(b []byte) bool {
-	for _, s := range []string{"\xff\xd8\xff", "\x89PNG\r\n\x1a\n", "GIF87a", "GIF89a"} {
-		if bytes.HasPrefix(b, []byte(s)) {
-			return true
-		}
-	}
-	if len(b) >= 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP" {
-		return true
-	}
-	// "BM" may begin a text: look at the length of the header behind it.
-	return len(b) >= 18 && b[0] == 'B' && b[1] == 'M' &&
-		binary.LittleEndian.Uint32(b[14:]) >= 12 && binary.LittleEndian.Uint32(b[14:]) <= 124
 }

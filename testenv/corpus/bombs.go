@@ -115,21 +115,26 @@ func (c *cases) polyglots() {
 			c.add("polyglot/"+name+" behind "+kind+" signature", []byte(signature+rest), either(broken, bomb)...)
 		}
 		c.add("polyglot/"+name+" behind BM", []byte("BM"+rest), either(noText, broken)...)
-		c.add("polyglot/jpeg signature behind "+name, []byte(rest+"\xff\xd8\xff\xe0"), either(noText, broken)...)
+		c.add("polyglot/jpeg signature behind "+name, []byte(rest+"\xff\xd8\xff\xe0"), either(noText, []string{"unsupported-format"})...)
 		c.either("polyglot/"+name+" behind a whole jpeg", append(jpegImage(), rest...), broken...)
 		c.either("polyglot/"+name+" behind a whole png", append(pngImage(), rest...), broken...)
 		c.either("polyglot/"+name+" behind a whole gif", append(gifImage(1), rest...), broken...)
 	}
 	for name, b := range ordered(map[string]string{
 		"JPEG XL": "\xff\x0a\xfa\x1f\x41\x91", "JPEG XL in a box": "\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a",
-		"TIFF": "II*\x00\x08\x00\x00\x00", "TIFF, big-endian": "MM\x00*\x00\x00\x00\x08", "ICO": "\x00\x00\x01\x00\x01\x00",
-		"HEIC": "\x00\x00\x00\x18ftypheic", "AVIF": "\x00\x00\x00\x1cftypavif", "PSD": "8BPS\x00\x01", "MP4": "\x00\x00\x00\x20ftypisom",
-		"gzip": "\x1f\x8b\x08\x00", "zip": zip, "ELF": elf, "WAV": "RIFF\x24\x00\x00\x00WAVEfmt ", "pickle": "\x80\x04\x95",
+		"JPEG 2000": "\x00\x00\x00\x0cjP  \x0d\x0a\x87\x0a", "JPEG 2000 codestream": "\xff\x4f\xff\x51",
+		"TIFF": "II*\x00\x08\x00\x00\x00", "TIFF, big-endian": "MM\x00*\x00\x00\x00\x08", "CR2": "II*\x00\x10\x00\x00\x00CR\x02\x00",
+		"ICO":  "\x00\x00\x01\x00\x01\x00\x10\x10\x00\x00\x01\x00\x20\x00\x68\x04\x00\x00\x16\x00\x00\x00",
+		"HEIC": "\x00\x00\x00\x18ftypheic", "AVIF": "\x00\x00\x00\x1cftypavif", "PSD": "8BPS\x00\x01", "SVG": svg, "PDF": pdf,
 	}) {
-		c.add("other kind/"+name, append([]byte(b), make([]byte, 100)...), "unknown-format", "not-an-image")
+		c.add("unsupported/"+name, append([]byte(b), make([]byte, 100)...), "unsupported-format")
+		c.add("unsupported/"+name+" in an envelope", inEnvelope([]byte(b)), "unsupported-format")
+	}
+	for name, b := range ordered(map[string]string{
+		"MP4": "\x00\x00\x00\x20ftypisom", "gzip": "\x1f\x8b\x08\x00", "zip": zip, "ELF": elf, "WAV": "RIFF\x24\x00\x00\x00WAVEfmt ", "pickle": "\x80\x04\x95",
+	}) {
+		c.add("other kind/"+name, append([]byte(b), make([]byte, 100)...), "unknown-format")
 		c.add("other kind/"+name+" in an envelope", inEnvelope([]byte(b)), "not-an-image")
 	}
-	c.add("other kind/SVG", []byte(svg), noText...)
 	c.add("other kind/HTML", []byte(html), noText...)
-	c.add("other kind/PDF", []byte(pdf), noText...)
 }
