@@ -2,9 +2,12 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"inceptor/model/pixels"
 )
 
 // An answerer is the way of a record's content through a model, wherever that
@@ -72,6 +75,10 @@ func (a *answerer) look(content []byte) (Header, error) {
 	if err == nil && h.Pixels > a.maxPixels {
 		err = &InputError{ReasonTooManyPixels, fmt.Errorf("%s of %d×%d needs %d pixels decoded, at most %d are allowed",
 			h.Format, h.Width, h.Height, h.Pixels, a.maxPixels)}
+	}
+	if err == nil && a.decode == nil && h.Format == "webp" && pixels.AnimatedWebP(content) {
+		err = &InputError{ReasonAnimated, errors.New("the model takes encoded images, and TensorFlow may crash on an animated WebP: " +
+			"send its first frame, or a model that takes pixels")}
 	}
 	return h, err
 }

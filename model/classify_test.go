@@ -52,6 +52,9 @@ func testClassifyEqualsPython(t *testing.T, optimize string) {
 	m := open(t, c)
 	var wg sync.WaitGroup
 	for _, want := range testenv.Answers(t) {
+		if want.Format == "webp" && want.Error != "" {
+			continue // alpha and an animation: TestWebPOnWhite
+		}
 		image, err := os.ReadFile(want.File)
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
 )
@@ -13,15 +14,20 @@ import (
 // A decoder turns encoded images into the model's input, with the operations
 // that Python's tf.io.decode_image and image resizing are made of, so that
 // answers are the same. It does what they do with EXIF: nothing, an image
-// that was stored sideways stays sideways.
+// that was stored sideways stays sideways. WebP with alpha and animated WebP,
+// which Python refuses, are answered all the same: see pixels.Plan.
 //
 // A fast one lets libjpeg leave out, of a JPEG far larger than the input, the
 // detail that resizing would lose: see ratio.
 type decoder struct {
 	session *savedmodel.Session
-	decode  [len(ratios)]*savedmodel.Function // by ratio; nil: never used
+	decode  [len(ratios)]*savedmodel.Function // contents → input, by ratio; nil: never used
 	size    [2]int                            // height and width of the input
 	fast    bool
+
+	// The same in two steps, for images that are composed between them.
+	rgb, rgba *savedmodel.Function // contents → uint8 [height, width, channels]
+	finish    *savedmodel.Function // uint8 [height, width, 3] → input
 }
 
 // ratios are those of sizes at which libjpeg can decode, by its DCT alone.
@@ -33,13 +39,21 @@ func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Opt
 		return nil, err
 	}
 	d := &decoder{session: session, size: in.Size, fast: fast}
+	var errs []error
+	function := func(from, to string) *savedmodel.Function {
+		f, err := session.Function([]string{from + ":0"}, []string{to + ":0"})
+		errs = append(errs, err)
+		return f
+	}
 	for i := range ratios {
-		if i > 0 && !fast {
-			break
+		if i == 0 || fast {
+			d.decode[i] = function("contents", pixelsName(i))
 		}
-		if d.decode[i], err = session.Function([]string{"contents:0"}, []string{pixelsName(i) + ":0"}); err != nil {
-			return nil, errors.Join(err, session.Close())
-		}
+	}
+	d.rgb, d.rgba = function("contents", "decoded"), function("contents", "rgba")
+	d.finish = function("decoded", pixelsName(0))
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, session.Close())
 	}
 	return d, nil
 }
@@ -63,12 +77,52 @@ func (d *decoder) ratio(h Header) int {
 // [1, height, width, 3], which the caller closes. An image that TensorFlow
 // refuses is an *InputError.
 func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmodel.Tensor, error) {
-	contents, err := savedmodel.NewStringTensor([][]byte{image})
+	plan, err := pixels.NewPlan(image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
+	if err != nil {
+		return nil, &InputError{ReasonUndecodable, fmt.Errorf("%s: %w", h.Format, err)}
+	}
+	contents, err := savedmodel.NewStringTensor([][]byte{plan.Image})
 	if err != nil {
 		return nil, err
 	}
 	defer contents.Close()
-	out, err := d.decode[d.ratio(h)].Run(ctx, contents)
+	if plan.Plain() {
+		return decodeOne(ctx, d.decode[d.ratio(h)], contents)
+	}
+	picture, err := d.compose(ctx, plan, contents)
+	if err != nil {
+		return nil, err
+	}
+	defer picture.Close()
+	return decodeOne(ctx, d.finish, picture)
+}
+
+// compose decodes and composes a picture, uint8 [height, width, 3].
+func (d *decoder) compose(ctx context.Context, plan pixels.Plan, contents *savedmodel.Tensor) (*savedmodel.Tensor, error) {
+	decode, channels := d.rgb, 3
+	if plan.Alpha {
+		decode, channels = d.rgba, 4
+	}
+	decoded, err := decodeOne(ctx, decode, contents)
+	if err != nil {
+		return nil, err
+	}
+	defer decoded.Close()
+	width, height := plan.Size()
+	picture, err := savedmodel.NewTensor(savedmodel.UInt8, int64(height), int64(width), 3)
+	if err != nil {
+		return nil, err
+	}
+	if err := plan.Compose(picture.Bytes(), decoded.Bytes(), channels); err != nil {
+		picture.Close()
+		return nil, &InputError{ReasonUndecodable, err}
+	}
+	return picture, nil
+}
+
+// decodeOne runs a step of decoding, whose refusal blames the image.
+func decodeOne(ctx context.Context, f *savedmodel.Function, in *savedmodel.Tensor) (*savedmodel.Tensor, error) {
+	out, err := f.Run(ctx, in)
 	if err != nil {
 		return nil, blame(err, ReasonUndecodable)
 	}
@@ -102,6 +156,7 @@ func pixelsName(ratio int) string { return fmt.Sprintf("pixels%d", ratios[ratio]
 // decodeGraph is contents → DecodeImage → ResizeBilinear or ResizeArea →
 // Mul → AddV2 → Cast → pixels, leaving out the steps that change nothing; and
 // if it is to be fast, the same with DecodeJpeg for each of the other ratios.
+// Beside it, for images with alpha, contents → DecodeImage → rgba.
 func decodeGraph(in Input, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef {
 	g := &graph{def: &tfpb.GraphDef{Versions: &tfpb.VersionDef{Producer: graphProducer}}}
 	g.add("contents", "Placeholder", nil, attrs{
@@ -109,9 +164,8 @@ func decodeGraph(in Input, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef 
 	})
 	g.add("axis", "Const", nil, int32Const(nil, 0))
 	g.add("size", "Const", nil, int32Const([]int64{2}, int32(in.Size[0]), int32(in.Size[1])))
-	g.add("decoded", "DecodeImage", []string{"contents"}, attrs{
-		"channels": intAttr(3), "dtype": typeAttr(tfpb.DataType_DT_UINT8), "expand_animations": boolAttr(false),
-	})
+	g.addDecode("decoded", 3)
+	g.addDecode("rgba", 4)
 	g.addPixels(in, dtype, "decoded", pixelsName(0))
 	for i := 1; fast && i < len(ratios); i++ {
 		decoded := fmt.Sprintf("decoded%d", ratios[i])
@@ -119,6 +173,12 @@ func decodeGraph(in Input, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef 
 		g.addPixels(in, dtype, decoded, pixelsName(i))
 	}
 	return g.def
+}
+
+func (g *graph) addDecode(name string, channels int64) {
+	g.add(name, "DecodeImage", []string{"contents"}, attrs{
+		"channels": intAttr(channels), "dtype": typeAttr(tfpb.DataType_DT_UINT8), "expand_animations": boolAttr(false),
+	})
 }
 
 // addPixels adds the way from a decoded image to the model's input.

@@ -16,6 +16,7 @@ const (
 	ReasonTooManyPixels = "too-many-pixels"    // more pixels than the configuration allows
 	ReasonTooComplex    = "too-complex"        // few pixels, but work or memory for the decoder as for very many
 	ReasonUndecodable   = "undecodable"        // the decoder refuses it, or would, and must not see it
+	ReasonAnimated      = "animated-webp"      // the model decodes images itself, and TensorFlow crashes on this one
 )
 
 // An InputError says that an image, and not the model, is at fault.
@@ -71,9 +72,6 @@ type Header struct {
 //     2.1 GB. It refuses any chunk that is cut off, so this does too.
 //   - A progressive JPEG is gone through once for each scan; a scan over
 //     empty blocks takes few bytes.
-//   - An animated WebP makes DecodeImage with channels=0 write four channels
-//     into a tensor of three: 3 KB abort the process. With channels=3 it is
-//     refused, as is any WebP with alpha.
 //
 // The data behind the header may still be broken or end early: only the
 // decoder finds out.
@@ -363,9 +361,6 @@ func (h *Header) webp(b []byte) error {
 	case "VP8X":
 		if size != 10 {
 			return fmt.Errorf("VP8X chunk of %d bytes", size)
-		}
-		if p[0]&0x02 != 0 {
-			return undecodable("animated")
 		}
 		h.Width = 1 + (int(p[4]) | int(p[5])<<8 | int(p[6])<<16)
 		h.Height = 1 + (int(p[7]) | int(p[8])<<8 | int(p[9])<<16)

@@ -85,7 +85,7 @@ func TestParseHeader(t *testing.T) {
 		{name: "webp, VP8L", data: webpWith("VP8L", "\x2f\x27\x40\x07\x00"), want: Header{"webp", 40, 30, 1, 1200}},
 		{name: "webp, VP8L signature", data: webpWith("VP8L", "\x2e\x27\x40\x07\x00"), reason: ReasonBadHeader},
 		{name: "webp, VP8X", data: webpWith("VP8X", "\x10\x00\x00\x00\xff\xff\xff\xff\xff\xff"), want: Header{"webp", 1 << 24, 1 << 24, 1, 1 << 48}},
-		{name: "webp, animated", data: webpWith("VP8X", "\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00"), reason: ReasonUndecodable},
+		{name: "webp, animated", data: webpWith("VP8X", "\x02\x00\x00\x00\x07\x00\x00\x05\x00\x00"), want: Header{"webp", 8, 6, 1, 48}},
 		{name: "webp, VP8X of another size", data: webpWith("VP8X", "\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), reason: ReasonBadHeader},
 		{name: "webp, other chunk", data: webpWith("ICCP", "0123456789"), reason: ReasonBadHeader},
 		{name: "webp, container only", data: []byte("RIFF\x04\x00\x00\x00WEBP"), reason: ReasonBadHeader},

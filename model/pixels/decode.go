@@ -24,6 +24,10 @@ func decode(b []byte, h Header) (p picture, err error) {
 	if h.Width < 1 || h.Height < 1 || h.Width > math.MaxInt32/3/h.Height {
 		return picture{}, fmt.Errorf("size is %d×%d", h.Width, h.Height)
 	}
+	plan, err := NewPlan(b, h)
+	if err != nil {
+		return picture{}, err
+	}
 	switch h.Format {
 	case "jpeg":
 		return decodeWith(b, h, jpeg.DecodeConfig, jpeg.Decode)
@@ -34,7 +38,7 @@ func decode(b []byte, h Header) (p picture, err error) {
 	case "bmp":
 		return decodeBMP(b, h)
 	case "webp":
-		return decodeWebP(b, h)
+		return decodeWebP(plan)
 	}
 	return picture{}, errors.New("unknown format")
 }

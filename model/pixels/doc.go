@@ -5,8 +5,12 @@
 // DecodeImage and ResizeBilinear or ResizeArea, step by step as they do it, so
 // that a model sees the same picture: fancy upsampling and the integer colour
 // conversion of libjpeg-turbo for JPEG, those of libwebp for WebP; alpha is
-// dropped, not blended; of 16 bits the upper 8 count; a GIF's first frame lies
-// where it lies on black; an 8-bit BMP's indices are greys; EXIF plays no part.
+// dropped, not blended, but that of WebP, which lies on white; of 16 bits the
+// upper 8 count; a GIF's first frame lies where it lies on black; an 8-bit BMP's
+// indices are greys; EXIF plays no part.
+//
+// A Plan is what both ways share: which bytes to decode, and what to make of
+// the decoded pixels.
 //
 // PNG, GIF, BMP and WebP, and all the resizing, come out as in TensorFlow to
 // the bit. A JPEG does not: DecodeImage takes the fast inverse transform of

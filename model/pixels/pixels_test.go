@@ -41,6 +41,9 @@ const (
 func TestDecodeEqualsTensorFlow(t *testing.T) {
 	tf := openTensorFlow(t)
 	for _, a := range testenv.Answers(t) {
+		if a.Format == "webp" && a.Error != "" {
+			continue // alpha and an animation: TestDecodeWebP
+		}
 		t.Run(filepath.Base(a.File), func(t *testing.T) {
 			b, err := os.ReadFile(a.File)
 			if err != nil {

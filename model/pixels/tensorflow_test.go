@@ -3,6 +3,7 @@ package pixels
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"testing"
 
@@ -33,6 +34,10 @@ type tensorFlow struct {
 	session *savedmodel.Session
 	decode  *savedmodel.Function // contents → uint8 [height, width, 3]
 
+	// The same to [height, width, 4].
+	alphaSession *savedmodel.Session
+	alpha        *savedmodel.Function
+
 	// The same for a JPEG, with the accurate inverse transform. DecodeImage
 	// takes a faster one.
 	accurateSession *savedmodel.Session
@@ -45,14 +50,8 @@ func openTensorFlow(t testing.TB) *tensorFlow {
 		t.Fatal(err)
 	}
 	tf := &tensorFlow{t: t}
-	tf.session, tf.decode = tf.function([]*tfpb.NodeDef{
-		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.String)}),
-		node("out", "DecodeImage", []string{"in"}, attrs{
-			"channels":          {Value: &tfpb.AttrValue_I{I: 3}},
-			"expand_animations": boolAttr(false),
-		}),
-	})
-	t.Cleanup(func() { tf.session.Close() })
+	tf.session, tf.decode = tf.decoder(3)
+	tf.alphaSession, tf.alpha = tf.decoder(4)
 	tf.accurateSession, tf.accurate = tf.function([]*tfpb.NodeDef{
 		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.String)}),
 		node("out", "DecodeJpeg", []string{"in"}, attrs{
@@ -62,6 +61,19 @@ func openTensorFlow(t testing.TB) *tensorFlow {
 	})
 	t.Cleanup(func() { tf.accurateSession.Close() })
 	return tf
+}
+
+func (tf *tensorFlow) decoder(channels int64) (*savedmodel.Session, *savedmodel.Function) {
+	tf.t.Helper()
+	session, f := tf.function([]*tfpb.NodeDef{
+		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.String)}),
+		node("out", "DecodeImage", []string{"in"}, attrs{
+			"channels":          {Value: &tfpb.AttrValue_I{I: channels}},
+			"expand_animations": boolAttr(false),
+		}),
+	})
+	tf.t.Cleanup(func() { session.Close() })
+	return session, f
 }
 
 func (tf *tensorFlow) function(nodes []*tfpb.NodeDef) (*savedmodel.Session, *savedmodel.Function) {
@@ -97,6 +109,23 @@ func (tf *tensorFlow) run(f *savedmodel.Function, image []byte) (p picture, ok b
 	defer out[0].Close()
 	shape := out[0].Shape()
 	return picture{int(shape[1]), int(shape[0]), append([]byte(nil), out[0].Bytes()...)}, true
+}
+
+// onto decodes an image with alpha and lays it on a background.
+func (tf *tensorFlow) onto(image []byte, background [3]byte) (p picture, ok bool) {
+	tf.t.Helper()
+	rgba, ok := tf.run(tf.alpha, image)
+	if !ok {
+		return picture{}, false
+	}
+	p = newPicture(rgba.width, rgba.height)
+	for i := range rgba.width * rgba.height {
+		alpha := float64(rgba.pix[4*i+3]) / 255
+		for c := range 3 {
+			p.pix[3*i+c] = byte(math.Round(float64(rgba.pix[4*i+c])*alpha + float64(background[c])*(1-alpha)))
+		}
+	}
+	return p, true
 }
 
 // input resizes and scales a picture as the decoder of package model does.

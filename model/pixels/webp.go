@@ -2,45 +2,40 @@ package pixels
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
+	"fmt"
 	"image"
-	"io"
 
 	"golang.org/x/image/vp8"
 	"golang.org/x/image/vp8l"
+	"golang.org/x/image/webp"
 )
 
-// decodeWebP finds the picture among the chunks of the file. What TensorFlow
-// refuses when three channels are asked for is refused here: alpha, and
-// several frames.
-func decodeWebP(b []byte, h Header) (picture, error) {
-	const riff, chunk = 12, 8
-	if len(b) < riff {
-		return picture{}, io.ErrUnexpectedEOF
+// decodeWebP decodes a file's picture, or its first frame.
+func decodeWebP(p Plan) (picture, error) {
+	size, f := p.frame.Size(), p.webp
+	h := Header{"webp", size.X, size.Y}
+	var frame picture
+	var alpha []byte // RGBA, in place of frame
+	var err error
+	switch {
+	case f.lossless && f.alpha:
+		alpha, err = losslessAlpha(f.data, h)
+	case f.lossless:
+		frame, err = decodeWith(f.data, h, vp8l.DecodeConfig, vp8l.Decode)
+	case f.alph != nil:
+		alpha, err = lossyAlpha(f, h)
+	default:
+		frame, err = decodeVP8(f.data, h)
 	}
-	for b = b[riff:]; len(b) >= chunk; {
-		kind, size := string(b[:4]), int64(binary.LittleEndian.Uint32(b[4:]))
-		b = b[chunk:]
-		if size > int64(len(b)) {
-			return picture{}, io.ErrUnexpectedEOF
-		}
-		body := b[:size]
-		switch kind {
-		case "VP8 ":
-			return decodeVP8(body, h)
-		case "VP8L":
-			return decodeVP8L(body, h)
-		case "VP8X":
-			if size < 1 || body[0]&0x12 != 0 {
-				return picture{}, errors.New("it has alpha or several frames")
-			}
-		case "ALPH", "ANIM", "ANMF":
-			return picture{}, errors.New("it has alpha or several frames")
-		}
-		b = b[min(size+size&1, int64(len(b))):]
+	if err != nil || alpha == nil && size == p.canvas {
+		return frame, err
 	}
-	return picture{}, io.ErrUnexpectedEOF
+	whole := newPicture(p.Size())
+	if alpha != nil {
+		return whole, p.Compose(whole.pix, alpha, 4)
+	}
+	return whole, p.Compose(whole.pix, frame.pix, 3)
 }
 
 func decodeVP8(b []byte, h Header) (picture, error) {
@@ -62,15 +57,48 @@ func decodeVP8(b []byte, h Header) (picture, error) {
 	return p, nil
 }
 
-func decodeVP8L(b []byte, h Header) (picture, error) {
-	const alphaIsUsed = 1 << 28 // after the signature
-	if len(b) < 5 {
-		return picture{}, io.ErrUnexpectedEOF
+// losslessAlpha decodes to RGBA.
+func losslessAlpha(b []byte, h Header) ([]byte, error) {
+	c, err := vp8l.DecodeConfig(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
 	}
-	if binary.LittleEndian.Uint32(b[1:])&alphaIsUsed != 0 {
-		return picture{}, errors.New("it has alpha")
+	if err := h.check(c.Width, c.Height); err != nil {
+		return nil, err
 	}
-	return decodeWith(b, h, vp8l.DecodeConfig, vp8l.Decode)
+	img, err := vp8l.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	rgba, ok := img.(*image.NRGBA)
+	if !ok || rgba.Stride != 4*h.Width {
+		return nil, fmt.Errorf("unexpected pixels %T", img)
+	}
+	return rgba.Pix, nil
+}
+
+// lossyAlpha decodes to RGBA what has its alpha in a chunk of its own.
+func lossyAlpha(f webpFile, h Header) ([]byte, error) {
+	// libwebp refuses these bits; Go does not look at them.
+	if len(f.alph) == 0 || f.alph[0]&0x80 != 0 || f.alph[0]&0x30 > 0x10 {
+		return nil, errors.New("its alpha begins with an unknown byte")
+	}
+	img, err := webp.Decode(bytes.NewReader(f.file())) // checks the sizes before it decodes
+	if err != nil {
+		return nil, err
+	}
+	planes, ok := img.(*image.NYCbCrA)
+	if !ok {
+		return nil, fmt.Errorf("unexpected pixels %T", img)
+	}
+	p := newPicture(h.Width, h.Height)
+	fromVP8(p, &planes.YCbCr)
+	rgba := make([]byte, 4*h.Width*h.Height)
+	for i := range h.Width * h.Height {
+		copy(rgba[4*i:], p.pix[3*i:3*i+3])
+		rgba[4*i+3] = planes.A[i/h.Width*planes.AStride+i%h.Width]
+	}
+	return rgba, nil
 }
 
 // fromVP8 is what libwebp makes of VP8's planes: chroma interpolated from the

@@ -159,8 +159,8 @@ func (c *cases) damaged() {
 	c.add("damaged webp/container of 0", patched(w, 4, 0, 0, 0, 0), broken...)
 	c.add("damaged webp/lossless signature", patched(webpLossless(), 20, 0x2e), broken...)
 	c.add("damaged webp/canvas of another size", patched(webpAlpha(), 24, 99), broken...)
-	c.add("damaged webp/animated", webpAnimated(), "undecodable", "not-an-image")
-	c.either("damaged webp/alpha", webpAlpha(), "undecodable") // TensorFlow insists on four channels
+	c.either("damaged webp/animated", webpAnimated(), "animated-webp") // for models that take encoded images
+	c.either("damaged webp/alpha", webpAlpha(), "model-refused")       // likewise: TensorFlow insists on four channels
 
 	for kind, whole := range ordered(map[string][]byte{"jpeg": j, "png": p, "gif": gifImage(3), "webp": w, "webp-lossless": webpLossless()}) {
 		for i := range 12 {
