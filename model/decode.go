@@ -13,9 +13,9 @@ import (
 
 // A decoder turns encoded images into the model's input, with the operations
 // that Python's tf.io.decode_image and image resizing are made of, so that
-// answers are the same. It does what they do with EXIF: nothing, an image
-// that was stored sideways stays sideways. WebP with alpha and animated WebP,
-// which Python refuses, are answered all the same: see pixels.Plan.
+// answers are the same. What those do not do, it does between decoding and
+// resizing: WebP with alpha and animated WebP, which Python refuses, and the
+// orientation and background that a version asks for. See pixels.View.
 //
 // A fast one lets libjpeg leave out, of a JPEG far larger than the input, the
 // detail that resizing would lose: see ratio.
@@ -24,21 +24,27 @@ type decoder struct {
 	decode  [len(ratios)]*savedmodel.Function // contents → input, by ratio; nil: never used
 	size    [2]int                            // height and width of the input
 	fast    bool
+	view    pixels.View
 
 	// The same in two steps, for images that are composed between them.
-	rgb, rgba *savedmodel.Function // contents → uint8 [height, width, channels]
-	finish    *savedmodel.Function // uint8 [height, width, 3] → input
+	rgb    [len(ratios)]*savedmodel.Function // contents → uint8 [height, width, 3], by ratio
+	rgba   *savedmodel.Function              // contents → uint8 [height, width, 4]
+	finish *savedmodel.Function              // uint8 [height, width, 3] → input
 }
 
 // ratios are those of sizes at which libjpeg can decode, by its DCT alone.
 var ratios = [...]int{1, 2, 4, 8}
 
 func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Options) (*decoder, error) {
+	view, err := in.view()
+	if err != nil {
+		return nil, err
+	}
 	session, err := savedmodel.NewSession(decodeGraph(in, dtype, fast), o)
 	if err != nil {
 		return nil, err
 	}
-	d := &decoder{session: session, size: in.Size, fast: fast}
+	d := &decoder{session: session, size: in.Size, fast: fast, view: view}
 	var errs []error
 	function := func(from, to string) *savedmodel.Function {
 		f, err := session.Function([]string{from + ":0"}, []string{to + ":0"})
@@ -48,10 +54,11 @@ func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Opt
 	for i := range ratios {
 		if i == 0 || fast {
 			d.decode[i] = function("contents", pixelsName(i))
+			d.rgb[i] = function("contents", decodedName(i))
 		}
 	}
-	d.rgb, d.rgba = function("contents", "decoded"), function("contents", "rgba")
-	d.finish = function("decoded", pixelsName(0))
+	d.rgba = function("contents", "rgba")
+	d.finish = function(decodedName(0), pixelsName(0))
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, session.Close())
 	}
@@ -77,7 +84,7 @@ func (d *decoder) ratio(h Header) int {
 // [1, height, width, 3], which the caller closes. An image that TensorFlow
 // refuses is an *InputError.
 func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmodel.Tensor, error) {
-	plan, err := pixels.NewPlan(image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
+	plan, err := d.view.Plan(image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
 	if err != nil {
 		return nil, &InputError{ReasonUndecodable, fmt.Errorf("%s: %w", h.Format, err)}
 	}
@@ -86,10 +93,14 @@ func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmod
 		return nil, err
 	}
 	defer contents.Close()
-	if plan.Plain() {
-		return decodeOne(ctx, d.decode[d.ratio(h)], contents)
+	if plan.Turned() {
+		h.Width, h.Height = h.Height, h.Width
 	}
-	picture, err := d.compose(ctx, plan, contents)
+	ratio := d.ratio(h)
+	if plan.Plain() {
+		return decodeOne(ctx, d.decode[ratio], contents)
+	}
+	picture, err := d.compose(ctx, plan, ratio, contents)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +109,8 @@ func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmod
 }
 
 // compose decodes and composes a picture, uint8 [height, width, 3].
-func (d *decoder) compose(ctx context.Context, plan pixels.Plan, contents *savedmodel.Tensor) (*savedmodel.Tensor, error) {
-	decode, channels := d.rgb, 3
+func (d *decoder) compose(ctx context.Context, plan pixels.Plan, ratio int, contents *savedmodel.Tensor) (*savedmodel.Tensor, error) {
+	decode, channels := d.rgb[ratio], 3
 	if plan.Alpha {
 		decode, channels = d.rgba, 4
 	}
@@ -108,6 +119,10 @@ func (d *decoder) compose(ctx context.Context, plan pixels.Plan, contents *saved
 		return nil, err
 	}
 	defer decoded.Close()
+	if ratio > 0 {
+		shape := decoded.Shape()
+		plan = plan.Scaled(int(shape[1]), int(shape[0]))
+	}
 	width, height := plan.Size()
 	picture, err := savedmodel.NewTensor(savedmodel.UInt8, int64(height), int64(width), 3)
 	if err != nil {
@@ -150,6 +165,9 @@ func blame(err error, reason string) error {
 	return err
 }
 
+// decodedName is the decoded image's name in the graph for a ratio.
+func decodedName(ratio int) string { return fmt.Sprintf("decoded%d", ratios[ratio]) }
+
 // pixelsName is the result's name in the graph for a ratio.
 func pixelsName(ratio int) string { return fmt.Sprintf("pixels%d", ratios[ratio]) }
 
@@ -164,11 +182,11 @@ func decodeGraph(in Input, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef 
 	})
 	g.add("axis", "Const", nil, int32Const(nil, 0))
 	g.add("size", "Const", nil, int32Const([]int64{2}, int32(in.Size[0]), int32(in.Size[1])))
-	g.addDecode("decoded", 3)
+	g.addDecode(decodedName(0), 3)
 	g.addDecode("rgba", 4)
-	g.addPixels(in, dtype, "decoded", pixelsName(0))
+	g.addPixels(in, dtype, decodedName(0), pixelsName(0))
 	for i := 1; fast && i < len(ratios); i++ {
-		decoded := fmt.Sprintf("decoded%d", ratios[i])
+		decoded := decodedName(i)
 		g.add(decoded, "DecodeJpeg", []string{"contents"}, attrs{"channels": intAttr(3), "ratio": intAttr(int64(ratios[i]))})
 		g.addPixels(in, dtype, decoded, pixelsName(i))
 	}

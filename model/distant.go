@@ -214,7 +214,9 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 		}
 		b.decode = b.decoder.item
 	default:
-		b.decode = decodeInGo(sig)
+		if b.decode, err = decodeInGo(sig); err != nil {
+			return nil, err
+		}
 	}
 	batch := d.config.Batch
 	if sig.maxBatch > 0 {
@@ -356,10 +358,14 @@ func rowMessage(feeds []feed, items []item) (map[string]*tfpb.TensorProto, error
 }
 
 // decodeInGo does what a decoder does, without TensorFlow and nearly the same.
-func decodeInGo(sig signature) func(context.Context, []byte, Header) (item, error) {
+func decodeInGo(sig signature) (func(context.Context, []byte, Header) (item, error), error) {
 	in := sig.Input
+	view, err := in.view()
+	if err != nil {
+		return nil, err
+	}
 	recipe := pixels.Recipe{
-		Height: in.Size[0], Width: in.Size[1],
+		View: view, Height: in.Size[0], Width: in.Size[1],
 		Area: in.Resize == "area", AlignCorners: in.AlignCorners, HalfPixelCenters: in.HalfPixelCenters,
 		Scale: float32(in.Scale), Offset: float32(in.Offset), DType: sig.dtype,
 	}
@@ -369,5 +375,5 @@ func decodeInGo(sig signature) func(context.Context, []byte, Header) (item, erro
 			return item{}, &InputError{ReasonUndecodable, err}
 		}
 		return item{plain: plain}, nil
-	}
+	}, nil
 }

@@ -48,6 +48,14 @@ type Input struct {
 	HalfPixelCenters bool    `yaml:"half_pixel_centers"`
 	Scale            float64 `yaml:"scale"`
 	Offset           float64 `yaml:"offset"`
+
+	// Orientation is exif for pictures that are turned as their EXIF says;
+	// empty: they stay as they are stored, as in TensorFlow.
+	Orientation string `yaml:"orientation"`
+	// Background is what shows where a picture is transparent: white, black or
+	// #rrggbb; empty: alpha is dropped, as in TensorFlow, but for WebP, which
+	// lies on white.
+	Background string `yaml:"background"`
 }
 
 // defaultSpec has Inception's conventions: the weights that Keras and TensorFlow
@@ -81,6 +89,9 @@ func readSpec(dir string) (spec Spec, found bool, err error) {
 	if err := d.Decode(&spec); err != nil {
 		return spec, true, fmt.Errorf("%s: %w", path, err)
 	}
+	if emptyBackground(b) {
+		return spec, true, fmt.Errorf(`%s: input.background has no value; a # begins a comment, write "#rrggbb" with the quotes`, path)
+	}
 	if err := spec.validate(); err != nil {
 		return spec, true, fmt.Errorf("%s: %w", path, err)
 	}
@@ -94,6 +105,9 @@ func (s Spec) validate() error {
 	}
 	if s.Input.AlignCorners && s.Input.HalfPixelCenters {
 		errs = append(errs, errors.New("input: align_corners and half_pixel_centers exclude each other"))
+	}
+	if _, err := s.Input.view(); err != nil {
+		errs = append(errs, err)
 	}
 	if s.TopK < 1 {
 		errs = append(errs, fmt.Errorf("top_k: %d is less than 1", s.TopK))
@@ -137,6 +151,10 @@ func (s Spec) bind(signatures map[string]savedmodel.Signature, c Content) (signa
 		inputs = bound.bindRow
 	}
 	err := inputs(sig.Inputs)
+	if key := s.Input.decides(); err == nil && key != "" && (c == Rows || bound.dtype == savedmodel.String) {
+		err = fmt.Errorf("%s: %s: the input is not pixels, so that no image is decoded for it here; "+
+			"leave the key out, or name a signature that takes pixels", specFile, key)
+	}
 	if err == nil {
 		err = bound.bindOutput(sig.Outputs)
 	}

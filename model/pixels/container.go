@@ -23,7 +23,7 @@ type webpFile struct {
 // Flags of a VP8X chunk.
 const (
 	webpAnimated = 0x02
-	webpExif     = 0x08
+	webpHasExif  = 0x08
 	webpAlpha    = 0x10
 )
 
@@ -152,11 +152,11 @@ func (f *webpFile) file() []byte {
 	return b
 }
 
-// webpExifOf is the EXIF chunk of a WebP file; nil: none that the file's
+// webpExif is the EXIF chunk of a WebP file; nil: none that the file's
 // header speaks of.
-func webpExifOf(b []byte) []byte {
+func webpExif(b []byte) []byte {
 	const flags = 20
-	if len(b) <= flags || string(b[12:16]) != "VP8X" || b[flags]&webpExif == 0 {
+	if len(b) <= flags || string(b[12:16]) != "VP8X" || b[flags]&webpHasExif == 0 {
 		return nil
 	}
 	b, err := webpChunks(b)

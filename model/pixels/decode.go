@@ -13,9 +13,9 @@ import (
 	"math"
 )
 
-// decode makes an image a picture. The decoders take bytes from outside, and a
+// picture decodes an image to what a model sees of it. The decoders take bytes from outside, and a
 // fault in one of them shall cost one image, not the process.
-func decode(b []byte, h Header) (p picture, err error) {
+func (v View) picture(b []byte, h Header) (p picture, err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			err = fmt.Errorf("the decoder has failed: %v", fault)
@@ -24,15 +24,29 @@ func decode(b []byte, h Header) (p picture, err error) {
 	if h.Width < 1 || h.Height < 1 || h.Width > math.MaxInt32/3/h.Height {
 		return picture{}, fmt.Errorf("size is %d×%d", h.Width, h.Height)
 	}
-	plan, err := NewPlan(b, h)
+	plan, err := v.Plan(b, h)
 	if err != nil {
 		return picture{}, err
 	}
+	decoded, err := decode(plan, h)
+	if err != nil || plan.Plain() {
+		return decoded, err
+	}
+	p = newPicture(plan.Size())
+	return p, plan.Compose(p.pix, decoded.pix, decoded.channels)
+}
+
+// decode decodes what a plan says, without composing it.
+func decode(plan Plan, h Header) (picture, error) {
+	b := plan.Image
 	switch h.Format {
 	case "jpeg":
-		return decodeWith(b, h, jpeg.DecodeConfig, jpeg.Decode)
+		return decodeWith(b, h, jpeg.DecodeConfig, jpeg.Decode, rgb)
 	case "png":
-		return decodeWith(b, h, png.DecodeConfig, png.Decode)
+		if plan.Alpha {
+			return decodeWith(b, h, png.DecodeConfig, png.Decode, rgba)
+		}
+		return decodeWith(b, h, png.DecodeConfig, png.Decode, rgb)
 	case "gif":
 		return decodeGIF(b, h)
 	case "bmp":
@@ -43,7 +57,9 @@ func decode(b []byte, h Header) (p picture, err error) {
 	return picture{}, errors.New("unknown format")
 }
 
-func decodeWith(b []byte, h Header, config func(io.Reader) (image.Config, error), decode func(io.Reader) (image.Image, error)) (picture, error) {
+func decodeWith(b []byte, h Header, config func(io.Reader) (image.Config, error), decode func(io.Reader) (image.Image, error),
+	samples func(image.Image) (picture, error),
+) (picture, error) {
 	c, err := config(bytes.NewReader(b))
 	if err != nil {
 		return picture{}, err
@@ -55,7 +71,7 @@ func decodeWith(b []byte, h Header, config func(io.Reader) (image.Config, error)
 	if err != nil {
 		return picture{}, err
 	}
-	return rgb(img)
+	return samples(img)
 }
 
 func (h Header) check(width, height int) error {
@@ -89,6 +105,35 @@ func rgb(img image.Image) (picture, error) {
 		fromCMYK(p, img)
 	case *image.Paletted:
 		p.draw(img, image.Point{})
+	default:
+		return picture{}, fmt.Errorf("unexpected pixels %T", img)
+	}
+	return p, nil
+}
+
+// rgba takes the colours and the alpha of an image that has one.
+func rgba(img image.Image) (picture, error) {
+	size := img.Bounds().Size()
+	p := picture{size.X, size.Y, 4, nil}
+	if img, ok := img.(*image.NRGBA); ok && img.Stride == 4*size.X {
+		p.pix = img.Pix
+		return p, nil
+	}
+	p.pix = make([]byte, 4*size.X*size.Y)
+	switch img := img.(type) {
+	case *image.NRGBA64:
+		for i := range p.pix {
+			p.pix[i] = img.Pix[2*i] // rows follow each other, and of 16 bits the upper 8 count
+		}
+	case *image.Paletted:
+		var colors [256][4]byte
+		for i, c := range img.Palette[:min(len(img.Palette), 256)] {
+			c := color.NRGBAModel.Convert(c).(color.NRGBA)
+			colors[i] = [4]byte{c.R, c.G, c.B, c.A}
+		}
+		for i, index := range img.Pix {
+			copy(p.pix[4*i:], colors[index][:])
+		}
 	default:
 		return picture{}, fmt.Errorf("unexpected pixels %T", img)
 	}

@@ -7,7 +7,8 @@
 // conversion of libjpeg-turbo for JPEG, those of libwebp for WebP; alpha is
 // dropped, not blended, but that of WebP, which lies on white; of 16 bits the
 // upper 8 count; a GIF's first frame lies where it lies on black; an 8-bit BMP's
-// indices are greys; EXIF plays no part.
+// indices are greys; EXIF plays no part. A View may ask for alpha on a
+// background, and for the orientation that EXIF gives.
 //
 // A Plan is what both ways share: which bytes to decode, and what to make of
 // the decoded pixels.

@@ -21,6 +21,7 @@ type Header struct {
 // Height × Width without keeping the aspect ratio, then pixel*Scale + Offset
 // with pixels from 0 to 255.
 type Recipe struct {
+	View             View
 	Height, Width    int
 	Area             bool // ResizeArea; false: ResizeBilinear
 	AlignCorners     bool
@@ -34,9 +35,9 @@ func (r Recipe) Size() int { return r.Height * r.Width * 3 * r.DType.Size() }
 
 // Append decodes an image and appends the model's input for it, of shape
 // [Height, Width, 3], RGB, in the layout of a tensor's content. It takes
-// up to 13 bytes a pixel of the picture meanwhile. Its error blames the image.
+// up to 15 bytes a pixel of the picture meanwhile. Its error blames the image.
 func (r Recipe) Append(to, image []byte, h Header) ([]byte, error) {
-	p, err := decode(image, h)
+	p, err := r.View.picture(image, h)
 	if err != nil {
 		return to, fmt.Errorf("%s: %w", h.Format, err)
 	}
@@ -53,14 +54,16 @@ func (r Recipe) Append(to, image []byte, h Header) ([]byte, error) {
 	return to, nil
 }
 
-// A picture is RGB, three bytes a pixel, row by row from the top.
+// A picture is bytes, row by row from the top: RGB, or before it is composed
+// RGBA.
 type picture struct {
-	width, height int
-	pix           []byte
+	width, height, channels int
+	pix                     []byte
 }
 
+// newPicture is an RGB one.
 func newPicture(width, height int) picture {
-	return picture{width, height, make([]byte, 3*width*height)}
+	return picture{width, height, 3, make([]byte, 3*width*height)}
 }
 
 func (p picture) row(y int) []byte { return p.pix[3*p.width*y:][:3*p.width] }

@@ -62,7 +62,7 @@ func compare(t *testing.T, tf *tensorFlow, format string, b []byte) {
 	if !ok {
 		h.Width, h.Height = 427, 320 // what it was before it was damaged
 	}
-	got, err := decode(b, h)
+	got, err := View{}.picture(b, h)
 	if !ok {
 		if err == nil {
 			t.Error("it was decoded, TensorFlow refuses it")
@@ -144,7 +144,7 @@ func TestDecodeJPEGSizes(t *testing.T) {
 				t.Fatal(err)
 			}
 			want, ok := tf.run(tf.accurate, b.Bytes())
-			got, err := decode(b.Bytes(), Header{"jpeg", width, height})
+			got, err := View{}.picture(b.Bytes(), Header{"jpeg", width, height})
 			if !ok || err != nil {
 				t.Fatalf("%d×%d: %v", width, height, err)
 			}
@@ -283,7 +283,7 @@ func TestDecodeBMP(t *testing.T) {
 					}
 					b = append(b, 0)[:len(b)-missing]
 					want, ok := tf.picture(b)
-					got, err := decode(b, Header{"bmp", width, rows})
+					got, err := View{}.picture(b, Header{"bmp", width, rows})
 					if ok != (err == nil) {
 						t.Fatalf("TensorFlow takes it: %v; here: %v", ok, err)
 					}

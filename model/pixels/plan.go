@@ -5,35 +5,58 @@ import (
 	"image"
 )
 
+// A View says what of an image a model sees. The zero View is TensorFlow's:
+// the picture as it is stored, without its alpha.
+type View struct {
+	Upright    bool     // turned and mirrored as the image's EXIF says
+	Background *[3]byte // behind the transparent pixels of a PNG; nil: their hidden colours show
+
+	// A WebP's transparent pixels, which TensorFlow does not decode to three
+	// channels, always lie on the background; nil: on white.
+}
+
 // A Plan says what must be decoded of an image, and how the decoded pixels
 // become the picture that a model sees.
 type Plan struct {
 	Image []byte // what to decode: the file, or the first frame of an animation
 	Alpha bool   // decode it to four channels, RGBA; false: to three
 
-	canvas image.Point     // size of the picture
-	frame  image.Rectangle // of what is decoded, on the canvas
-	webp   webpFile        // if the image is one
+	canvas      image.Point     // size of the picture, as it is stored
+	frame       image.Rectangle // of what is decoded, on the canvas
+	orientation orientation     // of the canvas
+	background  [3]byte
+	webp        webpFile // if the image is one
 }
 
-// NewPlan reads what decoding needs from an image's headers. Its error blames
-// the image.
-func NewPlan(b []byte, h Header) (Plan, error) {
-	p := Plan{Image: b, canvas: image.Pt(h.Width, h.Height)}
+// Plan reads what decoding needs from an image's headers. Its error blames the
+// image.
+func (v View) Plan(b []byte, h Header) (Plan, error) {
+	p := Plan{
+		Image: b, canvas: image.Pt(h.Width, h.Height),
+		orientation: upright, background: [3]byte{255, 255, 255},
+	}
 	p.frame = image.Rectangle{Max: p.canvas}
-	if h.Format != "webp" {
-		return p, nil
+	if v.Background != nil {
+		p.background = *v.Background
 	}
-	f, err := parseWebP(b)
-	if err != nil {
-		return Plan{}, err
+	if v.Upright {
+		p.orientation = orientationOf(b, h.Format)
 	}
-	p.webp, p.Alpha = f, f.alpha
-	if f.animated {
-		if err := h.check(f.canvas.X, f.canvas.Y); err != nil {
+	switch h.Format {
+	case "png":
+		p.Alpha = v.Background != nil && transparentPNG(b)
+	case "webp":
+		f, err := parseWebP(b)
+		if err != nil {
 			return Plan{}, err
 		}
-		p.Image, p.frame = f.file(), f.frame
+		p.webp, p.Alpha = f, f.alpha
+		if f.animated {
+			if err := h.check(f.canvas.X, f.canvas.Y); err != nil {
+				return Plan{}, err
+			}
+			p.Image, p.frame = f.file(), f.frame
+		}
 	}
 	return p, nil
 }
@@ -41,18 +64,31 @@ func NewPlan(b []byte, h Header) (Plan, error) {
 // Plain tells whether the decoded pixels are the picture. If not, Compose
 // makes it.
 func (p Plan) Plain() bool {
-	return !p.Alpha && p.frame == image.Rectangle{Max: p.canvas}
+	return !p.Alpha && p.orientation == upright && p.frame == image.Rectangle{Max: p.canvas}
 }
 
+// Scaled is the plan for an image that is scaled to another size while it is
+// decoded.
+func (p Plan) Scaled(width, height int) Plan {
+	p.canvas = image.Pt(width, height)
+	p.frame = image.Rectangle{Max: p.canvas}
+	return p
+}
+
+// Turned tells whether the picture's width is the height of what is decoded.
+func (p Plan) Turned() bool { return p.orientation.turned() }
+
 // Size is the size of the picture.
-func (p Plan) Size() (width, height int) { return p.canvas.X, p.canvas.Y }
+func (p Plan) Size() (width, height int) {
+	if p.Turned() {
+		return p.canvas.Y, p.canvas.X
+	}
+	return p.canvas.X, p.canvas.Y
+}
 
-// white lies behind transparent pixels.
-var white = [3]byte{255, 255, 255}
-
-// Compose writes the picture, RGB, from the decoded pixels. Transparent ones,
-// and those that the frame leaves free, show what lies behind. It refuses
-// buffers of another size than the plan's.
+// Compose writes the picture, RGB, from the decoded pixels. Where they are
+// transparent, and around the frame, the background shows. It refuses buffers
+// of another size than the plan's.
 func (p Plan) Compose(to, from []byte, channels int) error {
 	size := p.frame.Size()
 	if len(to) != 3*p.canvas.X*p.canvas.Y || len(from) != channels*size.X*size.Y || channels != 3 && channels != 4 {
@@ -61,30 +97,55 @@ func (p Plan) Compose(to, from []byte, channels int) error {
 	}
 	if size != p.canvas {
 		for i := range to {
-			to[i] = white[i%3]
+			to[i] = p.background[i%3]
 		}
 	}
-	for y := range size.Y {
-		row := to[3*((p.frame.Min.Y+y)*p.canvas.X+p.frame.Min.X):]
-		if channels == 3 {
-			copy(row, from[3*y*size.X:3*(y+1)*size.X])
-			continue
+	base, right, down := p.orientation.walk(p.canvas.X, p.canvas.Y)
+	base += p.frame.Min.X*right + p.frame.Min.Y*down
+	if right == 1 && channels == 3 {
+		for y := range size.Y {
+			copy(to[3*(base+y*down):], from[3*y*size.X:][:3*size.X])
 		}
-		for x := range size.X {
-			blend(row[3*x:3*x+3], from[4*(y*size.X+x):], white)
+		return nil
+	}
+	columns := size.X // at a time
+	if p.Turned() {
+		columns = 16 // each becomes a row: so many are written side by side, for the processor's cache
+	}
+	for left := 0; left < size.X; left += columns {
+		n := min(columns, size.X-left)
+		for y := range size.Y {
+			at, row := 3*(base+left*right+y*down), from[channels*(y*size.X+left):][:channels*n]
+			for ; len(row) > 0; row, at = row[channels:], at+3*right {
+				if channels == 4 {
+					p.blend(to[at:at+3:at+3], row[:4:4])
+				} else {
+					to[at], to[at+1], to[at+2] = row[0], row[1], row[2]
+				}
+			}
 		}
 	}
 	return nil
 }
 
-// blend lays a pixel with alpha on a background, rounded to the nearest level.
-func blend(to, rgba []byte, background [3]byte) {
+// blend lays a pixel on the background, rounded to the nearest level.
+func (p *Plan) blend(to, rgba []byte) {
 	a := int(rgba[3])
-	if a == 255 {
-		copy(to, rgba[:3])
-		return
-	}
 	for c := range to {
-		to[c] = byte((int(rgba[c])*a + int(background[c])*(255-a) + 127) / 255)
+		to[c] = byte((int(rgba[c])*a + int(p.background[c])*(255-a) + 127) / 255)
 	}
+}
+
+// transparentPNG tells whether a PNG has alpha, of its own or in a table.
+func transparentPNG(b []byte) bool {
+	const colour, alpha = 25, 4
+	if len(b) > colour && b[colour]&alpha != 0 {
+		return true
+	}
+	transparent := false
+	pngChunks(b, func(kind string, _ []byte) bool {
+		transparent = transparent || kind == "tRNS"
+		return !transparent && kind != "IDAT"
+	})
+	return transparent
 }

@@ -108,7 +108,7 @@ func (tf *tensorFlow) run(f *savedmodel.Function, image []byte) (p picture, ok b
 	}
 	defer out[0].Close()
 	shape := out[0].Shape()
-	return picture{int(shape[1]), int(shape[0]), append([]byte(nil), out[0].Bytes()...)}, true
+	return picture{int(shape[1]), int(shape[0]), int(shape[2]), append([]byte(nil), out[0].Bytes()...)}, true
 }
 
 // onto decodes an image with alpha and lays it on a background.

@@ -15,27 +15,15 @@ import (
 func decodeWebP(p Plan) (picture, error) {
 	size, f := p.frame.Size(), p.webp
 	h := Header{"webp", size.X, size.Y}
-	var frame picture
-	var alpha []byte // RGBA, in place of frame
-	var err error
 	switch {
 	case f.lossless && f.alpha:
-		alpha, err = losslessAlpha(f.data, h)
+		return decodeWith(f.data, h, vp8l.DecodeConfig, vp8l.Decode, rgba)
 	case f.lossless:
-		frame, err = decodeWith(f.data, h, vp8l.DecodeConfig, vp8l.Decode)
+		return decodeWith(f.data, h, vp8l.DecodeConfig, vp8l.Decode, rgb)
 	case f.alph != nil:
-		alpha, err = lossyAlpha(f, h)
-	default:
-		frame, err = decodeVP8(f.data, h)
+		return lossyAlpha(f, h)
 	}
-	if err != nil || alpha == nil && size == p.canvas {
-		return frame, err
-	}
-	whole := newPicture(p.Size())
-	if alpha != nil {
-		return whole, p.Compose(whole.pix, alpha, 4)
-	}
-	return whole, p.Compose(whole.pix, frame.pix, 3)
+	return decodeVP8(f.data, h)
 }
 
 func decodeVP8(b []byte, h Header) (picture, error) {
@@ -57,48 +45,28 @@ func decodeVP8(b []byte, h Header) (picture, error) {
 	return p, nil
 }
 
-// losslessAlpha decodes to RGBA.
-func losslessAlpha(b []byte, h Header) ([]byte, error) {
-	c, err := vp8l.DecodeConfig(bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	if err := h.check(c.Width, c.Height); err != nil {
-		return nil, err
-	}
-	img, err := vp8l.Decode(bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	rgba, ok := img.(*image.NRGBA)
-	if !ok || rgba.Stride != 4*h.Width {
-		return nil, fmt.Errorf("unexpected pixels %T", img)
-	}
-	return rgba.Pix, nil
-}
-
 // lossyAlpha decodes to RGBA what has its alpha in a chunk of its own.
-func lossyAlpha(f webpFile, h Header) ([]byte, error) {
+func lossyAlpha(f webpFile, h Header) (picture, error) {
 	// libwebp refuses these bits; Go does not look at them.
 	if len(f.alph) == 0 || f.alph[0]&0x80 != 0 || f.alph[0]&0x30 > 0x10 {
-		return nil, errors.New("its alpha begins with an unknown byte")
+		return picture{}, errors.New("its alpha begins with an unknown byte")
 	}
 	img, err := webp.Decode(bytes.NewReader(f.file())) // checks the sizes before it decodes
 	if err != nil {
-		return nil, err
+		return picture{}, err
 	}
 	planes, ok := img.(*image.NYCbCrA)
 	if !ok {
-		return nil, fmt.Errorf("unexpected pixels %T", img)
+		return picture{}, fmt.Errorf("unexpected pixels %T", img)
 	}
-	p := newPicture(h.Width, h.Height)
-	fromVP8(p, &planes.YCbCr)
-	rgba := make([]byte, 4*h.Width*h.Height)
+	colors := newPicture(h.Width, h.Height)
+	fromVP8(colors, &planes.YCbCr)
+	p := picture{h.Width, h.Height, 4, make([]byte, 4*h.Width*h.Height)}
 	for i := range h.Width * h.Height {
-		copy(rgba[4*i:], p.pix[3*i:3*i+3])
-		rgba[4*i+3] = planes.A[i/h.Width*planes.AStride+i%h.Width]
+		copy(p.pix[4*i:], colors.pix[3*i:3*i+3])
+		p.pix[4*i+3] = planes.A[i/h.Width*planes.AStride+i%h.Width]
 	}
-	return rgba, nil
+	return p, nil
 }
 
 // fromVP8 is what libwebp makes of VP8's planes: chroma interpolated from the

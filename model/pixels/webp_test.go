@@ -141,14 +141,14 @@ func TestDecodeWebP(t *testing.T) {
 			var want picture
 			var ok bool
 			if test.alpha || animated {
-				want, ok = tf.onto(asked, white)
+				want, ok = tf.onto(asked, [3]byte{255, 255, 255})
 			} else {
 				want, ok = tf.picture(asked)
 			}
 			if ok == test.bad {
 				t.Fatalf("TensorFlow takes it: %v", ok)
 			}
-			got, err := decode(test.file, Header{"webp", test.width, test.height})
+			got, err := View{}.picture(test.file, Header{"webp", test.width, test.height})
 			if test.bad {
 				if err == nil {
 					t.Error("it was decoded, TensorFlow refuses it")
@@ -163,7 +163,8 @@ func TestDecodeWebP(t *testing.T) {
 				t.Errorf("%d×%d, want %d×%d; differs by %.4f on the mean, by %d in one place",
 					got.width, got.height, want.width, want.height, mean, most)
 			}
-			if plan, err := NewPlan(test.file, Header{"webp", test.width, test.height}); err != nil || plan.Alpha != test.alpha {
+			plan, err := (View{}).Plan(test.file, Header{"webp", test.width, test.height})
+			if err != nil || plan.Alpha != test.alpha {
 				t.Errorf("alpha: %v (%v), want %v", plan.Alpha, err, test.alpha)
 			}
 		})
