@@ -143,7 +143,9 @@ func TestPanicInDecoder(t *testing.T) {
 	defer b.close()
 	a := &answerer{
 		content: Rows, decoding: make(chan struct{}, 1), batcher: b, log: slog.New(slog.DiscardHandler),
-		decode: func(_ context.Context, content []byte, _ Header) (item, error) { return item{encoded: content[:9]}, nil },
+		decode: func(_ context.Context, content []byte, _ Header) (item, error) {
+			return item{encoded: content[:9]}, nil
+		},
 	}
 	for range 3 {
 		var guilty *InputError

@@ -201,7 +201,7 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
 			content: l.config.Content, labels: seen.labels, topK: seen.spec.TopK,
 			maxPixels: l.config.MaxPixels, log: l.log,
-			decoding:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+			decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		},
 		observer: l.observer,
 		idle:     time.AfterFunc(idleAfter, savedmodel.TrimMemory),
