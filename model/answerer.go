@@ -22,7 +22,7 @@ type answerer struct {
 
 	maxPixels int64
 	decode    func(ctx context.Context, content []byte, h Header) (item, error) // nil: the model takes it as it is
-	decoding  chan struct{}                                                     // a place for each that is being decoded
+	decoding  *decoding                                                         // shared by the versions of a model
 	batcher   *batcher
 	log       *slog.Logger
 }
@@ -44,6 +44,12 @@ func (a *answerer) classify(ctx context.Context, content []byte) (Prediction, er
 		if it, decode, err = a.decoded(ctx, content, header); err != nil {
 			return Prediction{}, err
 		}
+	} else if a.backend == BackendLocal { // the model decodes it when it runs
+		need := a.decoding.need(content, header)
+		if err := a.decoding.room.Acquire(ctx, need); err != nil {
+			return Prediction{}, err
+		}
+		defer a.decoding.room.Release(need)
 	}
 	r, err := a.batcher.submit(ctx, it)
 	if err != nil {
@@ -84,10 +90,11 @@ func (a *answerer) look(content []byte) (Header, error) {
 }
 
 func (a *answerer) decoded(ctx context.Context, content []byte, h Header) (item, time.Duration, error) {
-	if err := acquire(ctx, a.decoding); err != nil {
+	need := a.decoding.need(content, h)
+	if err := a.decoding.begin(ctx, need); err != nil {
 		return item{}, 0, err
 	}
-	defer release(a.decoding)
+	defer a.decoding.end(need)
 	start := time.Now()
 	var it item
 	err := caught(func() (err error) {

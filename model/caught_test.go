@@ -142,7 +142,7 @@ func TestPanicInDecoder(t *testing.T) {
 		1, true, Batch{Max: 1}, unwatched{})
 	defer b.close()
 	a := &answerer{
-		content: Rows, decoding: make(chan struct{}, 1), batcher: b, log: slog.New(slog.DiscardHandler),
+		content: Rows, decoding: newDecoding(1), batcher: b, log: slog.New(slog.DiscardHandler),
 		decode: func(_ context.Context, content []byte, _ Header) (item, error) {
 			return item{encoded: content[:9]}, nil
 		},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"runtime"
 	"strconv"
 	"sync"
 
@@ -25,10 +24,12 @@ const bytesSignature = "serving_bytes"
 // distant is the model on a model server. What it takes is asked once for each
 // version that is wanted of it. Safe for concurrent use.
 type distant struct {
-	config Config
-	client *remote.Client
-	lanes  int // batches at once
-	log    *slog.Logger
+	// Set once.
+	config   Config
+	client   *remote.Client
+	lanes    int       // batches at once
+	decoding *decoding // shared by the bindings
+	log      *slog.Logger
 
 	asking singleflight.Group // by the version that is wanted
 	mu     sync.Mutex
@@ -202,7 +203,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	b := &binding{want: want, sig: sig, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
 		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
-		maxPixels: d.config.MaxPixels, log: d.log, decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		maxPixels: d.config.MaxPixels, log: d.log, decoding: d.decoding,
 	}}
 	switch {
 	case sig.content == Rows:

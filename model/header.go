@@ -35,12 +35,13 @@ const takenNames = "JPEG, PNG, GIF, BMP or WebP"
 // see ParseHeader.
 const (
 	maxScans      = 100     // of a JPEG; encoders write about ten
-	maxScanPixels = 1 << 30 // scans × pixels of a JPEG
-	maxInflated   = 64e6    // bytes of a PNG's compressed texts, at worst
-	maxChunkBytes = 8e6     // what libpng takes of one such text
-	maxDeflate    = 1032    // deflate's best ratio
-	maxFrames     = 10_000  // of a GIF
-	maxExtensions = 65_536  // data blocks in a GIF's extensions
+	maxScanPixels = 1 << 30 // scans × pixels of a JPEG with more than fewScans: about 4 s
+	fewScans      = 16
+	maxInflated   = 64e6   // bytes of a PNG's compressed texts, at worst
+	maxChunkBytes = 8e6    // what libpng takes of one such text
+	maxDeflate    = 1032   // deflate's best ratio
+	maxFrames     = 10_000 // of a GIF
+	maxExtensions = 65_536 // data blocks in a GIF's extensions
 )
 
 // A Header is what an image says of itself before anything is decoded.
@@ -50,8 +51,13 @@ type Header struct {
 	Frames        int    // complete or begun; 1 but for GIF
 
 	// Pixels is what decoding holds in memory at once: Width × Height, and
-	// for a GIF all its frames besides. Each costs the decoder 3 to 16 bytes.
+	// for a GIF all its frames besides.
 	Pixels int64
+
+	// Bytes is what decoding takes at its peak, at most but for some buffers:
+	// the picture in RGB, a second one where it is turned or laid on a
+	// background, and what the decoder keeps meanwhile.
+	Bytes int64
 }
 
 // ParseHeader reads format and size of an encoded image from its headers,
@@ -86,16 +92,21 @@ func ParseHeader(b []byte) (Header, error) {
 		return Header{}, &InputError{ReasonUnsupported, fmt.Errorf("%s is not taken, %s is: convert it", name, takenNames)}
 	}
 	h.Format = name
+	each := int64(6) // bytes a pixel: RGB, twice
 	switch name {
 	case "jpeg":
-		err = h.jpeg(b)
+		var coefficients int64
+		coefficients, err = h.jpeg(b)
+		each = max(each, 3+coefficients)
 	case "png":
+		each = 7 // RGBA, then RGB
 		err = h.png(b)
 	case "gif":
 		err = h.gif(b)
 	case "bmp":
 		err = h.bmp(b)
 	case "webp":
+		each = 8 // RGBA, and the same for a lossless one's decoder
 		err = h.webp(b)
 	}
 	if err == nil && (h.Width <= 0 || h.Height <= 0) {
@@ -106,7 +117,9 @@ func ParseHeader(b []byte) (Header, error) {
 		errors.As(err, &bad)
 		return Header{}, &InputError{bad.Reason, fmt.Errorf("%s: %w", h.Format, bad.Err)}
 	}
-	h.Pixels += int64(h.Width) * int64(h.Height)
+	size := int64(h.Width) * int64(h.Height)
+	h.Bytes += h.Pixels + each*min(size, 1<<50) // more is never decoded, and would overflow
+	h.Pixels += size
 	return h, nil
 }
 
@@ -123,9 +136,11 @@ func undecodable(format string, args ...any) error {
 var errEndsInHeader = errors.New("data ends in the header")
 
 // jpeg walks the markers as libjpeg does, through the entropy-coded data too:
-// the first frame header gives the size, scans are counted to the end.
-func (h *Header) jpeg(b []byte) error {
-	scans := 0
+// the first frame header gives the size, scans are counted to the end. It
+// returns how many bytes of coefficients a pixel the decoder keeps: for each
+// component as many as that has, unless there is one scan with all of them.
+func (h *Header) jpeg(b []byte) (coefficients int64, err error) {
+	scans, components, kept := 0, byte(0), int64(0)
 	for b = b[2:]; ; {
 		i := bytes.IndexByte(b, 0xff)
 		if i < 0 || i+1 >= len(b) {
@@ -147,7 +162,7 @@ func (h *Header) jpeg(b []byte) error {
 			if scans > 0 {
 				break // the decoder stops here too, with what it has
 			}
-			return fmt.Errorf("marker %#02x out of place", marker)
+			return 0, fmt.Errorf("marker %#02x out of place", marker)
 		}
 		if len(b) < 2 {
 			break
@@ -161,35 +176,57 @@ func (h *Header) jpeg(b []byte) error {
 				break
 			}
 			if n < 2 {
-				return fmt.Errorf("segment %#02x has length %d", marker, n)
+				return 0, fmt.Errorf("segment %#02x has length %d", marker, n)
 			}
-			return errEndsInHeader
+			return 0, errEndsInHeader
 		}
 		switch {
 		case marker == 0xda:
 			if h.Width == 0 {
-				return errors.New("scan before the frame header")
+				return 0, errors.New("scan before the frame header")
 			}
 			scans++
-			if scans > maxScans || int64(scans)*int64(h.Width)*int64(h.Height) > maxScanPixels && scans > 1 {
-				return tooComplex("over %d scans of %d×%d pixels", scans-1, h.Width, h.Height)
+			if n > 2 && b[2] < components {
+				coefficients = kept // the other components come in scans of their own
+			}
+			if scans > maxScans || int64(scans)*int64(h.Width)*int64(h.Height) > maxScanPixels && scans > fewScans {
+				return 0, tooComplex("over %d scans of %d×%d pixels", scans-1, h.Width, h.Height)
 			}
 		case isFrameHeader(marker) && h.Width == 0:
 			if n < 8 {
-				return fmt.Errorf("frame header has length %d", n)
+				return 0, fmt.Errorf("frame header has length %d", n)
 			}
 			h.Height = int(binary.BigEndian.Uint16(b[3:]))
 			h.Width = int(binary.BigEndian.Uint16(b[5:]))
 			if h.Width == 0 || h.Height == 0 {
-				return fmt.Errorf("size is %d×%d", h.Width, h.Height)
+				return 0, fmt.Errorf("size is %d×%d", h.Width, h.Height)
+			}
+			components, kept = b[7], coefficientBytes(b[8:n])
+			if isProgressive(marker) {
+				coefficients = kept
 			}
 		}
 		b = b[n:]
 	}
 	if h.Width == 0 || scans == 0 {
-		return errEndsInHeader
+		return 0, errEndsInHeader
 	}
-	return nil
+	return coefficients, nil
+}
+
+// coefficientBytes is what the coefficients of all components take for each
+// pixel, rounded up: two bytes each, of the components' sampling.
+func coefficientBytes(components []byte) int64 {
+	h, v, sum := 1, 1, 0
+	for ; len(components) >= 3; components = components[3:] {
+		ch, cv := int(components[1]>>4), int(components[1]&15)
+		h, v, sum = max(h, ch), max(v, cv), sum+ch*cv
+	}
+	return int64((2*sum + h*v - 1) / (h * v))
+}
+
+func isProgressive(marker byte) bool {
+	return marker == 0xc2 || marker == 0xc6 || marker == 0xca || marker == 0xce
 }
 
 // isSkipped tells the segments that a decoder may pass over, APP0 to APP15, COM
@@ -209,6 +246,7 @@ func isFrameHeader(marker byte) bool {
 func (h *Header) png(b []byte) error {
 	const signature, frame = 8, 12 // a chunk's length, type and checksum
 	inflated := int64(0)
+	defer func() { h.Bytes += inflated }()
 	for b = b[signature:]; len(b) >= frame; {
 		n, kind := int64(binary.BigEndian.Uint32(b)), b[4:8]
 		if n > int64(len(b)-frame) {

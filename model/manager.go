@@ -99,6 +99,7 @@ type Manager struct {
 	config   Config
 	log      *slog.Logger
 	observer Observer
+	decoding *decoding // set once
 
 	routes  atomic.Pointer[routes]
 	ready   chan struct{}  // closed when a version serves for the first time
@@ -132,7 +133,8 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		config: c, log: log, observer: o,
+		decoding: newDecoding(c.MaxPixels),
+		config:   c, log: log, observer: o,
 		ready: make(chan struct{}), loads: make(chan loaded, 1), asked: make(chan func()),
 		known: map[int64]*known{}, noted: map[string]string{},
 		choice: newChoice(c), memory: availableMemory,

@@ -37,7 +37,7 @@ func NewServer(c Config, f remote.Config, log *slog.Logger, o remote.Observer) (
 	c.Session.OwnThreads, c.Batch.Max = true, c.MaxBatch()
 	s := &Server{log: log, ready: make(chan struct{})}
 	client, err := remote.New(f, log, breakerWatch{o, &s.resting})
-	s.distant = distant{config: c, client: client, lanes: f.Concurrency, log: log}
+	s.distant = distant{config: c, client: client, lanes: f.Concurrency, decoding: newDecoding(c.MaxPixels), log: log}
 	return s, err
 }
 

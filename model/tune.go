@@ -226,7 +226,10 @@ func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 // load loads the version, for as long as it takes to try it.
 func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations, drop func(), err error) {
 	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
-	v, err = loader{config: c, at: t.at, log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, gate: new(string)}.load(ctx)
+	v, err = loader{
+		config: c, decoding: newDecoding(c.MaxPixels), at: t.at,
+		log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, gate: new(string),
+	}.load(ctx)
 	if err != nil {
 		return nil, took, nil, err
 	}

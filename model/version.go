@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -92,6 +91,7 @@ const Lanes = 2
 // A loader takes one version through the gates.
 type loader struct {
 	config   Config
+	decoding *decoding // shared with the versions that serve
 	at       candidate
 	files    fingerprint // of it, when it was found at rest
 	serving  *version    // what the new one must be compatible with; nil: nothing
@@ -201,7 +201,7 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
 			content: l.config.Content, labels: seen.labels, topK: seen.spec.TopK,
 			maxPixels: l.config.MaxPixels, log: l.log,
-			decoding: make(chan struct{}, runtime.GOMAXPROCS(0)),
+			decoding: l.decoding,
 		},
 		observer: l.observer,
 		idle:     time.AfterFunc(idleAfter, savedmodel.TrimMemory),

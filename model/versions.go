@@ -178,7 +178,7 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	m.mu.Unlock()
 	m.tellTried()
 	l := loader{
-		config: m.config, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
+		config: m.config, decoding: m.decoding, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
 		log: m.log, observer: m.observer, gate: new(string), calm: r.stable != nil && instead == nil,
 	}
 	// The way back, or what was chosen by hand, need not agree with what it is to replace.

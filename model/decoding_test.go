@@ -1,0 +1,152 @@
+package model
+
+import (
+	"bytes"
+	"encoding/binary"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+)
+
+// resized is a JPEG that announces another size. The decoder takes what is
+// missing for grey.
+func resized(t testing.TB, file string, w, h uint16) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte("\xff\xc2"))
+	binary.BigEndian.PutUint16(b[at+5:], h)
+	binary.BigEndian.PutUint16(b[at+7:], w)
+	return b
+}
+
+func encodeWith(t testing.TB, encode func(*bytes.Buffer) error) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := encode(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// Decoding takes no more than the header says, and nothing takes more than
+// worstPixel.
+func TestDecodeMemory(t *testing.T) {
+	const w, h = 2400, 1800
+	rect := image.Rect(0, 0, w, h)
+	bmp := append(bmpImage(w, h, 24)[:54], make([]byte, 3*w*h)...)
+	for _, c := range []struct {
+		name  string
+		image []byte
+		each  float64 // bytes a pixel by the header
+	}{
+		{"baseline JPEG", encodeWith(t, func(b *bytes.Buffer) error {
+			return jpeg.Encode(b, image.NewYCbCr(rect, image.YCbCrSubsampleRatio420), nil)
+		}), 6},
+		{"progressive JPEG, 4:2:0", resized(t, "progressive-420.jpg", w, h), 6},
+		{"progressive JPEG, 4:4:4", resized(t, "progressive-444.jpg", w, h), 9},
+		{"progressive JPEG, four colours", resized(t, "progressive-cmyk.jpg", w, h), 11},
+		{"PNG, 8 bits", encodeWith(t, func(b *bytes.Buffer) error { return png.Encode(b, image.NewNRGBA(rect)) }), 7},
+		{"PNG, 16 bits", encodeWith(t, func(b *bytes.Buffer) error { return png.Encode(b, image.NewNRGBA64(rect)) }), 7},
+		{"GIF", gifImage(t, 1, w, h), 7},
+		{"BMP", bmp, 6},
+	} {
+		child := startDecodeChild(t, byThisPackage, 8<<30, 64e6)
+		d, ok := child.decode(c.image)
+		if err := child.close(); !ok || err != nil || d.Reason != "" {
+			t.Errorf("%s: %s, %v", c.name, d.Error, err)
+			continue
+		}
+		each := float64(d.Header.Bytes) / (w * h)
+		t.Logf("%s: %.1f bytes a pixel by the header, %.1f measured", c.name, each, float64(d.Peak-int64(len(c.image)))/(w*h))
+		if each != c.each {
+			t.Errorf("%s: %v bytes a pixel by the header, want %v", c.name, each, c.each)
+		}
+		if most := d.Header.Bytes + int64(len(c.image)) + 8<<20; d.Peak > most {
+			t.Errorf("%s: the process grew by %d MB, want %d at most", c.name, d.Peak>>20, most>>20)
+		}
+		if each > worstPixel {
+			t.Errorf("%s: %v bytes a pixel, over worstPixel", c.name, each)
+		}
+	}
+}
+
+func TestCoefficientBytes(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		components string
+		want       int64
+	}{
+		{"grey", "\x01\x11\x00", 2},
+		{"4:4:4", "\x01\x11\x00\x02\x11\x01\x03\x11\x01", 6},
+		{"4:2:0", "\x01\x22\x00\x02\x11\x01\x03\x11\x01", 3},
+		{"4:1:1", "\x01\x41\x00\x02\x11\x01\x03\x11\x01", 3},
+		{"four colours", "\x01\x11\x00\x02\x11\x00\x03\x11\x00\x04\x11\x00", 8},
+		{"no sampling", "\x01\x00\x00", 0},
+		{"half a component", "\x01\x11\x00\x02", 2},
+		{"none", "", 0},
+	} {
+		if got := coefficientBytes([]byte(c.components)); got != c.want {
+			t.Errorf("%s: %d bytes a pixel, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// Scans of single components are kept until all have come, as in a progressive JPEG.
+func TestHeaderBytes(t *testing.T) {
+	three := "\xff\xc0\x00\x11\x08\x00\x64\x00\x64\x03\x01\x11\x00\x02\x11\x01\x03\x11\x01"
+	for _, c := range []struct {
+		name string
+		data []byte
+		want int64
+	}{
+		{"one scan", jpegWith(three, "\xff\xda\x00\x0c\x03\x01\x00\x02\x11\x03\x11\x00\x3f\x00"), 6e4},
+		{"a scan for each component", jpegWith(three, sos, sos, sos), 9e4},
+		{"texts", pngWith(100, 100, chunk("zTXt", 1000)), 7e4 + 1000*maxDeflate},
+		{"frames", gifWith(1, 1, frame(100, 100), frame(100, 100)), 6e4 + 2e4},
+		{"the largest", pngWith(1<<31-1, 1<<31-1), 7 << 50},
+	} {
+		h, err := ParseHeader(c.data)
+		if err != nil || h.Bytes != c.want {
+			t.Errorf("%s: %d bytes (%v), want %d", c.name, h.Bytes, err, c.want)
+		}
+	}
+}
+
+// What is decoded at once has room for the bytes of each, and one that needs
+// more than all of it gets it alone.
+func TestDecodingRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDecoding(1)
+		half, large := d.need(nil, Header{Bytes: d.most/2 + 1}), d.need(nil, Header{Bytes: 1 << 50})
+		if large != d.most {
+			t.Errorf("the largest image needs %d bytes of %d", large, d.most)
+		}
+		d.places = make(chan struct{}, 3) // whatever processors there are
+		begun := make(chan int64, 3)
+		for _, need := range []int64{half, half, large} {
+			go func() {
+				if d.begin(t.Context(), need) == nil {
+					begun <- need
+				}
+			}()
+			synctest.Wait()
+		}
+		for _, want := range []int64{half, half, large} {
+			synctest.Wait()
+			if len(begun) != 1 {
+				t.Fatalf("%d are decoded at once, want 1", len(begun))
+			}
+			if got := <-begun; got != want {
+				t.Errorf("%d bytes are being decoded, want %d", got, want)
+			}
+			d.end(want)
+		}
+	})
+}
