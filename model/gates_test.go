@@ -210,6 +210,53 @@ func TestRoomInProportion(t *testing.T) {
 	}
 }
 
+// The batches that a version is warmed up with.
+func TestBatchSizes(t *testing.T) {
+	for most, want := range map[int][]int{1: {1}, 2: {1, 2}, 6: {1, 2, 4, 6}, 8: {1, 2, 4, 8}} {
+		if got := batchSizes(most); !slices.Equal(got, want) {
+			t.Errorf("up to %d: %v, want %v", most, got, want)
+		}
+	}
+}
+
+// A signature has one input, and an output of float32 that the spec names if
+// there are several.
+func TestBindOutputs(t *testing.T) {
+	image := savedmodel.TensorInfo{DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 4, 5, 3}}
+	matrix := savedmodel.TensorInfo{DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 7}}
+	vector := savedmodel.TensorInfo{DType: savedmodel.Float32, Shape: savedmodel.Shape{-1}}
+	double := savedmodel.TensorInfo{DType: savedmodel.Float64, Shape: savedmodel.Shape{-1, 7}}
+	type infos = map[string]savedmodel.TensorInfo
+	for name, test := range map[string]struct {
+		content         Content
+		output          string
+		inputs, outputs infos
+		failure         string
+		classes         int
+	}{
+		"one":                {Images, "", infos{"x": image}, infos{"a": matrix}, "", 7},
+		"several":            {Images, "", infos{"x": image}, infos{"a": matrix, "b": matrix}, "must name one", 0},
+		"several, named":     {Images, "a", infos{"x": image}, infos{"a": matrix, "b": vector}, "", 7},
+		"vector of images":   {Images, "", infos{"x": image}, infos{"b": vector}, "want float32 [N, classes]", 0},
+		"vector of rows":     {Rows, "", infos{"x": matrix}, infos{"b": vector}, "", 1},
+		"float64":            {Images, "", infos{"x": image}, infos{"a": double}, "want float32", 0},
+		"two inputs":         {Images, "", infos{"x": image, "y": image}, infos{"a": matrix}, "want one", 0},
+		"two inputs of rows": {Rows, "", infos{"x": matrix, "y": vector}, infos{"a": matrix}, "", 7},
+	} {
+		spec := defaultSpec()
+		spec.Output = test.output
+		bound, err := spec.bind(map[string]savedmodel.Signature{spec.Signature: {Inputs: test.inputs, Outputs: test.outputs}}, test.content)
+		switch {
+		case test.failure != "" && (err == nil || !strings.Contains(err.Error(), test.failure)):
+			t.Errorf("%s: got %v, want %s", name, err, test.failure)
+		case test.failure == "" && (err != nil || bound.classes != test.classes):
+			t.Errorf("%s: %d classes, %v, want %d", name, bound.classes, err, test.classes)
+		case test.failure == "" && test.content == Images && bound.Input.Size != [2]int{4, 5}:
+			t.Errorf("%s: the size is %v, want the signature's", name, bound.Input.Size)
+		}
+	}
+}
+
 // Pixels may be uint8.
 func TestUint8Pixels(t *testing.T) {
 	base := t.TempDir()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -483,6 +484,19 @@ func TestSharesGroup(t *testing.T) {
 		case err := <-ended:
 			t.Fatalf("ended: %v", err)
 		}
+	}
+	client := newClient(t, cfg, kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	var want []string
+	for i := range 20 { // ten for each
+		want = append(want, fmt.Sprintf("%02d", i))
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "in", Value: []byte(want[i])}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := committed(t, cfg, len(want))
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("published %q", got)
 	}
 	cancel()
 	for range 2 {
