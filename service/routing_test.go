@@ -21,8 +21,9 @@ func TestRoutingKey(t *testing.T) {
 	if at("k", 1) != "k" || at("k", 2) != "k" {
 		t.Errorf("of one key: %q and %q", at("k", 1), at("k", 2))
 	}
-	if at("", 1) == at("", 2) || at("", 1) != at("", 1) {
-		t.Errorf("without a key: %q and %q", at("", 1), at("", 2))
+	first, second, again := at("", 1), at("", 2), at("", 1)
+	if first == second || first != again {
+		t.Errorf("without a key: %q and %q, and %q for the first again", first, second, again)
 	}
 }
 
