@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -255,5 +256,37 @@ func TestServerRefusesRow(t *testing.T) {
 	fake.Classes = 7
 	if _, err := s.Classify(t.Context(), nil, row); err == nil || !mayPass(err) {
 		t.Errorf("with another signature: got %v", err)
+	}
+}
+
+// An image that the server does not take for its size, alone too, is a dead
+// letter where the server alone answers, and waits where a version here may.
+func TestTooLargeForServer(t *testing.T) {
+	fake := remotetest.NewFake("tiny")
+	fake.Classes = 1
+	r := remoteConfig(remotetest.Serve(t, fake, remotetest.AtMost(1000)))
+	large := slices.Concat(blackPixel, make([]byte, 2000)) // what follows the pixels plays no part
+	c := tinyConfig(t.TempDir())
+	c.Backend = OnlyRemote
+	s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runBackend(t, s)
+	var guilty *InputError
+	if _, err := s.Classify(t.Context(), nil, large); !errors.As(err, &guilty) || guilty.Reason != ReasonServerTooLarge {
+		t.Errorf("the server alone: got %v", err)
+	}
+	if _, err := s.Classify(t.Context(), nil, blackPixel); err != nil {
+		t.Errorf("a small one: got %v", err)
+	}
+	c.Backend = LocalThenRemote
+	f, err := NewFallback(c, r, testenv.TensorFlow(t), slog.New(slog.DiscardHandler), Unobserved{}, &watched{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runBackend(t, f)
+	if _, err := f.Classify(t.Context(), nil, large); err == nil || !mayPass(err) {
+		t.Errorf("as a fallback: got %v", err)
 	}
 }

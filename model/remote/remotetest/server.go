@@ -30,6 +30,9 @@ func Serve(tb testing.TB, s Service, options ...grpc.ServerOption) *Server {
 	return server
 }
 
+// AtMost lets a server take messages of n bytes at most.
+func AtMost(n int) grpc.ServerOption { return grpc.MaxRecvMsgSize(n) }
+
 // Addr is where it listens, host:port.
 func (s *Server) Addr() string { return s.addr }
 
