@@ -174,12 +174,13 @@ func above(dir, sub string) (string, bool) {
 	}
 }
 
-// FlagCrashes lets a signal by which native code ends the process (SIGABRT,
-// SIGSEGV, SIGBUS, SIGILL, SIGFPE) be stored at flag before it does, so that
-// it can be told from an end that somebody wanted. The flag is memory outside
-// Go's heap, such as a mapped file, and stays where it is until FlagCrashes is
-// called with nil. A fault of Go code that it recovers from is stored as well.
-func FlagCrashes(flag *byte) { ctf.FlagCrashes(flag) }
+// CountCrashes counts the signals by which native code ends the process
+// (SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE) at count, which is above zero
+// after such an end and no other: not after a fault that Go made a panic, and
+// not after a stack overflow on a thread of TensorFlow's, which leaves no room
+// for a handler. The count is memory outside Go's heap that is never unmapped,
+// such as a file's. Nil ends the counting.
+func CountCrashes(count *uint32) { ctf.CountCrashes(count) }
 
 // TrimMemory gives the free memory of the C allocator back to the system.
 // Session.Close does it by itself; call it after a load, whose scratch memory

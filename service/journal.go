@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"unsafe"
 
 	"inceptor/savedmodel"
 	"inceptor/service/stream"
@@ -40,6 +41,7 @@ type journal struct {
 	alone sync.RWMutex
 
 	mu       sync.Mutex
+	closed   bool             // the file is another process's now
 	free     []int            // slots
 	suspects map[suspect]bool // true: guilty
 	guilty   map[suspect]int  // their slots
@@ -60,12 +62,12 @@ func suspectOf(r stream.Record) suspect {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// The file: a head of headBytes, magic, crash flag, the digest of the topic's
+// The file: a head of headBytes, magic, count of crashes, the digest of the topic's
 // name and the number of the version that is new in it; then slots, each 8 bytes offset, 4 partition, 4 sum, 4
 // state, 4 nothing; in the byte order of the machine.
 const (
 	journalMagic = "INCJ0001"
-	flagAt       = 8
+	crashesAt    = 8 // above zero: native code has crashed the process
 	topicAt      = 16
 	versionAt    = topicAt + sha256.Size
 	headBytes    = 64
@@ -116,14 +118,14 @@ func newJournal(dir, group, topic string) (*journal, error) {
 	digest := sha256.Sum256([]byte(topic))
 	head := append([]byte(journalMagic), make([]byte, headBytes-len(journalMagic))...)
 	copy(head[topicAt:], digest[:])
-	before := string(mem[:flagAt])+string(mem[topicAt:versionAt]) == string(head[:flagAt])+string(head[topicAt:versionAt])
-	crashed := mem[flagAt] != 0
+	before := string(mem[:crashesAt])+string(mem[topicAt:versionAt]) == string(head[:crashesAt])+string(head[topicAt:versionAt])
+	crashed := binary.NativeEndian.Uint32(mem[crashesAt:]) != 0
 	if before && crashed {
 		j.version = int64(binary.NativeEndian.Uint64(mem[versionAt:]))
 	}
 	j.read(before, crashed)
 	copy(mem, head)
-	savedmodel.FlagCrashes(&mem[flagAt])
+	savedmodel.CountCrashes((*uint32)(unsafe.Pointer(&mem[crashesAt])))
 	return j, nil
 }
 
@@ -155,7 +157,9 @@ func (j *journal) try(version int64) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	binary.NativeEndian.PutUint64(j.mem[versionAt:], uint64(version))
+	if !j.closed {
+		binary.NativeEndian.PutUint64(j.mem[versionAt:], uint64(version))
+	}
 }
 
 // blamed is the version that was new when native code crashed; 0: none was.
@@ -209,7 +213,7 @@ func (j *journal) begin(r stream.Record) (entry, error) {
 	s := suspectOf(r)
 	j.mu.Lock()
 	guilty, suspected := j.suspects[s]
-	if guilty {
+	if guilty && !j.closed {
 		delete(j.suspects, s)
 		j.release(j.guilty[s])
 		delete(j.guilty, s)
@@ -236,7 +240,7 @@ func (e entry) end(worked bool) {
 		return
 	}
 	j.mu.Lock()
-	if e.slot >= 0 {
+	if e.slot >= 0 && !j.closed {
 		j.release(e.slot)
 	}
 	if worked {
@@ -254,8 +258,7 @@ func (e entry) end(worked bool) {
 func (j *journal) take(s suspect, state int) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.mem[flagAt] = 0 // the process has survived whatever it was
-	if len(j.free) == 0 {
+	if j.closed || len(j.free) == 0 {
 		return -1
 	}
 	i := j.free[len(j.free)-1]
@@ -273,11 +276,16 @@ func (j *journal) release(i int) {
 	j.free = append(j.free, i)
 }
 
-// close gives the file up to the next process.
+// close gives the file up to the next process. Handlers may be late: what they
+// begin and end after it is not noted. The memory stays mapped, for a signal
+// handler may be about to write there.
 func (j *journal) close() error {
 	if j == nil {
 		return nil
 	}
-	savedmodel.FlagCrashes(nil)
-	return errors.Join(unmapJournal(j.mem), j.file.Close())
+	savedmodel.CountCrashes(nil)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	return errors.Join(unlockJournal(j.file), j.file.Close())
 }

@@ -69,4 +69,6 @@ func reserve(f *os.File, size int64) error {
 	return err
 }
 
-func unmapJournal(mem []byte) error { return unix.Munmap(mem) }
+// unlockJournal gives the file up, which closing it does not as long as it is
+// mapped.
+func unlockJournal(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }

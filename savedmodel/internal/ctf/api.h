@@ -124,7 +124,7 @@ char* ctf_open(const char* path);
 // From now on a signal that ends the process for a fault (SIGABRT, SIGSEGV,
 // SIGBUS, SIGILL, SIGFPE) is first stored at flag, then handled as before. The
 // flag must stay where it is for ever. NULL: no longer.
-void ctf_flag_crashes(unsigned char* flag);
+void ctf_count_crashes(uint32_t* count);
 
 // Gives free heap pages back to the system.
 void ctf_trim(void);

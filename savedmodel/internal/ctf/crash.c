@@ -3,27 +3,33 @@
 #include <signal.h>
 #include <stddef.h>
 
-static volatile unsigned char* crash_flag;
+static uint32_t* volatile crashes;
 static struct sigaction before[NSIG];
 
-// Only what is allowed in a signal handler: one store, then what was to happen.
+// Counts up, and down again if the handler before ours returns: then the
+// process goes on. Go's handler does, for a fault that it makes a panic. A
+// fatal one never comes back, and stays counted whatever other threads survive
+// meanwhile. Atomic counting is allowed in a signal handler.
 static void on_crash(int signal_number, siginfo_t* info, void* context) {
-  if (crash_flag != NULL) *crash_flag = (unsigned char)signal_number;
+  uint32_t* count = crashes;
+  if (count != NULL) __atomic_fetch_add(count, 1, __ATOMIC_SEQ_CST);
   struct sigaction* next = &before[signal_number];
   if (next->sa_flags & SA_SIGINFO) {
     next->sa_sigaction(signal_number, info, context);
   } else if (next->sa_handler == SIG_DFL) {
     signal(signal_number, SIG_DFL);
     raise(signal_number);
+    return;  // to die of it
   } else if (next->sa_handler != SIG_IGN) {
     next->sa_handler(signal_number);
   }
+  if (count != NULL) __atomic_fetch_sub(count, 1, __ATOMIC_SEQ_CST);
 }
 
-void ctf_flag_crashes(unsigned char* flag) {
+void ctf_count_crashes(uint32_t* count) {
   static const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
   static int installed;
-  crash_flag = flag;
+  crashes = count;
   if (installed) return;
   installed = 1;
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {

@@ -65,11 +65,11 @@ func takeBuffer(b *C.TF_Buffer) []byte {
 	return slices.Clone(unsafe.Slice((*byte)(b.data), int(b.length)))
 }
 
-// FlagCrashes lets a signal that ends the process for a fault be stored at
-// flag first: memory that is not Go's, and stays where it is until FlagCrashes
-// is called with nil. Faults of Go code that it recovers from are stored as
-// well.
-func FlagCrashes(flag *byte) { C.ctf_flag_crashes((*C.uchar)(flag)) }
+// CountCrashes counts the signals that end the process for a fault at count,
+// which is memory that is not Go's, and is never unmapped: a signal handler
+// may be about to write there. Nil ends the counting. A fault that Go makes a
+// panic is counted only while its handler runs.
+func CountCrashes(count *uint32) { C.ctf_count_crashes((*C.uint32_t)(count)) }
 
 // take turns a status into an error and deletes it.
 func take(s *C.TF_Status) error {

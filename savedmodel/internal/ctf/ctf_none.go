@@ -8,10 +8,10 @@ package ctf
 // Open returns ErrNoRuntime.
 func Open(string) error { return ErrNoRuntime }
 
-func Version() string   { return "" }
-func TrimMemory()       {}
-func FlagCrashes(*byte) {}
-func AllOps() []byte    { return nil }
+func Version() string      { return "" }
+func TrimMemory()          {}
+func CountCrashes(*uint32) {}
+func AllOps() []byte       { return nil }
 
 func RegisteredKernels(string) ([]byte, error) { return nil, ErrNoRuntime }
 
