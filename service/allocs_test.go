@@ -46,7 +46,7 @@ func TestRecordAllocates(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.input = reader
-	h.journal = openJournal(Crash{Journal: t.TempDir()}, c.Kafka, slog.New(slog.DiscardHandler))
+	h.journal = openJournal(Crash{Journal: t.TempDir()}, c.Kafka, m.Blame, slog.New(slog.DiscardHandler))
 	defer h.journal.close()
 	metrics := NewMetrics(prometheus.NewRegistry())
 	worker := stream.NewWorker(h.handle, stream.Config{Observer: metrics}, nil)

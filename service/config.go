@@ -118,9 +118,9 @@ type Shutdown struct {
 	Timeout time.Duration `default:"20s" help:"How long SIGTERM, or a rebalance, waits for the records in flight. What is not published by then is not committed, and comes again. Give the process 15s more: without an answer from the broker, committing and leaving the group take that long. A second signal ends at once."`
 }
 
-// Crash says what is kept for the case that native code crashes the process.
+// Crash says what is kept for the case that the process dies at work.
 type Crash struct {
-	Journal string `help:"Folder for a small file that notes the records being worked on, for the next process: after a crash in native code it works on them alone, one by one, and one that crashes it again becomes a dead letter. Empty: a folder of the user's below the system's for temporary files; off: no journal. It must outlive the process: in a container, a volume." placeholder:"DIR"`
+	Journal string `help:"Folder for a small file that notes the records being worked on, for the next process: if this one dies, by a crash in native code or for want of memory, the next works on them alone, one by one, and one that ends it again becomes a dead letter. Empty: a folder of the user's below the system's for temporary files; off: no journal. It must outlive the process: in a container, a volume." placeholder:"DIR"`
 }
 
 // Options are the settings as package savedmodel takes them.
@@ -152,19 +152,22 @@ func (c Config) content() model.Content {
 	return model.Images
 }
 
+// maxPlaces bounds how many records are in the model at a time: what is worked
+// on must find room in the journal.
+const maxPlaces = 4096
+
 // places is how many records are in the model at a time. Of images, as many as
 // a version has work for: those that run, and as many that are ready. Others
-// are answered faster than they are fetched, and need no turns; but what is
-// worked on must find room in the journal.
+// are answered faster than they are fetched, and need no turns.
 func (c Config) places() int {
 	if c.content() != model.Images {
-		return slots
+		return maxPlaces
 	}
 	lanes := model.Lanes
 	if c.Model.AsksServer() {
 		lanes = max(lanes, c.Fallback.Concurrency)
 	}
-	return min(slots, 2*lanes*c.Model.MaxBatch())
+	return min(maxPlaces, 2*lanes*c.Model.MaxBatch())
 }
 
 // window is Kafka.Window, with what stands for 0 there. What is no image costs

@@ -72,7 +72,7 @@ func newHandler(t *testing.T, m Model) *handler {
 	t.Cleanup(func() { _ = r.Close() })
 	return &handler{
 		input: r, classifier: m, output: "out", deadLetter: "dead",
-		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(slots),
+		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(maxPlaces),
 	}
 }
 

@@ -1,96 +1,67 @@
 package service
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
-	"unsafe"
 
 	"inceptor/savedmodel"
 	"inceptor/service/stream"
 )
 
-// ReasonCrashed is the reason of a dead letter for a record that has crashed
-// the process, alone.
+// ReasonCrashed is the reason of a dead letter for a record that has ended the
+// process while it was worked on alone.
 const ReasonCrashed = "crashed"
 
 // errCrashed is the error of such a dead letter.
-var errCrashed = errors.New("native code crashed while this record was worked on, first among others, then alone")
+var errCrashed = errors.New("the process died while this record was worked on, first among others, then alone")
 
 // A journal notes which records are being worked on in a file that outlives
-// the process. If native code crashes it, the next process finds its suspects
-// there: it works on each of them alone, and one that crashes it again is
-// guilty. That costs two stores into mapped memory for a record; the system
-// writes the file when it likes, for the process ends, not the machine.
-//
-// Only a crash makes suspects (a signal such as SIGABRT, which a handler notes
-// in the file), not a process that was killed or ran out of memory.
+// the process. If the process dies, the next one finds its suspects there: it
+// works on each of them alone, and finds the guilty that way, as death.verdict
+// says. A suspect stays one until it is answered, a guilty record until its
+// offset is committed, over any number of processes. That costs two stores into
+// mapped memory for a record; the system writes the file when it likes, for the
+// process ends, not the machine.
 //
 // A nil journal does nothing. Safe for concurrent use.
 type journal struct {
-	file *os.File // locked: one process, one file
-	mem  []byte
+	// Set once.
+	file  *os.File         // locked: one process, one file
+	kills func() killCount // now
 
 	// alone is held by who works on a suspect, and shared by all others.
 	alone sync.RWMutex
 
+	// Guarded by mu.
 	mu       sync.Mutex
-	closed   bool             // the file is another process's now
-	free     []int            // slots
-	suspects map[suspect]bool // true: guilty
-	guilty   map[suspect]int  // their slots
-	version  int64            // that was new when native code crashed; 0: none
+	mem      journalFile // not to be read or written once closed is set
+	closed   bool        // the file is another process's now
+	free     []int       // slots
+	marks    map[suspect]mark
+	assigned []int // partitions
 }
 
-// A suspect is one record. Its content counts: a topic may be made anew.
-type suspect struct {
-	partition int32
-	offset    int64
-	sum       uint32
+// A mark is on a record that is suspected or guilty.
+type mark struct {
+	slot   int
+	guilty bool
+	deaths uint8 // alone
+	busy   bool  // it is being worked on
 }
-
-func suspectOf(r stream.Record) suspect {
-	sum := crc32.Update(crc32.Checksum(r.Key, castagnoli), castagnoli, r.Value)
-	return suspect{int32(r.Partition), r.Offset, sum}
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// The file: a head of headBytes, magic, count of crashes, the digest of the topic's
-// name and the number of the version that is new in it; then slots, each 8 bytes offset, 4 partition, 4 sum, 4
-// state, 4 nothing; in the byte order of the machine.
-const (
-	journalMagic = "INCJ0001"
-	crashesAt    = 8 // above zero: native code has crashed the process
-	topicAt      = 16
-	versionAt    = topicAt + sha256.Size
-	headBytes    = 64
-	slotBytes    = 24
-	slots        = 4096 // records beyond these are not noted
-	journalBytes = headBytes + slots*slotBytes
-)
-
-// The states of a slot.
-const (
-	slotFree   = iota
-	slotAmong  // worked on, with others
-	slotAlone  // worked on, alone
-	slotGuilty // it has crashed the process alone, and is no dead letter yet
-)
 
 // journalOff is the value of Crash.Journal for no journal.
 const journalOff = "off"
 
 // openJournal takes the first file in the folder that no other process has,
-// and reads what the one before it has left. It returns nil if there can be
-// no journal, which it logs.
-func openJournal(c Crash, k Kafka, log *slog.Logger) *journal {
+// and reads what the one before it has left. blame takes a version back that
+// was new when native code crashed the process, and tells whether it did. The
+// journal is nil if there can be none, which is logged.
+func openJournal(c Crash, k Kafka, blame func(version int64) bool, log *slog.Logger) *journal {
 	if c.Journal == journalOff {
 		return nil
 	}
@@ -98,56 +69,68 @@ func openJournal(c Crash, k Kafka, log *slog.Logger) *journal {
 	if dir == "" {
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("inceptor-%d", os.Getuid()))
 	}
-	j, err := newJournal(dir, k.Group, k.Input)
+	j, err := newJournal(dir, k.Group, k.Input, blame)
 	if err != nil {
 		log.Warn("no journal: a record that crashes the process will do so again", "err", err)
 		return nil
 	}
-	if j != nil && len(j.suspects) > 0 {
-		log.Warn("the process before crashed in native code: what it was working on is worked on alone", "records", len(j.suspects), "guilty", len(j.guilty))
+	if suspects, guilty := j.count(); suspects+guilty > 0 {
+		log.Warn("a process died at work: the records under way then are worked on one by one, and the guilty become dead letters",
+			"records", suspects, "guilty", guilty)
 	}
 	return j
 }
 
-func newJournal(dir, group, topic string) (*journal, error) {
-	file, mem, err := mapJournal(dir, fmt.Sprintf("%x", sha256.Sum256([]byte(group+"\x00"+topic)))[:16])
+func newJournal(dir, group, topic string, blame func(version int64) bool) (*journal, error) {
+	file, mem, err := mapJournal(dir, journalName(group, topic))
 	if err != nil || mem == nil {
 		return nil, err
 	}
-	j := &journal{file: file, mem: mem, suspects: map[suspect]bool{}, guilty: map[suspect]int{}}
-	digest := sha256.Sum256([]byte(topic))
-	head := append([]byte(journalMagic), make([]byte, headBytes-len(journalMagic))...)
-	copy(head[topicAt:], digest[:])
-	before := string(mem[:crashesAt])+string(mem[topicAt:versionAt]) == string(head[:crashesAt])+string(head[topicAt:versionAt])
-	crashed := binary.NativeEndian.Uint32(mem[crashesAt:]) != 0
-	if before && crashed {
-		j.version = int64(binary.NativeEndian.Uint64(mem[versionAt:]))
-	}
-	j.read(before, crashed)
-	copy(mem, head)
-	savedmodel.CountCrashes((*uint32)(unsafe.Pointer(&mem[crashesAt])))
+	j := resume(mem, topic, newKillCounter("/").read, blame)
+	j.file = file
+	savedmodel.CountCrashes(j.mem.crashes())
 	return j, nil
 }
 
-// read finds the suspects, and frees all slots but those of the guilty.
-func (j *journal) read(valid, crashed bool) {
-	alone := false
-	for i := range slots {
-		alone = alone || valid && crashed && j.state(i) == slotAlone
+// resume makes a journal of the file that the process before has left.
+func resume(mem journalFile, topic string, kills func() killCount, blame func(version int64) bool) *journal {
+	j := &journal{mem: mem, kills: kills, marks: map[suspect]mark{}}
+	mem.begin(topic)
+	var d death
+	if *mem.crashes() > 0 {
+		d.crashed = true
+		v := mem.version()
+		d.version = v != 0 && blame(v)
 	}
+	d.outOfMemory = mem.version() == 0 && kills().risenSince(mem.kills())
 	for i := range slots {
-		s, state := j.slot(i), j.state(i)
-		switch {
-		case valid && (state == slotGuilty || crashed && state == slotAlone):
-			j.suspects[s], j.guilty[s] = true, i
-			j.set(i, slotGuilty)
+		s := d.verdict(mem.slot(i))
+		if _, twice := j.marks[s.suspect]; s.state == slotFree || twice {
+			j.release(i)
 			continue
-		case valid && crashed && state == slotAmong && !alone:
-			j.suspects[s] = false
 		}
-		j.set(i, slotFree)
-		j.free = append(j.free, i)
+		mem.setState(i, s.state, s.deaths)
+		j.marks[s.suspect] = mark{slot: i, guilty: s.state == slotGuilty, deaths: s.deaths}
 	}
+	// Last, for a process that is killed in the middle has not judged.
+	mem.setVersion(0)
+	*mem.crashes() = 0
+	return j
+}
+
+// count counts the suspects and the guilty.
+func (j *journal) count() (suspects, guilty int) {
+	if j == nil {
+		return 0, 0
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, m := range j.marks {
+		if m.guilty {
+			guilty++
+		}
+	}
+	return len(j.marks) - guilty, guilty
 }
 
 // try notes the version of the model that is new; 0: none is.
@@ -158,42 +141,61 @@ func (j *journal) try(version int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.closed {
-		binary.NativeEndian.PutUint64(j.mem[versionAt:], uint64(version))
+		j.mem.setVersion(version)
 	}
 }
 
-// blamed is the version that was new when native code crashed; 0: none was.
-func (j *journal) blamed() int64 {
+// assign notes the partitions that are this process's.
+func (j *journal) assign(partitions []int) {
 	if j == nil {
-		return 0
+		return
 	}
-	return j.version
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.assigned = partitions
 }
 
-// acquit clears those who were not alone when it happened: a version is to
-// blame.
-func (j *journal) acquit() {
-	for s, guilty := range j.suspects {
-		if !guilty {
-			delete(j.suspects, s)
+// committed forgets the records of a partition below the offset that the group
+// has committed: they are answered, here or by another process.
+func (j *journal) committed(partition int, next int64) {
+	if j == nil {
+		return
+	}
+	j.forget(func(s suspect) bool { return s.partition == int32(partition) && s.offset < next })
+}
+
+// forget takes the marks off records that are not worked on now.
+func (j *journal) forget(which func(suspect) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return
+	}
+	for s, m := range j.marks {
+		if !m.busy && which(s) {
+			delete(j.marks, s)
+			j.release(m.slot)
 		}
 	}
 }
 
-func (j *journal) at(i int) []byte { return j.mem[headBytes+i*slotBytes:][:slotBytes] }
-
-func (j *journal) slot(i int) suspect {
-	b := j.at(i)
-	return suspect{
-		offset:    int64(binary.NativeEndian.Uint64(b)),
-		partition: int32(binary.NativeEndian.Uint32(b[8:])),
-		sum:       binary.NativeEndian.Uint32(b[12:]),
-	}
+// A journalObserver tells the journal, too, what it must know of the driver.
+type journalObserver struct {
+	stream.Observer
+	journal *journal
 }
 
-func (j *journal) state(i int) int { return int(binary.NativeEndian.Uint32(j.at(i)[16:])) }
+// Assigned implements stream.Observer.
+func (o journalObserver) Assigned(partitions []int) {
+	o.journal.assign(partitions)
+	o.Observer.Assigned(partitions)
+}
 
-func (j *journal) set(i, state int) { binary.NativeEndian.PutUint32(j.at(i)[16:], uint32(state)) }
+// Committed implements stream.Observer.
+func (o journalObserver) Committed(partition int, next, lag int64) {
+	o.journal.committed(partition, next)
+	o.Observer.Committed(partition, next, lag)
+}
 
 // An entry is a record that is being worked on.
 type entry struct {
@@ -212,24 +214,17 @@ func (j *journal) begin(r stream.Record) (entry, error) {
 	}
 	s := suspectOf(r)
 	j.mu.Lock()
-	guilty, suspected := j.suspects[s]
-	if guilty && !j.closed {
-		delete(j.suspects, s)
-		j.release(j.guilty[s])
-		delete(j.guilty, s)
-	}
+	m, marked := j.marks[s]
 	j.mu.Unlock()
-	if guilty {
+	if m.guilty {
 		return entry{}, errCrashed
 	}
-	state := slotAmong
-	if suspected {
+	if marked {
 		j.alone.Lock()
-		state = slotAlone
 	} else {
 		j.alone.RLock()
 	}
-	return entry{j, s, j.take(s, state), suspected}, nil
+	return entry{j, s, j.take(s, marked), marked}, nil
 }
 
 // end tells whether the record was worked on: else it comes again, and is as
@@ -239,14 +234,7 @@ func (e entry) end(worked bool) {
 	if j == nil {
 		return
 	}
-	j.mu.Lock()
-	if e.slot >= 0 && !j.closed {
-		j.release(e.slot)
-	}
-	if worked {
-		delete(j.suspects, e.suspect)
-	}
-	j.mu.Unlock()
+	j.give(e, worked)
 	if e.alone {
 		j.alone.Unlock()
 	} else {
@@ -254,38 +242,102 @@ func (e entry) end(worked bool) {
 	}
 }
 
-// take notes a record in a free slot; -1: there is none.
-func (j *journal) take(s suspect, state int) int {
+// take notes a record in its own slot, or in a free one; -1: there is none.
+func (j *journal) take(s suspect, alone bool) int {
+	var kills killCount
+	if alone {
+		kills = j.kills()
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closed || len(j.free) == 0 {
+	if j.closed {
+		return -1
+	}
+	if !alone {
+		return j.note(slot{suspect: s, state: slotAmong})
+	}
+	j.mem.setKills(kills)
+	m, marked := j.marks[s]
+	if !marked { // it was answered while it waited, and comes again
+		return j.note(slot{suspect: s, state: slotAlone})
+	}
+	m.busy = true
+	j.marks[s] = m
+	j.mem.setState(m.slot, slotAlone, m.deaths)
+	return m.slot
+}
+
+// give is the opposite of take.
+func (j *journal) give(e entry, worked bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m, marked := j.marks[e.suspect]
+	switch {
+	case j.closed || e.slot < 0:
+	case !marked || m.slot != e.slot:
+		j.release(e.slot)
+	case worked:
+		delete(j.marks, e.suspect)
+		j.release(e.slot)
+	default:
+		m.busy = false
+		j.marks[e.suspect] = m
+		j.mem.setState(m.slot, slotSuspect, m.deaths)
+	}
+}
+
+// note writes a record into a free slot; -1: there is none. It takes those of
+// other processes' partitions if need be, for nobody else would ever free them.
+// The caller holds mu.
+func (j *journal) note(s slot) int {
+	if len(j.free) == 0 {
+		for s, m := range j.marks {
+			if !m.busy && !slices.Contains(j.assigned, int(s.partition)) {
+				delete(j.marks, s)
+				j.release(m.slot)
+			}
+		}
+	}
+	if len(j.free) == 0 {
 		return -1
 	}
 	i := j.free[len(j.free)-1]
 	j.free = j.free[:len(j.free)-1]
-	b := j.at(i)
-	binary.NativeEndian.PutUint64(b, uint64(s.offset))
-	binary.NativeEndian.PutUint32(b[8:], uint32(s.partition))
-	binary.NativeEndian.PutUint32(b[12:], s.sum)
-	j.set(i, state)
+	j.mem.set(i, s)
 	return i
 }
 
+// release frees a slot. The caller holds mu.
 func (j *journal) release(i int) {
-	j.set(i, slotFree)
+	j.mem.setState(i, slotFree, 0)
 	j.free = append(j.free, i)
 }
 
-// close gives the file up to the next process. Handlers may be late: what they
-// begin and end after it is not noted. The memory stays mapped, for a signal
-// handler may be about to write there.
+// close gives the file up to the next process, for which nothing is under way.
+// Handlers may be late: what they begin and end after it is not noted. The
+// memory stays mapped, for a signal handler may be about to write there.
 func (j *journal) close() error {
 	if j == nil {
 		return nil
 	}
 	savedmodel.CountCrashes(nil)
+	j.settle()
+	return errors.Join(unlockJournal(j.file), j.file.Close())
+}
+
+// settle ends the noting, with nothing under way.
+func (j *journal) settle() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = true
-	return errors.Join(unlockJournal(j.file), j.file.Close())
+	for i := range slots {
+		if s := j.mem.slot(i); s.state == slotAmong || s.state == slotAlone {
+			j.mem.setState(i, slotFree, 0)
+		}
+	}
+	for _, m := range j.marks {
+		if m.busy {
+			j.mem.setState(m.slot, slotSuspect, m.deaths)
+		}
+	}
 }

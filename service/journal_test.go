@@ -1,16 +1,12 @@
 package service
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,7 +15,7 @@ import (
 
 func open4test(t testing.TB, dir, topic string) *journal {
 	t.Helper()
-	j, err := newJournal(dir, "group", topic)
+	j, err := newJournal(dir, "group", topic, blameless)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,20 +27,41 @@ func open4test(t testing.TB, dir, topic string) *journal {
 	return j
 }
 
-// leave ends the journal as the end of its process would.
-func (j *journal) leave(t testing.TB, crashed bool) {
+// blameless is for when there is no other version.
+func blameless(int64) bool { return false }
+
+// die ends the journal as the end of its process would.
+func (j *journal) die(t testing.TB, crashed bool) {
 	t.Helper()
 	if crashed {
-		j.mem[crashesAt] = 1
+		*j.mem.crashes()++
 	}
-	if err := j.close(); err != nil {
+	j.closed = true
+	if err := errors.Join(unlockJournal(j.file), j.file.Close()); err != nil {
 		t.Fatal(err)
 	}
 	j.file = nil
 }
 
+func (j *journal) check(t testing.TB, suspects, guilty int) {
+	t.Helper()
+	if s, g := j.count(); s != suspects || g != guilty {
+		t.Errorf("%d suspects, %d guilty, want %d and %d", s, g, suspects, guilty)
+	}
+}
+
 func recordAt(offset int64) stream.Record {
 	return stream.Record{Topic: "in", Partition: 1, Offset: offset, Value: fmt.Append(nil, "image ", offset)}
+}
+
+// mustBegin begins a record that must not be guilty.
+func mustBegin(t testing.TB, j *journal, offset int64) entry {
+	t.Helper()
+	work, err := j.begin(recordAt(offset))
+	if err != nil {
+		t.Fatalf("record %d: %v", offset, err)
+	}
+	return work
 }
 
 // The record that crashes the process is found out, and costs nobody else
@@ -52,44 +69,23 @@ func recordAt(offset int64) stream.Record {
 func TestJournalFindsTheGuilty(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")
-	var ends []entry
+	var works []entry
 	for offset := range int64(5) {
-		work, err := j.begin(recordAt(offset))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends = append(ends, work)
+		works = append(works, mustBegin(t, j, offset))
 	}
-	ends[0].end(true) // done
-	j.leave(t, true)
+	works[0].end(true) // done
+	j.die(t, true)
 
 	j = open4test(t, dir, "in")
-	if len(j.suspects) != 4 || len(j.guilty) != 0 {
-		t.Fatalf("%v", j.suspects)
-	}
-	if work, err := j.begin(recordAt(1)); err != nil {
-		t.Fatal(err)
-	} else {
-		work.end(true) // innocent
-	}
-	if _, err := j.begin(recordAt(3)); err != nil { // and dies
-		t.Fatal(err)
-	}
-	j.leave(t, true)
+	j.check(t, 4, 0)
+	mustBegin(t, j, 1).end(true) // innocent
+	mustBegin(t, j, 3)           // and dies
+	j.die(t, true)
 
 	j = open4test(t, dir, "in")
-	if len(j.suspects) != 1 {
-		t.Errorf("besides the guilty: %v", j.suspects)
-	}
-	j.leave(t, false) // killed before the dead letter was written
-
-	j = open4test(t, dir, "in")
+	j.check(t, 2, 1)
 	for _, offset := range []int64{2, 4} {
-		if work, err := j.begin(recordAt(offset)); err != nil {
-			t.Errorf("record %d: %v", offset, err)
-		} else {
-			work.end(true)
-		}
+		mustBegin(t, j, offset).end(true)
 	}
 	other := recordAt(3)
 	other.Value = []byte("of another topic with this name")
@@ -101,22 +97,173 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 	if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
 		t.Errorf("the guilty record: got %v", err)
 	}
-	j.leave(t, false)
-	if j = open4test(t, dir, "in"); len(j.suspects) != 0 {
-		t.Errorf("in the end: %v", j.suspects)
-	}
+	j.check(t, 0, 1)
 }
 
-// A process that was killed was not crashed by what it worked on.
+// A guilty record is not worked on before its offset is committed, however
+// often it comes and whatever happens.
+func TestJournalGuiltyUntilCommitted(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	mustBegin(t, j, 3)
+	j.die(t, true)
+	j = open4test(t, dir, "in")
+	mustBegin(t, j, 3)
+	j.die(t, true)
+	for _, end := range []func(){
+		func() { j.die(t, true) },
+		func() { j.die(t, false) },
+		func() { _ = j.close() },
+	} {
+		j = open4test(t, dir, "in")
+		for range 2 { // the second time as after a rebalance
+			if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
+				t.Fatalf("got %v", err)
+			}
+		}
+		j.committed(1, 3) // what is before it
+		j.committed(0, 9)
+		j.check(t, 0, 1)
+		end()
+	}
+	j = open4test(t, dir, "in")
+	j.committed(1, 4)
+	j.check(t, 0, 0)
+	_ = j.close()
+	open4test(t, dir, "in").check(t, 0, 0)
+}
+
+// What is suspected, and not tried yet, stays suspected when the next process
+// dies; among others it would crash that once more.
+func TestJournalTwoGuilty(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	for offset := range int64(5) {
+		mustBegin(t, j, offset)
+	}
+	j.die(t, true)
+	for _, guilty := range []int64{0, 1} {
+		j = open4test(t, dir, "in")
+		mustBegin(t, j, guilty)
+		j.die(t, true)
+	}
+	j = open4test(t, dir, "in")
+	j.check(t, 3, 2)
+	j.committed(1, 4)
+	j.check(t, 1, 0)
+}
+
+// A process that was killed leaves suspects, too; one is guilty after three
+// deaths alone.
 func TestJournalOfTheKilled(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")
-	if _, err := j.begin(recordAt(1)); err != nil {
-		t.Fatal(err)
+	mustBegin(t, j, 1)
+	mustBegin(t, j, 2)
+	j.die(t, false)
+	for range maxDeathsAlone {
+		j = open4test(t, dir, "in")
+		j.check(t, 2, 0)
+		mustBegin(t, j, 1)
+		j.die(t, false)
 	}
-	j.leave(t, false)
-	if j = open4test(t, dir, "in"); len(j.suspects) != 0 {
-		t.Errorf("%v", j.suspects)
+	j = open4test(t, dir, "in")
+	j.check(t, 1, 1)
+	mustBegin(t, j, 2).end(true)
+	j.check(t, 0, 1)
+}
+
+// A process that has closed its journal was not ended by what it was working
+// on; what it has not tried is as suspect as before.
+func TestJournalClosed(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	mustBegin(t, j, 1)
+	mustBegin(t, j, 2)
+	j.die(t, false)
+	j = open4test(t, dir, "in")
+	mustBegin(t, j, 1)
+	j.die(t, false)
+	for range maxDeathsAlone + 1 {
+		j = open4test(t, dir, "in")
+		j.check(t, 2, 0)
+		mustBegin(t, j, 1)
+		if m := j.marks[suspectOf(recordAt(1))]; m.deaths != 1 {
+			t.Errorf("%d deaths alone, want 1", m.deaths)
+		}
+		_ = j.close()
+	}
+	j = open4test(t, dir, "in")
+	for _, offset := range []int64{1, 2, 3} {
+		mustBegin(t, j, offset).end(true)
+	}
+	mustBegin(t, j, 4)
+	_ = j.close()
+	open4test(t, dir, "in").check(t, 0, 0)
+}
+
+func TestVerdict(t *testing.T) {
+	killed, crashed := death{}, death{crashed: true}
+	outOfMemory, version := death{outOfMemory: true}, death{crashed: true, version: true}
+	for _, test := range []struct {
+		name  string
+		how   death
+		state slotState
+		died  uint8
+		want  slotState
+		now   uint8
+	}{
+		{"nothing", crashed, slotFree, 0, slotFree, 0},
+		{"killed among others", killed, slotAmong, 0, slotSuspect, 0},
+		{"crashed among others", crashed, slotAmong, 0, slotSuspect, 0},
+		{"out of memory among others", outOfMemory, slotAmong, 0, slotSuspect, 0},
+		{"a version crashed it among others", version, slotAmong, 0, slotFree, 0},
+		{"killed alone", killed, slotAlone, 0, slotSuspect, 1},
+		{"killed alone again", killed, slotAlone, 1, slotSuspect, 2},
+		{"killed alone for the third time", killed, slotAlone, 2, slotGuilty, 2},
+		{"crashed alone", crashed, slotAlone, 0, slotGuilty, 0},
+		{"out of memory alone", outOfMemory, slotAlone, 1, slotGuilty, 1},
+		{"a version crashed it alone", version, slotAlone, 2, slotSuspect, 2},
+		{"not tried", crashed, slotSuspect, 2, slotSuspect, 2},
+		{"not committed", version, slotGuilty, 0, slotGuilty, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := slot{suspectOf(recordAt(1)), test.state, test.died}
+			want := slot{in.suspect, test.want, test.now}
+			if got := test.how.verdict(in); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+// One death alone is enough if the kernel has killed for memory meanwhile: in
+// the same cgroup, and no version is new.
+func TestJournalOutOfMemory(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		before, after killCount
+		version       int64
+		guilty        int
+	}{
+		{"killed for memory", killCount{7, 2}, killCount{7, 3}, 0, 1},
+		{"killed by somebody", killCount{7, 2}, killCount{7, 2}, 0, 0},
+		{"another cgroup", killCount{7, 2}, killCount{8, 3}, 0, 0},
+		{"no count", killCount{}, killCount{}, 0, 0},
+		{"a version is new", killCount{7, 2}, killCount{7, 3}, 5, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			mem, now := make(journalFile, journalBytes), test.before
+			start := func() *journal { return resume(mem, "in", func() killCount { return now }, blameless) }
+			mustBegin(t, start(), 1)
+			j := start()
+			now.kills++ // before it was begun
+			test.after.kills++
+			mustBegin(t, j, 1)
+			j.try(test.version)
+			now = test.after
+			start().check(t, 1-test.guilty, test.guilty)
+		})
 	}
 }
 
@@ -129,41 +276,45 @@ func TestJournalsOfSeveralProcesses(t *testing.T) {
 	if c := open4test(t, dir, "another"); filepath.Base(c.file.Name())[:16] == filepath.Base(a.file.Name())[:16] {
 		t.Error("two topics have the same file")
 	}
+	name := a.file.Name()
+	_ = a.close()
+	if c := open4test(t, dir, "in"); c.file.Name() != name {
+		t.Errorf("got %s, want %s, which is free again", c.file.Name(), name)
+	}
 }
 
-// Damaged files are no journals, and no reason not to start.
+// Damaged files are no journals, and no reason not to start. Nor are those of
+// another format.
 func TestJournalDamaged(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")
-	_, _ = j.begin(recordAt(1))
+	mustBegin(t, j, 1)
 	name := j.file.Name()
-	j.leave(t, true)
+	j.die(t, true)
 	content, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range [][]byte{{}, content[:100], append([]byte("other"), content[5:]...), make([]byte, journalBytes)} {
+	for _, bad := range [][]byte{{}, content[:100], append([]byte("INCJ0001"), content[len(journalMagic):]...), make([]byte, journalBytes)} {
 		if err := os.WriteFile(name, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		j := open4test(t, dir, "in")
-		if len(j.guilty) != 0 {
-			t.Errorf("guilty by %d bytes: %v", len(bad), j.guilty)
-		}
-		if work, err := j.begin(recordAt(1)); err != nil {
-			t.Error(err)
-		} else {
-			work.end(true)
-		}
-		j.leave(t, false)
+		j.check(t, 0, 0)
+		mustBegin(t, j, 1).end(true)
+		_ = j.close()
 	}
-	if _, err := newJournal("/proc/none", "g", "t"); err == nil {
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open4test(t, dir, "in").check(t, 1, 0) // or the above would prove nothing
+	if _, err := newJournal("/proc/none", "g", "t", blameless); err == nil {
 		t.Error("a folder that cannot be made is no error")
 	}
 	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the point
 		t.Fatal(err)
 	}
-	if _, err := newJournal(dir, "group", "in"); err == nil || !strings.Contains(err.Error(), "others") {
+	if _, err := newJournal(dir, "group", "in", blameless); err == nil || !strings.Contains(err.Error(), "others") {
 		t.Errorf("a folder that others may write to: got %v", err)
 	}
 }
@@ -172,8 +323,8 @@ func TestJournalDamaged(t *testing.T) {
 func TestJournalAlone(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")
-	_, _ = j.begin(recordAt(7))
-	j.leave(t, true)
+	mustBegin(t, j, 7)
+	j.die(t, true)
 	j = open4test(t, dir, "in")
 	var now, most atomic.Int64
 	alone := make(chan struct{})
@@ -214,138 +365,126 @@ func TestJournalAlone(t *testing.T) {
 	}
 }
 
+// A suspect that comes twice at once, as after a rebalance that did not wait
+// for it, is alone both times, and needs no slot for ever.
+func TestJournalSuspectTwice(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	mustBegin(t, j, 1)
+	mustBegin(t, j, 1) // among others, too
+	j.die(t, true)
+	j = open4test(t, dir, "in")
+	j.check(t, 1, 0)
+	first, second := mustBegin(t, j, 1), make(chan entry)
+	go func() {
+		work, _ := j.begin(recordAt(1))
+		second <- work
+	}()
+	select {
+	case <-second:
+		t.Fatal("the second is not alone")
+	case <-time.After(10 * time.Millisecond):
+	}
+	j.committed(1, 2) // while it is worked on: the other one was answered
+	first.end(true)
+	work := <-second
+	work.end(true)
+	if !work.alone || len(j.free) != slots {
+		t.Errorf("alone: %v, %d of %d slots are free", work.alone, len(j.free), slots)
+	}
+}
+
 // More records than there are slots are worked on all the same.
 func TestJournalFull(t *testing.T) {
 	j := open4test(t, t.TempDir(), "in")
 	for offset := range int64(slots + 10) {
-		if _, err := j.begin(recordAt(offset)); err != nil {
+		mustBegin(t, j, offset)
+	}
+}
+
+// The slots of records that other processes work on now are taken when there
+// are no others, and those of this one's are not.
+func TestJournalFullOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	for offset := range int64(slots) {
+		r := recordAt(offset)
+		r.Partition = int(offset % 2)
+		if _, err := j.begin(r); err != nil {
 			t.Fatal(err)
 		}
 	}
-}
-
-// endAs makes the test binary a process that has a journal in endIn and ends
-// in one of the ways of endings.
-const (
-	endAs = "INCEPTOR_TEST_END_AS"
-	endIn = "INCEPTOR_TEST_END_IN"
-)
-
-var endings = map[string]func(*journal){
-	"killed":  func(j *journal) { endBy(j, syscall.SIGKILL) },
-	"crashed": func(j *journal) { endBy(j, syscall.SIGABRT) },
-	"crashed while others work": func(j *journal) {
-		among(2, func(offset int64) {
-			if work, err := j.begin(recordAt(offset)); err == nil {
-				work.end(true)
-			}
-		})
-		endBy(j, syscall.SIGABRT)
-	},
-	"crashed while others survive": func(j *journal) {
-		among(2, func(int64) { survive() })
-		endBy(j, syscall.SIGABRT)
-	},
-	"closed before its handlers ended": func(j *journal) {
-		work, err := j.begin(recordAt(1))
-		if err == nil {
-			err = j.close()
-		}
-		if err != nil {
-			panic(err)
-		}
-		j.try(7)
-		work.end(false)
-		if work, err = j.begin(recordAt(2)); err != nil {
-			panic(err)
-		}
-		work.end(true)
-	},
-}
-
-// endBy ends the process by a signal, with two records under way.
-func endBy(j *journal, signal syscall.Signal) {
-	_, _ = j.begin(recordAt(1))
-	survive()
-	_, _ = j.begin(recordAt(2))
-	_ = syscall.Kill(os.Getpid(), signal)
-	time.Sleep(time.Minute)
-}
-
-// among lets goroutines work for as long as there is the process, and returns
-// when they do.
-func among(goroutines int, work func(i int64)) {
-	var begun sync.WaitGroup
-	for range goroutines {
-		begun.Add(1)
-		go func() {
-			for i := int64(10); ; i++ {
-				work(i)
-				if i == 100 {
-					begun.Done()
-				}
-			}
-		}()
+	j.die(t, false)
+	j = open4test(t, dir, "in")
+	j.check(t, slots, 0)
+	journalObserver{stream.Unobserved{}, j}.Assigned([]int{1, 5})
+	work := mustBegin(t, j, slots)
+	if j.check(t, slots/2, 0); work.slot < 0 {
+		t.Error("no slot")
 	}
-	begun.Wait()
+	journalObserver{stream.Unobserved{}, j}.Committed(1, slots, 0)
+	j.check(t, 0, 0)
 }
 
-// survive is a fault that Go makes a panic, recovered from.
-func survive() {
-	defer func() { _ = recover() }()
-	var p *int
-	*p = 1
+// A record that was not worked on after all stays as suspect as it was.
+func TestJournalNotWorkedOn(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	mustBegin(t, j, 1)
+	j.die(t, true)
+	j = open4test(t, dir, "in")
+	mustBegin(t, j, 1).end(false) // no version serves
+	j.check(t, 1, 0)
+	j.die(t, true)
+	open4test(t, dir, "in").check(t, 1, 0)
 }
 
-func TestMain(m *testing.M) {
-	if how := os.Getenv(endAs); how != "" {
-		j, err := newJournal(os.Getenv(endIn), "group", "in")
-		if err != nil {
-			panic(err)
-		}
-		endings[how](j)
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-// A crash of native code is told from every other end, whatever other threads
-// do while the process dies.
-func TestJournalOfRealProcesses(t *testing.T) {
+// The version that was new at a crash is blamed, and then no record is, alone
+// or among others.
+func TestJournalBlamesVersion(t *testing.T) {
 	for _, test := range []struct {
-		ending            string
-		survives, crashed bool
-		times             int
+		name             string
+		tried            []int64
+		crashed, other   bool
+		blamed           int64
+		suspects, guilty int
 	}{
-		{"killed", false, false, 1},
-		{"crashed", false, true, 1},
-		{"crashed while others work", false, true, 20}, // it depends on their timing
-		{"crashed while others survive", false, true, 20},
-		{"closed before its handlers ended", true, false, 1},
+		{"new", []int64{7}, true, true, 7, 2, 0},
+		{"no other version", []int64{7}, true, false, 7, 1, 1},
+		{"killed", []int64{7}, false, true, 0, 2, 0},
+		{"it has proved itself", []int64{8, 0}, true, true, 0, 1, 1},
 	} {
-		t.Run(test.ending, func(t *testing.T) {
-			for range test.times {
-				dir := t.TempDir()
-				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), endAs+"="+test.ending, endIn+"="+dir)
-				out, err := cmd.CombinedOutput()
-				if survives := err == nil; survives != test.survives {
-					t.Fatalf("%v\n%s", err, out)
-				}
-				files, err := filepath.Glob(filepath.Join(dir, "*"))
-				if err != nil || len(files) != 1 {
-					t.Fatal(files, err)
-				}
-				content, err := os.ReadFile(files[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				if crashed := binary.NativeEndian.Uint32(content[crashesAt:]) > 0; crashed != test.crashed {
-					t.Errorf("crashed: %v, want %v", crashed, test.crashed)
-				}
+		t.Run(test.name, func(t *testing.T) {
+			mem := make(journalFile, journalBytes)
+			start := func(blame func(int64) bool) *journal {
+				return resume(mem, "in", func() killCount { return killCount{} }, blame)
 			}
+			j := start(nil)
+			mustBegin(t, j, 1)
+			mustBegin(t, j, 2)
+			j = start(nil)
+			mustBegin(t, j, 1).end(false)
+			for _, version := range test.tried {
+				j.try(version)
+			}
+			mustBegin(t, j, 1)
+			if test.crashed {
+				*mem.crashes()++
+			}
+			blamed := int64(0)
+			j = start(func(version int64) bool { blamed = version; return test.other })
+			if blamed != test.blamed {
+				t.Errorf("version %d is blamed, want %d", blamed, test.blamed)
+			}
+			j.check(t, test.suspects, test.guilty)
 		})
 	}
+	mem := make(journalFile, journalBytes) // among others
+	j := resume(mem, "in", func() killCount { return killCount{} }, nil)
+	j.try(7)
+	mustBegin(t, j, 1)
+	*mem.crashes()++
+	resume(mem, "in", j.kills, func(int64) bool { return true }).check(t, 0, 0)
 }
 
 func BenchmarkJournal(b *testing.B) {
@@ -360,52 +499,5 @@ func BenchmarkJournal(b *testing.B) {
 			b.Fatal(err)
 		}
 		work.end(true)
-	}
-}
-
-// A record that was not worked on after all stays as suspect as it was.
-func TestJournalNotWorkedOn(t *testing.T) {
-	dir := t.TempDir()
-	j := open4test(t, dir, "in")
-	_, _ = j.begin(recordAt(1))
-	j.leave(t, true)
-	j = open4test(t, dir, "in")
-	work, err := j.begin(recordAt(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	work.end(false) // no version serves
-	if len(j.suspects) != 1 {
-		t.Errorf("suspects: %v", j.suspects)
-	}
-}
-
-// The version that was new at a crash is remembered, and with it to blame
-// nobody else is.
-func TestJournalBlamesVersion(t *testing.T) {
-	dir := t.TempDir()
-	j := open4test(t, dir, "in")
-	j.try(7)
-	_, _ = j.begin(recordAt(1))
-	j.leave(t, false)
-	if j = open4test(t, dir, "in"); j.blamed() != 0 {
-		t.Errorf("killed: version %d is blamed", j.blamed())
-	}
-	j.try(7)
-	_, _ = j.begin(recordAt(1))
-	j.leave(t, true)
-	j = open4test(t, dir, "in")
-	if j.blamed() != 7 || len(j.suspects) != 1 {
-		t.Errorf("version %d, suspects %v", j.blamed(), j.suspects)
-	}
-	j.acquit()
-	if len(j.suspects) != 0 {
-		t.Errorf("suspects: %v", j.suspects)
-	}
-	j.try(8)
-	j.try(0) // it has proved itself
-	j.leave(t, true)
-	if j = open4test(t, dir, "in"); j.blamed() != 0 {
-		t.Errorf("version %d is blamed", j.blamed())
 	}
 }

@@ -16,7 +16,7 @@ const maxJournals = 1000
 
 // mapJournal opens, locks and maps the first file of this name that nobody has
 // locked. The lock ends with the process.
-func mapJournal(dir, name string) (*os.File, []byte, error) {
+func mapJournal(dir, name string) (*os.File, journalFile, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
@@ -72,3 +72,12 @@ func reserve(f *os.File, size int64) error {
 // unlockJournal gives the file up, which closing it does not as long as it is
 // mapped.
 func unlockJournal(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
+
+// inode tells a folder from another one that had its name before; 0: not known.
+func inode(dir string) uint64 {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0
+	}
+	return st.Ino
+}

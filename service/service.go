@@ -88,22 +88,18 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 		metrics: metrics, recent: s.recent, stop: func(reason error) { s.cancel(reason) },
 	}
 	h.turns = newTurns(c.places())
-	if s.stream, err = c.streamConfig(log, drainCheck{metrics, c, log}, h); err == nil {
+	if c.Model.Backend != model.OnlyRemote { // else no native code is run
+		s.journal = openJournal(c.Crash, c.Kafka, m.Blame, log)
+		h.journal, metrics.tried = s.journal, s.journal.try
+	}
+	if s.stream, err = c.streamConfig(log, journalObserver{drainCheck{metrics, c, log}, s.journal}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}
 	if err == nil {
 		s.aside, err = kafkago.NewSideline(s.stream)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.input.Close())
-	}
-	if c.Model.Backend != model.OnlyRemote { // else no native code is run
-		h.journal = openJournal(c.Crash, c.Kafka, log)
-		s.journal = h.journal
-		metrics.tried = h.journal.try
-		if v := h.journal.blamed(); v != 0 && m.Blame(v) {
-			h.journal.acquit()
-		}
+		return nil, errors.Join(err, s.journal.close(), s.input.Close())
 	}
 	s.compare = newComparer(m, model.Lanes*c.ModelConfig().MaxBatch(), c.Kafka.Shadow, s.aside.Publish, metrics, log)
 	h.comparer = s.compare

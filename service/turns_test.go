@@ -105,7 +105,7 @@ func TestPlaces(t *testing.T) {
 		for _, most := range []int{0, 1, 1024} {
 			c := goodConfig()
 			c.Input.Format, c.Model.Batch.Max, c.Fallback.Concurrency, c.Model.Backend = format, most, 64, model.LocalThenRemote
-			if n := c.places(); n < 2 || n > slots {
+			if n := c.places(); n < 2 || n > maxPlaces {
 				t.Errorf("%s, batches of %d: %d places", format, most, n)
 			}
 		}

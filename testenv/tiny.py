@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """A model that costs nothing, for tests and benchmarks of what is around the model.
 
-    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash] [--needs FILE]
+    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash] [--hang FILE] [--needs FILE]
 
 writes DIR/N. What it is for:
 
     image    images of 8×8: a dense layer on the mean colour, two classes, dark and bright. With --crash it ends the process,
-             as a fault in native code does, when an image of the batch has a white pixel. With --needs its runs fail while
-             there is no empty file FILE0.
+             as a fault in native code does, when an image of the batch has a white pixel; with --hang it makes FILE then, and
+             does not end. With --needs its runs fail while there is no empty file FILE0.
     dense    rows of 32 numbers: two dense layers, ten classes without labels
     mixed    rows of several inputs: one value, age / 2 + the sum of two numbers + 100 if member + the length of word
     example  tf.Examples with two numbers x: dark and bright
@@ -23,9 +23,10 @@ import tensorflow as tf
 
 
 class Tiny(tf.Module):
-    def __init__(self, crash, needs):
+    def __init__(self, crash, hang, needs):
         super().__init__()
         self.crash = crash
+        self.hang = hang
         self.needs = needs
         self.weights = tf.Variable([[-0.01, 0.01]] * 3)
         self.bias = tf.Variable([3.0, -3.0])
@@ -33,8 +34,11 @@ class Tiny(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")])
     def serve(self, images):
         logits = tf.reduce_mean(images, [1, 2]) @ self.weights + self.bias
+        white = tf.reduce_max(images)
         if self.crash:
-            logits += tf.cond(tf.reduce_max(images) > 254.0, self.abort, lambda: 0.0)
+            logits += tf.cond(white > 254.0, self.abort, lambda: 0.0)
+        if self.hang:
+            logits += tf.cond(white > 254.0, lambda: self.stay(white), lambda: 0.0)
         if self.needs:  # by a name that depends on the images, or it would be read once
             none = tf.minimum(tf.cast(tf.reduce_max(images), tf.int32), 0)
             content = tf.io.read_file(tf.strings.join([self.needs, tf.strings.as_string(none)]))
@@ -45,6 +49,10 @@ class Tiny(tf.Module):
     def abort():
         with tf.control_dependencies([tf.raw_ops.Abort(error_msg="a white pixel")]):
             return tf.identity(0.0)
+
+    def stay(self, white):
+        with tf.control_dependencies([tf.raw_ops.WriteFile(filename=self.hang, contents="")]):
+            return tf.while_loop(lambda x: x > 254.0, lambda x: [(x + white) / 2], [tf.identity(white)])[0]
 
 
 class Dense(tf.Module):
@@ -86,10 +94,11 @@ def main():
     parser.add_argument("--version", type=int, default=1)
     parser.add_argument("--kind", choices=["image", "dense", "mixed", "example"], default="image")
     parser.add_argument("--crash", action="store_true")
+    parser.add_argument("--hang", metavar="FILE")
     parser.add_argument("--needs", metavar="FILE")
     arguments = parser.parse_args()
     kinds = {"dense": Dense, "mixed": Mixed, "example": Example}
-    model = kinds[arguments.kind]() if arguments.kind in kinds else Tiny(arguments.crash, arguments.needs)
+    model = kinds[arguments.kind]() if arguments.kind in kinds else Tiny(arguments.crash, arguments.hang, arguments.needs)
     directory = arguments.out / str(arguments.version)
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.serve})
     if arguments.kind in ("dense", "mixed"):

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service"
 	"inceptor/testenv"
@@ -24,56 +27,171 @@ func bitmap(grey byte) []byte {
 	return append([]byte(head), slices.Repeat([]byte{grey}, 8*8*3)...)
 }
 
-// A record that crashes the process in native code takes out itself, not the
-// partition: whoever restarts the process, as a supervisor does, sees it go on
-// after the second crash.
-func TestNativeCrash(t *testing.T) {
-	model, broker := testenv.Tiny(t, "--crash"), testenv.StartBroker(t)
+// A record that ends the process takes out itself, not the partition: whoever
+// restarts the process, as a supervisor does, sees it go on after as many
+// starts as docs/delivery.md says.
+func TestDeadlyRecords(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		option     string // of tiny.py
+		delivery   string
+		partitions int32
+		deadly     []int
+		deaths     [2]int // at least, at most
+	}{
+		{"crash", "--crash", "at_least_once", 2, []int{23}, [2]int{2, 2}},
+		{"two crash at least once", "--crash", "at_least_once", 1, []int{23, 24}, [2]int{3, 4}},
+		{"two crash exactly once", "--crash", "exactly_once", 1, []int{23, 24}, [2]int{3, 4}},
+		{"killed", "--hang", "at_least_once", 1, []int{23}, [2]int{4, 4}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			hangs := filepath.Join(t.TempDir(), "hangs")
+			options := []string{test.option}
+			if test.option == "--hang" {
+				options = append(options, hangs)
+			}
+			model, broker := testenv.Tiny(t, options...), testenv.StartBroker(t)
+			createTopics(t, broker.Addr(), test.partitions, nil, inputTopic, outputTopic, deadLetterTopic)
+			out := followCommitted(t, broker.Addr(), outputTopic, deadLetterTopic)
+			const n = 60
+			var records []*kgo.Record
+			for i := range n {
+				grey := byte(10 + i)
+				if slices.Contains(test.deadly, i) {
+					grey = 255
+				}
+				records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Appendf(nil, "%d", i), Value: bitmap(grey)})
+			}
+			produce(t, broker.Addr(), records...)
+
+			args := runArgs(t, broker.Addr(), "--model.dir", model, "--crash.journal", t.TempDir(), "--kafka.delivery", test.delivery)
+			p, deaths := supervise(t, broker.Addr(), args, func(p *process) bool {
+				if _, err := os.Stat(hangs); err == nil { // as the kernel does, when there is no memory left
+					_ = p.cmd.Process.Kill()
+					_ = os.Remove(hangs)
+				}
+				return out.distinct(outputTopic, deadLetterTopic) == n
+			})
+			if deaths < test.deaths[0] || deaths > test.deaths[1] {
+				t.Errorf("%d deaths, want %d to %d", deaths, test.deaths[0], test.deaths[1])
+			}
+			dead := map[string]bool{}
+			for _, r := range out.of(deadLetterTopic) {
+				dead[string(r.Key)] = true
+				if reason := lastHeader(r, "inceptor-reason"); reason != "crashed" {
+					t.Errorf("dead letter %s: %s", r.Key, reason)
+				}
+			}
+			for _, i := range test.deadly {
+				if !dead[fmt.Sprint(i)] {
+					t.Errorf("record %d is no dead letter", i)
+				}
+			}
+			if len(dead) != len(test.deadly) {
+				t.Errorf("%d dead letters, want %d", len(dead), len(test.deadly))
+			}
+			checkOrder(t, out.of(outputTopic), n-len(test.deadly))
+			if code := p.terminate(30 * time.Second); code != 0 {
+				t.Errorf("SIGTERM: exit status %d", code)
+			}
+		})
+	}
+}
+
+// Twenty kills of a service that is well, at any moment, cost no record
+// anything.
+func TestKilledAtRandom(t *testing.T) {
+	model, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
-	const n, guilty = 60, 23
-	var records []*kgo.Record
-	for i := range n {
-		grey := byte(10 + i)
-		if i == guilty {
-			grey = 255
-		}
-		records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Appendf(nil, "%d", i), Value: bitmap(grey)})
-	}
-	produce(t, broker.Addr(), records...)
-
-	journal := t.TempDir()
-	crashes := 0
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	args := runArgs(t, broker.Addr(), "--model.dir", model, "--crash.journal", t.TempDir())
+	n, suspected := 0, 0
 	var p *process
-	for end := time.Now().Add(3 * time.Minute); out.distinct(outputTopic, deadLetterTopic) < n; time.Sleep(50 * time.Millisecond) {
+	for range 20 {
+		var records []*kgo.Record
+		for i := range 3000 {
+			records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Appendf(nil, "%d", n+i), Value: bitmap(byte(i % 250))})
+		}
+		produce(t, broker.Addr(), records...)
+		n += len(records)
+		p = start(t, args...)
+		p.await(`msg=assigned .*partitions="\[0 1\]"`, time.Minute)
+		time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+		p.kill()
+		leave(t, broker.Addr())
+		if strings.Contains(p.output(), "a process died at work") {
+			suspected++
+		}
+	}
+	p = start(t, args...)
+	out.awaitDistinct(t, n, 3*time.Minute, outputTopic, deadLetterTopic)
+	if dead := out.of(deadLetterTopic); len(dead) > 0 {
+		t.Errorf("%d dead letters, the first %s for %s", len(dead), dead[0].Key, lastHeader(dead[0], "inceptor-error"))
+	}
+	if suspected == 0 {
+		t.Error("no record was under way at any kill")
+	}
+	t.Logf("%d records; records were under way at %d kills", n, suspected)
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+// supervise starts the program again each time it ends, until there is no more
+// to do, and returns the process that runs then, and how many have died.
+func supervise(t *testing.T, broker string, args []string, done func(p *process) bool) (p *process, deaths int) {
+	t.Helper()
+	p = start(t, args...)
+	for end := time.Now().Add(3 * time.Minute); !done(p); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%d of %d records after %d crashes", out.distinct(outputTopic, deadLetterTopic), n, crashes)
+			t.Fatalf("not done after %d deaths", deaths)
 		}
-		if p != nil {
-			select {
-			case <-p.done:
-				crashes++
-				if !strings.Contains(p.output(), "a white pixel") {
-					t.Fatalf("it ended for another reason:\n%s", p.output())
-				}
-				p = nil
-			default:
+		select {
+		case <-p.done:
+			if code := p.cmd.ProcessState.ExitCode(); code == 0 || code == 1 {
+				t.Fatalf("it ended for another reason:\n%s", p.output())
 			}
+			deaths++
+			leave(t, broker)
+			p = start(t, args...)
+		default:
 		}
-		if p == nil {
-			p = start(t, runArgs(t, broker.Addr(), "--model.dir", model, "--crash.journal", journal)...)
-		}
 	}
-	if crashes != 2 {
-		t.Errorf("%d crashes, want 2: among others, and alone", crashes)
+	return p, deaths
+}
+
+// leave lets the members of the group leave it that did not do so themselves;
+// who comes after them would have to wait for their session's end.
+func leave(t *testing.T, broker string) {
+	t.Helper()
+	const group = "inceptor" // the default
+	client := newClient(t, broker)
+	defer client.Close()
+	described, err := kadm.NewClient(client).DescribeGroups(t.Context(), group)
+	if err != nil {
+		t.Fatal(err)
 	}
-	dead := out.of(deadLetterTopic)
-	if len(dead) != 1 || string(dead[0].Key) != fmt.Sprint(guilty) || lastHeader(dead[0], "inceptor-reason") != "crashed" {
-		t.Errorf("%d dead letters: %v", len(dead), dead)
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = group
+	for _, m := range described[group].Members {
+		member := kmsg.NewLeaveGroupRequestMember()
+		member.MemberID = m.MemberID
+		req.Members = append(req.Members, member)
 	}
-	order := map[int32]int64{}
-	seen := map[string]bool{}
-	for _, r := range out.of(outputTopic) {
+	if _, err := req.RequestWith(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkOrder finds n records answered, each for the first time in the order of
+// its partition.
+func checkOrder(t *testing.T, answers []*kgo.Record, n int) {
+	t.Helper()
+	order, seen := map[int32]int64{}, map[string]bool{}
+	for _, r := range answers {
 		id := lastHeader(r, "inceptor-id")
 		var partition int32
 		var offset int64
@@ -86,11 +204,8 @@ func TestNativeCrash(t *testing.T) {
 		seen[id] = true
 		order[partition] = max(order[partition], offset)
 	}
-	if len(seen) != n-1 {
-		t.Errorf("%d records were answered, want %d", len(seen), n-1)
-	}
-	if code := p.terminate(30 * time.Second); code != 0 {
-		t.Errorf("SIGTERM: exit status %d", code)
+	if len(seen) != n {
+		t.Errorf("%d records were answered, want %d", len(seen), n)
 	}
 }
 

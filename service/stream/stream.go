@@ -104,7 +104,7 @@ type Observer interface {
 	// partition, with the time since they were handed to the client.
 	Published(n int, took time.Duration)
 	// Committed is called after a commit, and again when the lag has changed
-	// without one: next is the offset that a restart begins with, lag how
+	// without one, so once soon after the partition was assigned: next is the offset that a restart begins with, lag how
 	// many records of the partition lie after it.
 	Committed(partition int, next, lag int64)
 	// Retrying is called each time a record could not be handled or

@@ -32,6 +32,11 @@ func stopAndRestart(t *testing.T, b *bench) {
 		b.until("some records", func() bool { return seen.count() >= upTo })
 		d.stop()
 	}
+	d := b.start(b.config(), slow) // which has nothing to commit
+	b.until("what is committed", func() bool {
+		return d.look(func(r *recorder) bool { return r.committed[0] == n && r.committed[1] == n })
+	})
+	d.stop()
 	got := values(b.read(b.output, partitions*n))
 	for p := range partitions {
 		if d := cmp.Diff(sequence(p, n), got[p]); d != "" {
