@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """A model that costs nothing, for tests and benchmarks of what is around the model.
 
-    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash] [--hang FILE] [--needs FILE]
+    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash | --overflow | --hang FILE] [--needs FILE]
 
 writes DIR/N. What it is for:
 
     image    images of 8×8: a dense layer on the mean colour, two classes, dark and bright. With --crash it ends the process,
-             as a fault in native code does, when an image of the batch has a white pixel; with --hang it makes FILE then, and
-             does not end. With --needs its runs fail while there is no empty file FILE0.
+             as a fault in native code does, when an image of the batch has a white pixel; with --overflow a thread of
+             TensorFlow's has no stack left then; with --hang it makes FILE, and does not end. With --needs its runs fail while there is no empty file FILE0.
     dense    rows of 32 numbers: two dense layers, ten classes without labels
     mixed    rows of several inputs: one value, age / 2 + the sum of two numbers + 100 if member + the length of word
     example  tf.Examples with two numbers x: dark and bright
@@ -23,9 +23,10 @@ import tensorflow as tf
 
 
 class Tiny(tf.Module):
-    def __init__(self, crash, hang, needs):
+    def __init__(self, crash, overflow, hang, needs):
         super().__init__()
         self.crash = crash
+        self.overflow = overflow
         self.hang = hang
         self.needs = needs
         self.weights = tf.Variable([[-0.01, 0.01]] * 3)
@@ -37,6 +38,8 @@ class Tiny(tf.Module):
         white = tf.reduce_max(images)
         if self.crash:
             logits += tf.cond(white > 254.0, self.abort, lambda: 0.0)
+        if self.overflow:
+            logits += tf.cond(white > 254.0, self.nest, lambda: 0.0)
         if self.hang:
             logits += tf.cond(white > 254.0, lambda: self.stay(white), lambda: 0.0)
         if self.needs:  # by a name that depends on the images, or it would be read once
@@ -49,6 +52,18 @@ class Tiny(tf.Module):
     def abort():
         with tf.control_dependencies([tf.raw_ops.Abort(error_msg="a white pixel")]):
             return tf.identity(0.0)
+
+    @staticmethod
+    def nest():
+        def empty():
+            return tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=-1, element_dtype=tf.variant)
+
+        def wrap(i, nested):
+            return i + 1, tf.raw_ops.TensorListPushBack(input_handle=empty(), tensor=nested)
+
+        # Lists in lists are freed by recursion.
+        _, nested = tf.while_loop(lambda i, _: i < 100_000, wrap, [0, empty()])
+        return tf.cast(tf.raw_ops.TensorListLength(input_handle=nested), tf.float32)
 
     def stay(self, white):
         with tf.control_dependencies([tf.raw_ops.WriteFile(filename=self.hang, contents="")]):
@@ -94,11 +109,12 @@ def main():
     parser.add_argument("--version", type=int, default=1)
     parser.add_argument("--kind", choices=["image", "dense", "mixed", "example"], default="image")
     parser.add_argument("--crash", action="store_true")
+    parser.add_argument("--overflow", action="store_true")
     parser.add_argument("--hang", metavar="FILE")
     parser.add_argument("--needs", metavar="FILE")
     arguments = parser.parse_args()
     kinds = {"dense": Dense, "mixed": Mixed, "example": Example}
-    model = kinds[arguments.kind]() if arguments.kind in kinds else Tiny(arguments.crash, arguments.hang, arguments.needs)
+    model = kinds[arguments.kind]() if arguments.kind in kinds else Tiny(arguments.crash, arguments.overflow, arguments.hang, arguments.needs)
     directory = arguments.out / str(arguments.version)
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.serve})
     if arguments.kind in ("dense", "mixed"):

@@ -42,6 +42,7 @@ func TestDeadlyRecords(t *testing.T) {
 		{"crash", "--crash", "at_least_once", 2, []int{23}, [2]int{2, 2}},
 		{"two crash at least once", "--crash", "at_least_once", 1, []int{23, 24}, [2]int{3, 4}},
 		{"two crash exactly once", "--crash", "exactly_once", 1, []int{23, 24}, [2]int{3, 4}},
+		{"stack overflow", "--overflow", "at_least_once", 1, []int{23}, [2]int{4, 4}}, // leaves nothing else
 		{"killed", "--hang", "at_least_once", 1, []int{23}, [2]int{4, 4}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
