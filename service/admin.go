@@ -4,11 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 
 	"inceptor/model"
 )
@@ -20,14 +17,14 @@ type Change struct {
 	Error   string `json:"error,omitempty"` // why nothing was changed
 }
 
-// admin adds what changes the model to a mux. Only this machine may, and no
-// page of another origin through somebody's browser.
+// admin adds what changes the model to a mux. Only this machine may, not through
+// a reverse proxy, and no page of another origin through somebody's browser.
 func (s *Service) admin(mux *http.ServeMux) {
 	guard := http.NewCrossOriginProtection()
 	handle := func(pattern string, h func(*http.Request) (Change, error)) {
 		mux.Handle(pattern, guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, status := Change{}, http.StatusForbidden
-			err := errors.New("the model is changed from the service's own machine only: run \"inceptor models\" there, or in its container")
+			err := errors.New("the model is changed from the service's own machine only, and through no proxy: run \"inceptor models\" there, or in its container")
 			if local(r) {
 				c, err = h(r)
 				status = statusOf(err)
@@ -64,21 +61,6 @@ func changed(version *int64, err error) (Change, error) {
 		return Change{Version: version, Warning: err.Error()}, nil
 	}
 	return Change{Version: version}, err
-}
-
-// local tells whether a request is from this machine, and meant for it: a name
-// of somebody else's that leads here is how a page reaches what is local.
-func local(r *http.Request) bool {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !from.Addr().Unmap().IsLoopback() {
-		return false
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	_, err = netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil || host == "localhost"
 }
 
 func statusOf(err error) int {

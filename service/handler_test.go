@@ -271,7 +271,7 @@ func TestHTTP(t *testing.T) {
 	get := func(path string) (int, string) {
 		t.Helper()
 		rec := httptest.NewRecorder()
-		s.routes().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+		s.routes().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "http://localhost:8080"+path, nil))
 		return rec.Code, rec.Body.String()
 	}
 	ready := func() (int, Readiness) {

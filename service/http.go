@@ -45,19 +45,20 @@ func (s *Service) routes() http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(r)
 	})
-	mux.HandleFunc("GET /models", func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("GET /models", s.named(false, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(append([]model.Status{}, s.model.Versions()...)) // not null
-	})
+	})))
 	s.admin(mux)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	// Prometheus asks by the name of a service or target; no record is in it.
+	mux.Handle("GET /metrics", s.named(true, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
+	mux.Handle("GET /{$}", s.named(false, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		if err := page.Execute(w, s.status()); err != nil {
 			s.log.Debug("page", "err", err)
 		}
-	})
+	})))
 	return mux
 }
 

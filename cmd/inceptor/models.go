@@ -76,6 +76,7 @@ func (r running) ask(ctx context.Context, method, path string, answer any) (stat
 	if err != nil {
 		return "", false, err
 	}
+	req.Host = "localhost" // a name in r.Address may be one that the service does not answer to
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", false, fmt.Errorf("is the service running? %w", err)
