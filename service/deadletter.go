@@ -30,11 +30,12 @@ const (
 	minErrorBytes = 256
 )
 
-// deadLetter is the record whole, with reason and origin in its headers.
+// deadLetter is the record whole, but for the sender's headers that only the
+// service sets, with reason and origin in its headers.
 func deadLetter(r stream.Record, topic, reason string, err error) stream.Record {
 	return stream.Record{
 		Topic: topic, Key: r.Key, Value: r.Value, Time: r.Time,
-		Headers: append(slices.Clone(r.Headers),
+		Headers: append(slices.Clone(sendersHeaders(r.Headers)),
 			header(headerReason, reason),
 			header(headerError, clip(err.Error(), maxErrorBytes)),
 			header(headerID, recordID(r)),
@@ -70,6 +71,7 @@ func (h *handler) givenUp(k Kafka) func(stream.Record, time.Duration, error) ([]
 // own is not taken; else it is shortened. An error means that not even the
 // smallest one is taken.
 func (h *handler) refused(source, output stream.Record, reason error) (stream.Record, error) {
+	source.Headers = sendersHeaders(source.Headers) // as in output
 	if output.Topic != h.deadLetter {
 		h.metrics.deadLetter(ReasonRefused)
 		return deadLetter(source, h.deadLetter, ReasonRefused, reason), nil

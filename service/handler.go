@@ -35,6 +35,7 @@ type handler struct {
 // handle is a stream.Handler. Its error means that the model, not the record,
 // is in trouble.
 func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+	r.Headers = sendersHeaders(r.Headers)
 	start := time.Now()
 	image, err := h.input.Read(ctx, r.Value)
 	read := time.Since(start)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -14,9 +15,36 @@ import (
 )
 
 // headerReplays counts how often a record was sent back to its topic. It is
-// the only header that a replay adds, and dead letters keep it as they keep
-// all: so a loop is seen.
+// the only header that a replay adds, and dead letters keep it: so a loop is
+// seen. Any producer can write it, so a replay believes it only as far as the
+// dead-letter topic bears it out.
 const headerReplays = "inceptor-replays"
+
+// maxContents bounds what a replay remembers of dead letters: some 100 MB.
+const maxContents = 4 << 20
+
+// contents are hashes of the records whose dead letters were read, each with
+// how often. Of records beyond maxContents nothing is known.
+type contents struct {
+	seed maphash.Seed
+	n    map[uint64]int32
+}
+
+// add takes a record in, and returns how many dead letters of the same key and
+// value it had taken before. What was sent back n times has left n behind, in
+// the same partition: what claims more was not sent back that often.
+func (c *contents) add(r stream.Record) (before int) {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	_, _ = h.WriteString(strconv.Itoa(len(r.Key)) + " ") // never fails, as all that follows
+	_, _ = h.Write(r.Key)
+	_, _ = h.Write(r.Value)
+	n, ok := c.n[h.Sum64()]
+	if ok || len(c.n) < maxContents {
+		c.n[h.Sum64()] = n + 1
+	}
+	return int(n)
+}
 
 // A ReplayFilter chooses dead letters; an empty field chooses all.
 type ReplayFilter struct {
@@ -37,7 +65,7 @@ type Replayed struct {
 // A Letter is what a dead letter tells of the record that it is about.
 type Letter struct {
 	ID, Reason string
-	Replays    int           // before
+	Replays    int           // before, as its header says
 	Truncated  bool          // the value is not in it, nor perhaps the whole key
 	Original   stream.Record // as it was, with topic, partition and offset of its origin
 }
@@ -57,13 +85,18 @@ func Replay(ctx context.Context, c Config, log *slog.Logger, f ReplayFilter, dry
 	}
 	defer sender.Close()
 	errLimit := errors.New("enough")
+	seen := contents{maphash.MakeSeed(), make(map[uint64]int32)}
 	err = franz.Scan(ctx, config, c.Kafka.DeadLetter, func(r stream.Record) error {
 		l, err := ParseLetter(r)
 		if err != nil {
 			log.Warn("not a dead letter", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
 			return nil
 		}
-		if l.Original.Topic != c.Kafka.Input || !f.chooses(l) {
+		if l.Original.Topic != c.Kafka.Input {
+			return nil
+		}
+		l.Replays = min(l.Replays, seen.add(l.Original))
+		if !f.chooses(l) {
 			return nil
 		}
 		skip := ""
@@ -145,8 +178,8 @@ func ParseLetter(r stream.Record) (Letter, error) {
 	l.Original.Topic, l.Original.Partition, l.Original.Offset = value[headerTopic], int(partition), offset
 	l.Original.Headers = headers[:begin:begin]
 	for _, h := range l.Original.Headers {
-		if n, err := strconv.Atoi(string(h.Value)); h.Key == headerReplays && err == nil {
-			l.Replays = max(l.Replays, n)
+		if n, err := strconv.ParseUint(string(h.Value), 10, 31); h.Key == headerReplays && err == nil {
+			l.Replays = int(n)
 		}
 	}
 	return l, nil

@@ -18,12 +18,12 @@ import (
 
 var replayTime = time.UnixMilli(1_700_000_000_000)
 
-// origin is a record of the input, with headers that look like ours.
+// origin is a record of the input.
 func origin(partition int, offset int64, more ...stream.Header) stream.Record {
 	return stream.Record{
 		Topic: "in", Partition: partition, Offset: offset, Key: fmt.Appendf(nil, "k%d", offset), Value: fmt.Appendf(nil, "v%d", offset),
 		Time:    replayTime.Add(time.Duration(offset) * time.Minute),
-		Headers: append([]stream.Header{header("a", "1"), header(headerID, "of another"), header("a", "2")}, more...),
+		Headers: append([]stream.Header{header("a", "1"), header("id", "x"), header("a", "2")}, more...),
 	}
 }
 
@@ -35,6 +35,11 @@ func TestParseLetter(t *testing.T) {
 	}
 	if d := cmp.Diff(Letter{ID: "in-3-7", Reason: "not-an-image", Replays: 2, Original: r}, l); d != "" {
 		t.Error(d)
+	}
+	older := deadLetter(origin(3, 7), "dead", "not-an-image", errors.New("no"))
+	older.Headers = append([]stream.Header{header(headerID, "of another")}, older.Headers...) // of a sender, as they once were kept
+	if l, err := ParseLetter(older); err != nil || l.ID != "in-3-7" || len(l.Original.Headers) != 4 {
+		t.Errorf("older: %+v, %v", l, err)
 	}
 	truncated := deadLetter(stream.Record{Topic: "in"}, "dead", "x", errors.New("no"))
 	truncated.Headers = append(truncated.Headers, header(headerTruncated, "5"))
@@ -68,11 +73,17 @@ func TestReplay(t *testing.T) {
 	truncated.Headers = append(truncated.Headers[3:], header(headerTruncated, "5"))
 	other := origin(0, 5)
 	other.Topic = "elsewhere"
+	// The record at offset 3 has come back twice from the input topic.
+	again := func(offset int64, replays string) stream.Record {
+		r := origin(2, 3, header(headerReplays, replays))
+		r.Offset = offset
+		return deadLetter(r, "dead", "back", errors.New("no"))
+	}
 	letters := []stream.Record{
 		deadLetter(origin(0, 0), "dead", "not-an-image", errors.New("no")),
 		deadLetter(origin(1, 1), "dead", "empty", errors.New("no")),
-		deadLetter(origin(2, 2, header(headerReplays, "1")), "dead", "not-an-image", errors.New("no")),
-		deadLetter(origin(2, 3, header(headerReplays, "3")), "dead", "not-an-image", errors.New("no")),
+		deadLetter(origin(2, 2, header(headerReplays, "9")), "dead", "not-an-image", errors.New("no")), // says the sender
+		deadLetter(origin(2, 3), "dead", "back", errors.New("no")), again(7, "1"), again(8, "2"),
 		truncated,
 		deadLetter(other, "dead", "not-an-image", errors.New("no")),
 		{Topic: "dead", Value: []byte("whatever")},
@@ -95,7 +106,7 @@ func TestReplay(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		f.MaxReplays = 3
+		f.MaxReplays = 2
 		sent, err := Replay(ctx, c, slog.New(slog.DiscardHandler), f, dry, func(r Replayed) {
 			told = append(told, strings.TrimSpace(r.Letter.ID+" "+r.Skip))
 		})
@@ -108,7 +119,7 @@ func TestReplay(t *testing.T) {
 		filter ReplayFilter
 		want   []string
 	}{
-		"all": {ReplayFilter{}, []string{"in-0-0", "in-1-1", "in-2-2", "in-2-3 sent back 3 times before",
+		"all": {ReplayFilter{}, []string{"in-0-0", "in-1-1", "in-2-2", "in-2-3", "in-2-7", "in-2-8 sent back 2 times before",
 			"in-0-4 its value is not in the dead letter; it may still be in in, partition 0, offset 4"}},
 		"reason":    {ReplayFilter{Reasons: []string{"empty", "x"}}, []string{"in-1-1"}},
 		"key":       {ReplayFilter{Keys: []string{"k2"}}, []string{"in-2-2"}},
@@ -120,27 +131,29 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, cmp.Diff(test.want, told))
 		}
 	}
-	if _, sent := replay(ReplayFilter{}, false); sent != 3 {
-		t.Errorf("sent %d, want 3", sent)
+	if _, sent := replay(ReplayFilter{}, false); sent != 5 {
+		t.Errorf("sent %d, want 5", sent)
 	}
 	var got []stream.Record
 	if err := broker.Follow(t.Context(), func(r stream.Record) bool {
-		r.Offset = 0
 		got = append(got, r)
-		return len(got) < 3
+		return len(got) < 5
 	}, "in"); err != nil {
 		t.Fatal(err)
 	}
+	key := func(r stream.Record) int { return r.Partition*10 + int(r.Offset) } // where it lies now
 	want := map[int]stream.Record{
-		0: origin(0, 0, header(headerReplays, "1")),
-		1: origin(1, 1, header(headerReplays, "1")),
-		2: origin(2, 2, header(headerReplays, "2")),
+		0:  origin(0, 0, header(headerReplays, "1")),
+		10: origin(1, 1, header(headerReplays, "1")),
+		20: origin(2, 2, header(headerReplays, "1")),
+		21: origin(2, 3, header(headerReplays, "1")),
+		22: origin(2, 3, header(headerReplays, "2")),
 	}
 	for _, r := range got {
-		w := want[r.Partition]
-		w.Offset = 0
+		w := want[key(r)]
+		w.Offset = r.Offset
 		if d := cmp.Diff(w, r); d != "" {
-			t.Errorf("partition %d (-want +got):\n%s", r.Partition, d)
+			t.Errorf("partition %d, offset %d (-want +got):\n%s", r.Partition, r.Offset, d)
 		}
 	}
 }
