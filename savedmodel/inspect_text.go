@@ -45,7 +45,7 @@ func (i *Info) writeHead(out *bytes.Buffer) {
 	} else {
 		fmt.Fprintln(out, "complete   NO")
 		for _, m := range i.Missing {
-			fmt.Fprintf(out, "           %s\n", m)
+			fmt.Fprintf(out, "           %s\n", printable(m))
 		}
 	}
 	if i.Digest != "" {
@@ -136,7 +136,7 @@ func (i *Info) writeFiles(out *bytes.Buffer) {
 			fmt.Fprintf(out, "%s%d to %s", sep, i.Warmup.Signatures[key], printable(key))
 		}
 		if i.Warmup.Problem != "" {
-			fmt.Fprintf(out, "; TensorFlow Serving would refuse it: %s", i.Warmup.Problem)
+			fmt.Fprintf(out, "; TensorFlow Serving would refuse it: %s", printable(i.Warmup.Problem))
 		}
 		fmt.Fprintln(out)
 	}

@@ -29,10 +29,10 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	report := func(part string, err error, detail string) {
 		if err != nil {
 			failed++
-			fmt.Fprintf(a.stdout, "FAIL  %s: %v\n", part, err)
+			fmt.Fprintf(a.stdout, "FAIL  %s: %s\n", printable(part), printable(err.Error()))
 			return
 		}
-		fmt.Fprintf(a.stdout, "ok    %s: %s\n", part, detail)
+		fmt.Fprintf(a.stdout, "ok    %s: %s\n", printable(part), printable(detail))
 	}
 
 	var serving model.Info
@@ -59,7 +59,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		report("topic "+t.Name, nil, fmt.Sprintf("%d partitions, %d replicas, max.message.bytes %d, min.insync.replicas %d", t.Partitions, t.Replicas, t.MaxMessageBytes, t.MinInSync))
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(a.stdout, "warn  %s\n", w)
+		fmt.Fprintf(a.stdout, "warn  %s\n", printable(fmt.Sprint(w)))
 	}
 	if failed > 0 {
 		return errors.New("the check failed")

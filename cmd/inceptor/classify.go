@@ -78,7 +78,7 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 		r := <-answers[i]
 		if r.err != nil {
 			failed++
-			fmt.Fprintf(a.stderr, "inceptor: %s: %v\n", name, r.err)
+			fmt.Fprintf(a.stderr, "inceptor: %s: %s\n", printable(name), printable(r.err.Error()))
 			continue
 		}
 		if err := c.print(a.stdout, w, name, r.prediction); err != nil {
@@ -141,11 +141,11 @@ func (c *classifyCmd) print(out io.Writer, table io.Writer, name string, p model
 		answer = fmt.Sprintf("%.4g", a.Scores)
 	}
 	_, err := fmt.Fprintf(table, "%s\t%s\t%s\tdecode %.1f ms\tinfer %.1f ms\n",
-		filepath.Base(name), answer, image(a), a.Timings.Decode, a.Timings.Infer)
+		printable(filepath.Base(name)), answer, image(a), a.Timings.Decode, a.Timings.Infer)
 	return err
 }
 
-// classes are the best classes of an answer with their scores.
+// classes are the best classes of an answer with their scores, as a part of a line.
 func classes(a service.Answer, top int) string {
 	list := make([]string, 0, top)
 	for _, c := range a.Predictions[:min(top, len(a.Predictions))] {
@@ -153,7 +153,7 @@ func classes(a service.Answer, top int) string {
 		if label == "" {
 			label = fmt.Sprintf("class %d", c.Index)
 		}
-		list = append(list, fmt.Sprintf("%s %.4f", label, c.Score))
+		list = append(list, fmt.Sprintf("%s %.4f", printable(label), c.Score))
 	}
 	return strings.Join(list, ", ")
 }
@@ -163,5 +163,5 @@ func image(a service.Answer) string {
 	if a.Image.Format == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s %d×%d", a.Image.Format, a.Image.Width, a.Image.Height)
+	return fmt.Sprintf("%s %d×%d", printable(a.Image.Format), a.Image.Width, a.Image.Height)
 }

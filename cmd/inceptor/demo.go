@@ -131,12 +131,13 @@ func line(r stream.Record, deadLetter string) string {
 	if name == "" {
 		name = headerValue(r, "inceptor-id")
 	}
+	name = printable(name)
 	if r.Topic == deadLetter {
-		return fmt.Sprintf("%-22s dead letter: %s", name, headerValue(r, "inceptor-error"))
+		return fmt.Sprintf("%-22s dead letter: %s", name, printable(headerValue(r, "inceptor-error")))
 	}
 	var a service.Answer
 	if err := json.Unmarshal(r.Value, &a); err != nil {
-		return fmt.Sprintf("%-22s %v", name, err)
+		return fmt.Sprintf("%-22s %s", name, printable(err.Error()))
 	}
 	return fmt.Sprintf("%-22s %-34s %-15s wait %6.1f ms   decode %5.1f ms   infer %6.1f ms",
 		name, classes(a, 2), image(a), a.Timings.Wait, a.Timings.Decode, a.Timings.Infer)

@@ -95,6 +95,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		stop() // a second signal now ends the process
 	}()
 	parsed.BindTo(ctx, (*context.Context)(nil))
+	stdout, stderr = terminal{stdout}, terminal{stderr}
 	err = parsed.Run(&app{log: newLog(c, stderr), stdout: stdout, stderr: stderr})
 	var usage usageError
 	switch {
@@ -104,7 +105,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "inceptor: the configuration has %d problem(s); nothing was started\n%v\n", len(usage.problems), err)
 		return exitUsage
 	default:
-		fmt.Fprintf(stderr, "inceptor: %v\n", err)
+		fmt.Fprintf(stderr, "inceptor: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  ")) // one error, whatever is in it
 		return exitFailed
 	}
 }

@@ -107,7 +107,7 @@ func (r running) change(ctx context.Context, a *app, path string) (version *int6
 	case !ok:
 		return nil, errors.New(c.Error)
 	case c.Warning != "":
-		fmt.Fprintf(a.stderr, "inceptor: warning: %s\n", c.Warning)
+		fmt.Fprintf(a.stderr, "inceptor: warning: %s\n", printable(c.Warning))
 	}
 	return c.Version, nil
 }
@@ -146,7 +146,7 @@ func (c *modelsListCmd) Run(ctx context.Context, a *app) error {
 		case !v.Probation.IsZero():
 			detail += ", on probation until " + v.Probation.Local().Format(time.TimeOnly)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", number, v.State, v.Label, since, size, detail)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", number, printable(v.State), printable(v.Label), since, size, printable(detail))
 	}
 	return w.Flush()
 }

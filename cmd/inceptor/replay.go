@@ -44,12 +44,13 @@ func (c *replayCmd) Run(ctx context.Context, a *app) error {
 	}
 	left := 0
 	sent, err := service.Replay(ctx, c.Config, a.log, filter, c.DryRun, func(r service.Replayed) {
+		letter := fmt.Sprintf("%s  %s  key %q", printable(r.Letter.ID), printable(r.Letter.Reason), r.Letter.Original.Key)
 		if r.Skip != "" {
 			left++
-			fmt.Fprintf(a.stdout, "left  %s  %s  key %q: %s\n", r.Letter.ID, r.Letter.Reason, r.Letter.Original.Key, r.Skip)
+			fmt.Fprintf(a.stdout, "left  %s: %s\n", letter, printable(r.Skip))
 			return
 		}
-		fmt.Fprintf(a.stdout, "send  %s  %s  key %q  replay %d\n", r.Letter.ID, r.Letter.Reason, r.Letter.Original.Key, r.Letter.Replays+1)
+		fmt.Fprintf(a.stdout, "send  %s  replay %d\n", letter, r.Letter.Replays+1)
 	})
 	verb := "sent"
 	if c.DryRun {

@@ -85,7 +85,7 @@ func (c *tuneCmd) print(w *tabwriter.Writer, t model.Trial, sizes []int) {
 	}
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t", t.Optimize, kernelsOf(t), cmp.Or(t.Precision, "float32"), threads)
 	if t.WhyNot != "" {
-		fmt.Fprintf(w, "%s\n", t.WhyNot)
+		fmt.Fprintf(w, "%s\n", printable(t.WhyNot))
 		return
 	}
 	fmt.Fprintf(w, "%.1f s\t%d MiB", t.Load.Seconds(), t.Memory>>20)
