@@ -52,6 +52,9 @@ func (a *answerer) classify(ctx context.Context, content []byte) (Prediction, er
 		defer a.decoding.room.Release(need)
 	}
 	r, err := a.batcher.submit(ctx, it)
+	if late := (*OverdueError)(nil); errors.As(err, &late) {
+		return Prediction{}, fmt.Errorf("version %d %w: %w", a.info.Version, ErrHangs, err)
+	}
 	if err != nil {
 		return Prediction{}, err
 	}

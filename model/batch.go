@@ -64,30 +64,42 @@ type scored struct {
 type batcher struct {
 	Batch
 	run      batchFunc
+	places   int  // lanes
 	patient  bool // a batch that is not full does not begin beside another one
 	observer runObserver
+	bound    time.Duration // that a run may take; set once, by bind
 
 	queue     chan item     // unbuffered: what is ready waits with its sender
 	turn      chan struct{} // held by the lane that gathers a batch
 	running   atomic.Int32  // lanes
+	late      atomic.Int32  // of them, with a run that is overdue
 	ended     chan struct{} // signalled when one has ended its run, for the one that gathers
 	lanes     sync.WaitGroup
 	abandoned chan struct{} // closed when nobody shall wait for it any more
 	limit     chan struct{} // a place for each decoded image that waits for a batch
 	results   sync.Pool     // of channels that nobody will send to any more
+	closed    chan struct{} // closed when the lanes have ended
+	watching  sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	runs    []*underway
+	stuck   bool          // every lane has a run that is overdue
+	allLate chan struct{} // closed while that is so
 }
 
-// A runObserver is told of the runs of a batcher, and gives each a number.
+// A runObserver is told of the runs of a batcher.
 type runObserver interface {
-	begun(size int) (number int)
-	ran(number int, r Run)
+	ran(r Run)
+	// overdue is called when a run takes longer than it may, after ran, and
+	// again when it ends after all.
+	overdue(u underway, ended bool)
 }
 
 func newBatcher(run batchFunc, lanes int, patient bool, c Batch, o runObserver) *batcher {
 	b := &batcher{
-		Batch: c, run: run, patient: patient, observer: o,
+		Batch: c, run: run, places: lanes, patient: patient, observer: o,
 		queue: make(chan item), turn: make(chan struct{}, 1), ended: make(chan struct{}, 1),
-		abandoned: make(chan struct{}),
+		abandoned: make(chan struct{}), closed: make(chan struct{}), allLate: make(chan struct{}),
 		// One batch that runs and the next one, ready.
 		limit: make(chan struct{}, 2*c.Max*lanes),
 	}
@@ -102,11 +114,17 @@ func newBatcher(run batchFunc, lanes int, patient bool, c Batch, o runObserver) 
 func (b *batcher) close() {
 	close(b.queue)
 	b.lanes.Wait()
+	close(b.closed)
+	b.watching.Wait()
 }
 
 // errAbandoned is the result of items whose run hangs. Another version may
 // answer them.
 var errAbandoned = errors.New("the version was taken back, since its run does not end")
+
+// errEnded is the result of items that came while every lane was overdue, when
+// one of them ends at this very moment.
+var errEnded = errors.New("the version did not answer for a while")
 
 // abandon lets nobody wait for results any more; to be called once.
 func (b *batcher) abandon() { close(b.abandoned) }
@@ -116,6 +134,12 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 	it.result = b.results.Get().(chan result)
 	select {
 	case b.queue <- it:
+	case <-b.blocked():
+		it.close()
+		if late := b.hang(); late != nil {
+			return result{}, late
+		}
+		return result{}, errEnded
 	case <-ctx.Done():
 		it.close()
 		return result{}, ctx.Err()
@@ -150,15 +174,20 @@ func (b *batcher) loop() {
 		start := time.Now()
 		b.answer(batch)
 		b.running.Add(-1)
-		select {
-		case b.ended <- struct{}{}:
-		default: // it is signalled already
-		}
+		b.signalEnded()
 		most = b.adapt(most, len(batch), time.Since(start))
 		for i := range batch {
 			batch[i].close()
 			batch[i] = item{}
 		}
+	}
+}
+
+// signalEnded wakes the lane that gathers.
+func (b *batcher) signalEnded() {
+	select {
+	case b.ended <- struct{}{}:
+	default: // it is signalled already
 	}
 }
 
@@ -205,7 +234,7 @@ func (b *batcher) collect(batch []item, most int) []item {
 			continue
 		}
 		var ended <-chan struct{}
-		if b.patient && b.running.Load() > 0 {
+		if b.patient && b.running.Load() > b.late.Load() {
 			ended = b.ended
 		}
 		if late == nil && ended == nil {
@@ -229,20 +258,23 @@ func (b *batcher) collect(batch []item, most int) []item {
 // because of its content is halved until the guilty item is alone, so that
 // it costs nobody but itself an answer.
 func (b *batcher) answer(batch []item) {
-	number := b.observer.begun(len(batch))
+	u := b.begin(batch)
 	start := time.Now()
 	var got scored
 	err := caught(func() (err error) {
 		got, err = b.run(batch)
 		return err
 	})
-	run := Run{Size: len(batch), Took: time.Since(start), Err: err}
+	run := Run{Size: len(batch), Took: time.Since(start), Err: err, shared: u.shared}
+	if !b.end(u) {
+		return // its callers have got an error already
+	}
 
 	var guilty *InputError
 	err = blamePanic(blame(err, ReasonModelRefused))
 	if errors.As(err, &guilty) && len(batch) > 1 {
 		run.Halved = true
-		b.observer.ran(number, run)
+		b.observer.ran(run)
 		b.answer(batch[:len(batch)/2])
 		b.answer(batch[len(batch)/2:])
 		return
@@ -261,7 +293,7 @@ func (b *batcher) answer(batch []item) {
 			run.Failed++
 		}
 	}
-	b.observer.ran(number, run) // before the results: whoever has one finds it counted
+	b.observer.ran(run) // before the results: whoever has one finds it counted
 	for i, it := range batch {
 		it.result <- results[i]
 	}

@@ -22,8 +22,8 @@ const poison = 13
 // runs observes a batcher.
 type runs struct{ all []Run }
 
-func (r *runs) begun(int) int       { return 0 }
-func (r *runs) ran(_ int, last Run) { r.all = append(r.all, last) }
+func (r *runs) ran(last Run)           { r.all = append(r.all, last) }
+func (r *runs) overdue(underway, bool) {}
 
 // A fakeModel scores an image of one pixel by its value, and refuses a batch
 // that holds poison.

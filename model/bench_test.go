@@ -27,6 +27,23 @@ type witness struct {
 	pauses   int
 	desired  int64
 	tried    []int64
+	overdue  int
+}
+
+func (w *witness) RunOverdue(_ int64, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ended {
+		w.overdue--
+	} else {
+		w.overdue++
+	}
+}
+
+func (w *witness) overdueRuns() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.overdue
 }
 
 func (w *witness) VersionTried(version int64, ok bool) {

@@ -230,8 +230,8 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 
 type unwatched struct{ log *slog.Logger }
 
-func (unwatched) begun(int) int      { return 0 }
-func (u unwatched) ran(_ int, r Run) { logPanic(u.log, r.Err, "images", r.Size) }
+func (u unwatched) ran(r Run)            { logPanic(u.log, r.Err, "images", r.Size) }
+func (unwatched) overdue(underway, bool) {} // fallback.budget bounds them
 
 // bindRemote prefers the signature that takes encoded images: they are smaller
 // than pixels, and the server has the processors to decode them.

@@ -59,6 +59,12 @@ func remoteConfig(server *remotetest.Server) remote.Config {
 
 func runFallback(t *testing.T, base string, change ...func(*remote.Config)) *fallBench {
 	t.Helper()
+	return runFallbackOn(t, base, nil, change...)
+}
+
+// runFallbackOn is runFallback after a look at the manager.
+func runFallbackOn(t *testing.T, base string, prepare func(*Manager), change ...func(*remote.Config)) *fallBench {
+	t.Helper()
 	fake := remotetest.NewFake("tiny")
 	fake.Versions, fake.Classes = []int64{1, 2}, 1
 	b := &fallBench{fake: fake, server: remotetest.Serve(t, fake), seen: &watched{}}
@@ -72,6 +78,9 @@ func runFallback(t *testing.T, base string, change ...func(*remote.Config)) *fal
 	witness := &witness{}
 	if b.Fallback, err = NewFallback(c, r, testenv.TensorFlow(t), slog.New(slog.DiscardHandler), witness, b.seen); err != nil {
 		t.Fatal(err)
+	}
+	if prepare != nil {
+		prepare(b.Fallback.Manager)
 	}
 	b.bench = &bench{TB: t, base: base, Manager: b.Fallback.Manager, witness: witness}
 	runBackend(t, b.Fallback)

@@ -13,11 +13,17 @@ import (
 // ErrNoVersion says that no version is serving.
 var ErrNoVersion = errors.New("no version is serving")
 
+// ErrHangs says that a run of the version that serves does not end.
+var ErrHangs = errors.New("hangs")
+
 // An Observer is told what the model does, from many goroutines and on the
 // images' way: it must not block.
 type Observer interface {
 	// BatchRun is called after each run of a version that answers.
 	BatchRun(version int64, r Run)
+	// RunOverdue is called when a run takes longer than a run may. It is called
+	// again when the run ends after all; until then it keeps its memory.
+	RunOverdue(version int64, ended bool)
 	// VersionDesired is called with the version that should serve: the one
 	// that was chosen by hand, or the highest there is.
 	VersionDesired(version int64)
@@ -58,6 +64,7 @@ type Run struct {
 	Halved bool // it failed on some image, and is run again in two halves
 	Took   time.Duration
 	Err    error
+	shared bool // another run went on meanwhile
 }
 
 // Unobserved is an Observer that does nothing, to be used or to be embedded.
@@ -65,6 +72,9 @@ type Unobserved struct{}
 
 // BatchRun implements Observer.
 func (Unobserved) BatchRun(int64, Run) {}
+
+// RunOverdue implements Observer.
+func (Unobserved) RunOverdue(int64, bool) {}
 
 // VersionDesired implements Observer.
 func (Unobserved) VersionDesired(int64) {}
@@ -111,6 +121,7 @@ type Manager struct {
 	unread  atomic.Pointer[error] // why the choice is not known; nil: it is
 	once    sync.Once             // ready
 	memory  func() (available uint64, known bool)
+	bound   func(longest time.Duration) time.Duration // of a run
 
 	// What the deciding goroutine knows. It alone changes it, and does so
 	// under the lock.
@@ -137,7 +148,7 @@ func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 		config:   c, log: log, observer: o,
 		ready: make(chan struct{}), loads: make(chan loaded, 1), asked: make(chan func()),
 		known: map[int64]*known{}, noted: map[string]string{},
-		choice: newChoice(c), memory: availableMemory,
+		choice: newChoice(c), memory: availableMemory, bound: boundOf,
 	}
 	if c.Gate.Agreement > 0 {
 		m.recent = &images{most: c.Gate.Images}
@@ -204,7 +215,7 @@ func (i Info) String() string {
 }
 
 // Serving tells which version serves, the stable one. Its error is
-// ErrNoVersion.
+// ErrNoVersion, or ErrHangs while a run of it is overdue.
 func (m *Manager) Serving() (Info, error) {
 	r := m.routes.Load()
 	if r.paused != nil {
@@ -215,6 +226,9 @@ func (m *Manager) Serving() (Info, error) {
 			return Info{}, fmt.Errorf("%w: %w", ErrNoVersion, err)
 		}
 		return Info{}, ErrNoVersion
+	}
+	if late := r.stable.batcher.hang(); late != nil {
+		return Info{}, fmt.Errorf("version %d %w: %w", r.stable.info.Version, ErrHangs, late)
 	}
 	return r.stable.info, nil
 }
@@ -237,8 +251,8 @@ func (m *Manager) Wait(ctx context.Context) error {
 const closeTimeout = 10 * time.Second
 
 // Close stops serving, and waits until the memory of every version is given
-// back, which an image or a load under way delays, but not for ever. Run must
-// have ended.
+// back, which an image or a load under way delays, but not for ever: a run that does
+// not end is left to the end of the process. Run must have ended.
 func (m *Manager) Close() {
 	m.routes.Store(&routes{})
 	m.mu.Lock()
@@ -254,7 +268,7 @@ func (m *Manager) Close() {
 	select {
 	case <-freed:
 	case <-time.After(closeTimeout):
-		m.log.Warn("a version is still loading or in use; its memory is not given back", "after", closeTimeout)
+		m.log.Warn("a version still loads, or a run of it does not end; its memory is not given back", "after", closeTimeout)
 	}
 }
 

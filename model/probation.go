@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"inceptor/savedmodel"
@@ -25,8 +26,17 @@ func (m *Manager) newTrial(before, v *version, d decided) *trial {
 	if _, bad := d.of(before.info.Version); bad {
 		return nil // there is no way back to that one
 	}
+	if before.batcher.isStuck() {
+		return nil // nor to one that hangs
+	}
 	v.vitals.forget()
 	return &trial{before, time.Now().Add(m.config.Probation.Period), !d.uses(v.info.Version)}
+}
+
+// over tells whether a probation has been passed: its time is up, and every run
+// that began in it has ended. One that hangs has yet to be found overdue.
+func (t *trial) over(now time.Time, runs []underway) bool {
+	return now.After(t.until) && !slices.ContainsFunc(runs, func(u underway) bool { return !u.since.After(t.until) })
 }
 
 // judge takes back what fares badly: the version that serves, on probation,
@@ -34,17 +44,17 @@ func (m *Manager) newTrial(before, v *version, d decided) *trial {
 func (m *Manager) judge() bool {
 	r := m.routes.Load()
 	if v := r.beside; v != nil && r.stable != nil {
-		p := m.config.Probation
+		p, runs := m.config.Probation, v.batcher.underway()
 		if r.label == LabelShadow {
-			p.Slowdown = 0 // it gets what time is left
+			p.Slowdown, runs = 0, nil // it gets what time is left
 		}
-		if bad := p.verdict(&v.vitals, &r.stable.vitals); bad != nil {
+		if bad := p.verdict(&v.vitals, &r.stable.vitals, runs); bad != nil {
 			m.reject(v, *bad)
 			return true
 		}
 	}
 	if t := m.trial; t != nil && t.judged && r.stable != nil {
-		if bad := m.config.Probation.verdict(&r.stable.vitals, &t.before.vitals); bad != nil {
+		if bad := m.config.Probation.verdict(&r.stable.vitals, &t.before.vitals, r.stable.batcher.underway()); bad != nil {
 			m.reject(r.stable, *bad)
 			return true
 		}

@@ -9,10 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"inceptor/savedmodel"
 )
 
 func onProbation(period time.Duration) func(*Config) {
@@ -115,92 +112,63 @@ func TestVerdict(t *testing.T) {
 	runs := func(n, size int, took time.Duration) *vitals {
 		v := &vitals{}
 		for range n {
-			v.end(0, Run{Size: size, Took: took})
+			v.add(Run{Size: size, Took: took})
 		}
 		return v
 	}
 	shared := func(n, size int, took time.Duration) *vitals {
 		v := &vitals{}
-		v.begin(size) // and goes on
 		for range n {
-			v.end(v.begin(size), Run{Size: size, Took: took})
+			v.add(Run{Size: size, Took: took, shared: true})
 		}
 		return v
 	}
 	failing := func(images, failed int) *vitals {
 		v := &vitals{}
-		v.end(0, Run{Size: images, Failed: failed, Err: errors.New("x")})
+		v.add(Run{Size: images, Failed: failed, Err: errors.New("x")})
 		return v
 	}
 	for _, test := range []struct {
 		name      string
 		v, before *vitals
+		runs      []underway
 		want      string
 	}{
-		{"nothing known", &vitals{}, &vitals{}, ""},
-		{"as fast", runs(20, 1, 10), runs(20, 1, 10), ""},
-		{"slow", runs(20, 1, 21), runs(20, 1, 10), CauseSlow},
-		{"too few runs", runs(9, 1, 100), runs(20, 1, 10), ""},
-		{"other batches", runs(20, 8, 100), runs(20, 1, 10), ""},
-		{"beside others", shared(20, 1, 100), runs(20, 1, 10), ""},
-		{"slow beside others", shared(20, 1, 21), shared(20, 1, 10), CauseSlow},
-		{"few failures", failing(4, 4), runs(20, 1, 10), ""},
-		{"failures", failing(20, 5), runs(20, 1, 10), CauseErrors},
-		{"rare failures", failing(200, 5), runs(20, 1, 10), ""},
-		{"failures as before", failing(20, 5), failing(200, 40), ""},
-		{"more failures than before", failing(20, 10), failing(200, 40), CauseErrors},
+		{"nothing known", &vitals{}, &vitals{}, nil, ""},
+		{"as fast", runs(20, 1, 10), runs(20, 1, 10), nil, ""},
+		{"slow", runs(20, 1, 21), runs(20, 1, 10), nil, CauseSlow},
+		{"too few runs", runs(9, 1, 100), runs(20, 1, 10), nil, ""},
+		{"other batches", runs(20, 8, 100), runs(20, 1, 10), nil, ""},
+		{"beside others", shared(20, 1, 100), runs(20, 1, 10), nil, ""},
+		{"slow beside others", shared(20, 1, 21), shared(20, 1, 10), nil, CauseSlow},
+		{"few failures", failing(4, 4), runs(20, 1, 10), nil, ""},
+		{"failures", failing(20, 5), runs(20, 1, 10), nil, CauseErrors},
+		{"rare failures", failing(200, 5), runs(20, 1, 10), nil, ""},
+		{"failures as before", failing(20, 5), failing(200, 40), nil, ""},
+		{"more failures than before", failing(20, 10), failing(200, 40), nil, CauseErrors},
+		{"a long run", runs(20, 1, time.Second), runs(20, 1, time.Second), []underway{{size: 1, took: 9 * time.Second}}, ""},
+		{"a run far too long", runs(20, 1, time.Second), runs(20, 1, time.Second), []underway{{size: 1, took: 11 * time.Second}}, CauseHangs},
+		{"a long run of a size that is new", runs(20, 1, time.Second), runs(20, 1, time.Second), []underway{{size: 2, took: 29 * time.Second}}, ""},
+		{"an overdue run of a size that is new", runs(20, 1, time.Second), runs(20, 1, time.Second), []underway{{size: 2, took: 31 * time.Second, overdue: &OverdueError{}}}, CauseHangs},
+		{"an overdue run, and failures", failing(20, 5), runs(20, 1, time.Second), []underway{{size: 2, overdue: &OverdueError{}}}, CauseHangs},
 	} {
-		got := p.verdict(test.v, test.before)
+		got := p.verdict(test.v, test.before, test.runs)
 		if (got == nil) != (test.want == "") || got != nil && got.cause != test.want {
 			t.Errorf("%s: got %+v, want %q", test.name, got, test.want)
 		}
 	}
 	off := Probation{Errors: 1}
-	if got := off.verdict(runs(20, 1, 1000), runs(20, 1, 10)); got != nil {
+	if got := off.verdict(runs(20, 1, 1000), runs(20, 1, 10), nil); got != nil {
 		t.Errorf("slowdown 0: got %+v", got)
 	}
-	if got := off.verdict(failing(20, 20), runs(20, 1, 10)); got != nil {
-		t.Errorf("errors 1: got %+v", got)
+	if got := off.verdict(runs(20, 1, 10), runs(20, 1, 10), []underway{{size: 1, took: 29 * time.Second}}); got != nil {
+		t.Errorf("slowdown 0, a long run: got %+v", got)
 	}
-}
-
-// A run that does not end is noticed, and nobody waits for it any longer.
-func TestHangingRun(t *testing.T) {
-	openLibrary(t)
-	synctest.Test(t, func(t *testing.T) {
-		v, before := &vitals{}, &vitals{}
-		for range 20 {
-			before.end(0, Run{Size: 1, Took: time.Second})
-		}
-		hold := make(chan struct{})
-		model := &fakeModel{hold: hold}
-		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4}, observed{v})
-		failed := make(chan error)
-		go func() {
-			_, err := b.submit(context.Background(), pixel(t, 1))
-			failed <- err
-		}()
-		p := Probation{Errors: 0.1, Slowdown: 2}
-		time.Sleep(9 * time.Second)
-		if got := p.verdict(v, before); got != nil {
-			t.Errorf("too early: %+v", got)
-		}
-		time.Sleep(2 * time.Second)
-		if got := p.verdict(v, before); got == nil || got.cause != CauseHangs {
-			t.Errorf("got %+v", got)
-		}
-		b.abandon()
-		if err := <-failed; !errors.Is(err, errAbandoned) {
-			t.Errorf("got %v", err)
-		}
-		if _, err := b.submit(context.Background(), pixel(t, 1)); !errors.Is(err, errAbandoned) {
-			t.Errorf("after that: got %v", err)
-		}
-		close(hold)
-		b.close()
-	})
-	if n := savedmodel.LiveTensors(); n != 0 {
-		t.Errorf("%d tensors live", n)
+	if got := off.verdict(runs(20, 1, 10), runs(20, 1, 10), []underway{{size: 1, overdue: &OverdueError{}}}); got == nil {
+		t.Error("slowdown 0, an overdue run: no verdict")
+	}
+	if got := off.verdict(failing(20, 20), runs(20, 1, 10), nil); got != nil {
+		t.Errorf("errors 1: got %+v", got)
 	}
 }
 
@@ -214,7 +182,7 @@ func TestHangingVersion(t *testing.T) {
 	v := b.routes.Load().stable
 	answered := make(chan int64)
 	go func() { answered <- b.serves() }()
-	b.await("a run", func() bool { return len(v.vitals.underway()) > 0 })
+	b.await("a run", func() bool { return len(v.batcher.underway()) > 0 })
 	b.must(b.ask(t.Context(), func() error {
 		b.reject(v, verdict{CauseHangs, "it took ages"})
 		return nil
@@ -226,8 +194,8 @@ func TestHangingVersion(t *testing.T) {
 
 type observed struct{ *vitals }
 
-func (o observed) begun(size int) int    { return o.begin(size) }
-func (o observed) ran(number int, r Run) { o.end(number, r) }
+func (o observed) ran(r Run)              { o.add(r) }
+func (o observed) overdue(underway, bool) {}
 
 // A version that answers the last images otherwise than the one that serves
 // does not pass, if that is asked.

@@ -93,6 +93,10 @@ func (m *Manager) replace(ctx context.Context, o loaded, again loader, leaving [
 	waiting, cancel := context.WithTimeout(ctx, m.config.Gate.Timeout)
 	defer cancel()
 	for _, v := range leaving {
+		if late := v.batcher.hang(); late != nil {
+			m.log.Error("a run does not end; loading beside it", "model", m.config.Name, "version", v.info.Version, "reason", late)
+			continue
+		}
 		select {
 		case <-v.freed:
 		case <-waiting.Done():

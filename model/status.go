@@ -66,6 +66,9 @@ func (m *Manager) status(k *known, d decided) Status {
 	switch {
 	case label != "":
 		s.State, s.Label = StateServing, label
+		if late := k.loaded.batcher.hang(); late != nil {
+			s.Reason = CauseHangs + ": " + late.Error()
+		}
 		if label == LabelStable && m.trial != nil {
 			s.Probation = m.trial.until
 		}
@@ -76,6 +79,8 @@ func (m *Manager) status(k *known, d decided) Status {
 	case d.against(k):
 		r, _ := d.of(k.number)
 		s.State, s.Reason = StateRejected, r.Cause+": "+r.Reason
+	case k.hangs():
+		s.State, s.Reason = StateRejected, CauseHangs+": "+k.hung+"; it is not loaded again until that run ends"
 	case k.refused != nil:
 		s.State, s.Retry = StateRefused, k.retry
 		s.Gate, s.Reason = k.refused.Gate, k.refused.Err.Error()

@@ -110,7 +110,7 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 	// ready tells whether a version is loaded, or may be tried now.
 	ready := func(k *known) bool {
 		if k.loaded != nil {
-			return !d.against(k)
+			return !d.against(k) && !k.loaded.batcher.isStuck()
 		}
 		if k == m.loading || !k.there {
 			return k == m.loading
@@ -130,6 +130,10 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 		m.observer.VersionDesired(desired)
 	}
 	serving := m.servingKnown()
+	good := serving != nil && !d.against(serving) && !serving.hangs()
+	if slices.ContainsFunc(order, func(k *known) bool { return d.uses(k.number) && k.hangs() }) {
+		d.Use = nil // any other one is better, until it can be had again
+	}
 	if m.config.beside() && serving == nil && !slices.ContainsFunc(order, func(k *known) bool { return d.uses(k.number) }) {
 		d.Use = nil // the version that was stable is no more
 	}
@@ -145,11 +149,10 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 			continue
 		}
 		newer := d.Use == nil && serving != nil && k.number > serving.number
-		if newer && m.config.beside() && !d.against(serving) {
+		if newer && m.config.beside() && good {
 			continue // it comes beside first
 		}
-		if newer && m.trial != nil && !d.against(serving) {
-			p.again = min(p.again, time.Until(m.trial.until))
+		if newer && m.trial != nil && good {
 			continue // one after the other
 		}
 		if ready(k) {
@@ -306,7 +309,7 @@ func (m *Manager) sweep(p plan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.routes.Load()
-	if m.trial != nil && time.Now().After(m.trial.until) {
+	if m.trial != nil && m.trial.over(time.Now(), r.stable.batcher.underway()) {
 		m.log.Info("passed its probation", "model", m.config.Name, "version", r.stable.info.Version)
 		m.trial = nil
 	}

@@ -29,27 +29,33 @@ type version struct {
 	vitals   vitals
 	live     atomic.Bool // it has, or had, a label: its runs count
 	observer Observer
-	took     uint64      // bytes of memory, to load and to warm up
-	idle     *time.Timer // gives the memory of the last runs back
-	raise    func()      // lets it run as others do
+	longest  time.Duration // run of the warm-up
+	took     uint64        // bytes of memory, to load and to warm up
+	idle     *time.Timer   // gives the memory of the last runs back
+	raise    func()        // lets it run as others do
 }
 
-// begun and ran follow the batcher's runs, once they are those of a version
-// that answers.
-func (v *version) begun(size int) (number int) {
-	if v.live.Load() {
-		return v.vitals.begin(size)
-	}
-	return 0
-}
-
-func (v *version) ran(number int, r Run) {
+// ran follows the batcher's runs, once they are those of a version that
+// answers.
+func (v *version) ran(r Run) {
 	logPanic(v.log, r.Err, "version", v.info.Version, "images", r.Size)
 	if v.live.Load() {
-		v.vitals.end(number, r)
+		v.vitals.add(r)
 		v.observer.BatchRun(v.info.Version, r)
 		v.idle.Reset(idleAfter)
 	}
+}
+
+// overdue follows the runs that take too long.
+func (v *version) overdue(u underway, ended bool) {
+	v.observer.RunOverdue(v.info.Version, ended)
+	if ended {
+		v.log.Warn("a run that was overdue has ended; its answers are dropped", "model", v.info.Model, "version", v.info.Version,
+			"images", u.size, "since", u.since)
+		return
+	}
+	v.log.Error("a run does not end; its images are tried again. It cannot be cancelled, and keeps its memory until it ends",
+		"model", v.info.Model, "version", v.info.Version, "images", u.size, "since", u.since, "after", u.overdue.After)
 }
 
 // idleAfter is how long nothing must have run until the memory that runs need
@@ -100,7 +106,8 @@ type loader struct {
 	log      *slog.Logger
 	observer Observer
 	took     *Durations
-	gate     *string // that it is at
+	gate     *string                                   // that it is at
+	bound    func(longest time.Duration) time.Duration // of a run, by the warm-up's
 }
 
 // enter notes the gate that the version is at: a panic is its failure.
@@ -272,6 +279,7 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		return atGate(GateWarmUp, err)
 	}
 	l.took.WarmUp = time.Since(start)
+	v.batcher.bind(l.bound(v.longest))
 	if err := v.compatible(l.serving); err != nil { // it may have told its classes only now
 		return atGate(GateSignature, err)
 	}

@@ -19,20 +19,21 @@ type known struct {
 	candidate
 	there   bool // in the directory, when it was last looked at
 	files   fingerprint
-	since   time.Time // when its files were first seen as they are, or its state began
-	found   bool      // files and since are known
-	bytes   int64     // of these files
-	digest  string    // of these files; empty: not made yet
-	loaded  *version  // nil: it is not
-	late    <-chan struct{}
+	since   time.Time       // when its files were first seen as they are, or its state began
+	found   bool            // files and since are known
+	bytes   int64           // of these files
+	digest  string          // of these files; empty: not made yet
+	loaded  *version        // nil: it is not
+	late    <-chan struct{} // closed when memory was given back that a load or a run has kept too long
+	hung    string          // why late, if a run has; for people
 	refused *GateError
 	retry   time.Time // when to try again although nothing changed; zero: never
 	backoff *backoff.ExponentialBackOff
 }
 
-// isLate tells whether a load of these files is still under way although its
-// time was up. Another one beside it would be later still, and take as much
-// memory again.
+// isLate tells whether a load or a run of these files is still under way
+// although its time was up. Another load beside it would be later still, or hang
+// again, and take as much memory again.
 func (k *known) isLate() bool {
 	select {
 	case <-k.late:
@@ -40,6 +41,15 @@ func (k *known) isLate() bool {
 	default:
 		return k.late != nil
 	}
+}
+
+// hangs tells whether nothing can be had of a version: every lane has a run that
+// does not end, or had when it was unloaded.
+func (k *known) hangs() bool {
+	if k.loaded != nil {
+		return k.loaded.batcher.isStuck()
+	}
+	return k.hung != "" && k.isLate()
 }
 
 // remember keeps what was found, and drops what is known of versions that are
@@ -179,7 +189,7 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	m.tellTried()
 	l := loader{
 		config: m.config, decoding: m.decoding, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
-		log: m.log, observer: m.observer, gate: new(string), calm: r.stable != nil && instead == nil,
+		log: m.log, observer: m.observer, gate: new(string), bound: m.bound, calm: r.stable != nil && instead == nil,
 	}
 	// The way back, or what was chosen by hand, need not agree with what it is to replace.
 	if serving := m.servingKnown(); m.recent != nil && serving != nil && k.number > serving.number && !m.choice.now().uses(k.number) {
@@ -259,7 +269,7 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loading, m.instead = nil, nil
-	o.k.late = o.late
+	o.k.late, o.k.hung = o.late, ""
 	if o.restored != nil {
 		o.instead.loaded = o.restored
 	}
@@ -319,6 +329,9 @@ func (m *Manager) unload(k *known) {
 		return
 	}
 	k.loaded = nil
+	if late := v.batcher.hang(); late != nil {
+		k.late, k.hung = v.freed, late.Error()
+	}
 	m.log.Info("draining", "model", m.config.Name, "version", k.number)
 	since := time.Now()
 	m.retired.Go(func() {

@@ -13,8 +13,6 @@ type vitals struct {
 	mu             sync.Mutex
 	images, failed int64
 	runs           map[kind]*window
-	running        []running
-	begun          int // runs, so far
 }
 
 // A kind is what runs are alike in that are compared: one that shared the
@@ -22,13 +20,6 @@ type vitals struct {
 type kind struct {
 	size   int // of the batch
 	shared bool
-}
-
-// running is a run under way.
-type running struct {
-	kind
-	number int
-	began  time.Time
 }
 
 // A window holds the last durations.
@@ -47,28 +38,12 @@ func (w *window) median() time.Duration {
 	return sorted[len(sorted)/2]
 }
 
-// begin notes that a run begins, and returns its number, which is not 0.
-func (v *vitals) begin(size int) (number int) {
+// add notes a run that has ended. One with an error says nothing about how long
+// runs take.
+func (v *vitals) add(r Run) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.begun++
-	v.running = append(v.running, running{kind{size: size}, v.begun, time.Now()})
-	for i := range v.running {
-		v.running[i].shared = len(v.running) > 1 || v.running[i].shared
-	}
-	return v.begun
-}
-
-// end notes a run that has ended; number 0: one that nobody saw begin. One with
-// an error says nothing about how long runs take.
-func (v *vitals) end(number int, r Run) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	k := kind{size: r.Size}
-	if i := slices.IndexFunc(v.running, func(u running) bool { return u.number == number }); i >= 0 {
-		k = v.running[i].kind
-		v.running = slices.Delete(v.running, i, i+1)
-	}
+	k := kind{r.Size, r.shared}
 	if !r.Halved {
 		v.images += int64(r.Size)
 		v.failed += int64(r.Failed)
@@ -111,13 +86,6 @@ func (v *vitals) medians() (took map[kind]time.Duration, runs map[kind]int) {
 	return took, runs
 }
 
-// underway are the runs that have not ended.
-func (v *vitals) underway() []running {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return slices.Clone(v.running)
-}
-
 const (
 	leastFailures = 5  // before a version is taken back for them
 	leastRuns     = 10 // that are compared
@@ -142,8 +110,20 @@ const (
 // A verdict is why a version has to go.
 type verdict struct{ cause, reason string }
 
-// verdict compares with the version before. Nil: nothing speaks against it.
-func (p Probation) verdict(v, before *vitals) *verdict {
+// verdict compares with the version before, and looks at the runs that have not
+// ended. Nil: nothing speaks against it.
+func (p Probation) verdict(v, before *vitals, runs []underway) *verdict {
+	was, wasRuns := before.medians()
+	for _, u := range runs {
+		took := u.took.Round(time.Millisecond)
+		if u.overdue != nil {
+			return &verdict{CauseHangs, fmt.Sprintf("a run of %d images has not ended after %v; %v are allowed", u.size, took, u.overdue.After)}
+		}
+		usually := max(was[kind{u.size, false}], was[kind{u.size, true}])
+		if p.Slowdown > 0 && u.took > leastHanging && usually > 0 && u.took > time.Duration(hangingFactor*p.Slowdown*float64(usually)) {
+			return &verdict{CauseHangs, fmt.Sprintf("a run of %d images has not ended after %v; it took %v before", u.size, took, usually.Round(time.Millisecond))}
+		}
+	}
 	images, failed := v.counts()
 	imagesBefore, failedBefore := before.counts()
 	usual := float64(failedBefore) / float64(max(imagesBefore, 1))
@@ -153,15 +133,7 @@ func (p Probation) verdict(v, before *vitals) *verdict {
 	if p.Slowdown == 0 {
 		return nil
 	}
-	was, wasRuns := before.medians()
 	is, isRuns := v.medians()
-	for _, u := range v.underway() {
-		took, usually := time.Since(u.began), max(was[kind{u.size, false}], was[kind{u.size, true}])
-		if took > leastHanging && usually > 0 && took > time.Duration(hangingFactor*p.Slowdown*float64(usually)) {
-			return &verdict{CauseHangs, fmt.Sprintf("a run of %d images has not ended after %v; it took %v before",
-				u.size, took.Round(time.Millisecond), usually.Round(time.Millisecond))}
-		}
-	}
 	// Runs of one kind are compared, weighted by how many there were.
 	var ratio, weight float64
 	for k, n := range isRuns {

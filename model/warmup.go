@@ -43,9 +43,13 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 		if err != nil {
 			return 0, fmt.Errorf("batch of %d: %w", n, err)
 		}
-		each = time.Since(start) / time.Duration(n)
+		took := time.Since(start)
+		each, v.longest = took/time.Duration(n), max(v.longest, took)
 	}
-	return each, v.fillLanes(sig)
+	start := time.Now()
+	err = v.fillLanes(sig)
+	v.longest = max(v.longest, time.Since(start))
+	return each, err
 }
 
 // fillLanes runs as many of the largest batches at once as will be run: that
@@ -186,7 +190,9 @@ func (v *version) warmUpRequest(ctx context.Context, record []byte, sig signatur
 		}
 		inputs = append(inputs, t)
 	}
+	start := time.Now()
 	out, err := v.run.run(ctx, inputs...)
+	v.longest = max(v.longest, time.Since(start))
 	if err != nil {
 		return err
 	}

@@ -33,15 +33,15 @@ type Metrics struct {
 	retrying   prometheus.Gauge
 	partitions prometheus.Gauge
 
-	desired, serving prometheus.Gauge
-	refused          *prometheus.CounterVec
-	rejected         *prometheus.CounterVec
-	loaded           prometheus.Gauge
-	steps            *prometheus.GaugeVec
-	swapped          prometheus.Gauge
-	images           *prometheus.CounterVec
-	runTimes         *prometheus.HistogramVec
-	comparisons      *prometheus.CounterVec
+	desired, serving, overdue prometheus.Gauge
+	refused                   *prometheus.CounterVec
+	rejected                  *prometheus.CounterVec
+	loaded                    prometheus.Gauge
+	steps                     *prometheus.GaugeVec
+	swapped                   prometheus.Gauge
+	images                    *prometheus.CounterVec
+	runTimes                  *prometheus.HistogramVec
+	comparisons               *prometheus.CounterVec
 
 	answers     *prometheus.CounterVec
 	calls       *prometheus.CounterVec
@@ -112,6 +112,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		serving: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_serving_version", Help: "Version that serves; -1: none.",
 		}),
+		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "inceptor_model_overdue_runs", Help: "Runs of the model that have taken longer than a run may, and have not ended. They cannot be cancelled: each keeps its memory.",
+		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
 		}, []string{"gate"}),
@@ -159,7 +162,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
 	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
-		m.desired, m.serving, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
+		m.desired, m.serving, m.overdue, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",
@@ -205,6 +208,15 @@ func (m *Metrics) BatchRun(version int64, r model.Run) {
 	if !r.Halved { // else they are run, and counted, again
 		m.images.WithLabelValues(v, "ok").Add(float64(r.Size - r.Failed))
 		m.images.WithLabelValues(v, "error").Add(float64(r.Failed))
+	}
+}
+
+// RunOverdue implements model.Observer.
+func (m *Metrics) RunOverdue(_ int64, ended bool) {
+	if ended {
+		m.overdue.Dec()
+	} else {
+		m.overdue.Inc()
 	}
 }
 

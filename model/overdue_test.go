@@ -1,0 +1,443 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestBound(t *testing.T) {
+	for _, test := range []struct{ longest, want time.Duration }{
+		{0, 30 * time.Second},
+		{600 * time.Millisecond, 30 * time.Second},
+		{2 * time.Second, 100 * time.Second},
+	} {
+		if got := boundOf(test.longest); got != test.want {
+			t.Errorf("longest %v: got %v, want %v", test.longest, got, test.want)
+		}
+	}
+}
+
+// late notes what becomes of runs.
+type late struct {
+	unwatched
+	mu          sync.Mutex
+	runs        []Run
+	begun, over int
+}
+
+func (l *late) ran(r Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.runs = append(l.runs, r)
+}
+
+func (l *late) overdue(_ underway, ended bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ended {
+		l.over++
+	} else {
+		l.begun++
+	}
+}
+
+func (l *late) counts() (begun, over int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begun, l.over
+}
+
+// holding runs batches; those of an item 'h' hang until they are let go.
+type holding struct{ hold chan struct{} }
+
+func (h holding) run(batch []item) (scored, error) {
+	got := scored{}
+	for _, it := range batch {
+		if it.encoded[0] == 'h' {
+			<-h.hold
+		}
+		got.rows = append(got.rows, []float32{float32(len(it.encoded))})
+	}
+	return got, nil
+}
+
+// Nobody waits for ever for a run that does not end. Other lanes go on; when
+// there is none, whoever comes is told at once. When the runs end after all,
+// everything goes on, and nobody gets an answer of somebody else's.
+func TestOverdueRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, seen := holding{make(chan struct{})}, &late{}
+		b := newBatcher(h.run, 2, true, Batch{Max: 4}, seen)
+		b.bind(30 * time.Second)
+		submit := func(content string) <-chan error {
+			got := make(chan error, 1)
+			go func() {
+				r, err := b.submit(context.Background(), item{encoded: []byte(content)})
+				if err == nil && r.scores[0] != float32(len(content)) {
+					err = errors.New("the answer of another one")
+				}
+				got <- err
+			}()
+			synctest.Wait()
+			return got
+		}
+		isLate := func(got <-chan error, what string) {
+			t.Helper()
+			var late *OverdueError
+			select {
+			case err := <-got:
+				if !errors.As(err, &late) || late.Size != 1 || late.After != 30*time.Second {
+					t.Errorf("%s: got %v", what, err)
+				}
+			default:
+				t.Errorf("%s: nobody tells", what)
+			}
+		}
+		first := submit("h")
+		waits := submit("ok") // for the run before, since it is not full
+		time.Sleep(29 * time.Second)
+		if b.hang() != nil || len(first) > 0 {
+			t.Error("overdue too early")
+		}
+		time.Sleep(2 * time.Second)
+		isLate(first, "first")
+		if err := <-waits; err != nil {
+			t.Errorf("the other lane: %v", err)
+		}
+		if err := <-submit("ok"); err != nil || b.isStuck() {
+			t.Errorf("the other lane: %v, stuck %v", err, b.isStuck())
+		}
+		second := submit("h")
+		behind := submit("ok")
+		time.Sleep(31 * time.Second)
+		isLate(second, "second")
+		isLate(behind, "behind both")
+		isLate(submit("ok"), "later")
+		if begun, over := seen.counts(); !b.isStuck() || begun != 2 || over != 0 {
+			t.Errorf("stuck %v, %d runs are overdue, %d have ended", b.isStuck(), begun, over)
+		}
+		close(h.hold)
+		synctest.Wait()
+		for range 20 {
+			if err := <-submit("ok"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if begun, over := seen.counts(); b.isStuck() || b.hang() != nil || begun != 2 || over != 2 {
+			t.Errorf("stuck %v, %d runs are overdue, %d have ended", b.isStuck(), begun, over)
+		}
+		failed := 0
+		for _, r := range seen.runs {
+			if r.Err != nil {
+				failed += r.Failed
+			}
+		}
+		if failed != 2 {
+			t.Errorf("%d images have failed, want 2", failed)
+		}
+		b.close()
+	})
+}
+
+// Time in which the process stood still does not count.
+func TestStoppedTimeDoesNotCount(t *testing.T) {
+	b := &batcher{bound: 30 * time.Second, places: 1, allLate: make(chan struct{}), observer: &late{}}
+	b.begin(nil)
+	for range 10 {
+		b.tick(time.Hour)
+	}
+	if u := b.underway()[0]; u.took != 10*tickEvery || u.overdue != nil {
+		t.Errorf("got %+v", u)
+	}
+}
+
+// A version that was abandoned answers nobody any more.
+func TestAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := holding{make(chan struct{})}
+		b := newBatcher(h.run, 1, true, Batch{Max: 4}, &late{})
+		failed := make(chan error)
+		go func() {
+			_, err := b.submit(context.Background(), item{encoded: []byte("h")})
+			failed <- err
+		}()
+		synctest.Wait()
+		b.abandon()
+		if err := <-failed; !errors.Is(err, errAbandoned) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := b.submit(context.Background(), item{encoded: []byte("ok")}); !errors.Is(err, errAbandoned) {
+			t.Errorf("after that: got %v", err)
+		}
+		close(h.hold)
+		b.close()
+	})
+}
+
+// A probation is not over while a run that began in it goes on.
+func TestProbationOver(t *testing.T) {
+	until := time.Now()
+	for _, test := range []struct {
+		name string
+		now  time.Duration // after until
+		runs []underway
+		want bool
+	}{
+		{"too early", -1, nil, false},
+		{"time is up", 1, nil, true},
+		{"a run goes on", time.Minute, []underway{{since: until.Add(-time.Second)}}, false},
+		{"a run of afterwards", time.Minute, []underway{{since: until.Add(time.Second)}}, true},
+		{"both", time.Minute, []underway{{since: until.Add(time.Second)}, {since: until}}, false},
+	} {
+		tr := &trial{until: until}
+		if got := tr.over(until.Add(test.now), test.runs); got != test.want {
+			t.Errorf("%s: got %v", test.name, got)
+		}
+	}
+}
+
+// A server of files that is gone: what a model reads from there never comes.
+// Until the test mends it, a run hangs, in native code.
+type fileServer struct {
+	testing.TB
+	name string // of the file, without what the model adds
+}
+
+func newFileServer(t testing.TB) fileServer {
+	f := fileServer{t, filepath.Join(t.TempDir(), "file")}
+	write(t, f.name+"0", nil)
+	return f
+}
+
+// vanish lets what reads the file of black images hang.
+func (f fileServer) vanish() {
+	f.Helper()
+	if err := errors.Join(os.Remove(f.name+"0"), syscall.Mkfifo(f.name+"0", 0o600)); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(f.mend)
+}
+
+// mend lets everything go on that hangs.
+func (f fileServer) mend() {
+	held, err := os.OpenFile(f.name+"0", os.O_RDWR, 0)
+	if err != nil {
+		f.Error(err)
+		return
+	}
+	write(f, f.name+"new", nil)
+	if err := errors.Join(os.Rename(f.name+"new", f.name+"0"), held.Close()); err != nil {
+		f.Error(err)
+	}
+}
+
+// impatient lets runs be overdue soon.
+func impatient(m *Manager) {
+	m.bound = func(time.Duration) time.Duration { return time.Second }
+}
+
+// askInVain classifies an image that the version needs its file server for, until it
+// is told that the version hangs.
+func (b *bench) askInVain() {
+	b.Helper()
+	_, err := b.Classify(b.Context(), nil, blackPixel)
+	if late := (*OverdueError)(nil); !errors.As(err, &late) || !errors.Is(err, ErrHangs) || late.Size < 1 {
+		b.Errorf("got %v", err)
+	}
+}
+
+// A version that hangs on probation is taken back, whatever the one before has
+// run, and however short the probation; the one before answers.
+func TestHangOnProbation(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"swap", func(*Config) {}},
+		{"slowdown 0", func(c *Config) { c.Probation.Slowdown = 0 }},
+		{"canary", func(c *Config) { c.Rollout, c.Canary = rolloutCanary, 100 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFileServer(t)
+			b := runTinyOn(t, with(t, 1), impatient, onProbation(600*time.Millisecond), test.change)
+			b.await("version 1", func() bool { return b.routes.Load().stable != nil }) // it has run nothing
+			b.put(2, tiny{bias: 2, needs: f.name})
+			b.await("version 2", func() bool { return b.routes.Load().labelOf(b.loadedAs(2)) != "" })
+			f.vanish()
+			answered := make(chan Prediction, 1)
+			go func() {
+				for {
+					if p, err := b.Classify(context.Background(), nil, blackPixel); err == nil {
+						answered <- p
+						return
+					}
+				}
+			}()
+			select {
+			case p := <-answered:
+				if p.Version != 1 {
+					t.Errorf("version %d has answered", p.Version)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("nobody answers; %v", b.states())
+			}
+			b.awaitStates("2 rejected", "1 serving stable")
+			if s := b.Versions()[0]; !strings.HasPrefix(s.Reason, CauseHangs+": ") {
+				t.Errorf("reason: %q", s.Reason)
+			}
+		})
+	}
+}
+
+// loadedAs is the version of a number that is loaded; nil: none is.
+func (b *bench) loadedAs(number int64) *version {
+	b.Manager.mu.Lock()
+	defer b.Manager.mu.Unlock()
+	if k := b.known[number]; k != nil {
+		return k.loaded
+	}
+	return nil
+}
+
+// The only version hangs. Callers are told, and so is whoever asks what serves.
+// When its runs end after all, it answers again.
+func TestOnlyVersionHangs(t *testing.T) {
+	f := newFileServer(t)
+	base := t.TempDir()
+	tiny{bias: 2, needs: f.name}.write(t, filepath.Join(base, "2"))
+	b := runTinyOn(t, base, impatient)
+	b.awaitVersion(2)
+	f.vanish()
+	for range Lanes + 2 {
+		b.askInVain()
+	}
+	_, err := b.Serving()
+	if !errors.Is(err, ErrHangs) || !strings.Contains(err.Error(), "version 2 hangs: a run of 1 images, begun at 20") {
+		t.Errorf("serving: got %v", err)
+	}
+	if s := b.Versions()[0]; s.State != StateServing || !strings.HasPrefix(s.Reason, CauseHangs+": ") {
+		t.Errorf("got %+v", s)
+	}
+	if n := b.overdueRuns(); n != Lanes {
+		t.Errorf("%d runs are overdue", n)
+	}
+	f.mend()
+	b.await("the end of the runs", func() bool { _, err := b.Serving(); return err == nil && b.overdueRuns() == 0 })
+	b.awaitVersion(2)
+}
+
+// A version of which every lane hangs makes room for another one, a new one or
+// an older, also if it was chosen by hand. It is not loaded again until its runs
+// have ended.
+func TestAnotherVersionAfterHang(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		others []int64
+		come   int64
+		change func(*Config)
+		byHand bool
+		want   int64
+	}{
+		{name: "an older one", others: []int64{1}, want: 1},
+		{name: "an older one is loaded", others: []int64{1}, want: 1, change: func(c *Config) { c.Versions = Policy{latest: 2} }},
+		{name: "a new one", come: 3, want: 3},
+		{name: "a new one, in one copy's memory", come: 3, want: 3, change: func(c *Config) { c.Copies = copiesOne }},
+		{name: "chosen by hand", others: []int64{3}, byHand: true, want: 3},
+		{name: "with canaries", come: 3, want: 3, change: func(c *Config) { c.Rollout, c.Canary = rolloutCanary, 10 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFileServer(t)
+			base := with(t, test.others...)
+			tiny{bias: 2, needs: f.name}.write(t, filepath.Join(base, "2"))
+			change := func(c *Config) { c.Probation.Period = time.Minute }
+			if test.change != nil {
+				change = func(c *Config) { c.Probation.Period = time.Minute; test.change(c) }
+			}
+			b := runTinyOn(t, base, impatient, change)
+			b.await("a version", func() bool { return b.routes.Load().stable != nil })
+			if test.byHand {
+				b.must(b.Use(t.Context(), 2))
+			}
+			b.awaitVersion(2)
+			f.vanish()
+			var callers sync.WaitGroup
+			for range Lanes {
+				callers.Go(b.askInVain)
+				b.await("a run", func() bool { v := b.loadedAs(2); return v == nil || len(v.batcher.underway()) > 0 })
+			}
+			callers.Wait()
+			_, _ = b.Classify(t.Context(), nil, blackPixel) // both lanes, if they have shared a batch
+			if test.come > 0 {
+				b.put(test.come, tinyOf(test.come))
+			}
+			b.await("another version", func() bool {
+				p, err := b.Classify(t.Context(), nil, blackPixel)
+				return err == nil && p.Version == test.want
+			})
+			if info, err := b.Serving(); err != nil || info.Version != test.want {
+				t.Errorf("got %v, %v", info, err)
+			}
+			for _, s := range b.Versions() {
+				if s.Version == 2 && (s.State != StateRejected || !strings.Contains(s.Reason, "until that run ends")) {
+					t.Errorf("got %+v", s)
+				}
+			}
+			f.mend()
+			b.await("the end of the runs", func() bool { return b.overdueRuns() == 0 })
+			if test.want < 2 || test.byHand {
+				b.awaitVersion(2)
+			}
+		})
+	}
+}
+
+// While the version here hangs, the model server answers.
+func TestFallbackWhileVersionHangs(t *testing.T) {
+	f := newFileServer(t)
+	base := t.TempDir()
+	tiny{bias: 2, needs: f.name}.write(t, filepath.Join(base, "2"))
+	b := runFallbackOn(t, base, impatient)
+	b.awaitBackend(BackendLocal)
+	f.vanish()
+	for i := range 10 {
+		p, err := b.classify(blackPixel)
+		if err != nil || p.Backend != BackendRemote || !strings.Contains(p.Reason, "version 2 hangs: ") {
+			t.Fatalf("image %d: got %+v, %v", i, p, err)
+		}
+	}
+	if _, err := b.Serving(); err != nil {
+		t.Errorf("the server answers, and is said not to: %v", err)
+	}
+	b.await("the observer's word", func() bool { fell, _ := b.seen.state(); return fell })
+	f.mend()
+	b.awaitBackend(BackendLocal)
+}
+
+// Close does not wait for ever.
+func TestCloseWhileVersionHangs(t *testing.T) {
+	f := newFileServer(t)
+	base := t.TempDir()
+	tiny{bias: 2, needs: f.name}.write(t, filepath.Join(base, "2"))
+	b := runTinyOn(t, base, impatient)
+	b.awaitVersion(2)
+	f.vanish()
+	b.askInVain()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		b.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Error("it waits")
+	}
+}
