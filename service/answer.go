@@ -160,6 +160,9 @@ const (
 	headerPartition = "inceptor-partition"
 	headerOffset    = "inceptor-offset"
 
+	// Of dead letters for a whole batch.
+	headerLastOffset = "inceptor-last-offset"
+
 	// Of dead letters that the topic did not take whole.
 	headerTruncated        = "inceptor-truncated"         // bytes that the value had, which is left out
 	headerTruncatedHeaders = "inceptor-truncated-headers" // bytes of the headers that the sender had set, which are left out

@@ -27,6 +27,8 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 		Brokers: k.Brokers, Group: k.Group, Input: k.Input, Outputs: c.outputs(),
 		TLS: tlsConfig, SASL: sasl, Compression: k.Compression,
 		Window:       c.window(),
+		BatchBytes:   c.batchBytes(),
+		Unread:       h.unread(c.batchBytes()),
 		DrainTimeout: c.Shutdown.Timeout,
 		Refused:      h.refused,
 		GivenUp:      h.givenUp(k),

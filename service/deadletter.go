@@ -17,6 +17,10 @@ import (
 // topic. The other reasons come from packages input and model.
 const ReasonRefused = "refused-by-broker"
 
+// ReasonUnreadBatch is the reason of a dead letter for all records of a batch
+// that takes too much memory when it is decompressed, or is broken.
+const ReasonUnreadBatch = "unread-batch"
+
 // ReasonGivenUp is the reason of a dead letter for a record that could not be
 // answered for as long as kafka.on-error-after, by no fault of its own.
 const ReasonGivenUp = "given-up"
@@ -63,6 +67,22 @@ func (h *handler) givenUp(k Kafka) func(stream.Record, time.Duration, error) ([]
 		h.metrics.deadLetter(ReasonGivenUp)
 		h.recent.deadLetter(r, ReasonGivenUp, err)
 		return []stream.Record{deadLetter(r, h.deadLetter, ReasonGivenUp, err)}, true
+	}
+}
+
+// unread makes one dead letter for all records of a batch, as
+// stream.Config.Unread.
+func (h *handler) unread(limit int64) func(stream.Batch) []stream.Record {
+	return func(b stream.Batch) []stream.Record {
+		first := stream.Record{Topic: b.Topic, Partition: b.Partition, Offset: b.First}
+		err := fmt.Errorf("the records from offset %d to %d were compressed together, and are not read: decompressed they need more than %d bytes "+
+			"(the larger of kafka.window.bytes and twice input.max-bytes), or cannot be decompressed; they are still in %s, partition %d",
+			b.First, b.Last, limit, b.Topic, b.Partition)
+		h.metrics.deadLetter(ReasonUnreadBatch)
+		h.recent.deadLetter(first, ReasonUnreadBatch, err)
+		letter := deadLetter(first, h.deadLetter, ReasonUnreadBatch, err)
+		letter.Headers = append(letter.Headers, header(headerLastOffset, strconv.FormatInt(b.Last, 10)))
+		return []stream.Record{letter}
 	}
 }
 

@@ -198,7 +198,7 @@ func TestRefused(t *testing.T) {
 				t.Fatalf("a dead letter that is refused: got %d headers, %v", len(bare.Headers), err)
 			}
 			least, err := h.refused(in, bare, reason)
-			if err != nil || string(least.Key) != test.left || least.Size() > 1024 {
+			if err != nil || string(least.Key) != test.left || least.Size() > 1536 {
 				t.Fatalf("a dead letter without its value that is refused: got %d bytes, key %.300q, %v", least.Size(), least.Key, err)
 			}
 			for key, want := range test.told {
@@ -216,6 +216,31 @@ func TestRefused(t *testing.T) {
 				t.Error("there is something smaller than the smallest")
 			}
 		})
+	}
+}
+
+// A batch that is not read has one dead letter, which tells of all its records
+// and is not sent back.
+func TestUnread(t *testing.T) {
+	h := newHandler(t, fakeModel{})
+	out := h.unread(1000)(stream.Batch{Topic: "in", Partition: 2, First: 7, Last: 9})
+	if len(out) != 1 || out[0].Topic != "dead" || out[0].Value != nil || out[0].Key != nil {
+		t.Fatalf("got %+v", out)
+	}
+	for _, letter := range out {
+		for {
+			l, err := ParseLetter(letter)
+			if err != nil || l.ID != "in-2-7" || l.Reason != ReasonUnreadBatch || !l.Truncated {
+				t.Errorf("it is read as %+v, %v", l, err)
+			}
+			if !slices.ContainsFunc(letter.Headers, func(h stream.Header) bool { return h.Key == headerLastOffset && string(h.Value) == "9" }) {
+				t.Errorf("no last offset in %q", letter.Headers)
+			}
+			source := stream.Record{Topic: "in", Partition: 2, Offset: 9} // that stands for it
+			if letter, err = h.refused(source, letter, errors.New("too large")); err != nil {
+				break
+			}
+		}
 	}
 }
 

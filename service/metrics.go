@@ -98,10 +98,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_lag_records", Help: "Records of each assigned partition that are not committed yet.",
 		}, []string{"partition"}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "inceptor_retries_total", Help: "Tries to handle or publish a record that came to nothing.",
+			Name: "inceptor_retries_total", Help: "Tries to read, handle or publish a record that came to nothing.",
 		}),
 		retrying: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_stuck_partitions", Help: "Partitions with a record that is being tried again.",
+			Name: "inceptor_stuck_partitions", Help: "Partitions that stand still: reading, or a record, is being tried again.",
 		}),
 		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_assigned_partitions", Help: "Partitions of the input that this process works on.",

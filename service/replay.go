@@ -149,7 +149,7 @@ func ParseLetter(r stream.Record) (Letter, error) {
 	own := []string{headerReason, headerError, headerID, headerTopic, headerPartition, headerOffset}
 	l := Letter{Original: r}
 	headers := r.Headers
-	for _, key := range []string{headerTruncatedKey, headerTruncatedHeaders, headerTruncated} {
+	for _, key := range []string{headerTruncatedKey, headerTruncatedHeaders, headerTruncated, headerLastOffset} {
 		if n := len(headers); n > 0 && headers[n-1].Key == key {
 			l.Truncated, headers = true, headers[:n-1]
 		}

@@ -133,6 +133,11 @@ func (k *Kafka) Restart(ctx context.Context) error {
 	return nil
 }
 
+// Log is the file that holds the first records of a partition.
+func (k *Kafka) Log(topic string, partition int) string {
+	return filepath.Join(k.dir, "data", fmt.Sprintf("%s-%d", topic, partition), fmt.Sprintf("%020d.log", 0))
+}
+
 // Signal sends its process a signal.
 func (k *Kafka) Signal(s syscall.Signal) error { return k.java.Process.Signal(s) }
 

@@ -28,6 +28,12 @@ func (c Config) Checked() (Config, error) {
 	if c.Window.Records < 1 || c.Window.Bytes < 0 {
 		problem("window of %d records and %d bytes: want at least one record", c.Window.Records, c.Window.Bytes)
 	}
+	if c.BatchBytes < 0 {
+		problem("batches of %d bytes: negative", c.BatchBytes)
+	}
+	if c.Unread == nil {
+		problem("nothing to publish in place of a batch that is not read")
+	}
 	if c.DrainTimeout < 0 {
 		problem("drain timeout %v: negative", c.DrainTimeout)
 	}
@@ -39,6 +45,9 @@ func (c Config) Checked() (Config, error) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
+	}
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 32 << 20
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

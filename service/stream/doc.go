@@ -14,11 +14,14 @@
 //     modulo the number of the output topic's partitions. Topics with equal
 //     counts so stay co-partitioned, keyed or not.
 //   - Bounds. No more records and bytes of a partition are in flight than
-//     Config.Window says; behind a full window nothing is fetched.
+//     Config.Window says; behind a full window nothing is fetched. What a fetch
+//     brings is decompressed within Config.BatchBytes; a batch that needs more is
+//     passed, with what Config.Unread returns published in its place.
 //   - Patience. A handler's error is retried with growing pauses, for ever
 //     unless Config.GivenUp says otherwise, and so is whatever may pass on the broker's side: gone, frozen, frozen
 //     and replaced, no leader, not enough replicas. An output that its topic does not take,
-//     nor anything in its place, costs only its partition, which waits. Run
+//     nor anything in its place, costs only its partition, which waits; so
+//     does whatever is wrong with what is read. Run
 //     returns an error only when trying again cannot help: credentials,
 //     permissions to read and to join the group.
 //   - Membership does not hang on handlers: however long one takes, the

@@ -7,12 +7,16 @@ import (
 	"sync"
 )
 
+// HeaderBytes is what a header counts for besides its bytes: there may be very
+// many that have none.
+const HeaderBytes = 40
+
 // Size is what a record counts for in a window: the bytes of its key, value
 // and headers.
 func (r Record) Size() int64 {
 	n := len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
-		n += len(h.Key) + len(h.Value)
+		n += HeaderBytes + len(h.Key) + len(h.Value)
 	}
 	return int64(n)
 }

@@ -49,6 +49,16 @@ type Config struct {
 	// are not yet published. One record is always let in, however large.
 	Window Window
 
+	// BatchBytes bounds the memory that one batch of records takes when it is
+	// decompressed, and all that one fetch brings of them; twice its compressed
+	// size may always be taken. Zero: 32 MiB.
+	BatchBytes int64
+
+	// Unread is called for a batch that takes more, or cannot be decompressed.
+	// Its records are passed, unread, and what it returns is published in their
+	// place.
+	Unread func(Batch) []Record
+
 	// DrainTimeout bounds how long the records in flight may take when the
 	// group is rebalanced or the driver stops; what is not published by then
 	// is not committed and comes again.
@@ -71,6 +81,13 @@ type Config struct {
 
 	Log      *slog.Logger
 	Observer Observer
+}
+
+// A Batch is a run of records that were compressed together, and are not read.
+type Batch struct {
+	Topic       string
+	Partition   int
+	First, Last int64 // offsets; compaction may have removed some between them
 }
 
 // ErrInvalidTime is why an output is refused whose time lies further from the
@@ -107,7 +124,8 @@ type Observer interface {
 	// without one, so once soon after the partition was assigned: next is the offset that a restart begins with, lag how
 	// many records of the partition lie after it.
 	Committed(partition int, next, lag int64)
-	// Retrying is called each time a record could not be handled or
-	// published, and once with a nil error when it could.
+	// Retrying is called each time a record could not be read, handled or
+	// published, and once with a nil error when it could. Of reading only what
+	// is wrong with a partition is told, and not that a broker is gone.
 	Retrying(partition int, err error)
 }

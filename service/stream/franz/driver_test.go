@@ -31,6 +31,7 @@ func config(brokers ...string) stream.Config {
 		Input:        "in",
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 4},
+		Unread:       func(stream.Batch) []stream.Record { return nil },
 		DrainTimeout: 5 * time.Second,
 	}
 }

@@ -3,6 +3,7 @@ package franz
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -33,6 +34,23 @@ func permanent(err error) bool {
 		kerr.UnsupportedCompressionType,
 		kerr.PolicyViolation,
 	}, code)
+}
+
+// newTopicFor is for how long brokers may not know a topic's id yet, when it was
+// just created.
+const newTopicFor = 5 * time.Second
+
+// endsSession tells whether an error in reading is none of one partition: it is
+// forbidden, or the topic is another one now, which takes a new client. since is
+// when reading began to fail, if it did before.
+func endsSession(err error, since time.Time) bool {
+	switch {
+	case errors.Is(err, kerr.UnsupportedCompressionType), errors.Is(err, kerr.UnsupportedForMessageFormat):
+		return false
+	case errors.Is(err, kerr.UnknownTopicID):
+		return !since.IsZero() && time.Since(since) > newTopicFor
+	}
+	return permanent(err)
 }
 
 // A foreverError does not pass, whatever it wraps.

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"inceptor/service/stream"
 )
 
@@ -45,13 +47,16 @@ func newGeneration(ids []int32, cfg stream.Config, worker *stream.Worker, wake f
 			cfg:       cfg,
 			flight:    stream.NewFlight(cfg.Window, 0),
 			arrived:   make(chan struct{}, 1),
+			rested:    time.NewTimer(time.Hour),
+			pauses:    backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 5 * time.Second, Multiplier: 2, RandomizationFactor: 0.5},
 			committed: -1,
 			collected: -1,
-			told:      -1,
+			toldLag:   -1,
 			room:      g.room,
 			pause:     pause,
 			resume:    resume,
 		}
+		p.rested.Stop()
 		g.partitions[id] = p
 		g.feeders.Go(func() {
 			p.feed(feeding, func(s *stream.Slot) { worker.Begin(work, g.draining, s, wake) }, wake)
@@ -142,7 +147,7 @@ func (g *generation) full() (full []*partition, open int) {
 	for _, p := range g.partitions {
 		p.mu.Lock()
 		switch {
-		case p.paused:
+		case p.paused, p.resting:
 		case p.full():
 			full = append(full, p)
 		default:

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
@@ -17,6 +19,11 @@ const (
 	queueBytes   = 1 << 20
 )
 
+// failingFor is how long an error that may pass by itself goes on until the
+// observer is told; and how long none must come, where no record does, until
+// reading is well.
+const failingFor = 10 * time.Second
+
 // A partition of one generation: polled records wait in its queue for room
 // in the window, are handled side by side, and collected in order.
 type partition struct {
@@ -24,22 +31,30 @@ type partition struct {
 	cfg     stream.Config
 	flight  *stream.Flight
 	arrived chan struct{}
+	rested  *time.Timer // when reading is tried again
 	room    chan<- struct{}
 	pause   func(int32) // called with mu held, so that both come in order
 	resume  func(int32)
 
 	mu     sync.Mutex
 	queue  []*kgo.Record
-	held   int   // records in the queue, or on their way from it into the window
-	bytes  int64 // of them
-	next   int64 // every offset below has been polled
-	again  bool  // offsets below next come again
-	paused bool
+	held   int                    // records in the queue, or on their way from it into the window
+	bytes  int64                  // of them
+	next   int64                  // every offset below has been polled
+	again  bool                   // offsets below next come again
+	paused bool                   // for there is no room
+	unread map[int64]stream.Batch // by the offset that stands for it in the queue
+
+	failing time.Time // since when nothing can be read; zero: it can
+	told    bool      // the observer knows
+	resting bool      // paused until reading is tried again
+	tried   time.Time // when it was
+	pauses  backoff.ExponentialBackOff
 
 	high      int64 // watermark
 	committed int64 // negative: not known
 	collected int64 // what is committed with the next transaction
-	told      int64 // lag that the observer knows
+	toldLag   int64 // that the observer knows
 }
 
 // push takes polled records.
@@ -54,18 +69,48 @@ func (p *partition) push(fetched kgo.FetchPartition) error {
 			return fmt.Errorf("read from %s partition %d: offset %d comes after %d, the log was made anew", r.Topic, p.id, r.Offset, p.next-1)
 		}
 		p.again = false
-		p.next = r.Offset + 1
-		p.queue = append(p.queue, r)
-		p.held++
-		p.bytes += size(r)
-	}
-	if p.held > 0 {
-		signal(p.arrived)
+		p.enqueue(r)
 	}
 	return nil
 }
 
-func size(r *kgo.Record) int64 { return int64(len(r.Key) + len(r.Value)) }
+// enqueue takes a record. The caller holds mu.
+func (p *partition) enqueue(r *kgo.Record) {
+	p.next = r.Offset + 1
+	p.queue = append(p.queue, r)
+	p.held++
+	p.bytes += size(r)
+	signal(p.arrived)
+}
+
+// pass takes a batch that is not read; one that comes again is left.
+func (p *partition) pass(b stream.Batch) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b.Last < p.next {
+		if p.again {
+			return nil
+		}
+		return fmt.Errorf("read from %s partition %d: offset %d comes after %d, the log was made anew", b.Topic, p.id, b.Last, p.next-1)
+	}
+	p.again = false
+	b.First = max(b.First, p.next, p.committed)
+	if p.unread == nil {
+		p.unread = map[int64]stream.Batch{}
+	}
+	p.unread[b.Last] = b
+	p.enqueue(&kgo.Record{Topic: b.Topic, Partition: p.id, Offset: b.Last})
+	return nil
+}
+
+// size is what a record counts for, as in its window.
+func size(r *kgo.Record) int64 {
+	n := int64(len(r.Key) + len(r.Value))
+	for _, h := range r.Headers {
+		n += stream.HeaderBytes + int64(len(h.Key)+len(h.Value))
+	}
+	return n
+}
 
 // full tells whether nothing more should be polled. The caller holds mu.
 func (p *partition) full() bool { return p.held >= queueRecords || p.bytes >= queueBytes }
@@ -80,6 +125,73 @@ func (p *partition) halt() {
 	}
 }
 
+// fail notes that nothing can be read now, and lets the partition rest before
+// the next try. An error that may pass by itself is told the observer when it
+// has lasted.
+func (p *partition) fail(err error, passing bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing.IsZero() {
+		p.failing = time.Now()
+	}
+	if !passing || time.Since(p.failing) > failingFor {
+		p.told = true
+		p.cfg.Observer.Retrying(int(p.id), err)
+	}
+	p.rest(p.pauses.NextBackOff())
+}
+
+// yield lets others be read that had to wait for this partition.
+func (p *partition) yield() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rest(2 * fetchWait)
+}
+
+// rest pauses the partition for a while. The caller holds mu.
+func (p *partition) rest(d time.Duration) {
+	if !p.resting {
+		p.resting = true
+		p.pause(p.id)
+		p.rested.Reset(d)
+	}
+}
+
+// retry ends a rest.
+func (p *partition) retry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resting, p.tried = false, time.Now()
+	if !p.paused {
+		p.resume(p.id)
+	}
+	signal(p.room)
+}
+
+// failed tells since when nothing can be read; zero: it can.
+func (p *partition) failed() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failing
+}
+
+// recover notes that something was read, or that no error has come for long
+// enough; it tells whether one had come before.
+func (p *partition) recover(read bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failing.IsZero() || !read && (p.resting || time.Since(p.tried) < failingFor) {
+		return false
+	}
+	p.failing = time.Time{}
+	p.pauses.Reset()
+	if p.told {
+		p.told = false
+		p.cfg.Observer.Retrying(int(p.id), nil)
+	}
+	return true
+}
+
 // left notes that a record has left the queue for the window.
 func (p *partition) left(r *kgo.Record) {
 	p.mu.Lock()
@@ -92,22 +204,28 @@ func (p *partition) left(r *kgo.Record) {
 	}
 	if p.paused {
 		p.paused = false
-		p.resume(p.id)
+		if !p.resting {
+			p.resume(p.id)
+		}
 	}
 	signal(p.room)
 }
 
 // feed lets the queue's records into the window until ctx ends.
 func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake func()) {
+	defer p.rested.Stop()
 	for {
 		select {
 		case <-p.arrived:
+		case <-p.rested.C:
+			p.retry()
+			continue
 		case <-ctx.Done():
 			return
 		}
 		p.mu.Lock()
-		queue := p.queue
-		p.queue = nil
+		queue, unread := p.queue, p.unread
+		p.queue, p.unread = nil, nil
 		p.mu.Unlock()
 		for i, r := range queue {
 			queue[i] = nil // its memory is the window's now
@@ -119,7 +237,11 @@ func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake fun
 					return
 				}
 				p.cfg.Observer.InFlight(1, slot.Record.Size())
-				begin(slot)
+				if b, ok := unread[r.Offset]; ok {
+					slot.Done(p.cfg.Unread(b))
+				} else {
+					begin(slot)
+				}
 			}
 			p.left(r)
 		}
@@ -167,7 +289,7 @@ func (p *partition) watermark(high int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.high = high
-	if p.committed >= 0 && p.committed == p.collected && p.lag() != p.told {
+	if p.committed >= 0 && p.committed == p.collected && p.lag() != p.toldLag {
 		p.tell()
 	}
 }
@@ -175,8 +297,8 @@ func (p *partition) watermark(high int64) {
 func (p *partition) lag() int64 { return max(0, p.high-p.committed) }
 
 func (p *partition) tell() {
-	p.told = p.lag()
-	p.cfg.Observer.Committed(int(p.id), p.committed, p.told)
+	p.toldLag = p.lag()
+	p.cfg.Observer.Committed(int(p.id), p.committed, p.toldLag)
 }
 
 func record(r *kgo.Record) stream.Record {

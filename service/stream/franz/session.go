@@ -1,6 +1,7 @@
 package franz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 const (
@@ -35,6 +40,8 @@ type session struct {
 	client    *kgo.Client
 	group     *kgo.GroupTransactSession
 	turn      turn
+	inflate   *inflate.Decompressor
+	fetcher   *kgo.Client // client, for callbacks that may come before it is there; of the group's goroutine only
 	conns     stream.Connections
 	reach     reach
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
@@ -61,7 +68,10 @@ type session struct {
 func (d *Driver) runSession(ctx context.Context, operation string) (worked bool, err error) {
 	life, end := context.WithCancelCause(context.Background())
 	defer end(nil)
-	s := &session{Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
+	s := &session{
+		Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1),
+		inflate: inflate.New(d.cfg.BatchBytes),
+	}
 	if err := s.open(); err != nil {
 		return false, &foreverError{err} // an option is wrong
 	}
@@ -96,6 +106,10 @@ func (s *session) open() error {
 		kgo.OnPartitionsAssigned(s.onAssigned),
 		kgo.OnPartitionsRevoked(func(context.Context, *kgo.Client, map[string][]int32) {}),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {}), // OnGroupManageError is told why
+		kgo.OnOffsetsFetched(func(_ context.Context, client *kgo.Client, _ *kmsg.OffsetFetchResponse) error {
+			s.fetcher = client
+			return nil
+		}),
 		kgo.AdjustFetchOffsetsFn(s.onOffsets),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -103,6 +117,8 @@ func (s *session) open() error {
 		kgo.KeepControlRecords(), // their offsets are passed too
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxPartitionBytes(fetchBytes),
+		kgo.WithDecompressor(s.inflate),
+		kgo.KeepRetryableFetchErrors(), // or a partition would stand still without a word
 
 		kgo.TransactionalID(s.bound.ID),
 		kgo.TransactionTimeout(s.bound.Timeout),
@@ -314,6 +330,7 @@ func (s *session) poll(life context.Context) {
 				}
 			}
 			fetches := s.group.PollFetches(ctx)
+			s.inflate.Reset() // what was fetched is taken
 			// Who has polled something holds rebalances back: the latest
 			// generation is the one that it belongs to.
 			if g := s.latest.Load(); g != nil {
@@ -333,27 +350,63 @@ func (s *session) poll(life context.Context) {
 
 func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 	var failed error
+	operation := "read from " + s.cfg.Input
+	var read []*partition
+	later := false // there was no room to decompress those of others
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		p := g.partitions[f.Partition]
+		if f.Topic != s.cfg.Input {
+			p = nil
+		}
 		var loss *kgo.ErrDataLoss
 		var group *kgo.ErrGroupSession
+		var unread *kgo.ErrDecompressTooLarge
 		switch {
 		case f.Err == nil:
+		case errors.Is(f.Err, inflate.ErrLater):
+			later = true
 		case errors.Is(f.Err, context.Canceled), errors.Is(f.Err, context.DeadlineExceeded), errors.Is(f.Err, kgo.ErrClientClosed), errors.As(f.Err, &group):
 		case errors.As(f.Err, &loss):
 			s.cfg.Log.Warn("the log is shorter than it was", "topic", f.Topic, "partition", f.Partition, "err", f.Err)
+		case p == nil, endsSession(f.Err, p.failed()):
+			failed = fmt.Errorf("%s partition %d: %w", operation, f.Partition, f.Err)
+		case errors.As(f.Err, &unread):
 		default:
-			failed = fmt.Errorf("read from %s partition %d: %w", s.cfg.Input, f.Partition, f.Err)
+			s.trouble.Failed(operation, f.Err, "partition", f.Partition)
+			p.fail(fmt.Errorf("%s: %w", operation, f.Err), kerr.IsRetriable(f.Err))
 		}
-		p := g.partitions[f.Partition]
-		if f.Topic != s.cfg.Input || p == nil {
+		if p == nil {
 			return
 		}
 		if err := p.push(f.FetchPartition); err != nil {
 			failed = err
 		}
-		p.watermark(f.HighWatermark)
+		if f.Err == nil {
+			p.watermark(f.HighWatermark)
+			read = append(read, p)
+		}
+		if unread != nil {
+			if err := s.pass(p, unread); err != nil {
+				failed = err
+			}
+		}
+		if (len(f.Records) > 0 || unread != nil) && p.recover(true) {
+			s.trouble.Worked(operation)
+		}
 	})
+	if later {
+		for _, p := range read {
+			p.yield()
+		}
+	}
 	return failed
+}
+
+// pass goes on behind a batch that is not read: the client stands still there.
+func (s *session) pass(p *partition, e *kgo.ErrDecompressTooLarge) error {
+	err := p.pass(stream.Batch{Topic: s.cfg.Input, Partition: int(p.id), First: e.Offset, Last: e.NextOffset - 1})
+	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.cfg.Input: {p.id: {Epoch: e.Epoch, Offset: e.NextOffset}}})
+	return err
 }
 
 // onAssigned begins a generation. Callbacks use the client that they are given:
@@ -371,8 +424,28 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 	signal(s.resume)
 }
 
-// onOffsets learns what the group has committed.
-func (s *session) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+// onOffsets learns what the group has committed. Where there is nothing yet, it
+// looks up where the partition begins: the client can pass a batch only in
+// partitions of which it knows an offset.
+func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	input := offsets[s.cfg.Input]
+	var starts kadm.ListedOffsets
+	for id, o := range input {
+		if o.EpochOffset().Offset >= 0 {
+			continue
+		}
+		if starts == nil {
+			var err error
+			if starts, err = kadm.NewClient(s.fetcher).ListStartOffsets(ctx, s.cfg.Input); err != nil {
+				return nil, err
+			}
+		}
+		start, ok := starts.Lookup(s.cfg.Input, id)
+		if !ok || start.Err != nil {
+			return nil, fmt.Errorf("look up where partition %d of %s begins: %w", id, s.cfg.Input, cmp.Or(start.Err, error(kerr.UnknownTopicOrPartition)))
+		}
+		input[id] = kgo.NewOffset().At(start.Offset)
+	}
 	if g := s.latest.Load(); g != nil {
 		g.known.Store(true)
 		for id, o := range offsets[s.cfg.Input] {

@@ -97,6 +97,9 @@ func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generat
 		return
 	}
 	for id, p := range g.partitions {
+		if p.recover(false) {
+			s.trouble.Worked("read from " + s.cfg.Input)
+		}
 		if o, ok := starts.Lookup(s.cfg.Input, id); ok && o.Err == nil {
 			p.start(o.Offset) // unless the group has committed one
 		}

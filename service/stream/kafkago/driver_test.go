@@ -1,10 +1,13 @@
 package kafkago
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -13,11 +16,11 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 func config(brokers ...string) stream.Config {
@@ -27,6 +30,7 @@ func config(brokers ...string) stream.Config {
 		Input:        "in",
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 4},
+		Unread:       func(stream.Batch) []stream.Record { return nil },
 		DrainTimeout: 5 * time.Second,
 	}
 }
@@ -381,40 +385,53 @@ func (l *lineCounter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Batches that compaction has emptied, wholly or at their end, are passed.
-func TestEmptyBatches(t *testing.T) {
-	empty := func(base int64) protocol.RecordReader {
-		return &protocol.RecordBatch{BaseOffset: base, Records: protocol.NewRecordReader()}
+// A batch as a broker keeps it, from its first to its last offset.
+func batch4test(first, last int64, offsets ...int64) []byte {
+	b := kmsg.RecordBatch{FirstOffset: first, LastOffsetDelta: int32(last - first), Magic: 2, NumRecords: int32(len(offsets))}
+	for _, o := range offsets {
+		record := []byte{0, 0} // attributes, time
+		record = binary.AppendVarint(record, o-first)
+		record = append(record, 1, 1, 0) // no key, no value, no headers
+		b.Records = append(binary.AppendVarint(b.Records, int64(len(record))), record...)
 	}
-	full := func(base int64, offsets ...int64) protocol.RecordReader {
-		var rs []protocol.Record
-		for _, o := range offsets {
-			rs = append(rs, protocol.Record{Offset: o})
-		}
-		return &protocol.RecordBatch{BaseOffset: base, Records: protocol.NewRecordReader(rs...)}
-	}
+	b.Length = int32(49 + len(b.Records))
+	raw := b.AppendTo(nil)
+	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return raw
+}
+
+// Batches that compaction has emptied, wholly or at their end, are passed; one
+// in which nothing can be read is an error, and not passed.
+func TestBatches(t *testing.T) {
+	broken := batch4test(20, 20, 20)
+	broken[len(broken)-1]++
 	for name, test := range map[string]struct {
-		batches []protocol.RecordReader
+		batches [][]byte
 		next    int64
+		err     string
 	}{
-		"one, empty":          {[]protocol.RecordReader{empty(10)}, 11},
-		"one, empty, earlier": {[]protocol.RecordReader{empty(5)}, 11},
-		"two, empty":          {[]protocol.RecordReader{empty(10), empty(20)}, 21},
-		"the end is gone":     {[]protocol.RecordReader{full(5, 5, 6)}, 11},
-		"empty, full":         {[]protocol.RecordReader{empty(10), full(20, 21, 24)}, 25},
-		"full, empty":         {[]protocol.RecordReader{full(8, 9, 12), empty(20)}, 13},
-		"none":                {nil, 10},
+		"one, empty":          {[][]byte{batch4test(10, 10)}, 11, ""},
+		"one, empty, earlier": {[][]byte{batch4test(5, 10)}, 11, ""},
+		"two, empty":          {[][]byte{batch4test(10, 19), batch4test(20, 20)}, 21, ""},
+		"the end is gone":     {[][]byte{batch4test(5, 10, 5, 6)}, 11, ""},
+		"empty, full":         {[][]byte{batch4test(10, 19), batch4test(20, 24, 21, 24)}, 25, ""},
+		"full, empty":         {[][]byte{batch4test(8, 12, 9, 12), batch4test(13, 20)}, 21, ""},
+		"none":                {nil, 10, ""},
+		"broken":              {[][]byte{broken}, 10, "crc"},
+		"full, broken":        {[][]byte{batch4test(8, 12, 9, 12), broken}, 13, "crc"},
+		"not what was wanted": {[][]byte{batch4test(5, 6, 5, 6)}, 10, "no record"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := New(config("x:1"), echo)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker,
+			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker, inflate: inflate.New(1 << 20),
 				flight: stream.NewFlight(stream.Window{Records: 10}, 10)}
 			p.begin = func(s *stream.Slot) { s.Done(nil) }
-			if err := p.admit(t.Context(), &protocol.RecordStream{Records: test.batches}); err != nil {
-				t.Fatal(err)
+			err = p.admit(t.Context(), &kmsg.FetchResponseTopicPartition{RecordBatches: bytes.Join(test.batches, nil)})
+			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Errorf("got %v, want %q", err, test.err)
 			}
 			if p.next != test.next {
 				t.Errorf("next is %d, want %d", p.next, test.next)

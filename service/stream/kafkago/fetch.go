@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
 )
@@ -24,14 +24,20 @@ const (
 	fetchWait = 2 * time.Second
 )
 
+// slow is after how long an error that may pass by itself is told to the
+// observer.
+const slow = 10 * time.Second
+
 // fetch admits the partition's records into the window until ctx ends. The
-// window is what holds it back.
+// window is what holds it back. Whatever is wrong with what is read costs this
+// partition only, which is read again and again.
 func (p *partition) fetch(ctx context.Context) error {
 	operation := "read from " + p.topic
 	pause := backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	// Of a generation before, perhaps. One partition that works is no reason
 	// to report the end of another's trouble again and again.
-	failed := true
+	failed, told := true, false
+	var since time.Time
 	for {
 		err := p.fetchOnce(ctx)
 		switch {
@@ -39,21 +45,39 @@ func (p *partition) fetch(ctx context.Context) error {
 			return context.Cause(ctx)
 		case err == nil:
 			if failed {
-				failed = false
+				failed, since = false, time.Time{}
 				pause.Reset()
 				p.trouble.Worked(operation)
 			}
+			if told {
+				told = false
+				p.cfg.Observer.Retrying(p.id, nil)
+			}
 			continue
-		case permanent(err):
+		case permanent(err) && !errors.Is(err, kafka.UnsupportedCompressionType) && !errors.Is(err, kafka.UnsupportedForMessageFormat):
 			return fmt.Errorf("read from %s partition %d: %w", p.topic, p.id, err)
 		}
 		failed = true
-		p.trouble.Failed(operation, err, "partition", p.id)
+		if since.IsZero() {
+			since = time.Now()
+		}
+		var unreadable *unreadableError
+		var answer kafka.Error
+		if errors.As(err, &unreadable) || errors.As(err, &answer) && time.Since(since) > slow {
+			told = true
+			p.cfg.Observer.Retrying(p.id, fmt.Errorf("read from %s at offset %d: %w", p.topic, p.next, err))
+		}
+		p.trouble.Failed(operation, err, "partition", p.id, "offset", p.next)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return context.Cause(ctx)
 		}
 	}
 }
+
+// An unreadableError is what is wrong with the records that a broker has sent.
+type unreadableError struct{ error }
+
+func (e *unreadableError) Unwrap() error { return e.error }
 
 func (p *partition) fetchOnce(ctx context.Context) error {
 	if p.next < 0 { // nothing committed yet
@@ -65,86 +89,54 @@ func (p *partition) fetchOnce(ctx context.Context) error {
 		p.flight.Rewind(first)
 		p.commits.start(p.id, first)
 	}
-	res, err := p.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic:     p.topic,
-		Partition: p.id,
-		Offset:    p.next,
-		MinBytes:  1,
-		MaxBytes:  fetchBytes,
-		MaxWait:   fetchWait,
-	})
+	res, err := p.cluster.fetch(ctx, p.topic, p.id, p.next)
 	if err != nil {
 		return err
 	}
-	if errors.Is(res.Error, kafka.OffsetOutOfRange) {
+	switch code := kafka.Error(res.ErrorCode); code {
+	case 0:
+	case kafka.OffsetOutOfRange:
 		return p.outOfRange(ctx)
-	}
-	if res.Error != nil {
-		return res.Error
+	default:
+		return code
 	}
 	p.commits.watermark(p.id, res.HighWatermark)
-	return p.admit(ctx, res.Records)
+	return p.admit(ctx, res)
 }
 
-// admit lets the records of one response in. The response consists of batches,
-// and only a batch tells whether it holds records, or the markers of a
-// transaction.
-func (p *partition) admit(ctx context.Context, response kafka.RecordReader) error {
-	batches, ok := response.(*protocol.RecordStream)
-	if !ok {
-		return nil // no records
-	}
-	before, base := p.next, int64(-1)
-	for _, b := range batches.Records {
-		control := false
-		switch b := b.(type) {
-		case *protocol.ControlBatch:
-			control, base = true, b.BaseOffset
-		case *protocol.RecordBatch:
-			base = b.BaseOffset
-		}
-		for {
-			r, err := b.ReadRecord()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			if r.Offset < p.next { // batches come whole, and may begin earlier
-				release(r)
-				continue
-			}
-			if control {
-				release(r)
-				p.skipTo(r.Offset + 1)
-				continue
-			}
-			if err := p.enter(ctx, r); err != nil {
-				return err
-			}
+// admit lets the records of one response in.
+func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicPartition) error {
+	p.inflate.Reset()
+	before := p.next
+	opts := kgo.ProcessFetchPartitionOpts{KeepControlRecords: true, Offset: p.next, Topic: p.topic, Partition: int32(p.id)}
+	fetched, next := kgo.ProcessFetchPartition(opts, res, p.inflate, nil)
+	for _, r := range fetched.Records {
+		if r.Attrs.IsControl() { // of a transaction
+			p.skipTo(r.Offset + 1)
+		} else if err := p.enter(ctx, r); err != nil {
+			return err
 		}
 	}
-	// Compaction may leave batches without records, or without those at the
-	// end. What was asked for is then known not to exist, up to the last
-	// batch; go on behind it, or the same would come for ever.
-	if len(batches.Records) > 0 && p.next == before {
-		p.skipTo(max(before, base) + 1)
+	var unread *kgo.ErrDecompressTooLarge
+	switch {
+	case errors.As(fetched.Err, &unread):
+		return p.pass(ctx, stream.Batch{Topic: p.topic, Partition: p.id, First: max(p.next, unread.Offset), Last: unread.NextOffset - 1})
+	case fetched.Err != nil:
+		return &unreadableError{fetched.Err}
+	}
+	// Compaction may leave batches without records, or without those at the end.
+	if next > p.next {
+		p.skipTo(next)
+	}
+	if p.next == before && len(res.RecordBatches) > 0 {
+		return &unreadableError{errors.New("the batch that was fetched has no record that can be read")}
 	}
 	return nil
 }
 
 // enter waits for room for a record and starts its handler.
-func (p *partition) enter(ctx context.Context, r *kafka.Record) error {
-	defer release(r)
-	record := stream.Record{Topic: p.topic, Partition: p.id, Offset: r.Offset, Time: r.Time}
-	var err error
-	if record.Key, err = protocol.ReadAll(r.Key); err != nil {
-		return err
-	}
-	if record.Value, err = protocol.ReadAll(r.Value); err != nil {
-		return err
-	}
+func (p *partition) enter(ctx context.Context, r *kgo.Record) error {
+	record := stream.Record{Topic: p.topic, Partition: p.id, Offset: r.Offset, Key: r.Key, Value: r.Value, Time: r.Timestamp}
 	for _, h := range r.Headers {
 		record.Headers = append(record.Headers, stream.Header{Key: h.Key, Value: h.Value})
 	}
@@ -158,14 +150,16 @@ func (p *partition) enter(ctx context.Context, r *kafka.Record) error {
 	return nil
 }
 
-// release gives the memory of a record back to kafka-go.
-func release(r *kafka.Record) {
-	if r.Key != nil {
-		r.Key.Close()
+// pass lets something in that stands for a batch of records.
+func (p *partition) pass(ctx context.Context, b stream.Batch) error {
+	slot, err := p.flight.Admit(ctx, stream.Record{Topic: p.topic, Partition: p.id, Offset: b.Last})
+	if err != nil {
+		return err
 	}
-	if r.Value != nil {
-		r.Value.Close()
-	}
+	p.next = b.Last + 1
+	p.cfg.Observer.InFlight(1, slot.Record.Size())
+	slot.Done(p.cfg.Unread(b))
+	return nil
 }
 
 // outOfRange goes on with the earliest record when the log does not hold the
@@ -194,7 +188,7 @@ func (p *partition) outOfRange(ctx context.Context) error {
 
 // bounds are the offsets of the partition's first record and of its next one.
 func (p *partition) bounds(ctx context.Context) (first, last int64, err error) {
-	res, err := p.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+	res, err := p.cluster.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
 		Topics: map[string][]kafka.OffsetRequest{p.topic: {kafka.FirstOffsetOf(p.id), kafka.LastOffsetOf(p.id)}},
 	})
 	if err != nil {

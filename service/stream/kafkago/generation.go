@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 // generation works on the assigned partitions until the group goes on
@@ -39,7 +40,8 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	for i, a := range assigned {
 		p := &partition{
 			cfg:       d.cfg,
-			client:    cluster.client,
+			cluster:   cluster,
+			inflate:   inflate.New(d.cfg.BatchBytes),
 			trouble:   d.trouble,
 			topic:     d.cfg.Input,
 			id:        a.ID,

@@ -6,17 +6,18 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 // A partition is worked on for one generation: records are fetched into its
 // flight, handled side by side, published in order, and marked for commit.
 type partition struct {
 	cfg     stream.Config
-	client  *kafka.Client
+	cluster *cluster
+	inflate *inflate.Decompressor
 	trouble *stream.Trouble
 
 	topic     string

@@ -137,6 +137,7 @@ func (b *bench) config() stream.Config {
 		Input:        b.input,
 		Outputs:      []string{b.output, b.dead},
 		Window:       stream.Window{Records: 16, Bytes: 64 << 20},
+		Unread:       func(stream.Batch) []stream.Record { return nil },
 		DrainTimeout: 20 * time.Second,
 		Log:          slog.New(slog.NewTextHandler(logWriter{b}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}

@@ -30,8 +30,9 @@ type Suite struct {
 	Brokers []string
 	Compact func() // cleans the log now; nil: the broker does it by itself, soon
 
-	// Broker is nil where a broker cannot be killed.
+	// Broker is nil where a broker cannot be killed, and has no files.
 	Broker interface {
+		Log(topic string, partition int) string
 		Kill()
 		Restart()
 		Freeze()
@@ -60,6 +61,8 @@ func (s Suite) Run(t *testing.T) {
 			"TooLarge":        tooLarge,
 			"BatchTooLarge":   batchTooLarge,
 			"RefusedForGood":  refusedForGood,
+			"UnreadBatch":     unreadBatch,
+			"LargeBatches":    largeBatches,
 			"Transactions":    transactions,
 			"Compaction":      compaction,
 			"OutOfRange":      outOfRange,
@@ -74,6 +77,9 @@ func (s Suite) Run(t *testing.T) {
 		}
 		if s.CheckTopics != nil {
 			tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics
+		}
+		if s.Broker != nil {
+			tests["Corrupt"] = corrupt
 		}
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
