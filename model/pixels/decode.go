@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	"image/jpeg"
 	"image/png"
 	"io"
 	"math"
@@ -41,7 +40,7 @@ func decode(plan Plan, h Header) (picture, error) {
 	b := plan.Image
 	switch h.Format {
 	case "jpeg":
-		return decodeWith(b, h, jpeg.DecodeConfig, jpeg.Decode, rgb)
+		return decodeJPEG(b, h)
 	case "png":
 		if plan.Alpha {
 			return decodeWith(b, h, png.DecodeConfig, png.Decode, rgba)

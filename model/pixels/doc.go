@@ -20,7 +20,11 @@
 // scores mostly less than 0.0003, but 0.025 for a picture it is unsure about.
 // From TensorFlow's accurate transform pixels are 0.05 apart on the mean.
 //
-// What Go's decoders refuse is an error even where TensorFlow's would take it:
-// a JPEG with arithmetic coding or 12 bits, four components without Adobe's
-// marker, some files with slight damage.
+// The header of a JPEG is read as libjpeg reads it: Motion-JPEG without Huffman
+// tables, segments too short for their length, bytes between segments, and four
+// colours without Adobe's marker are taken; missing tables are refused. What
+// Go's decoders refuse beyond that is an error even where TensorFlow's would take
+// it: a JPEG with arithmetic coding or 12 bits, sampling factors of 3 or of
+// chroma finer than the luma, damage within the coded data, fewer rows than were
+// announced.
 package pixels
