@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """A model that costs nothing, for tests and benchmarks of what is around the model.
 
-    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash | --overflow | --hang FILE] [--needs FILE]
+    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash | --overflow | --hang FILE]
+            [--hungry] [--needs FILE]
 
 writes DIR/N. What it is for:
 
     image    images of 8×8: a dense layer on the mean colour, two classes, dark and bright. With --crash it ends the process,
              as a fault in native code does, when an image of the batch has a white pixel; with --overflow a thread of
-             TensorFlow's has no stack left then; with --hang it makes FILE, and does not end. With --needs its runs fail while there is no empty file FILE0.
+             TensorFlow's has no stack left then; with --hang it makes FILE, and does not end. With --hungry it takes 2.8 GB
+             for a batch whose brightest pixel is 253. With --needs its runs fail while there is no empty file FILE0.
     dense    rows of 32 numbers: two dense layers, ten classes without labels
     mixed    rows of several inputs: one value, age / 2 + the sum of two numbers + 100 if member + the length of word
     example  tf.Examples with two numbers x: dark and bright
@@ -23,11 +25,12 @@ import tensorflow as tf
 
 
 class Tiny(tf.Module):
-    def __init__(self, crash, overflow, hang, needs):
+    def __init__(self, crash, overflow, hang, hungry, needs):
         super().__init__()
         self.crash = crash
         self.overflow = overflow
         self.hang = hang
+        self.hungry = hungry
         self.needs = needs
         self.weights = tf.Variable([[-0.01, 0.01]] * 3)
         self.bias = tf.Variable([3.0, -3.0])
@@ -42,6 +45,8 @@ class Tiny(tf.Module):
             logits += tf.cond(white > 254.0, self.nest, lambda: 0.0)
         if self.hang:
             logits += tf.cond(white > 254.0, lambda: self.stay(white), lambda: 0.0)
+        if self.hungry:
+            logits += tf.cond(tf.equal(tf.round(white), 253.0), lambda: self.devour(white), lambda: 0.0)
         if self.needs:  # by a name that depends on the images, or it would be read once
             none = tf.minimum(tf.cast(tf.reduce_max(images), tf.int32), 0)
             content = tf.io.read_file(tf.strings.join([self.needs, tf.strings.as_string(none)]))
@@ -68,6 +73,10 @@ class Tiny(tf.Module):
     def stay(self, white):
         with tf.control_dependencies([tf.raw_ops.WriteFile(filename=self.hang, contents="")]):
             return tf.while_loop(lambda x: x > 254.0, lambda x: [(x + white) / 2], [tf.identity(white)])[0]
+
+    @staticmethod
+    def devour(white):
+        return tf.reduce_sum(tf.fill([700_000_000], white)) * 0.0
 
 
 class Dense(tf.Module):
@@ -111,10 +120,12 @@ def main():
     parser.add_argument("--crash", action="store_true")
     parser.add_argument("--overflow", action="store_true")
     parser.add_argument("--hang", metavar="FILE")
+    parser.add_argument("--hungry", action="store_true")
     parser.add_argument("--needs", metavar="FILE")
     arguments = parser.parse_args()
+    tiny = Tiny(arguments.crash, arguments.overflow, arguments.hang, arguments.hungry, arguments.needs)
     kinds = {"dense": Dense, "mixed": Mixed, "example": Example}
-    model = kinds[arguments.kind]() if arguments.kind in kinds else Tiny(arguments.crash, arguments.overflow, arguments.hang, arguments.needs)
+    model = kinds[arguments.kind]() if arguments.kind in kinds else tiny
     directory = arguments.out / str(arguments.version)
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.serve})
     if arguments.kind in ("dense", "mixed"):

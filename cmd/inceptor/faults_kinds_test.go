@@ -15,7 +15,7 @@ var kinds = map[string]func(f *faults){
 	"service killed": func(f *faults) {
 		i := f.rng.IntN(len(f.services))
 		pause := f.between(0, 2*time.Second)
-		f.services[i].kill()
+		f.kill(f.services[i])
 		time.Sleep(pause)
 		f.services[i] = f.start(f.journal)
 	},
@@ -34,11 +34,11 @@ var kinds = map[string]func(f *faults){
 	"member joins and leaves": func(f *faults) {
 		leave := f.terminate
 		if f.rng.IntN(2) == 0 {
-			leave = (*process).kill
+			leave = f.kill
 		}
 		stay := f.between(0, 3*time.Second)
 		p := f.start(f.journal)
-		p.await(`msg=assigned`, recovery)
+		f.await(p, `msg=assigned`)
 		time.Sleep(stay)
 		leave(p)
 	},
@@ -56,17 +56,19 @@ var kinds = map[string]func(f *faults){
 		time.Sleep(pause)
 		f.broker.Thaw()
 	},
+	"runs hang":                  (*faults).runsHang,
+	"state file broken":          (*faults).stateBroken,
+	"state file changed by both": (*faults).stateShared,
 	"journal's disk full": func(f *faults) {
 		i := f.rng.IntN(len(f.services))
 		if f.rng.IntN(2) == 0 {
-			f.services[i].kill()
+			f.kill(f.services[i])
 		} else {
 			f.terminate(f.services[i])
 		}
 		f.processes++
-		p := f.fullDisk.start(f.T, f.arguments(f.fullDisk.dir)...)
-		f.services[i] = p
-		p.await(`no journal: .*`+f.fullDisk.complaint, recovery)
+		f.services[i] = watchMemory(f.fullDisk.start(f.T, f.arguments(f.fullDisk.dir)...))
+		f.await(f.services[i], `no journal: .*`+f.fullDisk.complaint)
 	},
 }
 
@@ -92,22 +94,8 @@ func (f *faults) perhapsKillService() {
 	if f.rng.IntN(3) == 0 {
 		f.happen("service killed")
 		i := f.rng.IntN(len(f.services))
-		f.services[i].kill()
+		f.kill(f.services[i])
 		f.services[i] = f.start(f.journal)
-	}
-}
-
-func (f *faults) signal(p *process, s syscall.Signal) {
-	f.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		f.Fatal(err)
-	}
-}
-
-func (f *faults) terminate(p *process) {
-	f.Helper()
-	if code := p.terminate(40 * time.Second); code != 0 {
-		f.Errorf("%s: after %q, SIGTERM: exit status %d", f.delivery, f.remarks, code)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,19 +30,20 @@ func TestFaults(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("again: -run TestFaults -faults.seed %d -faults.rounds %d", seed, *faultsRounds)
-	model := testenv.Tiny(t)
 	for i, delivery := range []string{"at_least_once", "exactly_once"} {
 		t.Run(delivery, func(t *testing.T) {
 			t.Parallel() // they mostly wait
-			f := newFaults(t, delivery, model, rand.New(rand.NewPCG(seed, uint64(i))))
+			f := newFaults(t, delivery, rand.New(rand.NewPCG(seed, uint64(i))))
 			f.run(*faultsRounds)
 		})
 	}
 }
 
 // recovery is how long the group may take, after a fault, for all that was
-// sent before its end.
-const recovery = 90 * time.Second
+// sent before its end. It is the bound of a failure: two records that end every
+// process which works on them, until each has been found out, take a minute,
+// for the group waits six seconds for the dead after each death.
+const recovery = 5 * time.Minute
 
 // A faults is one run: a broker, those who send, the group, and who looks on.
 type faults struct {
@@ -49,25 +51,29 @@ type faults struct {
 	rng       *rand.Rand // drawn from by the test's goroutine alone, the same whatever the timing
 	delivery  string
 	model     string
+	needed    string // file of the model; while it is a pipe, runs hang
 	journal   string
 	fullDisk  fullDisk
 	broker    *testenv.Broker
 	admin     *kgo.Client
 	upstream  *upstream
 	seen      *watcher
-	services  [2]*process
+	services  [2]*supervised
 	happened  map[string]int // by name
 	remarks   []string       // of the round
 	processes int            // started so far
+	deaths    int            // of processes, by records
 	mended    map[ended]bool // the transactions that mend has ended; the epoch is the one in them
 	mendedAt  time.Time
 }
 
-func newFaults(t *testing.T, delivery, model string, rng *rand.Rand) *faults {
+func newFaults(t *testing.T, delivery string, rng *rand.Rand) *faults {
 	f := &faults{
-		T: t, rng: rng, delivery: delivery, model: model,
+		T: t, rng: rng, delivery: delivery, needed: filepath.Join(t.TempDir(), "needed"),
 		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{}, mended: map[ended]bool{},
 	}
+	runOn(t, f.needed)
+	f.model = testenv.Tiny(t, "--crash", "--hungry", "--needs", f.needed)
 	f.broker = testenv.StartBroker(t)
 	f.admin = newClient(t, f.broker.Addr())
 	createTopics(t, f.broker.Addr(), 4, nil, inputTopic, outputTopic, deadLetterTopic)
@@ -91,9 +97,10 @@ func (f *faults) arguments(journal string) []string {
 		"--kafka.transaction.records", pick("5", "50", "1000"))
 }
 
-func (f *faults) start(journal string) *process {
+func (f *faults) start(journal string) *supervised {
+	f.Helper()
 	f.processes++
-	return start(f.T, f.arguments(journal)...)
+	return watchMemory(start(f.T, f.arguments(journal)...))
 }
 
 // run goes through the rounds, in each a burden on the input and a fault, and
@@ -178,14 +185,19 @@ func (f *faults) settle() time.Duration {
 	}
 }
 
-// living fails where a service has ended by itself: whatever happens around
-// it, it has to wait for.
+// living restarts a service that a record has ended, as whoever supervises it
+// would, and fails where one has ended by itself: whatever happens around it,
+// it has to wait for.
 func (f *faults) living() {
 	f.Helper()
 	for i, p := range f.services {
 		select {
 		case err := <-p.done:
-			f.Fatalf("%s: after %q, service %d ended by itself: %v", f.delivery, f.remarks, i, err)
+			if !p.diedOfRecord() {
+				f.Fatalf("%s: after %q, service %d ended by itself: %v", f.delivery, f.remarks, i, err)
+			}
+			f.deaths++
+			f.services[i] = f.start(f.journal)
 		default:
 		}
 	}

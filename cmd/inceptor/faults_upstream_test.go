@@ -172,6 +172,14 @@ var burdens = map[string]func(f *faults) (end func()){
 		}
 		return func() {}
 	},
+	"two crash in one window": func(f *faults) func() {
+		f.deadly(crashingGrey)
+		f.deadly(crashingGrey)
+		return func() {}
+	},
+	"one takes all memory":  func(f *faults) func() { f.deadly(hungryGrey); return func() {} },
+	"large key":             func(f *faults) func() { f.largeKey(); return func() {} },
+	"bomb":                  func(f *faults) func() { f.bomb(); return func() {} },
 	"transaction aborted":   func(f *faults) func() { return f.transaction(kgo.TryAbort) },
 	"transaction committed": func(f *faults) func() { return f.transaction(kgo.TryCommit) },
 }

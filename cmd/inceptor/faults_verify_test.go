@@ -153,9 +153,9 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 		}
 		partition, offset := position(f.T, id)
 		if problem := s.compare(r, id); problem != "" {
-			v.count(&v.wrong, "%s (%s): %s", id, s.key, problem)
+			v.count(&v.wrong, "%s (%.40s): %s", id, s.key, problem)
 		} else if partition != r.Partition {
-			v.count(&v.wrong, "%s (%s): it is in partition %d", id, s.key, r.Partition)
+			v.count(&v.wrong, "%s (%.40s): it is in partition %d", id, s.key, r.Partition)
 		}
 		lane := fmt.Sprintf("%s-%d", r.Topic, r.Partition)
 		if before, ok := last[lane]; ok && offset <= before {
@@ -167,7 +167,7 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 		switch {
 		case s.aborted:
 		case came[id] == 0:
-			v.count(&v.lost, "%s (%s) is lost", id, s.key)
+			v.count(&v.lost, "%s (%.40s) is lost", id, s.key)
 		default:
 			v.longest = max(v.longest, f.seen.first(id).Sub(s.at))
 		}
@@ -177,8 +177,8 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 
 // compare tells what is wrong with what came of a record.
 func (s sent) compare(r *kgo.Record, id string) string {
-	if string(r.Key) != s.key {
-		return fmt.Sprintf("the key is %q", r.Key)
+	if want := s.key[:min(len(s.key), keptOfKey)]; string(r.Key) != want {
+		return fmt.Sprintf("the key is %.100q", r.Key)
 	}
 	if r.Topic == deadLetterTopic {
 		if reason := lastHeader(r, "inceptor-reason"); reason != s.reason {

@@ -37,25 +37,26 @@ func newHanging(t *testing.T, broker, prefix string, args ...string) *hanging {
 	topics := []string{prefix + "-in", prefix + "-out", prefix + "-dead"}
 	createTopics(t, broker, 1, nil, topics...)
 	h.out = follow(t, broker, topics[1:]...)
-	h.mend()
+	runOn(t, h.needed)
 	h.dir = testenv.Tiny(t, "--needs", h.needed)
 	h.args = append(runArgs(t, broker, "--model.dir", h.dir, "--kafka.group", prefix,
 		"--kafka.input", topics[0], "--kafka.output", topics[1], "--kafka.dead-letter", topics[2]), args...)
 	return h
 }
 
-func (h *hanging) hang() {
-	h.t.Helper()
-	if err := errors.Join(os.Remove(h.needed+"0"), syscall.Mkfifo(h.needed+"0", 0o600)); err != nil {
-		h.t.Fatal(err)
+// hangOn lets the runs of a model that needs the file hang.
+func hangOn(t *testing.T, needed string) {
+	t.Helper()
+	if err := errors.Join(os.Remove(needed+"0"), syscall.Mkfifo(needed+"0", 0o600)); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// mend helps the runs of later; those that hang go on to do so.
-func (h *hanging) mend() {
-	h.t.Helper()
-	if err := errors.Join(os.WriteFile(h.needed+"new", nil, 0o600), os.Rename(h.needed+"new", h.needed+"0")); err != nil {
-		h.t.Fatal(err)
+// runOn helps the runs of later; those that hang go on to do so.
+func runOn(t *testing.T, needed string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(needed+"new", nil, 0o600), os.Rename(needed+"new", needed+"0")); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -114,7 +115,7 @@ func TestVersionHangs(t *testing.T) {
 			address := p.await(`listening address=(\S+)`, time.Minute)
 			h.send(5)
 			h.answered(5)
-			h.hang()
+			hangOn(t, h.needed)
 			h.send(5)
 			awaitPage(t, address+"/readyz", 503, "version 1 hangs: a run of ")
 			awaitPage(t, address+"/metrics", 200, "\ninceptor_stuck_partitions 1\n")
@@ -124,7 +125,7 @@ func TestVersionHangs(t *testing.T) {
 				!strings.Contains(output, "version 1 hangs") || !strings.Contains(output, "It cannot be cancelled") {
 				t.Errorf("exit status %d", code)
 			}
-			h.mend()
+			runOn(t, h.needed)
 			again := start(t, h.args...)
 			h.answered(10)
 			if code := again.terminate(30 * time.Second); code != 0 {
@@ -138,7 +139,7 @@ func TestVersionHangs(t *testing.T) {
 			address := p.await(`listening address=(\S+)`, time.Minute)
 			h.send(5)
 			h.answered(5)
-			h.hang()
+			hangOn(t, h.needed)
 			h.send(5)
 			awaitPage(t, address+"/readyz", 503, "version 1 hangs: a run of ")
 			next := testenv.Tiny(t, "--version", "2")
@@ -169,7 +170,7 @@ func TestVersionHangs(t *testing.T) {
 					t.Errorf("got %+v", a)
 				}
 			}
-			h.hang()
+			hangOn(t, h.needed)
 			h.send(5)
 			h.answered(5)
 			h.send(20)
