@@ -81,6 +81,10 @@ func writeChoice(path string, d decided) error {
 	return nil
 }
 
+// lockPause is how long a change leaves the lock to others after it. They look
+// for it more often than that, so each gets its turn.
+const lockPause = 5 * time.Millisecond
+
 // lockWait is how long a change waits for another process to finish its own.
 // That takes milliseconds, unless the process was stopped, or the file server
 // is gone.
@@ -99,13 +103,16 @@ func lockChoice(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockWait); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockPause / 5) {
 		locked, err := tryLock(f)
 		switch {
 		case err != nil: // no locks here
 			return func() { _ = f.Close() }, nil
 		case locked:
-			return func() { _ = f.Close() }, nil // which unlocks it
+			return func() {
+				_ = f.Close() // which unlocks it
+				time.Sleep(lockPause)
+			}, nil
 		case time.Now().After(end):
 			return nil, errors.Join(fmt.Errorf("another process has held %s for %v", f.Name(), lockWait), f.Close())
 		}

@@ -357,9 +357,12 @@ func TestAnotherVersionAfterHang(t *testing.T) {
 			f := newFileServer(t)
 			base := with(t, test.others...)
 			tiny{bias: 2, needs: f.name}.write(t, filepath.Join(base, "2"))
-			change := func(c *Config) { c.Probation.Period = time.Minute }
-			if test.change != nil {
-				change = func(c *Config) { c.Probation.Period = time.Minute; test.change(c) }
+			change := func(c *Config) {
+				c.Quiet = 0 // version 2 is there from the start: it is not on probation
+				c.Probation.Period = time.Minute
+				if test.change != nil {
+					test.change(c)
+				}
 			}
 			b := runTinyOn(t, base, impatient, change)
 			b.await("a version", func() bool { return b.routes.Load().stable != nil })
