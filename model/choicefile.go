@@ -81,6 +81,9 @@ func writeChoice(path string, d decided) error {
 	return nil
 }
 
+// errNoLocks says that a file system has no locks.
+var errNoLocks = errors.New("no locks here")
+
 // lockPause is how long a change leaves the lock to others after it. They look
 // for it more often than that, so each gets its turn.
 const lockPause = 5 * time.Millisecond
@@ -106,8 +109,10 @@ func lockChoice(path string) (unlock func(), err error) {
 	for end := time.Now().Add(lockWait); ; time.Sleep(lockPause / 5) {
 		locked, err := tryLock(f)
 		switch {
-		case err != nil: // no locks here
+		case errors.Is(err, errNoLocks):
 			return func() { _ = f.Close() }, nil
+		case err != nil:
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 		case locked:
 			return func() {
 				_ = f.Close() // which unlocks it

@@ -2,10 +2,7 @@
 
 package model
 
-import (
-	"errors"
-	"os"
-)
+import "os"
 
 // tryLock is not to be had here.
-func tryLock(*os.File) (locked bool, err error) { return false, errors.ErrUnsupported }
+func tryLock(*os.File) (locked bool, err error) { return false, errNoLocks }

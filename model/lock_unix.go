@@ -10,11 +10,14 @@ import (
 )
 
 // tryLock locks a file until it is closed, unless somebody else has. Its error
-// means that the file cannot be locked at all.
+// is errNoLocks where nobody can.
 func tryLock(f *os.File) (locked bool, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK), errors.Is(err, unix.EINTR):
 		return false, nil
+	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EBADF):
+		return false, errNoLocks // EBADF: NFS, of a file that can only be read
 	}
 	return err == nil, err
 }

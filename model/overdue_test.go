@@ -27,7 +27,6 @@ func TestBound(t *testing.T) {
 
 // late notes what becomes of runs.
 type late struct {
-	unwatched
 	mu          sync.Mutex
 	runs        []Run
 	begun, over int

@@ -192,11 +192,6 @@ func TestHangingVersion(t *testing.T) {
 	}
 }
 
-type observed struct{ *vitals }
-
-func (o observed) ran(r Run)              { o.add(r) }
-func (o observed) overdue(underway, bool) {}
-
 // A version that answers the last images otherwise than the one that serves
 // does not pass, if that is asked.
 func TestAgreement(t *testing.T) {

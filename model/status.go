@@ -101,5 +101,5 @@ func (m *Manager) passedOver(k *known, r *routes, d decided) bool {
 	}
 	return !m.config.Versions.allows(k.number) ||
 		newest != nil && k.number < newest.info.Version ||
-		d.Use != nil && !d.uses(k.number) && !(m.config.beside() && d.mayFollow(k.number))
+		d.Use != nil && !d.uses(k.number) && (!m.config.beside() || !d.mayFollow(k.number))
 }
