@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"inceptor/model/pixels"
@@ -24,10 +23,10 @@ type answerer struct {
 	decode    func(ctx context.Context, content []byte, h Header) (item, error) // nil: the model takes it as it is
 	decoding  *decoding                                                         // shared by the versions of a model
 	batcher   *batcher
-	log       *slog.Logger
 }
 
-func (a *answerer) classify(ctx context.Context, content []byte) (Prediction, error) {
+func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, err error) {
+	defer Recovered(&err)
 	start := time.Now()
 	header, err := a.look(content)
 	if err != nil {
@@ -58,7 +57,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (Prediction, er
 	if err != nil {
 		return Prediction{}, err
 	}
-	p := Prediction{
+	p = Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server,
 		Image:   header,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
@@ -99,13 +98,8 @@ func (a *answerer) decoded(ctx context.Context, content []byte, h Header) (item,
 	}
 	defer a.decoding.end(need)
 	start := time.Now()
-	var it item
-	err := caught(func() (err error) {
-		it, err = a.decode(ctx, content, h)
-		return err
-	})
-	logPanic(a.log, err, "version", a.info.Version)
-	return it, time.Since(start), blamePanic(err)
+	it, err := a.decode(ctx, content, h)
+	return it, time.Since(start), err
 }
 
 func acquire(ctx context.Context, places chan struct{}) error {

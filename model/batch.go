@@ -260,18 +260,14 @@ func (b *batcher) collect(batch []item, most int) []item {
 func (b *batcher) answer(batch []item) {
 	u := b.begin(batch)
 	start := time.Now()
-	var got scored
-	err := caught(func() (err error) {
-		got, err = b.run(batch)
-		return err
-	})
+	got, err := b.runSafely(batch)
 	run := Run{Size: len(batch), Took: time.Since(start), Err: err, shared: u.shared}
 	if !b.end(u) {
 		return // its callers have got an error already
 	}
 
 	var guilty *InputError
-	err = blamePanic(blame(err, ReasonModelRefused))
+	err = blame(err, ReasonModelRefused)
 	if errors.As(err, &guilty) && len(batch) > 1 {
 		run.Halved = true
 		b.observer.ran(run)
@@ -297,6 +293,12 @@ func (b *batcher) answer(batch []item) {
 	for i, it := range batch {
 		it.result <- results[i]
 	}
+}
+
+// runSafely makes a panic an error that blames the batch.
+func (b *batcher) runSafely(batch []item) (got scored, err error) {
+	defer Recovered(&err)
+	return b.run(batch)
 }
 
 func notFinite(scores []float32) int {

@@ -114,7 +114,7 @@ func TestPanicInBatch(t *testing.T) {
 		}
 		return got, nil
 	}
-	b := newBatcher(run, 2, true, Batch{Max: 4}, unwatched{slog.New(slog.DiscardHandler)})
+	b := newBatcher(run, 2, true, Batch{Max: 4}, unwatched{})
 	defer b.close()
 	var callers sync.WaitGroup
 	for i := range byte(40) {
@@ -142,7 +142,7 @@ func TestPanicInDecoder(t *testing.T) {
 		1, true, Batch{Max: 1}, unwatched{})
 	defer b.close()
 	a := &answerer{
-		content: Rows, decoding: newDecoding(1), batcher: b, log: slog.New(slog.DiscardHandler),
+		content: Rows, decoding: newDecoding(1), batcher: b,
 		decode: func(_ context.Context, content []byte, _ Header) (item, error) {
 			return item{encoded: content[:9]}, nil
 		},

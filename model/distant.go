@@ -203,7 +203,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 	b := &binding{want: want, sig: sig, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
 		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
-		maxPixels: d.config.MaxPixels, log: d.log, decoding: d.decoding,
+		maxPixels: d.config.MaxPixels, decoding: d.decoding,
 	}}
 	switch {
 	case sig.content == Rows:
@@ -224,13 +224,13 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	b.leased = newLeased(b.close)
-	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, false, batch, unwatched{d.log})
+	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, false, batch, unwatched{})
 	return b, nil
 }
 
-type unwatched struct{ log *slog.Logger }
+type unwatched struct{}
 
-func (u unwatched) ran(r Run)            { logPanic(u.log, r.Err, "images", r.Size) }
+func (unwatched) ran(Run)                {}
 func (unwatched) overdue(underway, bool) {} // fallback.budget bounds them
 
 // bindRemote prefers the signature that takes encoded images: they are smaller

@@ -33,12 +33,13 @@ type version struct {
 	took     uint64        // bytes of memory, to load and to warm up
 	idle     *time.Timer   // gives the memory of the last runs back
 	raise    func()        // lets it run as others do
+
+	log *slog.Logger
 }
 
 // ran follows the batcher's runs, once they are those of a version that
 // answers.
 func (v *version) ran(r Run) {
-	logPanic(v.log, r.Err, "version", v.info.Version, "images", r.Size)
 	if v.live.Load() {
 		v.vitals.add(r)
 		v.observer.BatchRun(v.info.Version, r)
@@ -116,7 +117,7 @@ func (l loader) enter(gate string) { *l.gate = gate }
 // rescue, deferred, makes an error of the gate of a panic.
 func (l loader) rescue(err *error) {
 	if value := recover(); value != nil {
-		*err = atGate(*l.gate, &panicError{value, debug.Stack()})
+		*err = atGate(*l.gate, &PanicError{value, debug.Stack()})
 	}
 }
 
@@ -207,10 +208,11 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 		answerer: answerer{
 			info: Info{l.config.Name, l.at.number, seen.digest}, backend: BackendLocal,
 			content: l.config.Content, labels: seen.labels, topK: seen.spec.TopK,
-			maxPixels: l.config.MaxPixels, log: l.log,
-			decoding: l.decoding,
+			maxPixels: l.config.MaxPixels,
+			decoding:  l.decoding,
 		},
 		observer: l.observer,
+		log:      l.log,
 		idle:     time.AfterFunc(idleAfter, savedmodel.TrimMemory),
 	}
 	defer func() {
