@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"inceptor/model"
@@ -29,6 +30,7 @@ type handler struct {
 	recent     *recent
 	comparer   *comparer // nil: there is never a second version
 	journal    *journal
+	log        *slog.Logger
 	stop       func(error) // ends the service, with this error
 }
 
@@ -36,28 +38,40 @@ type handler struct {
 // is in trouble.
 func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record, error) {
 	r.Headers = sendersHeaders(r.Headers)
-	start := time.Now()
-	image, err := h.input.Read(ctx, r.Value)
-	read := time.Since(start)
-	defer image.Release()
-	if err == nil {
-		var p model.Prediction
-		if p, err = h.classify(ctx, r, image.Bytes); err == nil {
-			h.metrics.answered(read, p)
-			if h.comparer != nil {
-				h.comparer.offer(r, image, p)
-			}
-			h.recent.answered(r, p)
-			return answerRecord(r, image, p, h.output)
-		}
-	}
+	answer, err := h.answer(ctx, r)
 	reason, bad := reasonOf(err)
 	if !bad {
-		return nil, err
+		return answer, err
+	}
+	if panicked := (*model.PanicError)(nil); errors.As(err, &panicked) {
+		h.log.Error("a record made the program panic, and becomes a dead letter: please report this",
+			"record", recordID(r), "panic", panicked.Value, "stack", string(panicked.Stack))
 	}
 	h.metrics.deadLetter(reason)
 	h.recent.deadLetter(r, reason, err)
 	return []stream.Record{deadLetter(r, h.deadLetter, reason, err)}, nil
+}
+
+// answer is handle without what becomes of an error. A panic is one.
+func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.Record, err error) {
+	defer model.Recovered(&err)
+	start := time.Now()
+	image, err := h.input.Read(ctx, r.Value)
+	read := time.Since(start)
+	defer image.Release()
+	if err != nil {
+		return nil, err
+	}
+	p, err := h.classify(ctx, r, image.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	h.metrics.answered(read, p)
+	if h.comparer != nil {
+		h.comparer.offer(r, image, p)
+	}
+	h.recent.answered(r, p)
+	return answerRecord(r, image, p, h.output)
 }
 
 // classify is the way through native code, which may crash the process.
@@ -71,9 +85,11 @@ func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (
 	if err != nil {
 		return model.Prediction{}, err
 	}
+	worked := true // which a panic shows as well
+	defer func() { work.end(worked) }()
 	p, err := h.classifier.Classify(ctx, routingKey(r), image)
 	_, bad := reasonOf(err)
-	work.end(err == nil || bad)
+	worked = err == nil || bad
 	p.Timings.Wait += waited
 	return p, err
 }

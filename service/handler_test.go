@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -72,7 +73,7 @@ func newHandler(t *testing.T, m Model) *handler {
 	t.Cleanup(func() { _ = r.Close() })
 	return &handler{
 		input: r, classifier: m, output: "out", deadLetter: "dead",
-		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(maxPlaces),
+		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(maxPlaces), log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -85,7 +85,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	h := &handler{
 		input: s.input, classifier: m,
 		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter,
-		metrics: metrics, recent: s.recent, stop: func(reason error) { s.cancel(reason) },
+		metrics: metrics, recent: s.recent, log: log, stop: func(reason error) { s.cancel(reason) },
 	}
 	h.turns = newTurns(c.places())
 	if c.Model.Backend != model.OnlyRemote { // else no native code is run

@@ -73,6 +73,7 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
+	defer free()
 	timeout := r.config.Fetch.Timeout
 	fetching, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -88,7 +89,6 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	if err == nil {
 		return give(b, "url:"+where), nil
 	}
-	free()
 	var bad *Error
 	switch {
 	case ctx.Err() != nil:

@@ -250,3 +250,28 @@ func TestUntrusted(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// panicking is a transport that panics.
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a fault") }
+
+// A panic holds no room for ever: whoever recovers from it goes on.
+func TestPanic(t *testing.T) {
+	r, url := server(t, func(http.ResponseWriter, *http.Request) {}, nil)
+	r.client.Transport = panicking{}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("it does not panic")
+			}
+		}()
+		_, _ = r.Read(t.Context(), []byte(url))
+	}()
+	if !r.room.TryAcquire(roomFor * int64(r.config.Fetch.Concurrency) * int64(r.config.MaxBytes)) {
+		t.Error("not all room was given back")
+	}
+	if len(r.slots) != 0 {
+		t.Error("a fetch is still under way")
+	}
+}

@@ -33,6 +33,7 @@ func (r *Reader) file(ctx context.Context, path string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
+	defer free()
 	b, err := backoff.Retry(ctx, func() ([]byte, error) {
 		b, err := r.readFile(ctx, name)
 		if err != nil && !passing(err) {
@@ -43,7 +44,6 @@ func (r *Reader) file(ctx context.Context, path string) (Image, error) {
 	if err == nil {
 		return give(b, "path:"+name), nil
 	}
-	free()
 	if ctx.Err() != nil {
 		return Image{}, ctx.Err()
 	}

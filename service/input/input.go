@@ -83,19 +83,20 @@ func New(c Config) (*Reader, error) {
 // released. Records that name images are small, so no window bounds these.
 const roomFor = 2
 
-// reserve waits for room for the largest image. Exactly one of the two must be
-// called: give returns the image in the room that it takes, free gives up.
+// reserve waits for room for the largest image. give returns the image in the
+// room that it takes; free, to be called in any case, gives up what was not given.
 func (r *Reader) reserve(ctx context.Context) (give func(b []byte, source string) Image, free func(), err error) {
 	most := int64(r.config.MaxBytes)
 	if err := r.room.Acquire(ctx, most); err != nil {
 		return nil, nil, err
 	}
+	left := most
 	give = func(b []byte, source string) Image {
 		n := int64(len(b))
-		r.room.Release(most - n)
+		left -= n
 		return Image{Bytes: b, Source: source, release: func() { r.room.Release(n) }}
 	}
-	return give, func() { r.room.Release(most) }, nil
+	return give, func() { r.room.Release(left) }, nil
 }
 
 // Close drops idle connections. Calls of Read that still run go on.
