@@ -2,8 +2,11 @@ package franz
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -58,5 +61,67 @@ func TestFetchesOnce(t *testing.T) {
 	const least = 2 * each * 100 / fetchBytes
 	if n := fetches.Load(); n < least || n > 3*least { // it was 67 when partitions were paused at once
 		t.Errorf("fetched %d times, want some %d", n, least)
+	}
+}
+
+// told remembers what the observer is told of a partition.
+type told struct {
+	stream.Unobserved
+	errs []error
+}
+
+func (o *told) Retrying(_ int, err error) { o.errs = append(o.errs, err) }
+
+// What is wrong with what was read is told at once, what may pass by itself when
+// it has lasted; and that it has passed, also where no record comes. Meanwhile
+// the partition rests.
+func TestFailing(t *testing.T) {
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		passing bool
+		lasts   time.Duration
+		told    []error
+	}{
+		"broken":            {false, 0, []error{broken, nil}},
+		"moved, for a time": {true, failingFor / 2, nil},
+		"moved, for long":   {true, 2 * failingFor, []error{broken, nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				observer := &told{}
+				var paused atomic.Int64
+				g := newGeneration([]int32{0}, stream.Config{Observer: observer, Window: stream.Window{Records: 1}}, nil, func() {},
+					func(int32) { paused.Add(1) }, func(int32) { paused.Add(-1) })
+				defer g.end()
+				p := g.partitions[0]
+				for begin := time.Now(); ; {
+					p.fail(broken, test.passing)
+					if p.recover(false) {
+						t.Error("it is well again while it rests")
+					}
+					if n := paused.Load(); n != 1 {
+						t.Errorf("paused %d times", n)
+					}
+					if time.Since(begin) >= test.lasts {
+						break
+					}
+					time.Sleep(test.lasts)
+				}
+				time.Sleep(failingFor / 2) // the rest is over
+				if n := paused.Load(); n != 0 {
+					t.Errorf("paused %d times after its rest", n)
+				}
+				if p.recover(false) {
+					t.Error("it is well again at once")
+				}
+				time.Sleep(failingFor)
+				if !p.recover(false) || p.recover(false) {
+					t.Error("it is not well again, or twice")
+				}
+				if !slices.Equal(observer.errs, test.told) {
+					t.Errorf("told %v, want %v", observer.errs, test.told)
+				}
+			})
+		})
 	}
 }

@@ -26,6 +26,9 @@ func Example() {
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 16, Bytes: 1 << 20},
 		DrainTimeout: 10 * time.Second,
+		Unread: func(b stream.Batch) []stream.Record {
+			return []stream.Record{{Topic: "out", Value: fmt.Appendf(nil, "offsets %d to %d are too large", b.First, b.Last)}}
+		},
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	topics, err := kafkago.CheckTopics(ctx, cfg, true)
