@@ -35,10 +35,17 @@ func stableID(cfg stream.Config) (id string, release io.Closer) {
 	for slot := range maxSlots {
 		l, err := net.Listen("unix", fmt.Sprintf("@inceptor-%x-%d", h.Sum64(), slot))
 		if err == nil {
-			return fmt.Sprintf("%s-%s-%d", cfg.Group, host, slot), l
+			return slotID(cfg.Group, host, slot), l
 		}
 	}
 	return newID(cfg.Group), io.NopCloser(nil)
+}
+
+// slotID is another one for each group, machine and number: the machine's name has
+// no hyphen in it, which group "a-b" on "c" would share with group "a" on "b-c".
+// It begins with the group's name and a hyphen, which permissions can be given for.
+func slotID(group, host string, slot int) string {
+	return fmt.Sprintf("%s-%s-%d", group, strings.NewReplacer("%", "%25", "-", "%2D").Replace(host), slot)
 }
 
 // newID is a transactional id that nobody else has. Like the others it begins

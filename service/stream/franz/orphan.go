@@ -83,7 +83,7 @@ func (s *session) endOrphan(ctx context.Context) error {
 			if s.foreign(ctx, admin, last.ProducerID, suspects) {
 				return nil
 			}
-			return s.excuse(s.endAgain(ctx, last, suspects))
+			return s.excuse(s.endAgain(ctx, admin, last, suspects))
 		case "Ongoing":
 			// It will be aborted. With one before that was lost, this has to
 			// be too: its offsets, and so its records, come again.
@@ -157,21 +157,32 @@ func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int6
 	if len(outputs) == 0 {
 		return false
 	}
+	held, told := s.held(ctx, admin, producer, outputs)
+	return told && len(held) == 0
+}
+
+// held is where a producer has a transaction open, with the offsets at which it
+// begins there, if the broker tells us.
+func (s *session) held(ctx context.Context, admin *kadm.Client, producer int64, outputs kadm.TopicsSet) (held map[position]bool, told bool) {
+	held = map[position]bool{}
+	if len(outputs) == 0 {
+		return held, true
+	}
 	described, err := admin.DescribeProducers(ctx, outputs)
 	if err != nil {
-		return false
+		return nil, false
 	}
 	for _, t := range described {
 		for _, p := range t.Partitions {
 			if p.Err != nil {
-				return false
+				return nil, false
 			}
 			if of, ok := p.ActiveProducers[producer]; ok && of.CurrentTxnStartOffset >= 0 {
-				return false
+				held[position{t.Topic, p.Partition, of.CurrentTxnStartOffset}] = true
 			}
 		}
 	}
-	return true
+	return held, true
 }
 
 // excuse makes of an error one that neither ends the driver nor takes it for
@@ -187,9 +198,14 @@ func (s *session) excuse(err error) error {
 	return errors.New(err.Error())
 }
 
-// endAgain is not broken off when ctx ends: a transaction of which only a part
-// is added would be aborted.
-func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, open map[position]bool) error {
+// endAgain ends our last transaction in what is open. It is not broken off when
+// ctx ends: a transaction of which only a part is added would be aborted.
+//
+// Another process with our transactional id may have begun a transaction since
+// we looked. The coordinator takes what we add for a part of that one, and our
+// end would be its end. So we look again just before, and leave a transaction
+// that has anything in it but what we have added.
+func (s *session) endAgain(ctx context.Context, admin *kadm.Client, last kadm.DescribedTransaction, open map[position]bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.session)
 	defer cancel()
 	// Of a later version, the end would give our producer an epoch that
@@ -201,8 +217,18 @@ func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, 
 		return err
 	}
 	defer client.Close()
+	_, outputs := s.split(open)
+	before, told := s.held(ctx, admin, last.ProducerID, outputs)
+	if now, err := s.lookAgain(ctx, admin); err != nil || !sameTransaction(now, last, last.State) {
+		return s.leave(err)
+	}
 	if err := s.extend(ctx, client, last, open); err != nil {
 		return err
+	}
+	now, err := s.lookAgain(ctx, admin)
+	after, stillTold := s.held(ctx, admin, last.ProducerID, outputs)
+	if err != nil || !sameTransaction(now, last, "Ongoing") || !exactly(now.Topics, outputs) || told != stillTold || !maps.Equal(before, after) {
+		return s.leave(err)
 	}
 	end := kmsg.NewPtrEndTxnRequest()
 	end.TransactionalID, end.ProducerID, end.ProducerEpoch = s.bound.ID, last.ProducerID, last.ProducerEpoch
@@ -216,6 +242,48 @@ func (s *session) endAgain(ctx context.Context, last kadm.DescribedTransaction, 
 	}
 	s.cfg.Log.Warn("what is open may be our last transaction, if a broker has told its end to the coordinator and crashed; it is ended once more, as it was",
 		"id", s.bound.ID, "committed", end.Commit)
+	return nil
+}
+
+// lookAgain asks the coordinator for our transaction, for as long as it may
+// tell.
+func (s *session) lookAgain(ctx context.Context, admin *kadm.Client) (kadm.DescribedTransaction, error) {
+	for {
+		all, err := admin.DescribeTransactions(ctx, s.bound.ID)
+		now := all[s.bound.ID]
+		if err = cmp.Or(err, now.Err); err == nil || permanent(err) || !sleep(ctx, lookEvery) {
+			return now, err
+		}
+	}
+}
+
+// sameTransaction tells whether a transaction is the one before, and in a state.
+func sameTransaction(now, before kadm.DescribedTransaction, state string) bool {
+	return now.State == state && now.ProducerID == before.ProducerID && now.ProducerEpoch == before.ProducerEpoch
+}
+
+// exactly tells whether a transaction has these partitions in it and those of
+// the offsets of one group, and nothing else.
+func exactly(in, outputs kadm.TopicsSet) bool {
+	const offsets = "__consumer_offsets"
+	n := 0
+	for topic, partitions := range in {
+		switch {
+		case topic == offsets:
+			n += len(partitions)
+		case !maps.Equal(partitions, outputs[topic]):
+			return false
+		}
+	}
+	return n == 1 && len(in) == len(outputs)+1
+}
+
+// leave leaves a transaction that is not ours, or of which that is not known.
+func (s *session) leave(err error) error {
+	if err != nil {
+		return fmt.Errorf("look at the transaction %s again: %w", s.bound.ID, err)
+	}
+	s.cfg.Log.Warn("another process uses our transactional id, its transaction is left alone; give each process its own kafka.transaction.id", "id", s.bound.ID)
 	return nil
 }
 

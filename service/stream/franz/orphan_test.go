@@ -175,24 +175,7 @@ func TestOffsetsHeldBack(t *testing.T) {
 		}
 	}
 
-	id, epoch, err := other.ProducerID(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	offsets := kmsg.NewPtrAddOffsetsToTxnRequest()
-	offsets.TransactionalID, offsets.ProducerID, offsets.ProducerEpoch, offsets.Group = "g-other", id, epoch, cfg.Group
-	if res, err := offsets.RequestWith(t.Context(), admin); err != nil || res.ErrorCode != 0 {
-		t.Fatal(err, res)
-	}
-	commit := kmsg.NewPtrTxnOffsetCommitRequest()
-	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group, commit.Generation = "g-other", id, epoch, cfg.Group, -1
-	topic := kmsg.NewTxnOffsetCommitRequestTopic()
-	topic.Topic = "in"
-	topic.Partitions = append(topic.Partitions, kmsg.NewTxnOffsetCommitRequestTopicPartition())
-	commit.Topics = append(commit.Topics, topic)
-	if res, err := commit.RequestWith(t.Context(), admin); err != nil || res.Topics[0].Partitions[0].ErrorCode != 0 {
-		t.Fatal(err, res)
-	}
+	holdOffsets(t, other, cfg)
 
 	produce(t, cfg, "c")
 	log = make(lines, 1000)
@@ -206,6 +189,110 @@ func TestOffsetsHeldBack(t *testing.T) {
 	}
 	log.await(t, `msg="works again" operation="begin at the offsets of g"`)
 	stop()
+}
+
+// holdOffsets lets the open transaction of "g-other" hold the group's offsets back.
+func holdOffsets(t *testing.T, other *kgo.Client, cfg stream.Config) {
+	t.Helper()
+	id, epoch, err := other.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	offsets := kmsg.NewPtrAddOffsetsToTxnRequest()
+	offsets.TransactionalID, offsets.ProducerID, offsets.ProducerEpoch, offsets.Group = "g-other", id, epoch, cfg.Group
+	for added := false; !added; time.Sleep(50 * time.Millisecond) { // a new broker creates a topic for them first
+		res, err := offsets.RequestWith(t.Context(), other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		added = res.ErrorCode == 0
+	}
+	commit := kmsg.NewPtrTxnOffsetCommitRequest()
+	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group, commit.Generation = "g-other", id, epoch, cfg.Group, -1
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic = "in"
+	topic.Partitions = append(topic.Partitions, kmsg.NewTxnOffsetCommitRequestTopicPartition())
+	commit.Topics = append(commit.Topics, topic)
+	if res, err := commit.RequestWith(t.Context(), other); err != nil || res.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatal(err, res)
+	}
+}
+
+// A describeHook is called when the coordinator has told a transaction that often.
+type describeHook struct {
+	looks atomic.Int64
+	at    int64
+	then  func()
+}
+
+func (h *describeHook) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e kgo.BrokerE2E) {
+	if key == kmsg.DescribeTransactions.Int16() && e.Err() == nil && h.looks.Add(1) == h.at {
+		h.then()
+	}
+}
+
+// Two processes have one transactional id by mistake, and a third one holds the
+// group's offsets back. The transaction that one begins while the other makes up
+// its mind is not committed by that.
+func TestSharedID(t *testing.T) {
+	for name, test := range map[string]struct {
+		look int64  // after which it begins
+		in   string // the topic that it writes to
+	}{
+		"after the look":     {stillLooks + 1, "out"},
+		"after another look": {stillLooks + 2, "out"},
+		"in another topic":   {stillLooks + 2, "elsewhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000")
+			cfg := config(b.Addr())
+			admin := newClient(t, cfg)
+			if _, err := kadm.NewClient(admin).CreateTopics(t.Context(), 1, 1, nil, "in", "out", "elsewhere", "third"); err != nil {
+				t.Fatal(err)
+			}
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			bound := testBound
+			bound.ID = "g-shared"
+			first := newClient(t, cfg, kgo.TransactionalID(bound.ID))
+			must(first.BeginTransaction())
+			must(first.ProduceSync(t.Context(), &kgo.Record{Topic: "out", Value: []byte("committed")}).FirstErr())
+			must(first.EndTransaction(t.Context(), kgo.TryCommit))
+
+			other := newClient(t, cfg, kgo.TransactionalID("g-other"))
+			must(other.BeginTransaction())
+			must(other.ProduceSync(t.Context(), &kgo.Record{Topic: "third", Value: []byte("x")}).FirstErr())
+			holdOffsets(t, other, cfg)
+			produce(t, cfg, "answered")
+
+			begun := make(chan error, 1)
+			hook := &describeHook{at: test.look, then: func() {
+				_ = first.BeginTransaction()
+				begun <- first.ProduceSync(context.Background(), &kgo.Record{Topic: test.in, Value: []byte("never committed")}).FirstErr()
+			}}
+			log := make(lines, 1000)
+			cfg.Log = slog.New(slog.NewTextHandler(writer(func(line string) { fmt.Print(line); log <- line }), nil))
+			stop := start(t, cfg, bound, echo, hook)
+			must(<-begun)
+			log.await(t, "another process uses our transactional id")
+			must(other.EndTransaction(t.Context(), kgo.TryAbort))
+			if got := committed(t, cfg, 2); !slices.Equal(got, []string{"committed", "answered"}) {
+				t.Errorf("readers of committed records see %q in out", got)
+			}
+			if test.in != "out" {
+				cfg.Outputs = []string{test.in}
+				if got := committed(t, cfg, 0); len(got) > 0 {
+					t.Errorf("readers of committed records see %q in %s", got, test.in)
+				}
+			}
+			stop()
+		})
+	}
 }
 
 // lines are those of a log.
