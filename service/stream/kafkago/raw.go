@@ -29,7 +29,7 @@ type fetchResponse struct {
 }
 
 // ApiKey implements protocol.Message.
-func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
+func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:revive // kafka-go's name
 
 // Required implements protocol.RawExchanger.
 func (r *fetchRequest) Required(versions map[protocol.ApiKey]int16) bool {
