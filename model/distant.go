@@ -42,6 +42,7 @@ type binding struct {
 	answerer
 	want    int64
 	sig     signature
+	assumed bool     // sig is what a version here says: the server does not tell
 	decoder *decoder // nil: images are sent as they came, or decoded in Go
 }
 
@@ -94,6 +95,9 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 // record that it refuses is to blame. There is no blank one to try in its place.
 func (d *distant) confirm(ctx context.Context, b *binding) error {
 	m, err := d.client.Metadata(ctx, b.want, "")
+	if b.assumed && remote.Unimplemented(err) {
+		return nil // it tells nothing
+	}
 	if err != nil {
 		return err
 	}
@@ -169,14 +173,26 @@ func (d *distant) bind(ctx context.Context, want int64) (*binding, error) {
 // ask makes the binding for the version that is wanted.
 func (d *distant) ask(ctx context.Context, want int64) error {
 	metadata, err := d.client.Metadata(ctx, want, "")
+	assumed := remote.Unimplemented(err)
+	if assumed {
+		metadata, err = d.assume(want, err)
+	}
 	if err != nil {
 		return err
 	}
-	b, err := d.newBinding(metadata, want)
+	b, err := d.newBinding(metadata, want, assumed)
 	if err != nil {
-		return fmt.Errorf("model server: %w", err)
+		return fmt.Errorf("what the model server has does not fit: %w", err)
 	}
-	d.log.Info("model server has what is wanted", "version", metadata.Version, "wanted", want, "encoded", b.decode == nil)
+	if assumed {
+		if err := b.try(ctx); err != nil {
+			b.drop()
+			return err
+		}
+		d.log.Warn("model server has Predict alone: signature, preprocessing and labels are assumed to be those of a version here, "+
+			"and which version it has is known from its answers at most", "version", b.info.Version, "wanted", want)
+	}
+	d.log.Info("model server has what is wanted", "version", b.info.Version, "wanted", want, "encoded", b.decode == nil, "output", b.output)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.bound != nil {
@@ -186,21 +202,54 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 	return nil
 }
 
+// assume is what a version here says of itself, for a server that tells
+// nothing: the one that is wanted, or the highest.
+func (d *distant) assume(want int64, why error) (remote.Metadata, error) {
+	dir := d.dirOf([]int64{want})
+	if dir == "" {
+		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and there is none", why)
+	}
+	info, err := savedmodel.Inspect(dir)
+	if err != nil {
+		return remote.Metadata{}, err
+	}
+	tags := d.config.Session.Tags
+	if len(tags) == 0 {
+		tags = []string{"serve"}
+	}
+	graph, ok := info.Graph(tags...)
+	if !ok {
+		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and %s has no graph with the tags %q", why, dir, tags)
+	}
+	return remote.Metadata{Signatures: graph.Signatures}, nil
+}
+
+// try has the server classify a blank image, where the model is for images, and
+// notes which version has answered.
+func (b *binding) try(ctx context.Context) error {
+	if !b.content.image() {
+		return nil
+	}
+	p, err := b.classify(ctx, blackPixel)
+	b.info.Version = p.Version
+	return err
+}
+
 // newBinding checks the server's signatures against what the version says of
 // itself in the model's directory, as far as there is one.
-func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
+func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*binding, error) {
 	spec, labels, err := d.spec(m.Version, want)
 	if err != nil {
 		return nil, err
 	}
-	sig, err := bindRemote(spec, m.Signatures, d.config.Content)
+	sig, err := bindRemote(spec, m.Signatures, d.config.Content, len(labels))
 	if err != nil {
 		return nil, err
 	}
 	if labels != nil && sig.classes > 0 && len(labels) != sig.classes {
 		return nil, fmt.Errorf("%d labels for %d classes", len(labels), sig.classes)
 	}
-	b := &binding{want: want, sig: sig, answerer: answerer{
+	b := &binding{want: want, sig: sig, assumed: assumed, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
 		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
 		maxPixels: d.config.MaxPixels, decoding: d.decoding,
@@ -224,7 +273,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64) (*binding, error) {
 		batch.Max = min(batch.Max, sig.maxBatch)
 	}
 	b.leased = newLeased(b.close)
-	b.batcher = newBatcher(d.run(sig, want, len(labels)), d.lanes, false, batch, unwatched{})
+	b.batcher = newBatcher(d.run(sig, want, len(labels), assumed), d.lanes, false, batch, unwatched{})
 	return b, nil
 }
 
@@ -235,15 +284,45 @@ func (unwatched) overdue(underway, bool) {} // fallback.budget bounds them
 
 // bindRemote prefers the signature that takes encoded images: they are smaller
 // than pixels, and the server has the processors to decode them.
-func bindRemote(spec Spec, signatures map[string]savedmodel.Signature, c Content) (signature, error) {
-	if _, ok := signatures[bytesSignature]; ok && c.image() {
-		encoded := spec
-		encoded.Signature = bytesSignature
-		if sig, err := encoded.bind(signatures, c); err == nil && sig.dtype == savedmodel.String {
-			return sig, nil
+func bindRemote(spec Spec, signatures map[string]savedmodel.Signature, c Content, labels int) (signature, error) {
+	_, ok := signatures[bytesSignature]
+	if !ok || !c.image() {
+		return spec.bindServer(signatures, c, labels)
+	}
+	encoded := spec
+	encoded.Signature = bytesSignature
+	sig, err := encoded.bindServer(signatures, c, labels)
+	if err == nil && sig.dtype == savedmodel.String {
+		return sig, nil
+	}
+	sig, other := spec.bindServer(signatures, c, labels)
+	switch {
+	case other == nil:
+		return sig, nil
+	case err == nil:
+		return sig, other
+	}
+	return sig, fmt.Errorf("%w; %w", err, other)
+}
+
+// bindServer is bind for what a server has. The names of outputs are given when
+// a model is exported, so the same network may have others there: where the
+// spec's is missing, the only output that fits is taken.
+func (s Spec) bindServer(signatures map[string]savedmodel.Signature, c Content, labels int) (signature, error) {
+	outputs := signatures[s.Signature].Outputs
+	if _, ok := outputs[s.Output]; !ok {
+		var fit []string
+		for key := range outputs {
+			out := signature{Spec: Spec{Output: key}, content: c}
+			if out.bindOutput(outputs) == nil && (labels == 0 || out.classes == 0 || out.classes == labels) {
+				fit = append(fit, key)
+			}
+		}
+		if len(fit) == 1 {
+			s.Output = fit[0]
 		}
 	}
-	return spec.bind(signatures, c)
+	return s.bind(signatures, c)
 }
 
 // spec is what one of the versions says of itself, if it is in the model's
@@ -286,14 +365,14 @@ func (d *distant) dirOf(versions []int64) string {
 }
 
 // run sends batches to the server.
-func (d *distant) run(sig signature, want int64, classes int) batchFunc {
+func (d *distant) run(sig signature, want int64, classes int, assumed bool) batchFunc {
 	return func(items []item) (scored, error) {
 		inputs, err := message(sig, items)
 		if err != nil {
 			return scored{}, err
 		}
 		answer, err := d.client.Predict(context.Background(), remote.Batch{
-			Signature: sig.Signature, Inputs: inputs, Output: sig.Output, Blank: sig.content.blank(),
+			Signature: sig.Signature, Inputs: inputs, Output: sig.Output, AllOutputs: assumed, Blank: sig.content.blank(),
 			Version: want, Classes: classes,
 		})
 		switch remote.KindOf(err) {

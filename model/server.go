@@ -20,7 +20,9 @@ import (
 type Server struct {
 	distant
 	log     *slog.Logger
-	resting atomic.Bool // its breaker is open
+	resting atomic.Bool           // its breaker is open
+	problem atomic.Pointer[error] // why it could not be asked for what it has; nil: it was not, or it could
+	warned  string                // of the last warning, "" if there is nothing to warn of; probe only
 	ready   chan struct{}
 	once    sync.Once // ready
 }
@@ -65,10 +67,12 @@ func (s *Server) Serving() (Info, error) { return s.serving(0) }
 func (s *Server) serving(want int64) (Info, error) {
 	info, ok := s.info(want)
 	switch {
+	case !ok && s.problem.Load() != nil:
+		return Info{}, fmt.Errorf("%w: the model server cannot answer: %w", ErrNoVersion, *s.problem.Load())
 	case !ok:
 		return Info{}, fmt.Errorf("%w: the model server has not told yet that it has the model", ErrNoVersion)
 	case s.resting.Load():
-		return Info{}, fmt.Errorf("%w: the model server does not answer", ErrNoVersion)
+		return Info{}, fmt.Errorf("%w: the model server does not answer: %s", ErrNoVersion, s.client.Cause())
 	}
 	return info, nil
 }
@@ -100,14 +104,37 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// probe asks once, if need be.
+// probe asks once, if need be. Not for concurrent use.
 func (s *Server) probe(ctx context.Context, want int64) {
 	err := s.load(ctx, want)
-	if err == nil {
+	switch key := problemOf(err); {
+	case ctx.Err() != nil:
+	case err == nil:
+		s.problem.Store(nil)
 		s.once.Do(func() { close(s.ready) })
-		return
+		s.warned = ""
+	case remote.KindOf(err) == remote.KindOpen && s.problem.Load() != nil: // which says why
+	default:
+		s.problem.Store(&err)
+		if key != s.warned {
+			s.warned = key
+			s.log.Warn("model server cannot answer", "err", err)
+			return
+		}
+		s.log.Debug("model server cannot answer", "err", err)
 	}
-	s.log.Debug("model server", "err", err)
+}
+
+// problemOf tells errors apart that are worth a warning each. What is said of a
+// server that is not there differs from call to call.
+func problemOf(err error) string {
+	switch kind := remote.KindOf(err); {
+	case err == nil:
+		return ""
+	case kind == remote.KindUnavailable, kind == remote.KindOpen:
+		return string(remote.KindUnavailable)
+	}
+	return err.Error()
 }
 
 func (s *Server) load(ctx context.Context, want int64) error {

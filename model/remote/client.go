@@ -62,8 +62,9 @@ type Client struct {
 
 	conn    *grpc.ClientConn
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-	opened  atomic.Int64  // when the breaker did, in Unix nanoseconds
-	places  chan struct{} // one for each batch under way
+	opened  atomic.Int64          // when the breaker did, in Unix nanoseconds
+	last    atomic.Pointer[error] // failure that counted for the breaker; nil: none
+	places  chan struct{}         // one for each batch under way
 }
 
 // New makes a client. It does not connect: the first call does, and whether
@@ -127,7 +128,8 @@ func (c *Client) breakerChanged(_ string, from, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		c.opened.Store(time.Now().UnixNano())
-		c.log.Warn("model server gets a rest", "server", c.config.Address, "for", c.config.Breaker.Open)
+		c.log.Warn("model server is not called: too many calls have failed",
+			"server", c.config.Address, "for", c.config.Breaker.Open, "last", c.Cause())
 	case gobreaker.StateClosed:
 		c.log.Info("model server answers again", "server", c.config.Address)
 	}
@@ -205,12 +207,24 @@ func (c *Client) once(ctx context.Context, k call) error {
 	deadline, ok := ctx.Deadline()
 	short := ok && time.Until(deadline) < c.config.Timeout/2
 	err = c.invoke(ctx, k, options)
-	if !k.counts && healthy(err) || short && codeOf(err) == codes.DeadlineExceeded.String() {
+	switch {
+	case !k.counts && (healthy(err) || Unimplemented(err)), short && codeOf(err) == codes.DeadlineExceeded.String():
 		done(errNotCounted) // it shows nothing, or had too little time to
-	} else {
+	default:
+		if !healthy(err) && !neutral(err) {
+			c.last.Store(&err)
+		}
 		done(err)
 	}
 	return err
+}
+
+// Cause is the last failure that counted for the breaker, in words.
+func (c *Client) Cause() string {
+	if last := c.last.Load(); last != nil {
+		return (*last).Error()
+	}
+	return "none"
 }
 
 func (c *Client) invoke(parent context.Context, k call, options []grpc.CallOption) error {
@@ -241,7 +255,7 @@ func (c *Client) invoke(parent context.Context, k call, options []grpc.CallOptio
 
 // resting is the error of a breaker that lets nobody through.
 func (c *Client) resting(op string, err error) error {
-	e := &Error{Kind: KindOpen, Op: op, Server: c.config.Address, Message: "not called: too many calls have failed"}
+	e := &Error{Kind: KindOpen, Op: op, Server: c.config.Address, Message: "not called: too many calls have failed, the last: " + c.Cause()}
 	if errors.Is(err, gobreaker.ErrTooManyRequests) {
 		e.Message = "not called: one batch tries it first"
 		e.After = c.config.Timeout

@@ -85,6 +85,10 @@ func codeOf(err error) string {
 	return ""
 }
 
+// Unimplemented tells whether the server does not have what was called, as
+// proxies that pass on Predict alone.
+func Unimplemented(err error) bool { return codeOf(err) == codes.Unimplemented.String() }
+
 // retryable tells whether the same call may succeed in a moment.
 func retryable(err error) bool {
 	if KindOf(err) != KindUnavailable {

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -40,6 +42,9 @@ type Batch struct {
 	Version int64
 	// Label is asked for instead of a version, and instead of fallback.label.
 	Label string
+	// AllOutputs asks for whatever outputs there are, where it is not known
+	// whether the server has Output: if not, the only one that fits is taken.
+	AllOutputs bool
 	// Classes is how many scores an image has; 0: any number, of all the same.
 	Classes int
 }
@@ -146,6 +151,9 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 		Inputs:       b.Inputs,
 		OutputFilter: []string{b.Output},
 	}
+	if b.AllOutputs {
+		request.OutputFilter = nil
+	}
 	if size := proto.Size(request); size > maxRequestBytes {
 		return Answer{}, &Error{Kind: KindTooLarge, Op: "predict", Server: c.config.Address, Code: codes.ResourceExhausted.String(),
 			Message: fmt.Sprintf("a request of %d bytes is larger than max %d", size, maxRequestBytes)}
@@ -159,7 +167,11 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 		op: "predict", method: predictMethod, spec: spec, counts: true,
 		request: request, response: &response, maxBytes: baseAnswerBytes + n*rowAnswerBytes,
 		read: func(from string) error {
-			scores, err := scoresOf(response.GetOutputs(), b.Output, n, b.Classes)
+			read := rowsOf
+			if b.AllOutputs {
+				read = scoresOf
+			}
+			scores, err := read(response.GetOutputs(), b.Output, n, b.Classes)
 			if err != nil {
 				return c.badAnswer("predict", "%v", err)
 			}
@@ -205,7 +217,7 @@ func (c *Client) checkVersion(op string, want, got int64) error {
 	case c.config.Version == AnyVersion || want == 0 || got == want:
 		return nil
 	case got == 0:
-		return c.wrongVersion(op, "the server does not tell its version, want %d", want)
+		return c.wrongVersion(op, "the server does not tell its version, want %d: with fallback.version=any it may answer", want)
 	}
 	return c.wrongVersion(op, "version %d has answered, want %d", got, want)
 }
@@ -219,11 +231,31 @@ func (c *Client) full(ctx context.Context) error {
 	return fmt.Errorf("predict at %s: %w", c.config.Address, context.Cause(ctx))
 }
 
-// scoresOf reads the output's rows: float32 of shape [n, classes] or [n], complete.
+// scoresOf reads the output's rows, or those of the only output that fits where
+// none has that name.
 func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
+	if _, ok := outputs[key]; ok {
+		return rowsOf(outputs, key, n, classes)
+	}
+	var found [][]float32
+	fit := 0
+	for other := range outputs {
+		if rows, err := rowsOf(outputs, other, n, classes); err == nil {
+			found = rows
+			fit++
+		}
+	}
+	if fit == 1 {
+		return found, nil
+	}
+	return nil, fmt.Errorf("it has no output %q, only %q, of which %d fit", key, slices.Sorted(maps.Keys(outputs)), fit)
+}
+
+// rowsOf reads an output's rows: float32 of shape [n, classes] or [n], complete.
+func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
 	t, ok := outputs[key]
 	if !ok {
-		return nil, fmt.Errorf("it has no output %q", key)
+		return nil, fmt.Errorf("it has no output %q, only %q", key, slices.Sorted(maps.Keys(outputs)))
 	}
 	dims := t.GetTensorShape().GetDim()
 	if t.GetDtype() != tfpb.DataType_DT_FLOAT {

@@ -1,6 +1,7 @@
 package remotetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"math"
@@ -37,6 +38,10 @@ type Fake struct {
 	Versions []int64          // that are loaded, the highest last
 	Labels   map[string]int64 // versions by label
 	Classes  int
+	Scores   string // key of the output; empty: Output
+	// PredictAlone: it is a proxy that passes nothing else on, and does not tell
+	// which version has answered.
+	PredictAlone bool
 
 	// Hook, if it is not nil, is called before each Predict, to be slow or to
 	// answer in its place: with a response, or an error.
@@ -122,11 +127,22 @@ func (f *Fake) Answer(r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 	for i, v := range first {
 		scores[i*f.Classes] = v
 	}
-	return &tfpb.PredictResponse{
+	for _, key := range r.GetOutputFilter() {
+		if key != f.output() {
+			return nil, status.Errorf(codes.InvalidArgument, "output tensor alias not found in signature: %s Outputs expected to be in the set {%s}.", key, f.output())
+		}
+	}
+	response := &tfpb.PredictResponse{
 		ModelSpec: f.spec(version, r.GetModelSpec().GetSignatureName()),
-		Outputs:   map[string]*tfpb.TensorProto{Output: Scores(len(first), f.Classes, scores...)},
-	}, nil
+		Outputs:   map[string]*tfpb.TensorProto{f.output(): Scores(len(first), f.Classes, scores...)},
+	}
+	if f.PredictAlone {
+		response.ModelSpec = nil
+	}
+	return response, nil
 }
+
+func (f *Fake) output() string { return cmp.Or(f.Scores, Output) }
 
 // Scores is a tensor of scores.
 func Scores(n, classes int, values ...float32) *tfpb.TensorProto {
@@ -197,6 +213,9 @@ func (f *Fake) spec(version int64, signature string) *tfpb.ModelSpec {
 
 // GetModelMetadata implements Service.
 func (f *Fake) GetModelMetadata(_ context.Context, r *tfpb.GetModelMetadataRequest) (*tfpb.GetModelMetadataResponse, error) {
+	if f.PredictAlone {
+		return nil, status.Error(codes.Unimplemented, "unknown method GetModelMetadata")
+	}
 	version, err := f.version(r.GetModelSpec())
 	if err != nil {
 		return nil, err
@@ -207,7 +226,7 @@ func (f *Fake) GetModelMetadata(_ context.Context, r *tfpb.GetModelMetadataReque
 	info := func(dtype tfpb.DataType, dims ...int) *tfpb.TensorInfo {
 		return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: "t:0"}, Dtype: dtype, TensorShape: shape(dims...)}
 	}
-	outputs := map[string]*tfpb.TensorInfo{Output: info(tfpb.DataType_DT_FLOAT, -1, f.Classes)}
+	outputs := map[string]*tfpb.TensorInfo{f.output(): info(tfpb.DataType_DT_FLOAT, -1, f.Classes)}
 	signatures, err := anypb.New(&tfpb.SignatureDefMap{SignatureDef: map[string]*tfpb.SignatureDef{
 		PixelsSignature: {Inputs: map[string]*tfpb.TensorInfo{PixelsInput: info(tfpb.DataType_DT_FLOAT, -1, 1, 1, 3)}, Outputs: outputs},
 		BytesSignature:  {Inputs: map[string]*tfpb.TensorInfo{BytesInput: info(tfpb.DataType_DT_STRING, -1)}, Outputs: outputs},
@@ -223,6 +242,9 @@ func (f *Fake) GetModelMetadata(_ context.Context, r *tfpb.GetModelMetadataReque
 
 // GetModelStatus implements Service.
 func (f *Fake) GetModelStatus(_ context.Context, r *tfpb.GetModelStatusRequest) (*tfpb.GetModelStatusResponse, error) {
+	if f.PredictAlone {
+		return nil, status.Error(codes.Unimplemented, "unknown service tensorflow.serving.ModelService")
+	}
 	if r.GetModelSpec().GetName() != f.Model {
 		return nil, status.Errorf(codes.NotFound, "Could not find any versions of model %s", r.GetModelSpec().GetName())
 	}
