@@ -211,7 +211,14 @@ type Info struct {
 }
 
 func (i Info) String() string {
-	return fmt.Sprintf("%s, version %d, %s", i.Model, i.Version, i.Digest)
+	s := fmt.Sprintf("%s, version %d", i.Model, i.Version)
+	if i.Version == 0 {
+		s = i.Model + ", a version that the model server does not tell"
+	}
+	if i.Digest != "" {
+		s += ", " + i.Digest
+	}
+	return s
 }
 
 // Serving tells which version serves, the stable one. Its error is

@@ -50,7 +50,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	}
 	if c.Model.AsksServer() {
 		answered, err := c.checkServer(ctx, a, serving.Version)
-		report("model server "+c.Fallback.Address, err, fmt.Sprintf("%s, version %d, classifies", answered.Model, answered.Version))
+		report("model server "+c.Fallback.Address, err, answered.String()+", classifies")
 	}
 
 	topics, warnings, err := service.CheckTopics(ctx, c.Config, a.log)

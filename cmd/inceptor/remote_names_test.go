@@ -1,0 +1,60 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"inceptor/model/remote/remotetest"
+	"inceptor/service/stream/embedded"
+	"inceptor/testenv"
+)
+
+// The check tells of a model server what the service would meet.
+func TestCheckModelServer(t *testing.T) {
+	broker, err := embedded.Start(0, 1, inputTopic, outputTopic, deadLetterTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	dir := testenv.Tiny(t)
+	spec := filepath.Join(dir, "1", "assets.extra", "inceptor.yaml")
+	text, err := os.ReadFile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(spec, append(text, "\noutput: scores\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		fake func(*remotetest.Fake)
+		code int
+		want string
+	}{
+		{"another output", func(f *remotetest.Fake) { f.Scores = "probabilities" }, 0, ": tiny, version 1, classifies\n"},
+		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, 0, ": tiny, a version that the model server does not tell, classifies\n"},
+		{"other classes", func(f *remotetest.Fake) { f.Classes = 7 }, exitFailed, "2 labels for 7 classes"},
+		{"other classes, another output", func(f *remotetest.Fake) { f.Scores, f.Classes = "probabilities", 7 }, exitFailed,
+			`has no output "scores", only ["probabilities"]`},
+	} {
+		for _, backend := range []string{"remote", "local-then-remote"} {
+			t.Run(test.name+", "+backend, func(t *testing.T) {
+				fake := remotetest.NewFake("tiny")
+				fake.Classes = 2
+				test.fake(fake)
+				server := remotetest.Serve(t, fake)
+				code, stdout, stderr := execute(t, "check", "--kafka.brokers", broker.Addr(), "--model.dir", dir, "--model.name", "tiny",
+					"--model.backend", backend, "--fallback.address", server.Addr(), "--fallback.version", "any")
+				if code != test.code || !strings.Contains(stdout, test.want) {
+					t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+				}
+				ok := strings.Contains(stdout, "ok    model server "+server.Addr())
+				if ok != (test.code == 0) {
+					t.Errorf("the model server is ok: %v\n%s", ok, stdout)
+				}
+			})
+		}
+	}
+}
