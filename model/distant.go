@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/singleflight"
 
@@ -42,8 +43,9 @@ type binding struct {
 	answerer
 	want    int64
 	sig     signature
-	assumed bool     // sig is what a version here says: the server does not tell
-	decoder *decoder // nil: images are sent as they came, or decoded in Go
+	assumed bool        // sig is what a version here says: the server does not tell
+	works   atomic.Bool // a record was answered
+	decoder *decoder    // nil: images are sent as they came, or decoded in Go
 }
 
 func (b *binding) close() {
@@ -74,6 +76,9 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 				err = fmt.Errorf("%v; %w", err, why) //nolint:errorlint // it is no longer to be blamed
 			}
 		}
+		if err == nil {
+			b.works.Store(true)
+		}
 		had, has = b.info.Version, p.Version
 		moved := err == nil && has != had
 		if k := remote.KindOf(err); moved || k == remote.KindRefused || k == remote.KindAnswer {
@@ -93,10 +98,11 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 
 // confirm asks the server once more what it takes: if that is what it was, a
 // record that it refuses is to blame. There is no blank one to try in its place.
+// A server that does not tell must have answered another record.
 func (d *distant) confirm(ctx context.Context, b *binding) error {
 	m, err := d.client.Metadata(ctx, b.want, "")
-	if b.assumed && remote.Unimplemented(err) {
-		return nil // it tells nothing
+	if b.assumed && remote.Unimplemented(err) && b.works.Load() {
+		return nil // it tells nothing, but took others
 	}
 	if err != nil {
 		return err

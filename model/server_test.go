@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -231,5 +232,34 @@ func TestBindServer(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", sig.Output, err, test.want)
 			}
 		})
+	}
+}
+
+// Of rows no blank one is known: a server that does not tell what it takes, and
+// has taken none, does not get them blamed.
+func TestServerRowsAssumed(t *testing.T) {
+	fake := remotetest.NewFake("tiny")
+	fake.Classes, fake.PredictAlone = 2, true
+	c := tinyConfig(t.TempDir())
+	tiny{class: 1}.write(t, filepath.Join(c.Dir, "1"))
+	c.Backend, c.Content = OnlyRemote, Rows
+	r := remoteConfig(remotetest.Serve(t, fake))
+	anyVersion(&r)
+	s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	row := func(first int) []byte {
+		return fmt.Appendf(nil, "[[[%d,0,0],[0,0,0]],[[0,0,0],[0,0,0]]]", first)
+	}
+	if _, err := s.Classify(t.Context(), nil, row(remotetest.Poison)); err == nil || !mayPass(err) {
+		t.Errorf("refused before any was taken: %v", err)
+	}
+	if p, err := s.Classify(t.Context(), nil, row(1)); err != nil || len(p.Scores) != 2 || p.Scores[0] != 1 {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	if _, err := s.Classify(t.Context(), nil, row(remotetest.Poison)); err == nil || mayPass(err) {
+		t.Errorf("refused, though another was taken: %v", err)
 	}
 }
