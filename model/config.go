@@ -39,7 +39,7 @@ type Config struct {
 	Quiet time.Duration `default:"2s" help:"How long a new version's files must have rested before it is looked at."`
 	Gate  Gate          `embed:"" prefix:"gate."`
 
-	Decode    string `default:"exact" enum:"exact,fast" help:"How a JPEG is decoded that is at least twice as large as the model's input: exact (as TensorFlow for Python does) or fast (scaled by 2, 4 or 8 on the way, so that it is just not smaller than the input: in half the time for one of 10 megapixels, and smoother; see docs/models.md for what that does to scores). Where TensorFlow decodes, that is."`
+	Decode    string `default:"exact" enum:"exact,fast" help:"How a JPEG is decoded that is at least four times as large as the model's input in both directions: exact (as TensorFlow for Python does) or fast (scaled by 2 or 4 on the way, and still at least twice as large as the input: in a half to two thirds of the time for one of 10 megapixels or more, and smoother; docs/models.md has how far scores move). Where TensorFlow decodes, that is."`
 	MaxPixels int64  `default:"64000000" help:"Largest image, in pixels that decoding holds at once; a larger one is a dead letter. Decoding takes 3 bytes a pixel, 6 to 9 for a progressive JPEG (11 in four colours), up to 8 for a WebP, and 6 or 7 for a picture that is turned or laid on a background. All decodes together take 11 bytes × max-pixels at most (704 MB), or 72 MB for each processor where that is more. For photos of 108 or 200 megapixels: 110000000 or 210000000, with 2.3 GB for the latter; see input.max-bytes, too."`
 
 	// Content is what records hold.

@@ -17,8 +17,8 @@ import (
 // resizing: WebP with alpha and animated WebP, which Python refuses, and the
 // orientation and background that a version asks for. See pixels.View.
 //
-// A fast one lets libjpeg leave out, of a JPEG far larger than the input, the
-// detail that resizing would lose: see ratio.
+// A fast one lets libjpeg leave out detail of a JPEG far larger than the input:
+// see ratio.
 type decoder struct {
 	session *savedmodel.Session
 	decode  [len(ratios)]*savedmodel.Function // contents → input, by ratio; nil: never used
@@ -32,8 +32,9 @@ type decoder struct {
 	finish *savedmodel.Function              // uint8 [height, width, 3] → input
 }
 
-// ratios are those of sizes at which libjpeg can decode, by its DCT alone.
-var ratios = [...]int{1, 2, 4, 8}
+// ratios are those of sizes at which libjpeg can decode, by its DCT alone. The
+// next one, 8, would leave nothing but each block's mean.
+var ratios = [...]int{1, 2, 4}
 
 func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Options) (*decoder, error) {
 	view, err := in.view()
@@ -65,16 +66,21 @@ func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Opt
 	return d, nil
 }
 
-// ratio is the index of the largest ratio at which the image still has as many
-// pixels as the input, in both directions.
+// margin is how many times larger than the input an image must still be after
+// its decoder has scaled it. Resizing picks single pixels of a large image; with
+// less margin they are means of so many that scores change: TestFastDecode.
+const margin = 2
+
+// ratio is the index of the largest ratio at which the image is still that
+// much larger than the input, in both directions.
 func (d *decoder) ratio(h Header) int {
 	best := 0
 	if !d.fast || h.Format != "jpeg" {
 		return best
 	}
-	for i, r := range ratios {
-		if h.Height >= r*d.size[0] && h.Width >= r*d.size[1] {
-			best = i
+	for i, r := range ratios[1:] {
+		if h.Height >= margin*r*d.size[0] && h.Width >= margin*r*d.size[1] {
+			best = i + 1
 		}
 	}
 	return best

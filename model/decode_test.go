@@ -1,15 +1,12 @@
 package model
 
 import (
-	"bytes"
-	"image"
-	"image/jpeg"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"sort"
 	"testing"
-
-	"golang.org/x/image/draw"
 
 	"inceptor/savedmodel"
 	"inceptor/testenv"
@@ -22,84 +19,95 @@ func TestDecodeRatio(t *testing.T) {
 		want int
 	}{
 		{Header{Format: "jpeg", Height: 100, Width: 100}, 1},
-		{Header{Format: "jpeg", Height: 299, Width: 200}, 1},
-		{Header{Format: "jpeg", Height: 597, Width: 5000}, 1},
-		{Header{Format: "jpeg", Height: 598, Width: 400}, 2},
-		{Header{Format: "jpeg", Height: 5000, Width: 800}, 4},
-		{Header{Format: "jpeg", Height: 6000, Width: 8000}, 8},
-		{Header{Format: "png", Height: 6000, Width: 8000}, 1},
+		{Header{Format: "jpeg", Height: 1195, Width: 5000}, 1},
+		{Header{Format: "jpeg", Height: 5000, Width: 799}, 1},
+		{Header{Format: "jpeg", Height: 1196, Width: 800}, 2},
+		{Header{Format: "jpeg", Height: 2391, Width: 9000}, 2},
+		{Header{Format: "jpeg", Height: 2392, Width: 1600}, 4},
+		{Header{Format: "jpeg", Height: 9000, Width: 8000}, 4},
+		{Header{Format: "png", Height: 8000, Width: 8000}, 1},
 	} {
 		if got := ratios[d.ratio(test.h)]; got != test.want {
 			t.Errorf("%+v: got %d, want %d", test.h, got, test.want)
 		}
 	}
 	d.fast = false
-	if got := ratios[d.ratio(Header{Format: "jpeg", Height: 6000, Width: 8000})]; got != 1 {
+	if got := ratios[d.ratio(Header{Format: "jpeg", Height: 8000, Width: 8000})]; got != 1 {
 		t.Errorf("exact: got %d", got)
 	}
 }
 
-// camera makes a picture as large as a camera's of a photo: enlarged smoothly.
-func camera(t testing.TB, file string, times int) []byte {
-	t.Helper()
-	f, err := os.Open(filepath.Join(testenv.Photos(t), file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	photo, _, err := image.Decode(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size := photo.Bounds().Size()
-	large := image.NewRGBA(image.Rect(0, 0, size.X*times, size.Y*times))
-	draw.BiLinear.Scale(large, large.Bounds(), photo, photo.Bounds(), draw.Src, nil)
-	var out bytes.Buffer
-	if err := jpeg.Encode(&out, large, &jpeg.Options{Quality: 90}); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
+// How far scores may be from the exact ones, as docs/models.md says: of most
+// photos, and of two that the model is undecided about, a cell under a
+// microscope and the inside of an eye. A label may be another one where the best
+// two were so close.
+const (
+	fastScores     = 0.04
+	fastUndecided  = 0.12
+	fastCloseLabel = 0.03
+)
 
-// What is decoded fast scores as what is decoded exactly, nearly.
+// What is decoded fast scores nearly as what is decoded exactly: twenty photos,
+// whole and in part, large enough for a ratio of 2 and of 4, in three qualities.
 func TestFastDecode(t *testing.T) {
-	hubble, err := os.ReadFile(filepath.Join(testenv.Photos(t), "hubble_deep_field.jpg"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	exact := testConfig(testenv.Model(t))
 	fast := exact
 	fast.Decode = decodeFast
 	models := []*Manager{open(t, exact), open(t, fast)}
-	for name, picture := range map[string][]byte{
-		"hubble, 1000×872": hubble,
-		"china, 3840×2562": camera(t, "china.jpg", 6),
-		"rocket, 1280×854": camera(t, "rocket.jpg", 2),
-	} {
-		var scores [2]map[int]float64
-		for i, m := range models {
-			p, err := m.Classify(t.Context(), nil, picture)
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
+	var differences []float64
+	changed := 0
+	for _, file := range testenv.Originals(t) {
+		for _, s := range []testenv.Shot{
+			{File: file, Side: 1200, Quality: 70}, {File: file, Middle: true, Side: 1200, Quality: 70},
+			{File: file, Side: 1200, Quality: 92}, {File: file, Middle: true, Side: 1200, Quality: 92},
+			{File: file, Side: 2400, Quality: 85}, {File: file, Middle: true, Side: 2400, Quality: 85},
+		} {
+			var answers [2]Prediction
+			picture := s.JPEG(t)
+			for i, m := range models {
+				var err error
+				if answers[i], err = m.Classify(t.Context(), nil, picture); err != nil {
+					t.Fatalf("%+v: %v", s, err)
+				}
 			}
-			scores[i] = map[int]float64{}
-			for _, c := range p.Classes {
-				scores[i][c.Index] = float64(c.Score)
+			best := answers[0].Classes
+			if !answers[0].Agrees(answers[1]) {
+				changed++
+				t.Logf("%+v: %v, exactly %v and %v", s, answers[1].Classes[0], best[0], best[1])
+				if best[0].Score-best[1].Score > fastCloseLabel {
+					t.Errorf("%+v: another label", s)
+				}
 			}
-		}
-		most := 0.0
-		for class, s := range scores[0] {
-			most = max(most, math.Abs(s-scores[1][class]))
-		}
-		t.Logf("%s: scores differ by %.4f at most", name, most)
-		if most > 0.03 || most == 0 {
-			t.Errorf("%s: scores differ by %v", name, most)
+			most := 0.0
+			for _, a := range answers[0].Classes {
+				for _, b := range answers[1].Classes {
+					if a.Index == b.Index {
+						most = max(most, math.Abs(float64(a.Score-b.Score)))
+					}
+				}
+			}
+			limit := fastScores
+			if name := filepath.Base(file); name == "cell.png" || name == "retina.jpg" {
+				limit = fastUndecided
+			}
+			if most > limit || most == 0 {
+				t.Errorf("%+v: scores differ by %v, want at most %v", s, most, limit)
+			}
+			if most > 0.02 {
+				t.Logf("%+v: %.4f", s, most)
+			}
+			differences = append(differences, most)
 		}
 	}
+	slices.Sort(differences)
+	n := len(differences)
+	above := n - sort.SearchFloat64s(differences, 0.02)
+	t.Logf("%d pictures: scores differ by %.5f in the median, %.4f at most, by more than 0.02 in %d; %d labels are others",
+		n, differences[n/2], differences[n-1], above, changed)
 }
 
-// BenchmarkDecode decodes a camera's picture of 12 megapixels, and a photo of
-// 640 pixels.
+// BenchmarkDecode decodes cameras' pictures of 10 and 19 megapixels, and a photo
+// of 640 pixels.
 func BenchmarkDecode(b *testing.B) {
 	openLibrary(b)
 	in := defaultSpec().Input
@@ -108,7 +116,11 @@ func BenchmarkDecode(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, picture := range map[string][]byte{"640x427": small, "3840x2562": camera(b, "china.jpg", 6)} {
+	china := filepath.Join(testenv.Photos(b), "china.jpg")
+	for name, picture := range map[string][]byte{
+		"640x427": small, "3840x2562": testenv.Shot{File: china, Side: 2562, Quality: 90}.JPEG(b),
+		"5396x3600": testenv.Shot{File: china, Side: 3600, Quality: 90}.JPEG(b),
+	} {
 		h, err := ParseHeader(picture)
 		if err != nil {
 			b.Fatal(err)

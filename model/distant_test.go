@@ -174,7 +174,7 @@ func TestHowImagesAreSent(t *testing.T) {
 		"pixels alone":          {map[string]savedmodel.Signature{"serving_default": pixels}, true},
 	} {
 		d := &distant{config: tinyConfig(""), lanes: 1, log: slog.New(slog.DiscardHandler)}
-		b, err := d.newBinding(remote.Metadata{Version: 1, Signatures: test.signatures}, 0)
+		b, err := d.newBinding(remote.Metadata{Version: 1, Signatures: test.signatures}, 0, false)
 		if err != nil {
 			t.Fatal(err)
 		}

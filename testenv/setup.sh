@@ -76,8 +76,8 @@ make_venv() {
 
 make_photos() {
 	say "sample photos from scikit-image, scikit-learn and matplotlib (33 MB to fetch)"
-	rm -rf "$tools/photos" "$tools/photos.new"
-	"$python" testenv/photos.py "$tools/photos.new" || die "photos could not be brought, see above"
+	rm -rf "$tools/photos" "$tools/photos.new" "$tools/originals"
+	"$python" testenv/photos.py "$tools/photos.new" "$tools/originals" || die "photos could not be brought, see above"
 	mv "$tools/photos.new" "$tools/photos"
 }
 
