@@ -23,8 +23,8 @@ import (
 // mean, and in one place. TensorFlow's DecodeImage takes the fast inverse
 // transform of libjpeg; the accurate one, which is Go's too, is far closer.
 const (
-	jpegMean         = 1.5
-	jpegMost         = 20
+	jpegMean         = 2.0
+	jpegMost         = 25
 	accurateJPEGMean = 0.06
 	accurateJPEGMost = 3
 )
