@@ -19,7 +19,7 @@
 // that on 160 JPEGs: twenty photos, whole and three fifths of them, in the
 // qualities 50 to 98, some enlarged. Pixels are 0.1 to 1.6 levels of 255 apart on
 // the mean and 21 in one place at most; Inception's scores 0.0001 in the median,
-// 0.02 at most, but 0.055 for one photo that it is undecided about. Other models
+// 0.021 at most, but 0.055 for one photo that it is undecided about. Other models
 // and pictures may be further apart. From TensorFlow's accurate transform pixels
 // are 0.05 apart on the mean.
 //
@@ -29,5 +29,5 @@
 // Go's decoders refuse beyond that is an error even where TensorFlow's would take
 // it: a JPEG with arithmetic coding or 12 bits, sampling factors of 3 or of
 // chroma finer than the luma, damage within the coded data, fewer rows than were
-// announced.
+// announced; a GIF with more data than its frame has pixels.
 package pixels

@@ -1,0 +1,56 @@
+package model
+
+import (
+	"strings"
+	"testing"
+
+	"inceptor/savedmodel"
+	"inceptor/testenv/corpus"
+)
+
+// onlyTensorFlow are damaged images that Go refuses, in these words.
+var onlyTensorFlow = map[string]string{
+	"flipped gif/11": "too much image data",
+}
+
+// What TensorFlow refuses Go refuses, and the other way round, of everything in
+// the corpus that gets past the header.
+func TestDecodersAlike(t *testing.T) {
+	openLibrary(t)
+	in := Input{Size: [2]int{4, 4}, Resize: "bilinear", Scale: 1}
+	d, err := newDecoder(in, savedmodel.Float32, false, savedmodel.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	inGo, err := decodeInGo(signature{Spec: Spec{Input: in}, dtype: savedmodel.Float32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := corpus.Bad(1)
+	for name, value := range corpus.Good() {
+		cases = append(cases, corpus.Case{Name: "good " + name, Value: value})
+	}
+	tried, taken := 0, 0
+	for _, c := range cases {
+		h, err := ParseHeader(c.Value)
+		if err != nil || h.Pixels > 1e6 {
+			continue
+		}
+		tried++
+		it, there := d.item(t.Context(), c.Value, h)
+		if there == nil {
+			it.pixels.Close()
+			taken++
+		}
+		_, here := inGo(t.Context(), c.Value, h)
+		known := onlyTensorFlow[c.Name]
+		if (there == nil) != (here == nil) && (known == "" || here == nil || !strings.Contains(here.Error(), known)) {
+			t.Errorf("%s: TensorFlow: %v; Go: %v", c.Name, there, here)
+		}
+	}
+	t.Logf("%d get past the header, TensorFlow takes %d", tried, taken)
+	if tried < 200 || taken < 20 {
+		t.Error("too few to tell")
+	}
+}
