@@ -44,7 +44,7 @@ func TestDecodeRatio(t *testing.T) {
 const (
 	fastScores     = 0.04
 	fastUndecided  = 0.12
-	fastCloseLabel = 0.03
+	fastCloseLabel = 0.04
 )
 
 // What is decoded fast scores nearly as what is decoded exactly: twenty photos,
