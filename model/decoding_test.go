@@ -8,6 +8,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 )
@@ -40,7 +41,7 @@ func encodeWith(t testing.TB, encode func(*bytes.Buffer) error) []byte {
 func TestDecodeMemory(t *testing.T) {
 	const w, h = 2400, 1800
 	rect := image.Rect(0, 0, w, h)
-	bmp := append(bmpImage(w, h, 24)[:54], make([]byte, 3*w*h)...)
+	bmp := slices.Concat(bmpImage(w, h, 24)[:54], make([]byte, 3*w*h))
 	for _, c := range []struct {
 		name  string
 		image []byte

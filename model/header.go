@@ -301,9 +301,11 @@ func (h *Header) gif(b []byte) error {
 	extensions := 0
 	for len(b) > 0 && b[0] != 0x3b { // trailer
 		switch b[0] {
-		case 0x21: // extension: label, data blocks
+		case 0x21: // extension: label, a data block, which may be empty, and others
 			var n int
-			b, n = dataBlocks(skip(b, 2))
+			if b = skip(b, 2); len(b) > 0 {
+				b, n = dataBlocks(skip(b, 1+int(b[0])))
+			}
 			if extensions += n; extensions > maxExtensions {
 				return tooComplex("more than %d blocks in extensions", maxExtensions)
 			}
@@ -352,21 +354,29 @@ func dataBlocks(b []byte) (rest []byte, n int) {
 func skip(b []byte, n int) []byte { return b[min(n, len(b)):] }
 
 // bmp reads the fields where TensorFlow reads them, which takes every header
-// for a BITMAPINFOHEADER. The decoder wants the file's size to match, so that
-// a BMP cannot hold more pixels than bytes.
+// for a BITMAPINFOHEADER, and wants the pixels to end with the file: a BMP
+// cannot hold more pixels than bytes.
 func (h *Header) bmp(b []byte) error {
 	if len(b) < 32 {
 		return errEndsInHeader
 	}
-	if dib := binary.LittleEndian.Uint32(b[14:]); dib < 40 {
-		return fmt.Errorf("information header of %d bytes; only 40 and more can be decoded", dib)
-	}
+	start, dib := int64(int32(binary.LittleEndian.Uint32(b[10:]))), binary.LittleEndian.Uint32(b[14:])
 	w, ht := int(int32(binary.LittleEndian.Uint32(b[18:]))), int(int32(binary.LittleEndian.Uint32(b[22:])))
 	if ht < 0 { // rows from the top
 		ht = -ht
 	}
-	if bits := binary.LittleEndian.Uint16(b[28:]); bits != 8 && bits != 24 && bits != 32 {
+	bits := binary.LittleEndian.Uint16(b[28:])
+	channels := int64(bits / 8)
+	row := (max(0, channels*int64(w)) + 3) / 4 * 4
+	known := channels == 1 || channels == 3 || channels == 4
+	fits := start >= 0 && start+row*int64(ht) == int64(len(b))
+	switch {
+	case dib < 40 && (!known || !fits):
+		return fmt.Errorf("information header of %d bytes; only 40 and more can be decoded", dib)
+	case !known:
 		return fmt.Errorf("%d bits a pixel; only 8, 24 and 32 can be decoded", bits)
+	case w > 0 && ht > 0 && !fits:
+		return undecodable("%d rows of %d bytes from byte %d on do not end with the file, which has %d bytes", ht, row, start, len(b))
 	}
 	h.Width, h.Height = w, ht
 	return nil

@@ -65,6 +65,8 @@ func TestParseHeader(t *testing.T) {
 		{name: "gif, frames", data: gifImage(t, 5, 40, 30), want: Header{"gif", 40, 30, 5, 6 * 1200, 0}},
 		{name: "gif, canvas does not count", data: gifWith(65535, 65535, frame(3, 4)), want: Header{"gif", 3, 4, 1, 24, 0}},
 		{name: "gif, widest and highest", data: gifWith(1, 1, frame(65535, 1), frame(1, 65535)), want: Header{"gif", 65535, 65535, 2, 65535*65535 + 2*65535, 0}},
+		{name: "gif, extension whose first block is empty", data: gifWith(1, 1, "\x21\xfe\x00\x02xx\x00", frame(2, 2)), want: Header{"gif", 2, 2, 1, 8, 0}},
+		{name: "gif, frames behind what looks like the end", data: gifWith(1, 1, "\x21\xfe\x00", frame(1, 1), ";", strings.Repeat("\x00", 30), frame(9, 9)), want: Header{"gif", 9, 9, 1, 162, 0}},
 		{name: "gif, no frame", data: gifWith(10, 10), reason: ReasonBadHeader},
 		{name: "gif, frame of 0", data: gifWith(10, 10, frame(0, 5)), reason: ReasonBadHeader},
 		{name: "gif, rubbish after a frame", data: gifWith(10, 10, frame(2, 2), "\x99"), want: Header{"gif", 2, 2, 1, 8, 0}},
@@ -74,7 +76,14 @@ func TestParseHeader(t *testing.T) {
 		{name: "gif, extension bomb", data: gifWith(1, 1, "\x21\xfe"+strings.Repeat("\x01x", px)+"\x00", frame(1, 1)), reason: ReasonTooComplex},
 		{name: "bmp", data: bmpImage(7, 5, 24), want: Header{"bmp", 7, 5, 1, 35, 0}},
 		{name: "bmp, from the top", data: bmpImage(7, -5, 32), want: Header{"bmp", 7, 5, 1, 35, 0}},
-		{name: "bmp, lowest height", data: bmpImage(1, -1<<31, 8), want: Header{"bmp", 1, 1 << 31, 1, 1 << 31, 0}},
+		{name: "bmp, lowest height", data: bmpImage(1, -1<<31, 8), reason: ReasonUndecodable},
+		{name: "bmp, pixels end before the file", data: append(bmpImage(7, 5, 24), 0), reason: ReasonUndecodable},
+		{name: "bmp, pixels end behind the file", data: bmpImage(7, 5, 24)[:100], reason: ReasonUndecodable},
+		{name: "bmp, pixels begin before the file", data: patch(bmpImage(7, 5, 24), 10, "\x00\x00\x00\x80"), reason: ReasonUndecodable},
+		{name: "bmp, pixels are all there is", data: patch(bmpImage(64, 32, 32)[:64*32*4], 10, "\x00"), want: Header{"bmp", 64, 32, 1, 2048, 0}},
+		{name: "bmp, header of no length", data: patch(bmpImage(7, 5, 24), 14, "\x00"), want: Header{"bmp", 7, 5, 1, 35, 0}},
+		{name: "bmp, 31 bits are three bytes", data: patch(bmpImage(7, 5, 24), 28, "\x1f"), want: Header{"bmp", 7, 5, 1, 35, 0}},
+		{name: "bmp, no width", data: bmpImage(0, 5, 24), reason: ReasonBadHeader},
 		{name: "bmp, negative width", data: bmpImage(-7, 5, 24), reason: ReasonBadHeader},
 		{name: "bmp, 16 bits", data: bmpImage(7, 5, 16), reason: ReasonBadHeader},
 		{name: "bmp, core header", data: append([]byte("BM\x1e\x00\x00\x00\x00\x00\x00\x00\x1a\x00\x00\x00\x0c\x00\x00\x00"), make([]byte, 30)...), reason: ReasonBadHeader},
@@ -252,12 +261,19 @@ func gifWith(w, h uint16, blocks ...string) []byte {
 		0, 0, 0, 255, 255, 255}, strings.Join(blocks, "")+";"...)
 }
 
+// bmpImage has so many bytes as its header says, up to a million.
 func bmpImage(w, h int32, bits uint16) []byte {
 	b := append([]byte("BM"), make([]byte, 8)...)
 	for _, v := range []uint32{54, 40, uint32(w), uint32(h), 1 | uint32(bits)<<16, 0, 0, 0, 0, 0, 0} {
 		b = binary.LittleEndian.AppendUint32(b, v)
 	}
-	return append(b, make([]byte, 640)...)
+	row := (int64(w)*int64(bits/8) + 3) / 4 * 4
+	return append(b, make([]byte, min(1e6, max(row*int64(h), -row*int64(h))))...)
+}
+
+func patch(b []byte, at int, with string) []byte {
+	copy(b[at:], with)
+	return b
 }
 
 func webpWith(kind, data string) []byte {

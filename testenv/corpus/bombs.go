@@ -52,6 +52,10 @@ func (c *cases) bombs() {
 	c.add("bomb gif/100000 frames of a pixel", frames(100_000, 1, 1), bomb...)
 	c.add("bomb gif/wide and high", gifOf(1, 1, gifFrame(65535, 1), gifFrame(1, 65535)), bomb...)
 	c.add("bomb gif/second frame", gifOf(1, 1, gifFrame(1, 1), gifFrame(65535, 65535)), bomb...)
+	// An extension whose first block is empty does not end there: what looks
+	// like a small frame and the end is 44 bytes of a block, 0x2c.
+	inside := gifFrame(1, 1) + ";" + strings.Repeat("\x00", 29)
+	c.add("bomb gif/hidden frames", gifOf(1, 1, "\x21\xfe\x00"+inside+"\x00", strings.Repeat(gifFrame(65535, 65535), 4)), bomb...)
 	c.add("bomb gif/1000000 extension blocks", gifOf(1, 1, "\x21\xfe"+strings.Repeat("\x01x", 1_000_000)+"\x00", gifFrame(1, 1)), "too-complex")
 
 	for _, d := range [][2]int32{
