@@ -177,12 +177,12 @@ func childDecoder(by string) (func(image []byte) (decoded, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &answerer{maxPixels: pixels}
+	a := &answerer{maxPixels: pixels, decode: decoder.item}
 	return func(image []byte) (d decoded, err error) {
 		if d.Header, err = a.look(image); err != nil {
 			return d, err
 		}
-		it, err := decoder.item(context.Background(), image, d.Header)
+		it, err := a.decode(context.Background(), image, d.Header)
 		if err == nil {
 			it.pixels.Close()
 		}
