@@ -273,14 +273,18 @@ func get(t *testing.T, url string) (status int, body string) {
 }
 
 // residentMB is the memory of a process.
-func (p *process) residentMB() int {
+func (p *process) residentMB() int { return p.memoryMB("VmRSS") }
+
+// memoryMB reads a field of the process's status: VmRSS, or VmHWM for the most
+// that was ever resident.
+func (p *process) memoryMB(field string) int {
 	p.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	var kb int
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	_, rest, _ := strings.Cut(string(b), field+":")
 	if _, err := fmt.Sscan(rest, &kb); err != nil {
 		p.t.Fatal(err)
 	}

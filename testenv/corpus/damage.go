@@ -143,11 +143,14 @@ func (c *cases) damaged() {
 		"height 0": patched(m, 22, 0, 0, 0, 0), "width one more": patched(m, 18, width+2),
 		"16 bits": patched(m, 28, 16), "1 bit": patched(m, 28, 1), "0 bits": patched(m, 28, 0), "65535 bits": patched(m, 28, 255, 255),
 		"data at 0": patched(m, 10, 0, 0, 0, 0), "data past the end": patched(m, 10, 0xff, 0xff, 0xff, 0x7f),
-		"data before the start": patched(m, 10, 0, 0, 0, 0x80), "core header": patched(m, 14, 12),
-		"trailing bytes": append(slices.Clone(m), 1, 2, 3),
+		"data before the start": patched(m, 10, 0, 0, 0, 0x80),
+		"trailing bytes":        append(slices.Clone(m), 1, 2, 3),
 	}) {
 		c.add("damaged bmp/"+name, v, broken...)
 	}
+	c.either("damaged bmp/length of a core header", patched(m, 14, 12)) // the decoder does not look at it
+	core := append([]byte("BM\x00\x00\x00\x00\x00\x00\x00\x00\x1a\x00\x00\x00\x0c\x00\x00\x00\x18\x00\x10\x00\x01\x00\x18\x00"), m[54:]...)
+	c.add("damaged bmp/core header", core, "bad-header")
 
 	w := webpLossy()
 	c.add("damaged webp/start code", replaced(w, "\x9d\x01\x2a", "\x9d\x01\x2b"), broken...)
