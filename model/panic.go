@@ -16,8 +16,8 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// Recovered, in a defer statement, makes a panic an InputError, which wraps a
-// PanicError: a fault of this program costs the record that shows it, and no
+// Recovered makes a panic an InputError, which wraps a PanicError, where it is
+// deferred: a fault of this program costs the record that shows it, and no
 // other one anything.
 func Recovered(err *error) {
 	if v := recover(); v != nil {
