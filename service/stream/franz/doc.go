@@ -17,6 +17,8 @@
 //   - A transaction that is aborted, for a record was refused or a coordinator
 //     has moved, is published again from the outputs that were computed.
 //     Handlers are not called again.
+//   - A partition with an output that no topic takes stays out of the
+//     transactions, with all that is behind it, until one does.
 //
 // When it is not certain how a transaction ended, the whole session with the
 // brokers ends: a new one takes the same transactional id, which ends the old
