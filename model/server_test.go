@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"inceptor/model/remote"
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel"
@@ -130,11 +128,11 @@ func TestServerProblems(t *testing.T) {
 			"Unimplemented: unknown method GetModelMetadata: so a version in model.dir must tell what the model takes, and there is none"},
 		{"Predict alone, refuses", true, func(f *remotetest.Fake) {
 			f.PredictAlone = true
-			f.Fail(codes.InvalidArgument, "input tensor alias not found in signature: images")
+			f.Fail(remotetest.InvalidArgument, "input tensor alias not found in signature: images")
 		}, "InvalidArgument: input tensor alias not found in signature: images (and so for a blank one)"},
 		{"Predict alone, other classes", true, func(f *remotetest.Fake) { f.PredictAlone, f.Classes = true, 5 },
 			`BadAnswer: output "scores" has 5 classes, want 2`},
-		{"not there", true, func(f *remotetest.Fake) { f.Fail(codes.Unavailable, "upstream connect error"); f.PredictAlone = true },
+		{"not there", true, func(f *remotetest.Fake) { f.Fail(remotetest.Unavailable, "upstream connect error"); f.PredictAlone = true },
 			"Unavailable: upstream connect error"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

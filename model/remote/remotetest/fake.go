@@ -70,7 +70,9 @@ func (f *Fake) SetHook(hook func(context.Context, *tfpb.PredictRequest) (*tfpb.P
 // Some of gRPC's codes, for tests that know nothing of it.
 const (
 	Internal         = codes.Internal
+	InvalidArgument  = codes.InvalidArgument
 	PermissionDenied = codes.PermissionDenied
+	Unavailable      = codes.Unavailable
 )
 
 // Invalid is the error by which a server refuses what it was sent.
