@@ -51,11 +51,8 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 		defer a.decoding.room.Release(need)
 	}
 	r, err := a.batcher.submit(ctx, it)
-	if late := (*OverdueError)(nil); errors.As(err, &late) {
-		return Prediction{}, fmt.Errorf("version %d %w: %w", a.info.Version, ErrHangs, err)
-	}
 	if err != nil {
-		return Prediction{}, err
+		return Prediction{}, a.named(err)
 	}
 	p = Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server,
@@ -72,6 +69,17 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 		p.Classes = topK(r.scores, a.topK, a.labels)
 	}
 	return p, nil
+}
+
+// named adds to the error of a run that does not end which version it is of.
+func (a *answerer) named(err error) error {
+	if errors.As(err, new(*OverdueError)) {
+		err = fmt.Errorf("%w: %w", ErrHangs, err)
+	}
+	if errors.Is(err, ErrHangs) {
+		err = fmt.Errorf("version %d %w", a.info.Version, err)
+	}
+	return err
 }
 
 // look reads what an image says of itself; other contents say nothing.

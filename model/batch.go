@@ -137,7 +137,7 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 	case <-b.blocked():
 		it.close()
 		if late := b.hang(); late != nil {
-			return result{}, late
+			return result{}, fmt.Errorf("%w: %v", ErrHangs, late)
 		}
 		return result{}, errEnded
 	case <-ctx.Done():

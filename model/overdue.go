@@ -20,8 +20,8 @@ func boundOf(longest time.Duration) time.Duration { return max(leastBound, bound
 // stopped, or its machine suspended, does not count.
 const tickEvery = 250 * time.Millisecond
 
-// An OverdueError is the error of images whose run takes longer than a run
-// may. It does not blame them.
+// An OverdueError is the error of images whose own run takes longer than a run
+// may. It does not blame them: one of them may be the cause, or none.
 type OverdueError struct {
 	Size  int           // images in the run
 	Since time.Time     // when it began

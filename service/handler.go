@@ -85,13 +85,25 @@ func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (
 	if err != nil {
 		return model.Prediction{}, err
 	}
-	worked := true // which a panic shows as well
-	defer func() { work.end(worked) }()
+	came := workedOn // also if it panics
+	defer func() { work.end(came) }()
 	p, err := h.classifier.Classify(ctx, routingKey(r), image)
-	_, bad := reasonOf(err)
-	worked = err == nil || bad
+	if err != nil {
+		came = outcomeOf(err)
+	}
 	p.Timings.Wait += waited
 	return p, err
+}
+
+// outcomeOf is what an error means for the journal.
+func outcomeOf(err error) outcome {
+	if _, bad := reasonOf(err); bad {
+		return workedOn
+	}
+	if errors.As(err, new(*model.OverdueError)) {
+		return runOverdue
+	}
+	return notWorkedOn
 }
 
 // routingKey decides which version answers while there are two: that of the

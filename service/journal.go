@@ -14,11 +14,12 @@ import (
 )
 
 // ReasonCrashed is the reason of a dead letter for a record that has ended the
-// process while it was worked on alone.
+// process, or hung the model, while it was worked on alone.
 const ReasonCrashed = "crashed"
 
 // errCrashed is the error of such a dead letter.
-var errCrashed = errors.New("the process died while this record was worked on, first among others, then alone")
+var errCrashed = errors.New("the process died, or a run of the model did not end, while this record was worked on, " +
+	"first among others, then alone")
 
 // A journal notes which records are being worked on in a file that outlives
 // the process. If the process dies, the next one finds its suspects there: it
@@ -227,14 +228,22 @@ func (j *journal) begin(r stream.Record) (entry, error) {
 	return entry{j, s, j.take(s, marked), marked}, nil
 }
 
-// end tells whether the record was worked on: else it comes again, and is as
-// suspect as before.
-func (e entry) end(worked bool) {
+// An outcome is what came of the work on a record.
+type outcome int
+
+const (
+	workedOn    outcome = iota // it is answered, or a dead letter
+	notWorkedOn                // it comes again, and is as suspect as before
+	runOverdue                 // the model's run of it does not end, which counts like a death
+)
+
+// end notes what came of a record.
+func (e entry) end(came outcome) {
 	j := e.journal
 	if j == nil {
 		return
 	}
-	j.give(e, worked)
+	j.give(e, came)
 	if e.alone {
 		j.alone.Unlock()
 	} else {
@@ -268,21 +277,30 @@ func (j *journal) take(s suspect, alone bool) int {
 }
 
 // give is the opposite of take.
-func (j *journal) give(e entry, worked bool) {
+func (j *journal) give(e entry, came outcome) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	m, marked := j.marks[e.suspect]
+	own := marked && m.slot == e.slot
+	if j.mem.version() != 0 && came == runOverdue {
+		came = notWorkedOn // a new version is to blame
+	}
 	switch {
 	case j.closed || e.slot < 0:
-	case !marked || m.slot != e.slot:
+	case !own && (marked || came != runOverdue):
 		j.release(e.slot)
-	case worked:
+	case came == workedOn:
 		delete(j.marks, e.suspect)
 		j.release(e.slot)
 	default:
-		m.busy = false
-		j.marks[e.suspect] = m
-		j.mem.setState(m.slot, slotSuspect, m.deaths)
+		s := j.mem.slot(e.slot)
+		if came == runOverdue {
+			s = death{}.verdict(s)
+		} else {
+			s.state = slotSuspect
+		}
+		j.mem.setState(e.slot, s.state, s.deaths)
+		j.marks[e.suspect] = mark{slot: e.slot, guilty: s.state == slotGuilty, deaths: s.deaths}
 	}
 }
 

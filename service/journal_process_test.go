@@ -24,7 +24,7 @@ var endings = map[string]func(*journal){
 	"crashed while others work": func(j *journal) {
 		among(2, func(offset int64) {
 			if work, err := j.begin(recordAt(offset)); err == nil {
-				work.end(true)
+				work.end(workedOn)
 			}
 		})
 		endBy(j, syscall.SIGABRT)
@@ -42,11 +42,11 @@ var endings = map[string]func(*journal){
 			panic(err)
 		}
 		j.try(7)
-		work.end(false)
+		work.end(notWorkedOn)
 		if work, err = j.begin(recordAt(2)); err != nil {
 			panic(err)
 		}
-		work.end(true)
+		work.end(workedOn)
 	},
 }
 

@@ -10,7 +10,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// A cause is what ends a process.
+// A cause is what ends a process, or a run of the model in it never ends.
 type cause int
 
 const (
@@ -19,11 +19,12 @@ const (
 	kill                     // somebody kills it, or nobody knows
 	outOfMemory              // the kernel kills it
 	closing                  // it is stopped in order
+	hang                     // for a record: its run does not end, but the process goes on
 )
 
 // alone is how many deaths alone a record that causes them is tried for.
 func (c cause) alone() int {
-	if c == kill {
+	if c == kill || c == hang {
 		return maxDeathsAlone
 	}
 	return 1
@@ -42,7 +43,7 @@ type simulation struct {
 	answered  map[suspect]bool // or a dead letter, in this process
 	condemned map[suspect]bool
 	died      map[suspect]int // by the record's own doing
-	killed    map[suspect]int // while it was worked on alone, by others
+	killed    map[suspect]int // or hung, while it was worked on alone, by others
 
 	journal *journal // of this process
 	works   []work   // under way in it
@@ -74,7 +75,7 @@ func (s *simulation) end(c cause) {
 	case closing:
 		s.journal.settle()
 		for _, w := range s.works { // late
-			w.entry.end(false)
+			w.entry.end(notWorkedOn)
 		}
 	}
 	if c == kill && len(s.works) == 1 && s.works[0].entry.alone {
@@ -103,7 +104,11 @@ func (s *simulation) begin(r stream.Record) {
 // finish ends the work on a record, or the process with it.
 func (s *simulation) finish(i int) {
 	w := s.works[i]
-	if does := s.does[w.entry.suspect]; does != nothing {
+	if does := s.does[w.entry.suspect]; does == hang {
+		s.died[w.entry.suspect]++
+		s.overdue(i)
+		return
+	} else if does != nothing {
 		s.died[w.entry.suspect]++
 		if does == kill && w.entry.alone {
 			s.killed[w.entry.suspect]-- // end counts it
@@ -111,10 +116,25 @@ func (s *simulation) finish(i int) {
 		s.end(does)
 		return
 	}
+	came := rapid.SampledFrom([]outcome{workedOn, workedOn, workedOn, workedOn, notWorkedOn, runOverdue}).Draw(s.T, "came")
+	if came == runOverdue {
+		if w.entry.alone {
+			s.killed[w.entry.suspect]++
+		}
+		s.overdue(i)
+		return
+	}
 	s.works = slices.Delete(s.works, i, i+1)
-	worked := rapid.IntRange(0, 9).Draw(s.T, "worked") > 0
-	w.entry.end(worked)
-	s.answered[w.entry.suspect] = worked
+	w.entry.end(came)
+	s.answered[w.entry.suspect] = came == workedOn
+}
+
+// overdue gives up the run of a record, which comes again.
+func (s *simulation) overdue(i int) {
+	w := s.works[i]
+	s.works = slices.Delete(s.works, i, i+1)
+	w.entry.end(runOverdue)
+	s.answered[w.entry.suspect] = false
 }
 
 // commit commits what is answered, up to the first that is not.
@@ -159,7 +179,7 @@ func TestJournalProperties(t *testing.T) {
 				r.Partition = p
 				s.log[p] = append(s.log[p], r)
 				if rapid.IntRange(0, 3).Draw(t, "is deadly") == 0 {
-					s.does[suspectOf(r)] = rapid.SampledFrom([]cause{crash, kill, outOfMemory}).Draw(t, "does")
+					s.does[suspectOf(r)] = rapid.SampledFrom([]cause{crash, kill, outOfMemory, hang}).Draw(t, "does")
 				}
 			}
 		}

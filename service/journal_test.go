@@ -73,26 +73,26 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 	for offset := range int64(5) {
 		works = append(works, mustBegin(t, j, offset))
 	}
-	works[0].end(true) // done
+	works[0].end(workedOn) // done
 	j.die(t, true)
 
 	j = open4test(t, dir, "in")
 	j.check(t, 4, 0)
-	mustBegin(t, j, 1).end(true) // innocent
+	mustBegin(t, j, 1).end(workedOn) // innocent
 	mustBegin(t, j, 3)           // and dies
 	j.die(t, true)
 
 	j = open4test(t, dir, "in")
 	j.check(t, 2, 1)
 	for _, offset := range []int64{2, 4} {
-		mustBegin(t, j, offset).end(true)
+		mustBegin(t, j, offset).end(workedOn)
 	}
 	other := recordAt(3)
 	other.Value = []byte("of another topic with this name")
 	if work, err := j.begin(other); err != nil {
 		t.Errorf("another record with the same offset: %v", err)
 	} else {
-		work.end(true)
+		work.end(workedOn)
 	}
 	if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
 		t.Errorf("the guilty record: got %v", err)
@@ -169,7 +169,7 @@ func TestJournalOfTheKilled(t *testing.T) {
 	}
 	j = open4test(t, dir, "in")
 	j.check(t, 1, 1)
-	mustBegin(t, j, 2).end(true)
+	mustBegin(t, j, 2).end(workedOn)
 	j.check(t, 0, 1)
 }
 
@@ -195,7 +195,7 @@ func TestJournalClosed(t *testing.T) {
 	}
 	j = open4test(t, dir, "in")
 	for _, offset := range []int64{1, 2, 3} {
-		mustBegin(t, j, offset).end(true)
+		mustBegin(t, j, offset).end(workedOn)
 	}
 	mustBegin(t, j, 4)
 	_ = j.close()
@@ -301,7 +301,7 @@ func TestJournalDamaged(t *testing.T) {
 		}
 		j := open4test(t, dir, "in")
 		j.check(t, 0, 0)
-		mustBegin(t, j, 1).end(true)
+		mustBegin(t, j, 1).end(workedOn)
 		_ = j.close()
 	}
 	if err := os.WriteFile(name, content, 0o600); err != nil {
@@ -334,7 +334,7 @@ func TestJournalAlone(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer work.end(true)
+		defer work.end(workedOn)
 		n := now.Add(1)
 		defer now.Add(-1)
 		most.Store(max(most.Load(), n))
@@ -386,9 +386,9 @@ func TestJournalSuspectTwice(t *testing.T) {
 	case <-time.After(10 * time.Millisecond):
 	}
 	j.committed(1, 2) // while it is worked on: the other one was answered
-	first.end(true)
+	first.end(workedOn)
 	work := <-second
-	work.end(true)
+	work.end(workedOn)
 	if !work.alone || len(j.free) != slots {
 		t.Errorf("alone: %v, %d of %d slots are free", work.alone, len(j.free), slots)
 	}
@@ -426,6 +426,39 @@ func TestJournalFullOfOthers(t *testing.T) {
 	j.check(t, 0, 0)
 }
 
+// A record whose run does not end is found out like one that ends the process,
+// within a process or over several. What ran with it is not.
+func TestJournalRunsOverdue(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	together := []entry{mustBegin(t, j, 1), mustBegin(t, j, 2)}
+	for _, work := range together {
+		work.end(runOverdue)
+	}
+	j.check(t, 2, 0)
+	mustBegin(t, j, 1).end(workedOn)
+	mustBegin(t, j, 2).end(runOverdue)
+	if err := j.close(); err != nil { // kafka.on-error stop
+		t.Fatal(err)
+	}
+	j = open4test(t, dir, "in")
+	j.check(t, 1, 0)
+	mustBegin(t, j, 2).end(notWorkedOn) // every lane hangs
+	for range maxDeathsAlone - 1 {
+		mustBegin(t, j, 2).end(runOverdue)
+	}
+	j.check(t, 0, 1)
+	if _, err := j.begin(recordAt(2)); !errors.Is(err, errCrashed) {
+		t.Errorf("got %v", err)
+	}
+	j.committed(1, 3)
+	j.check(t, 0, 0)
+
+	j.try(7)
+	mustBegin(t, j, 4).end(runOverdue) // the new version is to blame
+	j.check(t, 0, 0)
+}
+
 // A record that was not worked on after all stays as suspect as it was.
 func TestJournalNotWorkedOn(t *testing.T) {
 	dir := t.TempDir()
@@ -433,7 +466,7 @@ func TestJournalNotWorkedOn(t *testing.T) {
 	mustBegin(t, j, 1)
 	j.die(t, true)
 	j = open4test(t, dir, "in")
-	mustBegin(t, j, 1).end(false) // no version serves
+	mustBegin(t, j, 1).end(notWorkedOn) // no version serves
 	j.check(t, 1, 0)
 	j.die(t, true)
 	open4test(t, dir, "in").check(t, 1, 0)
@@ -463,7 +496,7 @@ func TestJournalBlamesVersion(t *testing.T) {
 			mustBegin(t, j, 1)
 			mustBegin(t, j, 2)
 			j = start(nil)
-			mustBegin(t, j, 1).end(false)
+			mustBegin(t, j, 1).end(notWorkedOn)
 			for _, version := range test.tried {
 				j.try(version)
 			}
@@ -498,6 +531,6 @@ func BenchmarkJournal(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		work.end(true)
+		work.end(workedOn)
 	}
 }

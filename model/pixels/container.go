@@ -87,11 +87,9 @@ func (f *webpFile) picture(kind string, body []byte) error {
 		return nil
 	case "VP8L":
 		const alphaIsUsed = 1 << 28 // after the signature
-		if len(body) < 5 {
-			return io.ErrUnexpectedEOF
-		}
 		f.lossless, f.alph = true, nil
-		f.alpha = binary.LittleEndian.Uint32(body[1:])&alphaIsUsed != 0
+		// libwebp does not mind a size that is too small.
+		f.alpha = len(body) >= 5 && binary.LittleEndian.Uint32(body[1:])&alphaIsUsed != 0
 		return nil
 	}
 	return fmt.Errorf("%q is no picture", kind)
