@@ -11,7 +11,7 @@ import (
 // at the signature alone: what follows may be broken.
 //
 // Nothing that is one line of text is an image for it, but for what begins with
-// GIF87a, GIF89a, %PDF- or <svg.
+// GIF87a, GIF89a, FUJIFILMCCD-RAW, %PDF- or <svg.
 func FormatOf(b []byte) (name string, taken bool) {
 	for _, s := range takenFormats {
 		if s.match(b) {
