@@ -132,7 +132,10 @@ func TestServerProblems(t *testing.T) {
 		}, "InvalidArgument: input tensor alias not found in signature: images (and so for a blank one)"},
 		{"Predict alone, other classes", true, func(f *remotetest.Fake) { f.PredictAlone, f.Classes = true, 5 },
 			`BadAnswer: output "scores" has 5 classes, want 2`},
-		{"not there", true, func(f *remotetest.Fake) { f.Fail(remotetest.Unavailable, "upstream connect error"); f.PredictAlone = true },
+		{"not there", true, func(f *remotetest.Fake) {
+			f.Fail(remotetest.Unavailable, "upstream connect error")
+			f.PredictAlone = true
+		},
 			"Unavailable: upstream connect error"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
