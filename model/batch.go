@@ -83,6 +83,7 @@ type batcher struct {
 
 	mu      sync.Mutex // guards what follows
 	runs    []*underway
+	spare   []*underway   // to be used again
 	stuck   bool          // every lane has a run that is overdue
 	allLate chan struct{} // closed while that is so
 }
@@ -261,8 +262,9 @@ func (b *batcher) answer(batch []item) {
 	u := b.begin(batch)
 	start := time.Now()
 	got, err := b.runSafely(batch)
-	run := Run{Size: len(batch), Took: time.Since(start), Err: err, shared: u.shared}
-	if !b.end(u) {
+	was := b.end(u)
+	run := Run{Size: len(batch), Took: time.Since(start), Err: err, shared: was.shared}
+	if was.overdue != nil {
 		return // its callers have got an error already
 	}
 

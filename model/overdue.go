@@ -46,7 +46,13 @@ type underway struct {
 func (b *batcher) begin(batch []item) *underway {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u := &underway{size: len(batch), since: time.Now(), items: batch}
+	var u *underway
+	if n := len(b.spare) - 1; n >= 0 {
+		u, b.spare = b.spare[n], b.spare[:n]
+	} else {
+		u = &underway{}
+	}
+	*u = underway{size: len(batch), since: time.Now(), items: batch}
 	b.runs = append(b.runs, u)
 	for _, other := range b.runs {
 		other.shared = other.shared || len(b.runs) > 1
@@ -54,21 +60,25 @@ func (b *batcher) begin(batch []item) *underway {
 	return u
 }
 
-// end notes that a run has ended. It tells whether its callers still wait.
-func (b *batcher) end(u *underway) (waited bool) {
+// end notes that a run has ended, and returns what it was. If that is overdue,
+// its callers do not wait any more.
+func (b *batcher) end(u *underway) underway {
 	b.mu.Lock()
 	b.runs = slices.DeleteFunc(b.runs, func(other *underway) bool { return other == u })
-	if u.overdue == nil {
+	was := *u
+	*u = underway{}
+	b.spare = append(b.spare, u)
+	if was.overdue == nil {
 		b.mu.Unlock()
-		return true
+		return was
 	}
 	b.late.Add(-1)
 	if b.stuck {
 		b.stuck, b.allLate = false, make(chan struct{})
 	}
 	b.mu.Unlock()
-	b.observer.overdue(*u, true)
-	return false
+	b.observer.overdue(was, true)
+	return was
 }
 
 // bind lets runs take no longer than this, from now on. To be called once.
