@@ -3,7 +3,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TESTFLAGS ?=
 
-.PHONY: help demo build test lint bench setup clean
+.PHONY: help demo build test nightly lint bench setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	@.tools/venv/bin/python -B -m unittest discover --start-directory savedmodel/inception --pattern '*_test.py' >&2
 	go test -race -count=1 -timeout 30m $(TESTFLAGS) ./...
 	go test -count=1 -run Allocates $(TESTFLAGS) ./model ./service
+
+nightly: ## what takes longer: every mutant of the corpus, 60 rounds of faults
+	@testenv/setup.sh test
+	INCEPTOR_MUTANTS=all go test ./model -run 'TestMutants$$' -count=1 -v -timeout 1h
+	go test ./cmd/inceptor -run 'TestFaults$$' -count=1 -v -faults.seed 1 -faults.rounds 60 -timeout 90m
 
 lint: ## gofmt, go vet, golangci-lint
 	@testenv/setup.sh lint

@@ -138,7 +138,7 @@ func (b *batcher) submit(ctx context.Context, it item) (result, error) {
 	case <-b.blocked():
 		it.close()
 		if late := b.hang(); late != nil {
-			return result{}, fmt.Errorf("%w: %v", ErrHangs, late)
+			return result{}, fmt.Errorf("%w: %s", ErrHangs, late.Error()) // not of its own run
 		}
 		return result{}, errEnded
 	case <-ctx.Done():

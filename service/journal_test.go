@@ -79,7 +79,7 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 	j = open4test(t, dir, "in")
 	j.check(t, 4, 0)
 	mustBegin(t, j, 1).end(workedOn) // innocent
-	mustBegin(t, j, 3)           // and dies
+	mustBegin(t, j, 3)               // and dies
 	j.die(t, true)
 
 	j = open4test(t, dir, "in")
