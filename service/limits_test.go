@@ -28,6 +28,7 @@ func TestLimitWarnings(t *testing.T) {
 		"one in sync":       {[]stream.Topic{topic("in", 3, 1, 0), topic("out", 3, 1, 0), topic("dead", 3, 2, 0)}, []string{"of out is 1"}},
 		"too many in sync":  {[]stream.Topic{topic("in", 3, 4, 0), topic("out", 2, 3, 0), topic("dead", 3, 2, 0)}, []string{"nothing can be written"}},
 		"dead letter small": {[]stream.Topic{topic("in", 3, 2, 1000), topic("out", 3, 2, 10), topic("dead", 3, 2, 1000)}, []string{"max.message.bytes of dead"}},
+		"large batches":     {[]stream.Topic{topic("in", 3, 2, 64<<20), topic("out", 3, 2, 10), topic("dead", 3, 2, 65<<20)}, []string{"raise kafka.window.bytes"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := limitWarnings(c, test.topics)

@@ -242,6 +242,12 @@ func limitWarnings(c Config, topics []stream.Topic) []string {
 			"and would be dead letters without their values; raise it to %d",
 			c.Kafka.DeadLetter, dead, c.Kafka.Input, in, deadLetterOverhead, in+deadLetterOverhead)
 	}
+	// A batch may always take twice what it takes compressed.
+	if bound := c.batchBytes(); int64(in) > bound {
+		warn("max.message.bytes of %s is %d: compressed batches that take more than %d bytes when they are decompressed may come, "+
+			"and each is one dead letter for all its records; raise kafka.window.bytes, or let producers send smaller batches",
+			c.Kafka.Input, in, bound)
+	}
 	return warnings
 }
 

@@ -37,7 +37,7 @@ func TestBadInput(t *testing.T) {
 		"--input.fetch.hosts", strings.Join(append(corpus.ForbiddenHosts(), site.Host), ","),
 		"--input.fetch.private", site.Network,
 		"--input.fetch.timeout", "2s")...)
-	client := newClient(t, broker.Addr(), kgo.ProducerBatchMaxBytes(40_000_000), kgo.MaxBufferedBytes(200_000_000))
+	client := newClient(t, broker.Addr(), kgo.ProducerBatchMaxBytes(30_000_000), kgo.MaxBufferedBytes(200_000_000))
 
 	// Twice: what the first round has taken for caches, the second may not
 	// take again.
