@@ -1,8 +1,9 @@
+//go:build !race
+
 package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,21 +13,6 @@ import (
 	"inceptor/service/stream/streamtest"
 	"inceptor/testenv"
 )
-
-// peakMB is the most memory that a process has had.
-func (p *process) peakMB() int {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var kb int
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
-	if _, err := fmt.Sscan(rest, &kb); err != nil {
-		p.t.Fatal(err)
-	}
-	return kb / 1024
-}
 
 // Records that are small on the wire and very large in memory become dead
 // letters, unread; memory stays within a few times kafka.window.bytes, and
@@ -53,11 +39,11 @@ func TestBombs(t *testing.T) {
 		bomb := func(n int64) { send(kgo.Record{Value: make([]byte, 500<<10)}, streamtest.Bomb(n)) }
 		send(kgo.Record{Key: []byte("first"), Value: bitmap(3)})
 		out.awaitDistinct(t, 1, time.Minute, outputTopic)
-		before := p.peakMB()
+		before := p.memoryMB("VmHWM")
 
 		grown := func(when string, bound int) {
 			t.Helper()
-			after := p.peakMB()
+			after := p.memoryMB("VmHWM")
 			t.Logf("%s: peak memory %d MB, before %d MB", when, after, before)
 			if after > before+bound {
 				t.Errorf("%s: peak memory grew from %d to %d MB, want %d MB more at most", when, before, after, bound)
