@@ -99,22 +99,24 @@ func (b *Fallback) lastFailure() string { return "runs fail: " + (*b.failure.Loa
 
 // Classify is Manager.Classify, or what the server answers.
 func (b *Fallback) Classify(ctx context.Context, key, image []byte) (Prediction, error) {
-	why := b.unavailable()
+	why, here := b.unavailable(), error(nil)
 	if why == "" {
-		p, err := b.here(ctx, key, image)
-		if err == nil || !mayPass(err) || ctx.Err() != nil {
-			return p, err
+		var p Prediction
+		if p, here = b.here(ctx, key, image); here == nil || !mayPass(here) || ctx.Err() != nil {
+			return p, here
 		}
-		why = err.Error()
+		why = here.Error()
+	} else {
+		here = errors.New(why)
 	}
 	p, err := b.server.classify(ctx, image, b.wanted())
 	p.Reason = why
 	var guilty *InputError
 	switch {
 	case errors.As(err, &guilty) && guilty.Reason == ReasonServerTooLarge:
-		return p, fmt.Errorf("no version here can answer (%s), and the server cannot: %w", why, guilty.Err) // one here will
+		return p, fmt.Errorf("no version here can answer (%w), and the server cannot: %w", here, guilty.Err) // one here will
 	case err != nil && mayPass(err) && ctx.Err() == nil:
-		return p, fmt.Errorf("no version here can answer (%s): %w", why, err)
+		return p, fmt.Errorf("no version here can answer (%w): %w", here, err)
 	}
 	return p, err
 }

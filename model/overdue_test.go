@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"inceptor/model/remote/remotetest"
 )
 
 func TestBound(t *testing.T) {
@@ -433,6 +435,21 @@ func TestFallbackWhileVersionHangs(t *testing.T) {
 	b.await("the observer's word", func() bool { fell, _ := b.seen.state(); return fell })
 	f.mend()
 	b.awaitBackend(BackendLocal)
+}
+
+// Whose run it was that does not end can be told, also if the server fails too.
+func TestFallbackFailsWhileVersionHangs(t *testing.T) {
+	f := newFileServer(t)
+	base := t.TempDir()
+	tiny{bias: 2, needs: f.name}.write(t, filepath.Join(base, "2"))
+	b := runFallbackOn(t, base, impatient)
+	b.awaitBackend(BackendLocal)
+	b.fake.Fail(remotetest.Internal, "oh")
+	f.vanish()
+	if _, err := b.classify(blackPixel); !errors.As(err, new(*OverdueError)) || !strings.Contains(err.Error(), "no version here can answer") {
+		t.Errorf("got %v", err)
+	}
+	f.mend()
 }
 
 // Close does not wait for ever.

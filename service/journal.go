@@ -34,6 +34,9 @@ type journal struct {
 	// Set once.
 	file  *os.File         // locked: one process, one file
 	kills func() killCount // now
+	// overdue tells whether runs that were given up go on: they may end the
+	// process too. Nil: there are none.
+	overdue func() bool
 
 	// alone is held by who works on a suspect, and shared by all others.
 	alone sync.RWMutex
@@ -220,12 +223,18 @@ func (j *journal) begin(r stream.Record) (entry, error) {
 	if m.guilty {
 		return entry{}, errCrashed
 	}
+	e := entry{journal: j, suspect: s, alone: marked}
 	if marked {
 		j.alone.Lock()
 	} else {
 		j.alone.RLock()
 	}
-	return entry{j, s, j.take(s, marked), marked}, nil
+	var guilty bool
+	if e.slot, guilty = j.take(s, marked); guilty { // found so while it waited
+		e.unlock()
+		return entry{}, errCrashed
+	}
+	return e, nil
 }
 
 // An outcome is what came of the work on a record.
@@ -244,15 +253,20 @@ func (e entry) end(came outcome) {
 		return
 	}
 	j.give(e, came)
+	e.unlock()
+}
+
+func (e entry) unlock() {
 	if e.alone {
-		j.alone.Unlock()
+		e.journal.alone.Unlock()
 	} else {
-		j.alone.RUnlock()
+		e.journal.alone.RUnlock()
 	}
 }
 
-// take notes a record in its own slot, or in a free one; -1: there is none.
-func (j *journal) take(s suspect, alone bool) int {
+// take notes a record in its own slot, or in a free one; -1: there is none. A
+// guilty record is not to be worked on.
+func (j *journal) take(s suspect, alone bool) (at int, guilty bool) {
 	var kills killCount
 	if alone {
 		kills = j.kills()
@@ -260,33 +274,42 @@ func (j *journal) take(s suspect, alone bool) int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
-		return -1
+		return -1, false
 	}
 	if !alone {
-		return j.note(slot{suspect: s, state: slotAmong})
+		return j.note(slot{suspect: s, state: slotAmong}), false
 	}
 	j.mem.setKills(kills)
+	state := slotAlone
+	if j.overdue != nil && j.overdue() {
+		state = slotAmong
+	}
 	m, marked := j.marks[s]
-	if !marked { // it was answered while it waited, and comes again
-		return j.note(slot{suspect: s, state: slotAlone})
+	switch {
+	case !marked: // it was answered while it waited, and comes again
+		return j.note(slot{suspect: s, state: state}), false
+	case m.guilty:
+		return -1, true
 	}
 	m.busy = true
 	j.marks[s] = m
-	j.mem.setState(m.slot, slotAlone, m.deaths)
-	return m.slot
+	j.mem.setState(m.slot, state, m.deaths)
+	return m.slot, false
 }
 
 // give is the opposite of take.
 func (j *journal) give(e entry, came outcome) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.closed || e.slot < 0 {
+		return
+	}
 	m, marked := j.marks[e.suspect]
 	own := marked && m.slot == e.slot
 	if j.mem.version() != 0 && came == runOverdue {
 		came = notWorkedOn // a new version is to blame
 	}
 	switch {
-	case j.closed || e.slot < 0:
 	case !own && (marked || came != runOverdue):
 		j.release(e.slot)
 	case came == workedOn:
@@ -295,6 +318,9 @@ func (j *journal) give(e entry, came outcome) {
 	default:
 		s := j.mem.slot(e.slot)
 		if came == runOverdue {
+			if e.alone {
+				s.state = slotAlone // whatever other runs go on
+			}
 			s = death{}.verdict(s)
 		} else {
 			s.state = slotSuspect
@@ -348,14 +374,14 @@ func (j *journal) settle() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = true
+	for _, m := range j.marks { // first: a process may be killed between any two stores
+		if m.busy {
+			j.mem.setState(m.slot, slotSuspect, m.deaths)
+		}
+	}
 	for i := range slots {
 		if s := j.mem.slot(i); s.state == slotAmong || s.state == slotAlone {
 			j.mem.setState(i, slotFree, 0)
-		}
-	}
-	for _, m := range j.marks {
-		if m.busy {
-			j.mem.setState(m.slot, slotSuspect, m.deaths)
 		}
 	}
 }

@@ -459,6 +459,48 @@ func TestJournalRunsOverdue(t *testing.T) {
 	j.check(t, 0, 0)
 }
 
+// While a run that was given up goes on, a suspect is not alone: the process may
+// die of that run. A run of its own that does not end still counts.
+func TestJournalBesideOverdueRun(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in")
+	for _, work := range []entry{mustBegin(t, j, 1), mustBegin(t, j, 2)} {
+		work.end(runOverdue)
+	}
+	j.overdue = func() bool { return true }
+	mustBegin(t, j, 1)
+	j.die(t, true) // of the run of 2
+	j = open4test(t, dir, "in")
+	j.check(t, 2, 0)
+	mustBegin(t, j, 1).end(workedOn)
+
+	j.overdue = func() bool { return true }
+	for range maxDeathsAlone {
+		mustBegin(t, j, 2).end(runOverdue)
+	}
+	j.check(t, 0, 1)
+}
+
+// A record that is found guilty while another handler of it waits to work on it
+// alone is not worked on again.
+func TestJournalGuiltyWhileWaiting(t *testing.T) {
+	j := open4test(t, t.TempDir(), "in")
+	for range maxDeathsAlone {
+		mustBegin(t, j, 1).end(runOverdue)
+	}
+	last := mustBegin(t, j, 1)
+	got := make(chan error)
+	go func() {
+		_, err := j.begin(recordAt(1))
+		got <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // it waits by now, or finds out before
+	last.end(runOverdue)
+	if err := <-got; !errors.Is(err, errCrashed) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A record that was not worked on after all stays as suspect as it was.
 func TestJournalNotWorkedOn(t *testing.T) {
 	dir := t.TempDir()

@@ -34,6 +34,7 @@ type Metrics struct {
 	partitions prometheus.Gauge
 
 	desired, serving, overdue prometheus.Gauge
+	overdueRuns               atomic.Int32 // as overdue
 	refused                   *prometheus.CounterVec
 	rejected                  *prometheus.CounterVec
 	loaded                    prometheus.Gauge
@@ -215,8 +216,10 @@ func (m *Metrics) BatchRun(version int64, r model.Run) {
 func (m *Metrics) RunOverdue(_ int64, ended bool) {
 	if ended {
 		m.overdue.Dec()
+		m.overdueRuns.Add(-1)
 	} else {
 		m.overdue.Inc()
+		m.overdueRuns.Add(1)
 	}
 }
 

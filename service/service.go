@@ -91,6 +91,9 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if c.Model.Backend != model.OnlyRemote { // else no native code is run
 		s.journal = openJournal(c.Crash, c.Kafka, m.Blame, log)
 		h.journal, metrics.tried = s.journal, s.journal.try
+		if s.journal != nil {
+			s.journal.overdue = func() bool { return metrics.overdueRuns.Load() > 0 }
+		}
 	}
 	if s.stream, err = c.streamConfig(log, journalObserver{drainCheck{metrics, c, log}, s.journal}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
