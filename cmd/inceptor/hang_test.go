@@ -208,6 +208,7 @@ func TestVersionHangs(t *testing.T) {
 			h := newHanging(t, broker.Addr(), "server", "--model.backend", "local-then-remote", "--fallback.address", server.Addr())
 			p := start(t, h.args...)
 			address := p.await(`listening address=(\S+)`, time.Minute)
+			p.await(`msg=serving`, time.Minute) // before, the server answers
 			h.send(5)
 			for _, a := range h.answered(5) {
 				if a.Backend != "local" {
