@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,10 @@ const (
 	// answers as soon as there is one; but a partition that was paused is not
 	// fetched before the others, which may be idle, have their answer.
 	fetchWait = 50 * time.Millisecond
+
+	// startTimeout bounds how long all partitions of a generation wait for the
+	// look-up of where some of them begin.
+	startTimeout = 2 * time.Second
 )
 
 var errTooLate = errors.New("the last transaction could not be ended in time")
@@ -403,7 +408,14 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 }
 
 // pass goes on behind a batch that is not read: the client stands still there.
+// It cannot be moved in a partition of which it knows no offset, for its
+// beginning was not known and nothing has been read: then the session ends, and
+// the next one looks the beginning up.
 func (s *session) pass(p *partition, e *kgo.ErrDecompressTooLarge) error {
+	// Those that the client knows at all, committed or not.
+	if _, known := s.client.CommittedOffsets()[s.cfg.Input][p.id]; !known {
+		return fmt.Errorf("pass offsets %d to %d of %s partition %d: where it begins was not known", e.Offset, e.NextOffset-1, s.cfg.Input, p.id)
+	}
 	err := p.pass(stream.Batch{Topic: s.cfg.Input, Partition: int(p.id), First: e.Offset, Last: e.NextOffset - 1})
 	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.cfg.Input: {p.id: {Epoch: e.Epoch, Offset: e.NextOffset}}})
 	return err
@@ -426,25 +438,27 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 
 // onOffsets learns what the group has committed. Where there is nothing yet, it
 // looks up where the partition begins: the client can pass a batch only in
-// partitions of which it knows an offset.
+// partitions of which it knows an offset. A partition that does not tell, since
+// its leader is gone, is left to the client, which looks it up by itself as soon
+// as it can: the others must not wait for it.
 func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	input := offsets[s.cfg.Input]
-	var starts kadm.ListedOffsets
-	for id, o := range input {
-		if o.EpochOffset().Offset >= 0 {
-			continue
-		}
-		if starts == nil {
-			var err error
-			if starts, err = kadm.NewClient(s.fetcher).ListStartOffsets(ctx, s.cfg.Input); err != nil {
-				return nil, err
+	if slices.ContainsFunc(slices.Collect(maps.Values(input)), uncommitted) {
+		limited, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		// With an error, there may be those of other partitions.
+		starts, err := kadm.NewClient(s.fetcher).ListStartOffsets(limited, s.cfg.Input)
+		for id, o := range input {
+			if !uncommitted(o) {
+				continue
 			}
+			start, ok := starts.Lookup(s.cfg.Input, id)
+			if !ok || start.Err != nil {
+				s.cfg.Log.Debug("the first offset is not known, leaving it to the client", "topic", s.cfg.Input, "partition", id, "err", cmp.Or(start.Err, err))
+				continue
+			}
+			input[id] = kgo.NewOffset().At(start.Offset)
 		}
-		start, ok := starts.Lookup(s.cfg.Input, id)
-		if !ok || start.Err != nil {
-			return nil, fmt.Errorf("look up where partition %d of %s begins: %w", id, s.cfg.Input, cmp.Or(start.Err, error(kerr.UnknownTopicOrPartition)))
-		}
-		input[id] = kgo.NewOffset().At(start.Offset)
 	}
 	if g := s.latest.Load(); g != nil {
 		g.known.Store(true)
@@ -456,6 +470,9 @@ func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kg
 	}
 	return offsets, nil
 }
+
+// uncommitted tells whether the group has committed nothing.
+func uncommitted(o kgo.Offset) bool { return o.EpochOffset().Offset < 0 }
 
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (s *session) OnGroupManageError(err error) {
