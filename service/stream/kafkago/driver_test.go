@@ -2,6 +2,7 @@ package kafkago
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
@@ -394,6 +396,27 @@ func batch4test(first, last int64, offsets ...int64) []byte {
 		record = append(record, 1, 1, 0) // no key, no value, no headers
 		b.Records = append(binary.AppendVarint(b.Records, int64(len(record))), record...)
 	}
+	return seal(b)
+}
+
+// compressed4test is batch4test, compressed.
+func compressed4test(t *testing.T, first, last int64, offsets ...int64) []byte {
+	var b kmsg.RecordBatch
+	if err := b.ReadFrom(batch4test(first, last, offsets...)); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err := w.Write(b.Records)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b.Attributes, b.Records = int16(kgo.CodecGzip), out.Bytes()
+	return seal(b)
+}
+
+// seal writes a batch with its length and its checksum.
+func seal(b kmsg.RecordBatch) []byte {
 	b.Length = int32(49 + len(b.Records))
 	raw := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[17:], crc32.Checksum(raw[21:], crc32.MakeTable(crc32.Castagnoli)))
@@ -401,7 +424,8 @@ func batch4test(first, last int64, offsets ...int64) []byte {
 }
 
 // Batches that compaction has emptied, wholly or at their end, are passed; one
-// in which nothing can be read is an error, and not passed.
+// in which nothing can be read is an error, and not passed. One that has to wait
+// for the next fetch does not keep those before it from being passed.
 func TestBatches(t *testing.T) {
 	broken := batch4test(20, 20, 20)
 	broken[len(broken)-1]++
@@ -416,6 +440,8 @@ func TestBatches(t *testing.T) {
 		"the end is gone":     {[][]byte{batch4test(5, 10, 5, 6)}, 11, ""},
 		"empty, full":         {[][]byte{batch4test(10, 19), batch4test(20, 24, 21, 24)}, 25, ""},
 		"full, empty":         {[][]byte{batch4test(8, 12, 9, 12), batch4test(13, 20)}, 21, ""},
+		"one, later":          {[][]byte{compressed4test(t, 5, 12, 5, 6, 10, 12), compressed4test(t, 20, 24, 20, 21, 22, 23, 24)}, 13, ""},
+		"empty, later":        {[][]byte{compressed4test(t, 5, 19, 5, 6, 7, 8), compressed4test(t, 20, 24, 20, 21, 22, 23, 24)}, 20, ""},
 		"none":                {nil, 10, ""},
 		"broken":              {[][]byte{broken}, 10, "crc"},
 		"full, broken":        {[][]byte{batch4test(8, 12, 9, 12), broken}, 13, "crc"},
@@ -426,7 +452,7 @@ func TestBatches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker, inflate: inflate.New(1 << 20),
+			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker, inflate: inflate.New(1500), // bytes; each record costs some 200
 				flight: stream.NewFlight(stream.Window{Records: 10}, 10)}
 			p.begin = func(s *stream.Slot) { s.Done(nil) }
 			err = p.admit(t.Context(), &kmsg.FetchResponseTopicPartition{RecordBatches: bytes.Join(test.batches, nil)})

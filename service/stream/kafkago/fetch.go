@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 const (
@@ -121,6 +122,7 @@ func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicParti
 	switch {
 	case errors.As(fetched.Err, &unread):
 		return p.pass(ctx, stream.Batch{Topic: p.topic, Partition: p.id, First: max(p.next, unread.Offset), Last: unread.NextOffset - 1})
+	case errors.Is(fetched.Err, inflate.ErrLater): // those before it are taken all the same
 	case fetched.Err != nil:
 		return &unreadableError{fetched.Err}
 	}
