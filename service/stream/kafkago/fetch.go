@@ -25,9 +25,9 @@ const (
 	fetchWait = 2 * time.Second
 )
 
-// slow is after how long an error that may pass by itself is told to the
-// observer.
-const slow = 10 * time.Second
+// failingFor is how long an error that may pass by itself goes on until the
+// observer is told.
+const failingFor = 10 * time.Second
 
 // fetch admits the partition's records into the window until ctx ends. The
 // window is what holds it back. Whatever is wrong with what is read costs this
@@ -64,7 +64,7 @@ func (p *partition) fetch(ctx context.Context) error {
 		}
 		var unreadable *unreadableError
 		var answer kafka.Error
-		if errors.As(err, &unreadable) || errors.As(err, &answer) && time.Since(since) > slow {
+		if errors.As(err, &unreadable) || errors.As(err, &answer) && time.Since(since) > failingFor {
 			told = true
 			p.cfg.Observer.Retrying(p.id, fmt.Errorf("read from %s at offset %d: %w", p.topic, p.next, err))
 		}
