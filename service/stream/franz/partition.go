@@ -276,6 +276,14 @@ func (p *partition) collect(next int64) {
 	p.collected = next
 }
 
+// uncollect notes that what was collected is not in the next transaction, which
+// so does not tell the lag.
+func (p *partition) uncollect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.collected = p.committed
+}
+
 // commit notes, and tells, that a transaction is committed.
 func (p *partition) commit(next int64) {
 	p.mu.Lock()

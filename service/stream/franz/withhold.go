@@ -41,6 +41,7 @@ func (s *session) withhold(id int32, topic string, reason error) {
 	w.tried = false
 	w.until = time.Now().Add(w.pause.NextBackOff())
 	w.share, w.outputs = s.tx.take(id)
+	s.current.partitions[id].uncollect()
 	for _, o := range w.outputs {
 		o.record, o.replaced = o.first, 0
 	}
@@ -76,6 +77,7 @@ func (s *session) again(now time.Time) {
 			continue
 		}
 		w.tried = true
+		s.current.partitions[id].collect(w.next)
 		s.tx.add(id, w.share, w.outputs)
 	}
 }
@@ -91,8 +93,12 @@ func (s *session) released() {
 	}
 }
 
-// nextTry is how long it is until a withheld partition is tried again.
+// nextTry is how long it is until a withheld partition is tried again, at most:
+// while the generation drains, none is.
 func (s *session) nextTry(most time.Duration) time.Duration {
+	if s.current.drains() {
+		return most
+	}
 	for _, w := range s.withheld {
 		if !w.tried {
 			most = min(most, max(0, time.Until(w.until)))
