@@ -14,8 +14,8 @@
 //     modulo the number of the output topic's partitions. Topics with equal
 //     counts so stay co-partitioned, keyed or not.
 //   - Bounds. No more records and bytes of a partition are in flight than
-//     Config.Window says; behind a full window nothing is fetched. What a fetch
-//     brings is decompressed within Config.BatchBytes; a batch that needs more is
+//     Config.Window says; behind a full window nothing is fetched. What is
+//     compressed is decompressed within Config.BatchBytes; a batch that needs more is
 //     passed, with what Config.Unread returns published in its place.
 //   - Patience. A handler's error is retried with growing pauses, for ever
 //     unless Config.GivenUp says otherwise, and so is whatever may pass on the broker's side: gone, frozen, frozen

@@ -50,8 +50,10 @@ type Config struct {
 	Window Window
 
 	// BatchBytes bounds the memory that one batch of records takes when it is
-	// decompressed, and all that one fetch brings of them; twice its compressed
-	// size may always be taken. Zero: 32 MiB.
+	// decompressed; twice its compressed size may always be taken. It bounds
+	// several batches together too: kafkago counts those of one partition's
+	// fetch, franz those of all partitions from one poll to the next. Batches
+	// that are not compressed are under no bound. Zero: 32 MiB.
 	BatchBytes int64
 
 	// Unread is called for a batch that takes more, or cannot be decompressed.
