@@ -65,7 +65,7 @@ const (
 // Window bounds the records in flight.
 type Window struct {
 	Records int         `default:"0" help:"Records of one partition in flight, at most: fetched and not yet published. 0: 64, or 2000 of what input.format tensor-json or example reads."`
-	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in. It is also the memory that the records which were compressed together may take, if it is more than twice input.max-bytes; larger batches become one dead letter each, unread."`
+	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in. It is also the memory that the records which were compressed together may take, if it is more than 32MiB and twice input.max-bytes; larger batches become one dead letter each, unread."`
 }
 
 // Transaction bounds the transactions of exactly_once.
@@ -184,10 +184,15 @@ func (c Config) window() stream.Window {
 	return w
 }
 
+// leastBatchBytes is what a batch of records may always take in memory,
+// decompressed: each record costs some 200 bytes besides its own, so that of
+// small ones an ordinary batch takes more than a small window.
+const leastBatchBytes = 32 << 20
+
 // batchBytes is what a batch of records may take in memory, decompressed: it
 // has room for the largest image in base64.
 func (c Config) batchBytes() int64 {
-	return max(int64(c.Kafka.Window.Bytes), 2*int64(c.Input.MaxBytes))
+	return max(leastBatchBytes, int64(c.Kafka.Window.Bytes), 2*int64(c.Input.MaxBytes))
 }
 
 // Validate returns every problem, each naming its key.

@@ -113,3 +113,21 @@ func TestStreamConfig(t *testing.T) {
 		t.Errorf("no password file: got %v", err)
 	}
 }
+
+// What a batch may take does not shrink with a small window, and grows with what
+// has to fit.
+func TestBatchBytes(t *testing.T) {
+	const mib = 1 << 20
+	for name, test := range map[string]struct{ window, most, want input.Bytes }{
+		"small window and records": {1 * mib, mib / 4, 32 * mib},
+		"defaults":                 {32 * mib, 16 * mib, 32 * mib},
+		"large window":             {64 * mib, 16 * mib, 64 * mib},
+		"large records":            {32 * mib, 20 * mib, 40 * mib},
+	} {
+		c := goodConfig()
+		c.Kafka.Window.Bytes, c.Input.MaxBytes = test.window, test.most
+		if got := c.batchBytes(); got != int64(test.want) {
+			t.Errorf("%s: %d bytes, want %d", name, got, test.want)
+		}
+	}
+}

@@ -76,7 +76,7 @@ func (h *handler) unread(limit int64) func(stream.Batch) []stream.Record {
 	return func(b stream.Batch) []stream.Record {
 		first := stream.Record{Topic: b.Topic, Partition: b.Partition, Offset: b.First}
 		err := fmt.Errorf("the records from offset %d to %d were compressed together, and are not read: decompressed they need more than %d bytes "+
-			"(the larger of kafka.window.bytes and twice input.max-bytes), or cannot be decompressed; they are still in %s, partition %d",
+			"(the largest of 32 MiB, kafka.window.bytes and twice input.max-bytes), or cannot be decompressed; they are still in %s, partition %d",
 			b.First, b.Last, limit, b.Topic, b.Partition)
 		h.metrics.deadLetter(ReasonUnreadBatch)
 		h.recent.deadLetter(first, ReasonUnreadBatch, err)
