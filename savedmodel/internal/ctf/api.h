@@ -122,8 +122,9 @@ CTF_FUNCTIONS(X)
 char* ctf_open(const char* path);
 
 // From now on a signal that ends the process for a fault (SIGABRT, SIGSEGV,
-// SIGBUS, SIGILL, SIGFPE) is first stored at flag, then handled as before. The
-// flag must stay where it is for ever. NULL: no longer.
+// SIGBUS, SIGILL, SIGFPE) is counted at count, then handled as before, and
+// counted down again if that handler returns. count is never unmapped. NULL: no
+// longer.
 void ctf_count_crashes(uint32_t* count);
 
 // Gives free heap pages back to the system.
