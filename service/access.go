@@ -16,8 +16,8 @@ import (
 // or localhost, is nobody else's.
 //
 // Its way: what changes the model comes from this machine only. A reverse
-// proxy here would make everybody's requests look like that, but tells of
-// itself in the headers that it adds.
+// proxy here makes everybody's requests look like that. Most tell of
+// themselves in the headers that they add; not all do, so see proxied.
 
 // named lets only requests through whose Host is nobody else's: an address,
 // localhost, or the host that http.listen names. Where others may scrape, it
@@ -42,8 +42,10 @@ func local(r *http.Request) bool {
 	return err == nil && from.Addr().Unmap().IsLoopback() && isAddress(hostOf(r)) && !proxied(r)
 }
 
-// proxied tells whether a reverse proxy has passed a request on. HTTP/1.0 is
-// what nginx asks with by default.
+// proxied tells whether a reverse proxy has told that it passed a request on, by
+// a header or, as nginx by default, by HTTP/1.0. One that tells nothing is not
+// recognised: nginx with proxy_http_version 1.1 and no proxy_set_header sends
+// Host 127.0.0.1 and no header of its own. So nothing may proxy /models/.
 func proxied(r *http.Request) bool {
 	for name := range r.Header {
 		switch {

@@ -110,7 +110,7 @@ type GPU struct {
 
 // HTTP says where health, metrics and the page are served.
 type HTTP struct {
-	Listen string `default:"127.0.0.1:8080" help:"Address of /healthz, /readyz, /metrics, /models and the page. Empty: none. It has no access control: leave it on a private address. The page and /models are served under an IP address, localhost or the host named here, not under other names."`
+	Listen string `default:"127.0.0.1:8080" help:"Address of /healthz, /readyz, /metrics, /models and the page. Empty: none. It has no access control: leave it on a private address, and do not proxy /models/, for a proxy on this machine can make everybody's requests look local. The page and /models are served under an IP address, localhost or the host named here, not under other names."`
 }
 
 // Shutdown bounds the end.
