@@ -317,15 +317,23 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("not assigned: %d %+v", code, r)
 	}
 	metrics.Assigned([]int{0, 2})
-	metrics.Retrying(2, errors.New("no model"))
+	metrics.Retrying(2, stream.Handling, errors.New("no model"))
 	if code, r := ready(); code != 200 || !r.Ready || !slices.Equal(r.Partitions, []int{0, 2}) || r.Retrying["2"] != "no model" {
 		t.Errorf("assigned: %d %+v", code, r)
 	}
-	metrics.Retrying(0, errors.New("no model"))
+	metrics.Retrying(0, stream.Handling, errors.New("no model"))
 	if code, r := ready(); code != 503 || len(r.Retrying) != 2 {
 		t.Errorf("all partitions are stuck: %d %+v", code, r)
 	}
-	metrics.Retrying(0, nil)
+	metrics.Retrying(0, stream.Handling, nil)
+	metrics.Retrying(2, stream.Publishing, errors.New("refused"))
+	if _, r := ready(); r.Retrying["2"] != "no model; refused" {
+		t.Errorf("stuck twice: %+v", r)
+	}
+	metrics.Retrying(2, stream.Handling, nil)
+	if _, r := ready(); r.Retrying["2"] != "refused" {
+		t.Errorf("another record is handled: %+v", r)
+	}
 	s.model = fakeModel{err: model.ErrNoVersion}
 	if code, r := ready(); code != 503 || !slices.Equal(r.Reasons, []string{model.ErrNoVersion.Error()}) {
 		t.Errorf("no version: %d %+v", code, r)
@@ -351,7 +359,7 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("/metrics does not hold %s", want)
 		}
 	}
-	metrics.Retrying(2, nil)
+	metrics.Retrying(2, stream.Publishing, nil)
 	metrics.Revoked()
 	if _, body = get("/metrics"); strings.Contains(body, "inceptor_lag_records{") || !strings.Contains(body, "inceptor_stuck_partitions 0\n") {
 		t.Errorf("after the generation: %s", body)

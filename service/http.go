@@ -7,10 +7,12 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -75,11 +77,15 @@ func (s *Service) readiness() Readiness {
 	if stuck := len(s.metrics.stuck); stuck > 0 && stuck == len(s.metrics.assigned) {
 		r.Reasons = append(r.Reasons, "every partition has a record that is being tried again")
 	}
-	for p, err := range s.metrics.stuck {
+	for p, errs := range s.metrics.stuck {
 		if r.Retrying == nil {
 			r.Retrying = map[string]string{}
 		}
-		r.Retrying[strconv.Itoa(p)] = err.Error()
+		var texts []string
+		for _, stage := range slices.Sorted(maps.Keys(errs)) {
+			texts = append(texts, errs[stage].Error())
+		}
+		r.Retrying[strconv.Itoa(p)] = strings.Join(texts, "; ")
 	}
 	r.Ready = len(r.Reasons) == 0
 	return r

@@ -10,6 +10,7 @@ import (
 
 	"inceptor/model"
 	"inceptor/savedmodel"
+	"inceptor/service/stream"
 )
 
 // Metrics are what /metrics tells of a service. They observe the model and
@@ -54,7 +55,7 @@ type Metrics struct {
 	mu       sync.Mutex
 	assigned []int
 	joined   bool
-	stuck    map[int]error // by partition
+	stuck    map[int]map[stream.Stage]error // by partition
 }
 
 // stageBuckets span a header read and a batch that takes half a minute.
@@ -150,7 +151,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		fallbackFor: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "inceptor_fallback_active_seconds_total", Help: "Time in which the model server answered in place of a version here.",
 		}),
-		stuck: map[int]error{},
+		stuck: map[int]map[stream.Stage]error{},
 	}
 	f := &m.fast
 	f.answered = m.records.WithLabelValues("answered", "")
@@ -341,14 +342,23 @@ func (m *Metrics) Committed(partition int, _, lag int64) {
 }
 
 // Retrying implements stream.Observer.
-func (m *Metrics) Retrying(partition int, err error) {
+func (m *Metrics) Retrying(partition int, stage stream.Stage, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err == nil {
-		delete(m.stuck, partition)
-	} else {
+	stuck := m.stuck[partition]
+	switch {
+	case err == nil:
+		delete(stuck, stage)
+		if len(stuck) == 0 {
+			delete(m.stuck, partition)
+		}
+	case stuck == nil:
+		m.stuck[partition] = map[stream.Stage]error{stage: err}
+	default:
+		stuck[stage] = err
+	}
+	if err != nil {
 		m.retries.Inc()
-		m.stuck[partition] = err
 	}
 	m.retrying.Set(float64(len(m.stuck)))
 }

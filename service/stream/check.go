@@ -82,4 +82,4 @@ func (Unobserved) Published(int, time.Duration) {}
 func (Unobserved) Committed(int, int64, int64) {}
 
 // Retrying implements Observer.
-func (Unobserved) Retrying(int, error) {}
+func (Unobserved) Retrying(int, Stage, error) {}

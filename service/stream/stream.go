@@ -127,7 +127,18 @@ type Observer interface {
 	// many records of the partition lie after it.
 	Committed(partition int, next, lag int64)
 	// Retrying is called each time a record could not be read, handled or
-	// published, and once with a nil error when it could. Of reading only what
-	// is wrong with a partition is told, and not that a broker is gone.
-	Retrying(partition int, err error)
+	// published, and once with a nil error when it could: of each stage by
+	// itself. Of reading only what is wrong with a partition is told, and not
+	// that a broker is gone.
+	Retrying(partition int, stage Stage, err error)
 }
+
+// A Stage is what is done with a record.
+type Stage int
+
+// The stages, in their order.
+const (
+	Reading Stage = iota
+	Handling
+	Publishing // and the commit
+)

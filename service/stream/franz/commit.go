@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
 )
 
 const (
@@ -323,6 +325,6 @@ func (s *session) patiently(operation string, f func() error) error {
 // retrying tells the observer of every partition in the transaction.
 func (s *session) retrying(err error) {
 	for id := range s.tx.shares {
-		s.cfg.Observer.Retrying(int(id), err)
+		s.cfg.Observer.Retrying(int(id), stream.Publishing, err)
 	}
 }

@@ -529,9 +529,9 @@ func TestSharesGroup(t *testing.T) {
 
 type observer struct{ assigned chan []int }
 
-func (o observer) Assigned(p []int)           { o.assigned <- p }
-func (observer) Revoked()                     {}
-func (observer) InFlight(int, int64)          {}
-func (observer) Published(int, time.Duration) {}
-func (observer) Committed(int, int64, int64)  {}
-func (observer) Retrying(int, error)          {}
+func (o observer) Assigned(p []int)                { o.assigned <- p }
+func (observer) Revoked()                          {}
+func (observer) InFlight(int, int64)               {}
+func (observer) Published(int, time.Duration)      {}
+func (observer) Committed(int, int64, int64)       {}
+func (observer) Retrying(int, stream.Stage, error) {}

@@ -136,7 +136,7 @@ func (p *partition) fail(err error, passing bool) {
 	}
 	if !passing || time.Since(p.failing) > failingFor {
 		p.told = true
-		p.cfg.Observer.Retrying(int(p.id), err)
+		p.cfg.Observer.Retrying(int(p.id), stream.Reading, err)
 	}
 	p.rest(p.pauses.NextBackOff())
 }
@@ -187,7 +187,7 @@ func (p *partition) recover(read bool) bool {
 	p.pauses.Reset()
 	if p.told {
 		p.told = false
-		p.cfg.Observer.Retrying(int(p.id), nil)
+		p.cfg.Observer.Retrying(int(p.id), stream.Reading, nil)
 	}
 	return true
 }

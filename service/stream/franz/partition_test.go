@@ -70,7 +70,7 @@ type told struct {
 	errs []error
 }
 
-func (o *told) Retrying(_ int, err error) { o.errs = append(o.errs, err) }
+func (o *told) Retrying(_ int, _ stream.Stage, err error) { o.errs = append(o.errs, err) }
 
 // What is wrong with what was read is told at once, what may pass by itself when
 // it has lasted; and that it has passed, also where no record comes. Meanwhile

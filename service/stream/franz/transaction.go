@@ -260,7 +260,7 @@ func (s *session) partitions(ctx context.Context, o *output) (int, error) {
 	for failed := false; ; failed = true {
 		if n := s.counts[topic]; n > 0 {
 			if failed {
-				s.cfg.Observer.Retrying(o.source.Partition, nil)
+				s.cfg.Observer.Retrying(o.source.Partition, stream.Publishing, nil)
 				s.trouble.Worked(operation)
 			}
 			return n, nil
@@ -280,7 +280,7 @@ func (s *session) partitions(ctx context.Context, o *output) (int, error) {
 		case permanent(err):
 			return 0, fmt.Errorf("publish to %s: %w", topic, err)
 		}
-		s.cfg.Observer.Retrying(o.source.Partition, err)
+		s.cfg.Observer.Retrying(o.source.Partition, stream.Publishing, err)
 		s.trouble.Failed(operation, err)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return 0, context.Cause(ctx)

@@ -45,7 +45,7 @@ func (s *session) withhold(id int32, topic string, reason error) {
 	for _, o := range w.outputs {
 		o.record, o.replaced = o.first, 0
 	}
-	s.cfg.Observer.Retrying(int(id), reason)
+	s.cfg.Observer.Retrying(int(id), stream.Publishing, reason)
 	s.trouble.Failed(w.operation, reason, "partition", id)
 }
 
@@ -87,7 +87,7 @@ func (s *session) released() {
 	for id, w := range s.withheld {
 		if w.tried && s.tx.shares[id] != nil {
 			delete(s.withheld, id)
-			s.cfg.Observer.Retrying(int(id), nil)
+			s.cfg.Observer.Retrying(int(id), stream.Publishing, nil)
 			s.trouble.Worked(w.operation)
 		}
 	}

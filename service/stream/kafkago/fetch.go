@@ -52,7 +52,7 @@ func (p *partition) fetch(ctx context.Context) error {
 			}
 			if told {
 				told = false
-				p.cfg.Observer.Retrying(p.id, nil)
+				p.cfg.Observer.Retrying(p.id, stream.Reading, nil)
 			}
 			continue
 		case permanent(err) && !errors.Is(err, kafka.UnsupportedCompressionType) && !errors.Is(err, kafka.UnsupportedForMessageFormat):
@@ -66,7 +66,7 @@ func (p *partition) fetch(ctx context.Context) error {
 		var answer kafka.Error
 		if errors.As(err, &unreadable) || errors.As(err, &answer) && time.Since(since) > failingFor {
 			told = true
-			p.cfg.Observer.Retrying(p.id, fmt.Errorf("read from %s at offset %d: %w", p.topic, p.next, err))
+			p.cfg.Observer.Retrying(p.id, stream.Reading, fmt.Errorf("read from %s at offset %d: %w", p.topic, p.next, err))
 		}
 		p.trouble.Failed(operation, err, "partition", p.id, "offset", p.next)
 		if !sleep(ctx, pause.NextBackOff()) {

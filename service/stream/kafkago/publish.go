@@ -134,7 +134,7 @@ func (p *publisher) send(ctx context.Context, draining <-chan struct{}, partitio
 	for refused(err) {
 		if err := o.replace(p.cfg, err); err != nil {
 			waited = "publish to " + o.record.Topic
-			p.cfg.Observer.Retrying(partition, err)
+			p.cfg.Observer.Retrying(partition, stream.Publishing, err)
 			p.trouble.Failed(waited, err, "partition", partition)
 			select {
 			case <-time.After(pause.NextBackOff()):
@@ -148,7 +148,7 @@ func (p *publisher) send(ctx context.Context, draining <-chan struct{}, partitio
 		err = p.produce(ctx, partition, outs)
 	}
 	if err == nil && waited != "" {
-		p.cfg.Observer.Retrying(partition, nil)
+		p.cfg.Observer.Retrying(partition, stream.Publishing, nil)
 		p.trouble.Worked(waited)
 	}
 	return err
@@ -168,7 +168,7 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 		case err == nil:
 			p.cfg.Observer.Published(len(outs), time.Since(begin))
 			if failed {
-				p.cfg.Observer.Retrying(partition, nil)
+				p.cfg.Observer.Retrying(partition, stream.Publishing, nil)
 				p.trouble.Worked("publish to " + topic)
 			}
 			return nil
@@ -183,7 +183,7 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 		if errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoPartition) {
 			p.forget(topic) // it may have been made anew
 		}
-		p.cfg.Observer.Retrying(partition, err)
+		p.cfg.Observer.Retrying(partition, stream.Publishing, err)
 		p.trouble.Failed("publish to "+topic, err)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return context.Cause(ctx)

@@ -255,7 +255,7 @@ func (r *recorder) Committed(partition int, next, lag int64) {
 	r.committed[partition], r.lag[partition] = next, lag
 }
 
-func (r *recorder) Retrying(_ int, err error) {
+func (r *recorder) Retrying(_ int, _ stream.Stage, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.retries = append(r.retries, err)
