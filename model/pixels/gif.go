@@ -36,7 +36,9 @@ func decodeGIF(b []byte, h Header) (picture, error) {
 	return p, nil
 }
 
-// frameSize goes past the extensions to the first frame's descriptor.
+// frameSize reads the size of the frame that Go's decoder takes for the first. It
+// refuses extensions whose end Go's decoder may see elsewhere, for that would
+// take memory for a frame that nobody has looked at.
 func frameSize(b []byte) (width, height int, err error) {
 	const screen, descriptor = 13, 9
 	if len(b) < screen {
@@ -51,6 +53,11 @@ func frameSize(b []byte) (width, height int, err error) {
 		case 0x2c:
 			return int(binary.LittleEndian.Uint16(b[at+5:])), int(binary.LittleEndian.Uint16(b[at+7:])), nil
 		case 0x21: // an extension: its label, then blocks until an empty one
+			const plainText = 0x01 // Go's decoder passes over 12 bytes, whatever the block's size
+			label, size := b[at+1], b[at+2]
+			if size == 0 || label == plainText && size != 12 {
+				return 0, 0, fmt.Errorf("extension %#02x begins with a block of %d bytes", label, size)
+			}
 			for at += 2; at < len(b) && b[at] != 0; {
 				at += 1 + int(b[at])
 			}
