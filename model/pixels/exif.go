@@ -100,6 +100,9 @@ func jpegExif(b []byte) []byte {
 			continue // a fill byte, or a marker that nothing follows
 		}
 		n := int(binary.BigEndian.Uint16(b[1:]))
+		if n < 2 && isSkipped(marker) {
+			n = 2 // the decoder goes on behind the length, too
+		}
 		if marker == sos || marker == eoi || n < 2 || n > len(b)-1 {
 			return nil
 		}

@@ -93,7 +93,7 @@ func readJPEG(b []byte) (f jpegFile, err error) {
 			continue
 		}
 		n := int(binary.BigEndian.Uint16(b[at:]))
-		skipped := marker >= 0xe0 && marker <= 0xef || marker == 0xfe
+		skipped := isSkipped(marker)
 		if n < 2 && skipped {
 			at += 2
 			continue
@@ -116,6 +116,12 @@ func readJPEG(b []byte) (f jpegFile, err error) {
 			f.header = append(f.header, b[start:at]...)
 		}
 	}
+}
+
+// isSkipped tells the segments that libjpeg passes over, APP0 to APP15, COM and
+// DNL, from those that it reads: their length must be right.
+func isSkipped(marker byte) bool {
+	return marker >= 0xe0 && marker <= 0xef || marker == 0xfe || marker == 0xdc
 }
 
 // segment notes what a segment says that Go does not look after.

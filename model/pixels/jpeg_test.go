@@ -71,6 +71,8 @@ func TestDecodeJPEGHeader(t *testing.T) {
 		{name: "comment of length 0", file: behindStart(whole, "\xff\xfe\x00\x00")},
 		{name: "comment of length 1, and bytes", file: behindStart(whole, "\xff\xfe\x00\x01some more")},
 		{name: "EXIF of length 0", file: behindStart(whole, "\xff\xe1\x00\x00")},
+		{name: "DNL of length 0", file: behindStart(whole, "\xff\xdc\x00\x00")},
+		{name: "DNL", file: behindStart(whole, "\xff\xdc\x00\x04\x00\x1e")},
 		{name: "bytes between segments", file: behindStart(whole, "\xff\xfe\x00\x02some more\x00")},
 		{name: "fill bytes", file: behindStart(whole, "\xff\xff\xff\xff\xfe\x00\x02")},
 		{name: "markers without a segment", file: behindStart(whole, "\xff\x01\xff\xd3")},

@@ -138,13 +138,10 @@ func (p *Plan) blend(to, rgba []byte) {
 
 // transparentPNG tells whether a PNG has alpha, of its own or in a table.
 func transparentPNG(b []byte) bool {
-	const colour, alpha = 25, 4
-	if len(b) > colour && b[colour]&alpha != 0 {
-		return true
-	}
+	const colour, alpha = 9, 4 // in IHDR, which other chunks may precede
 	transparent := false
-	pngChunks(b, func(kind string, _ []byte) bool {
-		transparent = transparent || kind == "tRNS"
+	pngChunks(b, func(kind string, body []byte) bool {
+		transparent = kind == "tRNS" || kind == "IHDR" && len(body) > colour && body[colour]&alpha != 0
 		return !transparent && kind != "IDAT"
 	})
 	return transparent

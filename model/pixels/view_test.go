@@ -40,8 +40,10 @@ func pngChunk(kind string, body []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[4:]))
 }
 
-// afterHeader puts a chunk behind a PNG's IHDR, or before its IEND.
-func afterHeader(b, chunk []byte) []byte { return bytes.Join([][]byte{b[:33], chunk, b[33:]}, nil) }
+// afterHeader puts a chunk behind a PNG's IHDR; the others before it, or before
+// IEND.
+func afterHeader(b, chunk []byte) []byte  { return bytes.Join([][]byte{b[:33], chunk, b[33:]}, nil) }
+func beforeHeader(b, chunk []byte) []byte { return bytes.Join([][]byte{b[:8], chunk, b[8:]}, nil) }
 func beforeEnd(b, chunk []byte) []byte {
 	end := len(b) - 12
 	return bytes.Join([][]byte{b[:end], chunk, b[end:]}, nil)
@@ -65,6 +67,10 @@ func TestOrientationOf(t *testing.T) {
 		{"jpeg, big endian", "jpeg", bytes.Join([][]byte{soi, jpegSegment(0xe1, exif, big), sos}, nil), 8},
 		{"jpeg, fill bytes", "jpeg", bytes.Join([][]byte{soi, {0xff, 0xff}, jpegSegment(0xe1, exif, little), sos}, nil), 6},
 		{"jpeg, XMP first", "jpeg", bytes.Join([][]byte{soi, xmp, jpegSegment(0xe1, exif, big), sos}, nil), 8},
+		{"jpeg, comment of length 0 first", "jpeg", bytes.Join([][]byte{soi, {0xff, 0xfe, 0, 0}, jpegSegment(0xe1, exif, big), sos}, nil), 8},
+		{"jpeg, EXIF of length 1 first", "jpeg", bytes.Join([][]byte{soi, {0xff, 0xe1, 0, 1}, jpegSegment(0xe1, exif, big), sos}, nil), 8},
+		{"jpeg, DNL of length 0 first", "jpeg", bytes.Join([][]byte{soi, {0xff, 0xdc, 0, 0}, jpegSegment(0xe1, exif, big), sos}, nil), 8},
+		{"jpeg, table of length 0 first", "jpeg", bytes.Join([][]byte{soi, {0xff, 0xdb, 0, 0}, jpegSegment(0xe1, exif, big), sos}, nil), 1},
 		{"jpeg, none", "jpeg", bytes.Join([][]byte{soi, app0, sos}, nil), 1},
 		{"jpeg, behind the scan", "jpeg", bytes.Join([][]byte{soi, sos, jpegSegment(0xe1, exif, big)}, nil), 1},
 		{"jpeg, segment too long", "jpeg", append(bytes.Join([][]byte{soi, jpegSegment(0xe1, exif)}, nil)[:10], 0xff), 1},
@@ -241,6 +247,8 @@ func TestBackground(t *testing.T) {
 		{name: "transparent grey, 2 bits", file: pngRaw(t, w, h, 2, 0, w/4, pngChunk("tRNS", []byte{0, 1}))},
 		{name: "transparent colour", file: pngRaw(t, w, h, 8, 2, 3*w, pngChunk("tRNS", []byte{0, 0, 0, 37, 0, 74}))},
 		{name: "transparent colour, 16 bits", file: pngRaw(t, w, h, 16, 2, 6*w, pngChunk("tRNS", []byte{0, 37, 74, 111, 148, 185}))},
+		{name: "unknown chunk before the header", file: beforeHeader(pngRaw(t, w, h, 8, 6, 4*w), pngChunk("abCd", nil))},
+		{name: "opaque, unknown chunk before the header", file: beforeHeader(pngRaw(t, w, h, 8, 2, 3*w), pngChunk("abCd", []byte("\xff\xff\xff\xff"))), opaque: true},
 		{name: "opaque", file: pngRaw(t, w, h, 8, 2, 3*w), opaque: true},
 		{name: "lossy WebP", file: riffOf(vp8x(webpAlpha, wide, high), chunkOf("ALPH", parts.lossy.alph), chunkOf("VP8 ", parts.lossy.data)), h: Header{"webp", wide, high}},
 		{name: "lossless WebP", file: riffOf(chunkOf("VP8L", parts.lossless.data)), h: Header{"webp", wide, high}},
