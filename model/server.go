@@ -66,9 +66,10 @@ func (s *Server) Serving() (Info, error) { return s.serving(0) }
 
 func (s *Server) serving(want int64) (Info, error) {
 	info, ok := s.info(want)
+	problem := s.problem.Load() // once: probe may clear it meanwhile
 	switch {
-	case !ok && s.problem.Load() != nil:
-		return Info{}, fmt.Errorf("%w: the model server cannot answer: %w", ErrNoVersion, *s.problem.Load())
+	case !ok && problem != nil:
+		return Info{}, fmt.Errorf("%w: the model server cannot answer: %w", ErrNoVersion, *problem)
 	case !ok:
 		return Info{}, fmt.Errorf("%w: the model server has not told yet that it has the model", ErrNoVersion)
 	case s.resting.Load():
