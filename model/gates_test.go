@@ -257,6 +257,36 @@ func TestBindOutputs(t *testing.T) {
 	}
 }
 
+// A size that would take too much memory for each image is refused, whoever
+// says it.
+func TestBindSize(t *testing.T) {
+	for _, test := range []struct {
+		spec          [2]int
+		height, width int64
+		ok            bool
+	}{
+		{[2]int{}, 299, 299, true},
+		{[2]int{}, 8192, 8192, true},
+		{[2]int{}, 1, 16384, true},
+		{[2]int{}, 8192, 8193, false},
+		{[2]int{}, 1, 16385, false},
+		{[2]int{}, 100_000, 100_000, false},
+		{[2]int{}, 1 << 31, 1 << 31, false},
+		{[2]int{}, math.MaxInt64, 2, false},
+		{[2]int{1 << 31, 1 << 31}, -1, -1, false},
+	} {
+		spec := defaultSpec()
+		spec.Input.Size = test.spec
+		_, err := spec.bind(map[string]savedmodel.Signature{spec.Signature: {
+			Inputs:  map[string]savedmodel.TensorInfo{"x": {DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, test.height, test.width, 3}}},
+			Outputs: map[string]savedmodel.TensorInfo{"a": {DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 7}}},
+		}}, Images)
+		if ok := err == nil; ok != test.ok || !ok && !strings.Contains(err.Error(), "on a side") {
+			t.Errorf("%d×%d, the spec's %v: got %v", test.height, test.width, test.spec, err)
+		}
+	}
+}
+
 // Pixels may be uint8.
 func TestUint8Pixels(t *testing.T) {
 	base := t.TempDir()
@@ -303,7 +333,7 @@ func TestReadSpec(t *testing.T) {
 				return // which is not there
 			}
 			var log bytes.Buffer
-			l := loader{at: candidate{1, dir}, log: slog.New(slog.NewTextHandler(&log, nil))}
+			l := loader{at: candidate{1, dir}, gate: new(string), log: slog.New(slog.NewTextHandler(&log, nil))}
 			if _, err := l.look(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				t.Error(err)
 			}

@@ -144,6 +144,14 @@ func show(feeds []feed, r *row) string {
 }
 
 func TestBindRow(t *testing.T) {
+	half := map[string]savedmodel.TensorInfo{"x": input(savedmodel.Float32, 1<<23), "y": input(savedmodel.String, 1<<23)}
+	if _, err := rowSignature(t, half); err != nil {
+		t.Errorf("two inputs of as much as a row may have: got %v", err)
+	}
+	half["z"] = input(savedmodel.Int64)
+	if _, err := rowSignature(t, half); err == nil || !strings.Contains(err.Error(), "a row has over 16777216 elements") {
+		t.Errorf("three inputs of more than a row may have: got %v", err)
+	}
 	for name, c := range map[string]struct {
 		input savedmodel.TensorInfo
 		want  string

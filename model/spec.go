@@ -195,6 +195,10 @@ func (bound *signature) bindInput(inputs map[string]savedmodel.TensorInfo) error
 					return fmt.Errorf("input %q: shape %v does not take the spec's size %v", key, shape, bound.Input.Size)
 				}
 			}
+			if h, w := bound.Input.Size[0], bound.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
+				return fmt.Errorf("input %q: its size %d×%d is over %d on a side, or over %d pixels: memory for it is taken for each image",
+					key, h, w, maxInputSide, maxInputPixels)
+			}
 		default:
 			return fmt.Errorf("input %q: %v, want float32, uint8 or string", key, in.DType)
 		}
@@ -205,9 +209,16 @@ func (bound *signature) bindInput(inputs map[string]savedmodel.TensorInfo) error
 	return nil
 }
 
+// What a model may take of one image. A model server says what it takes, so that is
+// bounded like everything from outside.
+const (
+	maxInputSide   = 16_384
+	maxInputPixels = 1 << 26 // 800 MB in float32
+)
+
 // bindRow takes any inputs of types that JSON has, if their rows have one size.
 func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
-	numbers, words := 0, 0
+	numbers, words, total := 0, 0, int64(0)
 	for _, key := range slices.Sorted(maps.Keys(inputs)) {
 		in := inputs[key]
 		if !slices.Contains(rowTypes, in.DType) {
@@ -217,8 +228,11 @@ func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
 			return fmt.Errorf("input %q: shape %v is not [N, …]", key, in.Shape)
 		}
 		n, ok := in.Shape[1:].Elements()
-		if !ok || n < 1 || n > maxRowElements {
-			return fmt.Errorf("input %q: its shape %v does not tell the size of a row, or that is over %d", key, in.Shape, maxRowElements)
+		if !ok || n < 1 {
+			return fmt.Errorf("input %q: its shape %v does not tell the size of a row", key, in.Shape)
+		}
+		if total += min(n, maxRowElements+1); total > maxRowElements {
+			return fmt.Errorf("input %q: with its shape %v a row has over %d elements", key, in.Shape, maxRowElements)
 		}
 		if err := bound.bindBatch(key, in.Shape); err != nil {
 			return err
@@ -239,7 +253,7 @@ func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
 	return nil
 }
 
-// maxRowElements is that of one input.
+// maxRowElements is that of all inputs together.
 const maxRowElements = 1 << 24
 
 // bindBatch notes whether the first dimension is fixed.
