@@ -108,10 +108,13 @@ func (d *distant) confirm(ctx context.Context, b *binding) error {
 		return err
 	}
 	sig, err := b.sig.bind(m.Signatures, b.content)
-	if err == nil && !reflect.DeepEqual(sig, b.sig) {
-		err = errors.New("the model server takes something else now")
+	if err != nil {
+		return errors.New(remote.OneLine(err.Error())) // it has the server's keys
 	}
-	return err
+	if !reflect.DeepEqual(sig, b.sig) {
+		return errors.New("the model server takes something else now")
+	}
+	return nil
 }
 
 // lease is the binding for the version that is wanted, if there is one.
@@ -198,7 +201,7 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 		d.log.Warn("model server has Predict alone: signature, preprocessing and labels are assumed to be those of a version here, "+
 			"and which version it has is known from its answers at most", "version", b.info.Version, "wanted", want)
 	}
-	d.log.Info("model server has what is wanted", "version", b.info.Version, "wanted", want, "encoded", b.decode == nil, "output", b.output)
+	d.log.Info("model server has what is wanted", "version", b.info.Version, "wanted", want, "encoded", b.decode == nil, "output", remote.OneLine(b.output))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.bound != nil {
@@ -250,7 +253,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 	}
 	sig, err := bindRemote(spec, m.Signatures, d.config.Content, len(labels))
 	if err != nil {
-		return nil, err
+		return nil, errors.New(remote.OneLine(err.Error())) // it has the server's keys
 	}
 	if labels != nil && sig.classes > 0 && len(labels) != sig.classes {
 		return nil, fmt.Errorf("%d labels for %d classes", len(labels), sig.classes)

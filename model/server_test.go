@@ -122,6 +122,11 @@ func TestServerProblems(t *testing.T) {
 			`what the model server has does not fit: signature "serving_bytes": has no output "scores", only ["probabilities"]; signature "serving_default": input`},
 		{"labels", true, func(f *remotetest.Fake) { f.Classes = 5 },
 			"what the model server has does not fit: 2 labels for 5 classes"},
+		{"no fitting output, of a long name", true, func(f *remotetest.Fake) { f.Scores, f.Classes = strings.Repeat("x", 500_000), 5 },
+			`signature "serving_bytes": has no output "scores", only ["xxx`},
+		{"Predict alone, no fitting output, of a long name", true, func(f *remotetest.Fake) {
+			f.Scores, f.PredictAlone, f.Classes = strings.Repeat("x", 500_000), true, 5
+		}, `BadAnswer: it has no output "scores", only ["xxx`},
 		{"no such model", true, func(f *remotetest.Fake) { f.Model = "other" },
 			"NotFound: Servable not found for request"},
 		{"Predict alone and no version here", false, func(f *remotetest.Fake) { f.PredictAlone = true },
@@ -152,13 +157,16 @@ func TestServerProblems(t *testing.T) {
 			}
 			_, err := s.Serving()
 			if !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("serving: got  %v\nwant %s", err, test.want)
+				t.Errorf("serving: got  %.2000s\nwant %s", err, test.want)
+			}
+			if n := len(err.Error()); n > 1500 {
+				t.Errorf("serving: an error of %d bytes", n)
 			}
 			if warned := log.lines("model server cannot answer"); len(warned) != 1 || !strings.Contains(strings.ReplaceAll(warned[0], `\"`, `"`), test.want) {
-				t.Errorf("warned %d times: %q", len(warned), warned)
+				t.Errorf("warned %d times: %.2000q", len(warned), warned)
 			}
 			if _, err := s.Check(t.Context(), 1); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("check: got  %v\nwant %s", err, test.want)
+				t.Errorf("check: got  %.2000s\nwant %s", err, test.want)
 			}
 		})
 	}

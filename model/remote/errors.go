@@ -141,7 +141,7 @@ func (c *Client) ended(ctx context.Context, op string) error {
 // failure makes an *Error of what a call has returned after this time.
 func (c *Client) failure(op string, spec asked, took time.Duration, err error) error {
 	s := status.Convert(err)
-	e := &Error{Op: op, Server: c.config.Address, Code: s.Code().String(), Message: oneLine(s.Message())}
+	e := &Error{Op: op, Server: c.config.Address, Code: s.Code().String(), Message: OneLine(s.Message())}
 	switch s.Code() {
 	case codes.InvalidArgument:
 		e.Kind = KindInput
@@ -169,18 +169,19 @@ func (c *Client) failure(op string, spec asked, took time.Duration, err error) e
 
 // badAnswer is the error of an answer that is not what was asked for.
 func (c *Client) badAnswer(op, format string, args ...any) *Error {
-	return &Error{Kind: KindAnswer, Op: op, Server: c.config.Address, Code: codeBadAnswer, Message: fmt.Sprintf(format, args...)}
+	return &Error{Kind: KindAnswer, Op: op, Server: c.config.Address, Code: codeBadAnswer, Message: OneLine(fmt.Sprintf(format, args...))}
 }
 
 func (c *Client) wrongVersion(op, format string, args ...any) *Error {
-	return &Error{Kind: KindVersion, Op: op, Server: c.config.Address, Code: codeWrongVersion, Message: fmt.Sprintf(format, args...)}
+	return &Error{Kind: KindVersion, Op: op, Server: c.config.Address, Code: codeWrongVersion, Message: OneLine(fmt.Sprintf(format, args...))}
 }
 
-// maxMessage bounds what of a server's message goes into logs and dead
-// letters.
+// maxMessage is what of a text OneLine keeps, in bytes.
 const maxMessage = 1000
 
-func oneLine(s string) string {
+// OneLine makes one line of a text that a server has a part in, cut off after 1,000
+// bytes: what goes into errors, logs and dead letters.
+func OneLine(s string) string {
 	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "\ufffd")
 	if len(s) > maxMessage {
 		s = strings.ToValidUTF8(s[:maxMessage], "") + " …"

@@ -78,7 +78,7 @@ func (c *Client) Status(ctx context.Context) ([]VersionStatus, error) {
 	}
 	var versions []VersionStatus
 	for _, v := range response.GetModelVersionStatus() {
-		versions = append(versions, VersionStatus{v.GetVersion(), v.GetState().String(), oneLine(v.GetStatus().GetErrorMessage())})
+		versions = append(versions, VersionStatus{v.GetVersion(), v.GetState().String(), OneLine(v.GetStatus().GetErrorMessage())})
 	}
 	slices.SortFunc(versions, func(a, b VersionStatus) int { return int(max(min(b.Version-a.Version, 1), -1)) })
 	return versions, nil
