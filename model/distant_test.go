@@ -265,7 +265,7 @@ func TestTooLargeForServer(t *testing.T) {
 	fake := remotetest.NewFake("tiny")
 	fake.Classes = 1
 	r := remoteConfig(remotetest.Serve(t, fake, remotetest.AtMost(1000)))
-	large := slices.Concat(blackPixel, make([]byte, 2000)) // what follows the pixels plays no part
+	large := slices.Concat(remote.BlackPixel, make([]byte, 2000)) // what follows IEND plays no part
 	c := tinyConfig(t.TempDir())
 	c.Backend = OnlyRemote
 	s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
