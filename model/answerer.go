@@ -21,6 +21,7 @@ type answerer struct {
 
 	maxPixels int64
 	decode    func(ctx context.Context, content []byte, h Header) (item, error) // nil: the model takes it as it is
+	perPixel  int64                                                             // bytes that decode takes of a pixel; 0: what TensorFlow does
 	decoding  *decoding                                                         // shared by the versions of a model
 	batcher   *batcher
 }
@@ -44,7 +45,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 			return Prediction{}, err
 		}
 	} else if a.backend == BackendLocal { // the model decodes it when it runs
-		need := a.decoding.need(content, header)
+		need := a.decoding.need(content, header, a.perPixel)
 		if err := a.decoding.room.Acquire(ctx, need); err != nil {
 			return Prediction{}, err
 		}
@@ -100,7 +101,7 @@ func (a *answerer) look(content []byte) (Header, error) {
 }
 
 func (a *answerer) decoded(ctx context.Context, content []byte, h Header) (item, time.Duration, error) {
-	need := a.decoding.need(content, h)
+	need := a.decoding.need(content, h, a.perPixel)
 	if err := a.decoding.begin(ctx, need); err != nil {
 		return item{}, 0, err
 	}

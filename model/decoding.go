@@ -12,6 +12,10 @@ import (
 const (
 	worstPixel = 11       // bytes: a progressive JPEG in four colours at full resolution
 	photoBytes = 12e6 * 6 // 12 megapixels
+
+	// goPixel is worstPixel where Go's decoders are taken in place of
+	// TensorFlow's. An image of many pixels is decoded alone there.
+	goPixel = 27
 )
 
 // A decoding bounds what is decoded at once: one image for each processor, and
@@ -28,10 +32,11 @@ func newDecoding(maxPixels int64) *decoding {
 	return &decoding{make(chan struct{}, processors), semaphore.NewWeighted(most), most}
 }
 
-// need is the room for one image. One that would need more than all of it is
-// decoded alone.
-func (d *decoding) need(content []byte, h Header) int64 {
-	return min(h.Bytes+int64(len(content)), d.most)
+// need is the room for one image, of which each pixel takes so many bytes at
+// least. One that would need more than all of the room is decoded alone.
+func (d *decoding) need(content []byte, h Header, perPixel int64) int64 {
+	size := min(int64(h.Width)*int64(h.Height), d.most) // more would overflow
+	return min(max(h.Bytes, perPixel*size)+int64(len(content)), d.most)
 }
 
 // begin waits for a place and for room; each must be followed by end.

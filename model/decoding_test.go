@@ -8,9 +8,12 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
+
+	"inceptor/savedmodel"
 )
 
 // resized is a JPEG that announces another size. The decoder takes what is
@@ -78,6 +81,58 @@ func TestDecodeMemory(t *testing.T) {
 	}
 }
 
+// filled is a JPEG whose first scan, the only one, has as many bytes as it may need.
+func filled(b []byte, n int) []byte {
+	at := bytes.Index(b, []byte("\xff\xda"))
+	at += 2 + int(binary.BigEndian.Uint16(b[at+2:]))
+	return slices.Concat(b[:at], make([]byte, n), []byte("\xff\xd9"))
+}
+
+// Where Go decodes, no image allocates more than it has room for.
+func TestDecodeMemoryInGo(t *testing.T) {
+	const w, h = 1200, 900
+	rect := image.Rect(0, 0, w, h)
+	transparent := image.NewNRGBA64(rect)
+	transparent.Pix[0] = 1
+	encodePNG := func(img image.Image) []byte {
+		return encodeWith(t, func(b *bytes.Buffer) error { return png.Encode(b, img) })
+	}
+	in := defaultSpec().Input
+	in.Size, in.Orientation, in.Background = [2]int{9, 9}, "exif", "white"
+	decode, err := decodeInGo(signature{Spec: Spec{Input: in}, dtype: savedmodel.Float32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDecoding(1e9)
+	for _, c := range []struct {
+		name  string
+		image []byte
+	}{
+		{"progressive JPEG, 4:4:4", filled(resized(t, "progressive-444.jpg", w, h), w*h)},
+		{"progressive JPEG, four colours", filled(resized(t, "progressive-cmyk.jpg", w, h), w*h)},
+		{"PNG, 16 bits and alpha", encodePNG(transparent)},
+		{"PNG of one row", encodePNG(image.NewNRGBA64(image.Rect(0, 0, 1_000_000, 1)))},
+		{"GIF", gifImage(t, 1, w, h)},
+	} {
+		header, err := ParseHeader(c.image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = decode(t.Context(), c.image, header)
+		runtime.ReadMemStats(&after)
+		size, took := int64(header.Width)*int64(header.Height), int64(after.TotalAlloc-before.TotalAlloc)
+		t.Logf("%s: %.1f bytes a pixel", c.name, float64(took)/float64(size))
+		if room := d.need(c.image, header, goPixel) + 4<<20; err != nil || took > room {
+			t.Errorf("%s: it takes %d bytes, its room is %d, %v", c.name, took, room, err)
+		}
+		if header.Bytes = 1; d.need(nil, header, goPixel) != goPixel*size {
+			t.Errorf("%s: its room is %d bytes", c.name, d.need(nil, header, goPixel))
+		}
+	}
+}
+
 func TestCoefficientBytes(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -125,7 +180,10 @@ func TestHeaderBytes(t *testing.T) {
 func TestDecodingRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDecoding(1)
-		half, large := d.need(nil, Header{Bytes: d.most/2 + 1}), d.need(nil, Header{Bytes: 1 << 50})
+		half, large := d.need(nil, Header{Bytes: d.most/2 + 1}, 0), d.need(nil, Header{Bytes: 1 << 50}, 0)
+		if huge := d.need(nil, Header{Width: 1<<31 - 1, Height: 1<<31 - 1}, goPixel); huge != d.most {
+			t.Errorf("the largest image, decoded in Go, needs %d bytes of %d", huge, d.most)
+		}
 		if large != d.most {
 			t.Errorf("the largest image needs %d bytes of %d", large, d.most)
 		}

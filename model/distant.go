@@ -276,6 +276,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 		if b.decode, err = decodeInGo(sig); err != nil {
 			return nil, err
 		}
+		b.perPixel = goPixel
 	}
 	batch := d.config.Batch
 	if sig.maxBatch > 0 {

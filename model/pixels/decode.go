@@ -35,6 +35,9 @@ func (v View) picture(b []byte, h Header) (p picture, err error) {
 	return p, plan.Compose(p.pix, decoded.pix, decoded.channels)
 }
 
+// maxPNGSide is libpng's. Go's decoder takes memory for rows besides the picture.
+const maxPNGSide = 1_000_000
+
 // decode decodes what a plan says, without composing it.
 func decode(plan Plan, h Header) (picture, error) {
 	b := plan.Image
@@ -42,6 +45,9 @@ func decode(plan Plan, h Header) (picture, error) {
 	case "jpeg":
 		return decodeJPEG(b, h)
 	case "png":
+		if h.Width > maxPNGSide || h.Height > maxPNGSide {
+			return picture{}, fmt.Errorf("%d×%d is over %d on a side", h.Width, h.Height, maxPNGSide)
+		}
 		if plan.Alpha {
 			return decodeWith(b, h, png.DecodeConfig, png.Decode, rgba)
 		}

@@ -35,7 +35,8 @@ func (r Recipe) Size() int { return r.Height * r.Width * 3 * r.DType.Size() }
 
 // Append decodes an image and appends the model's input for it, of shape
 // [Height, Width, 3], RGB, in the layout of a tensor's content. It takes
-// up to 15 bytes a pixel of the picture meanwhile. Its error blames the image.
+// up to 27 bytes a pixel of the picture meanwhile: those of a progressive JPEG in
+// four colours. Its error blames the image.
 func (r Recipe) Append(to, image []byte, h Header) ([]byte, error) {
 	p, err := r.View.picture(image, h)
 	if err != nil {

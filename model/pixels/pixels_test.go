@@ -54,6 +54,20 @@ func TestDecodeEqualsTensorFlow(t *testing.T) {
 	}
 }
 
+// A PNG is refused that is too wide or too high for libpng.
+func TestDecodePNGSides(t *testing.T) {
+	tf := openTensorFlow(t)
+	for _, size := range []image.Point{{1_000_000, 1}, {1_000_001, 1}, {1, 1_000_000}, {1, 1_000_001}} {
+		t.Run(size.String(), func(t *testing.T) {
+			b := pngOf(t, image.NewGray(image.Rectangle{Max: size}))
+			_, ok := tf.picture(b)
+			if _, err := (View{}).picture(b, Header{"png", size.X, size.Y}); (err == nil) != ok {
+				t.Errorf("got %v, TensorFlow takes it: %v", err, ok)
+			}
+		})
+	}
+}
+
 // compare decodes an image here and there.
 func compare(t *testing.T, tf *tensorFlow, format string, b []byte) {
 	t.Helper()
