@@ -308,6 +308,9 @@ func TestFallbackWithoutLibrary(t *testing.T) {
 	}
 	b.remember(candidates)
 	defer b.Close()
+	if b.server.decoding != b.Manager.decoding {
+		t.Error("images for the server are decoded besides those for the versions here, each with all the memory")
+	}
 	p, err := b.Classify(t.Context(), nil, blackPixel)
 	if err != nil || p.Backend != BackendRemote || p.Version != 1 || !strings.Contains(p.Reason, "no TensorFlow runtime") {
 		t.Errorf("got %+v, %v", p, err)
