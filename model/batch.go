@@ -173,7 +173,7 @@ func (b *batcher) loop() {
 			return
 		}
 		start := time.Now()
-		b.answer(batch)
+		b.answer(batch, batch)
 		b.running.Add(-1)
 		b.signalEnded()
 		most = b.adapt(most, len(batch), time.Since(start))
@@ -257,15 +257,17 @@ func (b *batcher) collect(batch []item, most int) []item {
 
 // answer runs the batch and sends each item its result. A batch that fails
 // because of its content is halved until the guilty item is alone, so that
-// it costs nobody but itself an answer.
-func (b *batcher) answer(batch []item) {
-	u := b.begin(batch)
+// it costs nobody but itself an answer. waiting are the batch and the items
+// that run after it. If a run is overdue, the callers of all of them get that
+// error, and answer returns false.
+func (b *batcher) answer(batch, waiting []item) bool {
+	u := b.begin(len(batch), waiting)
 	start := time.Now()
 	got, err := b.runSafely(batch)
 	was := b.end(u)
 	run := Run{Size: len(batch), Took: time.Since(start), Err: err, shared: was.shared}
 	if was.overdue != nil {
-		return // its callers have got an error already
+		return false
 	}
 
 	var guilty *InputError
@@ -273,9 +275,8 @@ func (b *batcher) answer(batch []item) {
 	if errors.As(err, &guilty) && len(batch) > 1 {
 		run.Halved = true
 		b.observer.ran(run)
-		b.answer(batch[:len(batch)/2])
-		b.answer(batch[len(batch)/2:])
-		return
+		half := len(batch) / 2
+		return b.answer(batch[:half], waiting) && b.answer(batch[half:], waiting[half:])
 	}
 	results := make([]result, len(batch))
 	for i := range batch {
@@ -295,6 +296,7 @@ func (b *batcher) answer(batch []item) {
 	for i, it := range batch {
 		it.result <- results[i]
 	}
+	return true
 }
 
 // runSafely makes a panic an error that blames the batch.

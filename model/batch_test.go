@@ -106,7 +106,7 @@ func TestBatcherIsolatesPoison(t *testing.T) {
 				batch[i].result = make(chan result, 1)
 				defer batch[i].close()
 			}
-			b.answer(batch)
+			b.answer(batch, batch)
 			for i, v := range test.values {
 				r := <-batch[i].result
 				var guilty *InputError

@@ -39,11 +39,11 @@ type underway struct {
 	took    time.Duration // in ticks
 	shared  bool          // another one ran meanwhile
 	overdue *OverdueError // nil: it is not
-	items   []item        // whose callers wait; they do not if it is overdue
+	items   []item        // whose callers wait for it, in the run or after it; none if it is overdue
 }
 
-// begin notes that a batch runs.
-func (b *batcher) begin(batch []item) *underway {
+// begin notes that a batch of a size runs, and who waits for it to end.
+func (b *batcher) begin(size int, waiting []item) *underway {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var u *underway
@@ -52,7 +52,7 @@ func (b *batcher) begin(batch []item) *underway {
 	} else {
 		u = &underway{}
 	}
-	*u = underway{size: len(batch), since: time.Now(), items: batch}
+	*u = underway{size: size, since: time.Now(), items: waiting}
 	b.runs = append(b.runs, u)
 	for _, other := range b.runs {
 		other.shared = other.shared || len(b.runs) > 1
@@ -126,7 +126,8 @@ func (b *batcher) tick(elapsed time.Duration) {
 	}
 	b.mu.Unlock()
 	for _, u := range late {
-		b.observer.ran(Run{Size: u.size, Failed: u.size, Took: u.took, Err: u.overdue})
+		failed := len(u.items) // the run's own, and those that would have run after it
+		b.observer.ran(Run{Size: failed, Failed: failed, Took: u.took, Err: u.overdue})
 		b.observer.overdue(u, false)
 		b.signalEnded() // for the lane that gathers
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -160,10 +162,71 @@ func TestOverdueRun(t *testing.T) {
 	})
 }
 
+// A batch is halved because of one record, and the first half hangs: the callers
+// of the second half, which has not run, are told too.
+func TestOverdueHalf(t *testing.T) {
+	for _, test := range []struct {
+		name, batch string
+		halved      int // batches of the bad record that are as large as this fail
+	}{
+		{"the first half", "hbaa", 4},
+		{"the second half", "abha", 4},
+		{"a quarter", "hbaaaaaa", 4},
+		{"a record alone", "hbaa", 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, seen := holding{make(chan struct{})}, &late{}
+				run := func(batch []item) (scored, error) {
+					bad := slices.ContainsFunc(batch, func(it item) bool { return it.encoded[0] == 'b' })
+					if bad && len(batch) >= test.halved {
+						return scored{}, &InputError{ReasonModelRefused, errors.New("a bad record")}
+					}
+					return h.run(batch)
+				}
+				b := newBatcher(run, 1, true, Batch{Max: len(test.batch), Delay: time.Second}, seen)
+				b.bind(30 * time.Second)
+				var told, answered atomic.Int32
+				for i := range test.batch {
+					go func() {
+						_, err := b.submit(context.Background(), item{encoded: []byte{test.batch[i]}})
+						if errors.As(err, new(*OverdueError)) {
+							told.Add(1)
+						} else {
+							answered.Add(1)
+						}
+					}()
+					synctest.Wait() // the records join the batch in this order
+				}
+				time.Sleep(time.Minute)
+				if told.Load()+answered.Load() != int32(len(test.batch)) {
+					t.Errorf("%d were told that the run hangs, %d got another answer, of %d",
+						told.Load(), answered.Load(), len(test.batch))
+				}
+				failed := 0
+				for _, r := range seen.runs {
+					if failed += r.Failed; r.Failed > r.Size {
+						t.Errorf("%d images of %d failed", r.Failed, r.Size)
+					}
+				}
+				if failed < int(told.Load()) {
+					t.Errorf("%d failures are counted, %d callers were told", failed, told.Load())
+				}
+				close(h.hold)
+				synctest.Wait()
+				if r, err := b.submit(context.Background(), item{encoded: []byte("ok")}); err != nil || r.scores[0] != 2 {
+					t.Errorf("after it: %v, %v", r, err)
+				}
+				b.close()
+			})
+		})
+	}
+}
+
 // Time in which the process stood still does not count.
 func TestStoppedTimeDoesNotCount(t *testing.T) {
 	b := &batcher{bound: 30 * time.Second, places: 1, allLate: make(chan struct{}), observer: &late{}}
-	b.begin(nil)
+	b.begin(1, nil)
 	for range 10 {
 		b.tick(time.Hour)
 	}
