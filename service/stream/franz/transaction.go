@@ -156,7 +156,7 @@ func (s *session) due() time.Duration {
 	tx := s.tx
 	switch interval := s.bound.Interval; {
 	case len(tx.shares) == 0:
-		return s.nextTry(time.Hour)
+		return s.nextTry()
 	case tx.hasFailed():
 		return 0
 	case tx.records >= s.bound.Records, s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes:

@@ -93,9 +93,10 @@ func (s *session) released() {
 	}
 }
 
-// nextTry is how long it is until a withheld partition is tried again, at most:
-// while the generation drains, none is.
-func (s *session) nextTry(most time.Duration) time.Duration {
+// nextTry is how long it is until a withheld partition is tried again, an hour
+// at most: while the generation drains, none is.
+func (s *session) nextTry() time.Duration {
+	most := time.Hour
 	if s.current.drains() {
 		return most
 	}

@@ -65,15 +65,15 @@ func TestWithheldNextTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := withholding4test(t, stream.Unobserved{})
 		defer s.current.end()
-		if wait := s.nextTry(time.Hour); wait <= 0 || wait > stream.MaxRefusedPause {
+		if wait := s.nextTry(); wait <= 0 || wait > stream.MaxRefusedPause {
 			t.Errorf("tried in %v, want a pause", wait)
 		}
 		time.Sleep(stream.MaxRefusedPause)
-		if wait := s.nextTry(time.Hour); wait != 0 {
+		if wait := s.nextTry(); wait != 0 {
 			t.Errorf("after its pause: tried in %v, want at once", wait)
 		}
 		s.current.drain()
-		if wait := s.nextTry(time.Hour); wait != time.Hour {
+		if wait := s.nextTry(); wait != time.Hour {
 			t.Errorf("while it drains: tried in %v, want %v", wait, time.Hour)
 		}
 	})
