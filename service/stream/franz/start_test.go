@@ -15,9 +15,9 @@ import (
 	"inceptor/service/stream/streamtest"
 )
 
-// refuseStarts lets look-ups of where partition 0 begins fail while refuse says
-// so, but for the client's own, which are for committed records.
-func refuseStarts(c *kfake.Cluster, refuse func() bool) {
+// refuseStarts lets look-ups of where partition 0 begins fail with code while
+// refuse says so, but for the client's own, which are for committed records.
+func refuseStarts(c *kfake.Cluster, code *kerr.Error, refuse func() bool) {
 	c.ControlKey(kmsg.ListOffsets.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		in := req.(*kmsg.ListOffsetsRequest)
@@ -32,7 +32,7 @@ func refuseStarts(c *kfake.Cluster, refuse func() bool) {
 				part := kmsg.NewListOffsetsResponseTopicPartition()
 				part.Partition, part.Offset = p.Partition, 0
 				if p.Partition == 0 {
-					part.ErrorCode = kerr.UnknownServerError.Code
+					part.ErrorCode = code.Code
 				}
 				topic.Partitions = append(topic.Partitions, part)
 			}
@@ -43,25 +43,32 @@ func refuseStarts(c *kfake.Cluster, refuse func() bool) {
 }
 
 // A partition of which nobody can tell where it begins does not hold the others
-// up, and is read once it can be.
+// up, whether the client tries again or not, and is read once it can be.
 func TestStartNotKnown(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
-	cfg := config(c.ListenAddrs()...)
-	producer := newClient(t, cfg, kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	for i, v := range []string{"a", "b"} {
-		r := &kgo.Record{Topic: "in", Partition: int32(i), Value: []byte(v)}
-		if err := producer.ProduceSync(t.Context(), r).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	refuseStarts(c, func() bool { return true })
-	stop := start(t, cfg, testBound, echo)
-	got := committed(t, cfg, 2)
-	stop()
-	slices.Sort(got)
-	if d := cmp.Diff([]string{"a", "b"}, got); d != "" {
-		t.Errorf("published (-want +got):\n%s", d)
+	for name, code := range map[string]*kerr.Error{
+		"refused":   kerr.UnknownServerError,
+		"no leader": kerr.LeaderNotAvailable,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
+			cfg := config(c.ListenAddrs()...)
+			producer := newClient(t, cfg, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			for i, v := range []string{"a", "b"} {
+				r := &kgo.Record{Topic: "in", Partition: int32(i), Value: []byte(v)}
+				if err := producer.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refuseStarts(c, code, func() bool { return true })
+			stop := start(t, cfg, testBound, echo)
+			got := committed(t, cfg, 2)
+			stop()
+			slices.Sort(got)
+			if d := cmp.Diff([]string{"a", "b"}, got); d != "" {
+				t.Errorf("published (-want +got):\n%s", d)
+			}
+		})
 	}
 }
 
@@ -87,7 +94,7 @@ func TestUnreadAtUnknownStart(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	refuseStarts(c, func() bool { return !fetched.Load() })
+	refuseStarts(c, kerr.UnknownServerError, func() bool { return !fetched.Load() })
 	cfg.BatchBytes = 1 << 20
 	cfg.Unread = func(stream.Batch) []stream.Record {
 		return []stream.Record{{Topic: "out", Value: []byte("unread")}}
