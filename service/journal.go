@@ -101,12 +101,12 @@ func resume(mem journalFile, topic string, kills func() killCount, blame func(ve
 	j := &journal{mem: mem, kills: kills, marks: map[suspect]mark{}}
 	mem.begin(topic)
 	var d death
+	version, tried := mem.version()
 	if *mem.crashes() > 0 {
 		d.crashed = true
-		v := mem.version()
-		d.version = v != 0 && blame(v)
+		d.version = tried && blame(version)
 	}
-	d.outOfMemory = mem.version() == 0 && kills().risenSince(mem.kills())
+	d.outOfMemory = !tried && kills().risenSince(mem.kills())
 	for i := range slots {
 		s := d.verdict(mem.slot(i))
 		if _, twice := j.marks[s.suspect]; s.state == slotFree || twice {
@@ -117,7 +117,7 @@ func resume(mem journalFile, topic string, kills func() killCount, blame func(ve
 		j.marks[s.suspect] = mark{slot: i, guilty: s.state == slotGuilty, deaths: s.deaths}
 	}
 	// Last, for a process that is killed in the middle has not judged.
-	mem.setVersion(0)
+	mem.setVersion(0, false)
 	*mem.crashes() = 0
 	return j
 }
@@ -137,15 +137,15 @@ func (j *journal) count() (suspects, guilty int) {
 	return len(j.marks) - guilty, guilty
 }
 
-// try notes the version of the model that is new; 0: none is.
-func (j *journal) try(version int64) {
+// try notes the version of the model that is new; not ok: none is.
+func (j *journal) try(version int64, ok bool) {
 	if j == nil {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.closed {
-		j.mem.setVersion(version)
+		j.mem.setVersion(version, ok)
 	}
 }
 
@@ -306,7 +306,7 @@ func (j *journal) give(e entry, came outcome) {
 	}
 	m, marked := j.marks[e.suspect]
 	own := marked && m.slot == e.slot
-	if j.mem.version() != 0 && came == runOverdue {
+	if _, tried := j.mem.version(); tried && came == runOverdue {
 		came = notWorkedOn // a new version is to blame
 	}
 	switch {

@@ -89,9 +89,27 @@ func (f journalFile) begin(topic string) {
 // count there.
 func (f journalFile) crashes() *uint32 { return (*uint32)(unsafe.Pointer(&f[crashesAt])) }
 
-func (f journalFile) version() int64 { return int64(binary.NativeEndian.Uint64(f[versionAt:])) }
+// writtenZero is written for version 0, since zeros in the file are no version.
+const writtenZero = -1
 
-func (f journalFile) setVersion(v int64) { binary.NativeEndian.PutUint64(f[versionAt:], uint64(v)) }
+// version is the version that is new; not ok: none is.
+func (f journalFile) version() (v int64, ok bool) {
+	v = int64(binary.NativeEndian.Uint64(f[versionAt:]))
+	if v == writtenZero {
+		return 0, true
+	}
+	return v, v != 0
+}
+
+func (f journalFile) setVersion(v int64, ok bool) {
+	switch {
+	case !ok:
+		v = 0
+	case v == 0:
+		v = writtenZero
+	}
+	binary.NativeEndian.PutUint64(f[versionAt:], uint64(v))
+}
 
 func (f journalFile) kills() killCount {
 	return killCount{binary.NativeEndian.Uint64(f[killsAt:]), binary.NativeEndian.Uint64(f[killsAt+8:])}

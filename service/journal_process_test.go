@@ -41,7 +41,7 @@ var endings = map[string]func(*journal){
 		if err != nil {
 			panic(err)
 		}
-		j.try(7)
+		j.try(7, true)
 		work.end(notWorkedOn)
 		if work, err = j.begin(recordAt(2)); err != nil {
 			panic(err)

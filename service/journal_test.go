@@ -260,7 +260,7 @@ func TestJournalOutOfMemory(t *testing.T) {
 			now.kills++ // before it was begun
 			test.after.kills++
 			mustBegin(t, j, 1)
-			j.try(test.version)
+			j.try(test.version, test.version != 0)
 			now = test.after
 			start().check(t, 1-test.guilty, test.guilty)
 		})
@@ -454,7 +454,7 @@ func TestJournalRunsOverdue(t *testing.T) {
 	j.committed(1, 3)
 	j.check(t, 0, 0)
 
-	j.try(7)
+	j.try(7, true)
 	mustBegin(t, j, 4).end(runOverdue) // the new version is to blame
 	j.check(t, 0, 0)
 }
@@ -525,9 +525,10 @@ func TestJournalBlamesVersion(t *testing.T) {
 		suspects, guilty int
 	}{
 		{"new", []int64{7}, true, true, 7, 2, 0},
+		{"new, version 0", []int64{0}, true, true, 0, 2, 0},
 		{"no other version", []int64{7}, true, false, 7, 1, 1},
-		{"killed", []int64{7}, false, true, 0, 2, 0},
-		{"it has proved itself", []int64{8, 0}, true, true, 0, 1, 1},
+		{"killed", []int64{7}, false, true, -1, 2, 0},
+		{"it has proved itself", []int64{8, -1}, true, true, -1, 1, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			mem := make(journalFile, journalBytes)
@@ -540,13 +541,13 @@ func TestJournalBlamesVersion(t *testing.T) {
 			j = start(nil)
 			mustBegin(t, j, 1).end(notWorkedOn)
 			for _, version := range test.tried {
-				j.try(version)
+				j.try(version, version >= 0)
 			}
 			mustBegin(t, j, 1)
 			if test.crashed {
 				*mem.crashes()++
 			}
-			blamed := int64(0)
+			blamed := int64(-1)
 			j = start(func(version int64) bool { blamed = version; return test.other })
 			if blamed != test.blamed {
 				t.Errorf("version %d is blamed, want %d", blamed, test.blamed)
@@ -556,7 +557,7 @@ func TestJournalBlamesVersion(t *testing.T) {
 	}
 	mem := make(journalFile, journalBytes) // among others
 	j := resume(mem, "in", func() killCount { return killCount{} }, nil)
-	j.try(7)
+	j.try(7, true)
 	mustBegin(t, j, 1)
 	*mem.crashes()++
 	resume(mem, "in", j.kills, func(int64) bool { return true }).check(t, 0, 0)

@@ -16,8 +16,8 @@ import (
 // Metrics are what /metrics tells of a service. They observe the model and
 // the stream: see model.Observer and stream.Observer.
 type Metrics struct {
-	tried     func(version int64) // set before anything is observed
-	imageTook atomic.Int64        // nanoseconds, of the version that was loaded last
+	tried     func(version int64, ok bool) // set before anything is observed
+	imageTook atomic.Int64                 // nanoseconds, of the version that was loaded last
 
 	records *prometheus.CounterVec
 	stages  *prometheus.HistogramVec
@@ -260,13 +260,9 @@ func (m *Metrics) VersionRejected(_ int64, cause string) { m.rejected.WithLabelV
 
 // VersionTried implements model.Observer.
 func (m *Metrics) VersionTried(version int64, ok bool) {
-	if m.tried == nil {
-		return
+	if m.tried != nil {
+		m.tried(version, ok)
 	}
-	if !ok {
-		version = 0
-	}
-	m.tried(version)
 }
 
 // VersionClosed implements model.Observer.
