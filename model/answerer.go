@@ -60,7 +60,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 		Image:   header,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
 	}
-	if r.version != 0 {
+	if r.version >= 0 {
 		p.Version = r.version
 	}
 	if !a.content.image() {

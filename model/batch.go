@@ -53,7 +53,7 @@ type batchFunc func(batch []item) (scored, error)
 // scored is what a batch got: a row of scores for each item.
 type scored struct {
 	rows    [][]float32
-	version int64  // that gave them, if that was not known before
+	version int64  // that gave them; remote.NoVersion: the one that was asked
 	server  string // that gave them; empty: this process
 }
 

@@ -80,7 +80,7 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 			b.works.Store(true)
 		}
 		had, has = b.info.Version, p.Version
-		moved := err == nil && has != had
+		moved := err == nil && has != had && had != remote.NoVersion
 		if k := remote.KindOf(err); moved || k == remote.KindRefused || k == remote.KindAnswer {
 			d.forget(b) // labels, preprocessing and signature may be others now
 		}
@@ -88,8 +88,8 @@ func (d *distant) classify(ctx context.Context, image []byte, want int64) (Predi
 		if moved {
 			continue
 		}
-		if want != 0 && has != want {
-			p.Wanted = want
+		if err == nil && want != remote.NoVersion && has != want {
+			p.Wanted = &want
 		}
 		return p, err
 	}
@@ -199,9 +199,9 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 			return err
 		}
 		d.log.Warn("model server has Predict alone: signature, preprocessing and labels are assumed to be those of a version here, "+
-			"and which version it has is known from its answers at most", "version", b.info.Version, "wanted", want)
+			"and which version it has is known from its answers at most", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"))
 	}
-	d.log.Info("model server has what is wanted", "version", b.info.Version, "wanted", want, "encoded", b.decode == nil, "output", remote.OneLine(b.output))
+	d.log.Info("model server has what is wanted", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"), "encoded", b.decode == nil, "output", remote.OneLine(b.output))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.bound != nil {
@@ -209,6 +209,14 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 	}
 	d.bound = b
 	return nil
+}
+
+// numberOr is a version for the log.
+func numberOr(version int64, none string) string {
+	if version == remote.NoVersion {
+		return none
+	}
+	return strconv.FormatInt(version, 10)
 }
 
 // assume is what a version here says of itself, for a server that tells
@@ -230,7 +238,7 @@ func (d *distant) assume(want int64, why error) (remote.Metadata, error) {
 	if !ok {
 		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and %s has no graph with the tags %q", why, dir, tags)
 	}
-	return remote.Metadata{Signatures: graph.Signatures}, nil
+	return remote.Metadata{Version: remote.NoVersion, Signatures: graph.Signatures}, nil
 }
 
 // try has the server classify a blank image, where the model is for images, and

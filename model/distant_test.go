@@ -126,7 +126,7 @@ func TestServerBatches(t *testing.T) {
 // What is told of labels and preprocessing is that of the version that the
 // server has, else of the wanted one, else of the highest.
 func TestDirOf(t *testing.T) {
-	base := with(t, 1, 2, 10)
+	base, zero := with(t, 1, 2, 10), with(t, 0, 1)
 	for _, test := range []struct {
 		dir       string
 		has, want int64
@@ -135,7 +135,9 @@ func TestDirOf(t *testing.T) {
 		{base, 2, 1, "2"},
 		{base, 7, 1, "1"},
 		{base, 7, 8, "10"},
-		{base, 7, 0, "10"},
+		{base, 7, remote.NoVersion, "10"},
+		{zero, 7, 0, "0"},
+		{zero, remote.NoVersion, remote.NoVersion, "1"},
 		{t.TempDir(), 1, 1, ""},
 		{"", 1, 1, ""},
 	} {
@@ -174,7 +176,7 @@ func TestHowImagesAreSent(t *testing.T) {
 		"pixels alone":          {map[string]savedmodel.Signature{"serving_default": pixels}, true},
 	} {
 		d := &distant{config: tinyConfig(""), lanes: 1, log: slog.New(slog.DiscardHandler)}
-		b, err := d.newBinding(remote.Metadata{Version: 1, Signatures: test.signatures}, 0, false)
+		b, err := d.newBinding(remote.Metadata{Version: 1, Signatures: test.signatures}, remote.NoVersion, false)
 		if err != nil {
 			t.Fatal(err)
 		}

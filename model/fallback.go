@@ -122,9 +122,12 @@ func (b *Fallback) Classify(ctx context.Context, key, image []byte) (Prediction,
 	return p, err
 }
 
-// wanted is Manager.Wanted for the server, which takes 0 for any version.
+// wanted is Manager.Wanted for the server; remote.NoVersion: any version.
 func (b *Fallback) wanted() int64 {
-	version, _ := b.Wanted()
+	version, ok := b.Wanted()
+	if !ok {
+		return remote.NoVersion
+	}
 	return version
 }
 

@@ -124,7 +124,7 @@ func TestFallbackUntilThereIsAVersion(t *testing.T) {
 	b := runFallback(t, t.TempDir())
 	b.must(b.Wait(t.Context()))
 	p := b.awaitBackend(BackendRemote)
-	if p.Version != 2 || p.Server != b.server.Addr() || !strings.Contains(p.Reason, "no version is serving") || p.Wanted != 0 || p.Digest != "" {
+	if p.Version != 2 || p.Server != b.server.Addr() || !strings.Contains(p.Reason, "no version is serving") || p.Wanted != nil || p.Digest != "" {
 		t.Errorf("got %+v", p)
 	}
 	if info, err := b.Serving(); err != nil || info.Version != 2 {
@@ -241,14 +241,36 @@ func TestFallbackParity(t *testing.T) {
 			t.Error("it is ready")
 		}
 		b.fake.Versions = []int64{1, 2, 3}
-		if p := b.awaitBackend(BackendRemote); p.Version != 3 || p.Wanted != 0 {
+		if p := b.awaitBackend(BackendRemote); p.Version != 3 || p.Wanted != nil {
+			t.Errorf("got %+v", p)
+		}
+	})
+	t.Run("same, version 0", func(t *testing.T) {
+		base := t.TempDir()
+		tiny{bias: 3, broken: "weights"}.write(t, filepath.Join(base, "0"))
+		b := runFallback(t, base)
+		b.await("refusal", func() bool { return len(b.refusals(0)) > 0 })
+		if p, err := b.classify(blackPixel); err == nil || !mayPass(err) {
+			t.Errorf("version 0 is wanted, and version %d has answered: %v", p.Version, err)
+		}
+		b.fake.Versions = []int64{0, 1, 2}
+		if p := b.awaitBackend(BackendRemote); p.Version != 0 || p.Wanted != nil {
+			t.Errorf("got %+v", p)
+		}
+	})
+	t.Run("any, version 0 is wanted", func(t *testing.T) {
+		base := t.TempDir()
+		tiny{bias: 3, broken: "weights"}.write(t, filepath.Join(base, "0"))
+		b := runFallback(t, base, func(c *remote.Config) { c.Version = remote.AnyVersion })
+		b.await("refusal", func() bool { return len(b.refusals(0)) > 0 })
+		if p := b.awaitBackend(BackendRemote); p.Version != 2 || p.Wanted == nil || *p.Wanted != 0 {
 			t.Errorf("got %+v", p)
 		}
 	})
 	t.Run("any", func(t *testing.T) {
 		b := runFallback(t, bad(t), func(c *remote.Config) { c.Version = remote.AnyVersion })
 		b.await("refusal", func() bool { return len(b.refusals(3)) > 0 })
-		if p := b.awaitBackend(BackendRemote); p.Version != 2 || p.Wanted != 3 || p.Classes[0].Label != "label 0" {
+		if p := b.awaitBackend(BackendRemote); p.Version != 2 || p.Wanted == nil || *p.Wanted != 3 || p.Classes[0].Label != "label 0" {
 			t.Errorf("got %+v", p)
 		}
 	})

@@ -206,13 +206,13 @@ func (m *Manager) ClassifyAs(ctx context.Context, label string, image []byte) (P
 // Info tells one version from all others.
 type Info struct {
 	Model   string
-	Version int64
+	Version int64  // remote.NoVersion: the model server does not tell
 	Digest  string // of the version's directory: "sha256:…"
 }
 
 func (i Info) String() string {
 	s := fmt.Sprintf("%s, version %d", i.Model, i.Version)
-	if i.Version == 0 {
+	if i.Version < 0 {
 		s = i.Model + ", a version that the model server does not tell"
 	}
 	if i.Digest != "" {

@@ -19,7 +19,7 @@ type Prediction struct {
 	Backend string    // BackendLocal or BackendRemote
 	Server  string    // that answered remotely: host:port
 	Reason  string    // why it did; empty where only a model server is asked
-	Wanted  int64     // the version that would serve here, where another one has answered
+	Wanted  *int64    // the version that would serve here, where another one has answered; nil: none has, or there is none
 	Label   string    // of the version: LabelStable, LabelCanary or LabelShadow
 	Classes []Class   // the best first; of a row or tf.Example only where the version has labels
 	Image   Header    // of an image

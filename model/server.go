@@ -57,12 +57,12 @@ func (w breakerWatch) BreakerChanged(state string) {
 
 // Classify is Manager.Classify by the model server.
 func (s *Server) Classify(ctx context.Context, _, image []byte) (Prediction, error) {
-	return s.classify(ctx, image, 0)
+	return s.classify(ctx, image, remote.NoVersion)
 }
 
 // Serving tells which version the server has, as far as it told. Its error
 // wraps ErrNoVersion.
-func (s *Server) Serving() (Info, error) { return s.serving(0) }
+func (s *Server) Serving() (Info, error) { return s.serving(remote.NoVersion) }
 
 func (s *Server) serving(want int64) (Info, error) {
 	info, ok := s.info(want)
@@ -96,7 +96,7 @@ const probeEvery = time.Second
 // need not wait for that.
 func (s *Server) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		s.probe(ctx, 0)
+		s.probe(ctx, remote.NoVersion)
 		select {
 		case <-ctx.Done():
 		case <-time.After(probeEvery):
@@ -148,7 +148,7 @@ func (s *Server) load(ctx context.Context, want int64) error {
 }
 
 // Check has the server classify a blank image, by this version if
-// fallback.version is same; 0: any. It returns what has answered. Of a model for
+// fallback.version is same; remote.NoVersion: any. It returns what has answered. Of a model for
 // other contents it asks only what it takes.
 func (s *Server) Check(ctx context.Context, version int64) (Info, error) {
 	if !s.config.Content.image() {
@@ -164,7 +164,7 @@ func (s *Server) Check(ctx context.Context, version int64) (Info, error) {
 }
 
 // Load asks the server for what it has. Its error is why it cannot answer.
-func (s *Server) Load(ctx context.Context) error { return s.load(ctx, 0) }
+func (s *Server) Load(ctx context.Context) error { return s.load(ctx, remote.NoVersion) }
 
 // Close ends what is under way at the server. Run must have ended.
 func (s *Server) Close() {

@@ -77,8 +77,8 @@ func TestServerAnswers(t *testing.T) {
 	}{
 		{"as the spec says", func(*remotetest.Fake) {}, 1, ""},
 		{"another output", func(f *remotetest.Fake) { f.Scores = "probabilities" }, 1, ""},
-		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone = true }, 0, "model server has Predict alone"},
-		{"Predict alone, another output", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, 0, "model server has Predict alone"},
+		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone = true }, remote.NoVersion, "model server has Predict alone"},
+		{"Predict alone, another output", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, remote.NoVersion, "model server has Predict alone"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fake := remotetest.NewFake("tiny")
@@ -153,7 +153,7 @@ func TestServerProblems(t *testing.T) {
 				t.Errorf("before it was asked: %v", err)
 			}
 			for range 3 {
-				s.probe(t.Context(), 0)
+				s.probe(t.Context(), remote.NoVersion)
 			}
 			_, err := s.Serving()
 			if !errors.Is(err, ErrNoVersion) || !strings.Contains(err.Error(), test.want) {
@@ -192,14 +192,14 @@ func TestServerResting(t *testing.T) {
 	fake.Classes = 2
 	s, log := serverOf(t, fake, true, func(c *remote.Config) { c.Breaker.Open = time.Hour })
 	t.Cleanup(s.Close)
-	s.probe(t.Context(), 0)
+	s.probe(t.Context(), remote.NoVersion)
 	fake.Fail(remotetest.PermissionDenied, "quota of team A is spent")
 	for range 5 {
 		if _, err := s.Classify(t.Context(), nil, blackPixel); err == nil || !strings.Contains(err.Error(), "quota of team A") {
 			t.Errorf("got %v", err)
 		}
 	}
-	s.probe(t.Context(), 0)
+	s.probe(t.Context(), remote.NoVersion)
 	if _, err := s.Serving(); err == nil || !strings.Contains(err.Error(), "quota of team A is spent") {
 		t.Errorf("serving: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"inceptor/model/remote"
 	"inceptor/savedmodel"
 )
 
@@ -16,7 +17,7 @@ type runner struct {
 // batch is a batchFunc.
 func (r runner) batch(items []item) (scored, error) {
 	rows, err := r.scores(items)
-	return scored{rows: rows}, err
+	return scored{rows: rows, version: remote.NoVersion}, err
 }
 
 // scores runs the batch; the result has a row of scores for each item.

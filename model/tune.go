@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"inceptor/model/remote"
 )
 
 // A Trial is one way to run a version on this machine, and how it fared.
@@ -66,7 +68,7 @@ func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
-	t, err := newTuner(c, each, 0)
+	t, err := newTuner(c, each, remote.NoVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -156,19 +158,19 @@ type tuner struct {
 	want   map[int][][]float32 // the plain model's scores, by the size of the batch
 }
 
-// newTuner returns one for a version; 0: the newest.
+// newTuner returns one for a version; remote.NoVersion: the newest.
 func newTuner(c Config, each time.Duration, number int64) (*tuner, error) {
 	candidates, err := scan(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, at := range slices.Backward(candidates) {
-		if number == 0 || at.number == number {
+		if number == remote.NoVersion || at.number == number {
 			t := &tuner{config: c, each: each, at: at, want: map[int][][]float32{}}
 			return t, t.readGolden()
 		}
 	}
-	if number != 0 {
+	if number != remote.NoVersion {
 		return nil, fmt.Errorf("%w: there is no version %d in %s", ErrNoVersion, number, c.Dir)
 	}
 	return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"inceptor/model/remote"
 	"inceptor/testenv"
 )
 
@@ -63,6 +64,17 @@ func TestCompareGraphs(t *testing.T) {
 	trial, err := CompareGraphs(t.Context(), c, 1)
 	if err != nil || trial.WhyNot != "" || trial.Kernels == "" || trial.Precision != "float32" || trial.Differs > maxDiffers {
 		t.Errorf("got %+v, %v", trial, err)
+	}
+}
+
+// The version that is asked for is tried, 0 too, and else the newest.
+func TestTunerVersionZero(t *testing.T) {
+	c := tinyConfig(with(t, 0, 1))
+	for asked, want := range map[int64]int64{0: 0, 1: 1, remote.NoVersion: 1} {
+		tuner, err := newTuner(c, 0, asked)
+		if err != nil || tuner.at.number != want {
+			t.Errorf("asked for %d: got %+v, %v", asked, tuner, err)
+		}
 	}
 }
 

@@ -18,13 +18,13 @@ import (
 type Answer struct {
 	ID      string `json:"id"` // topic-partition-offset of the input: a repeat has the same
 	Model   string `json:"model"`
-	Version int64  `json:"version"`
+	Version int64  `json:"version"`                  // 0, too, where a model server does not tell
 	Digest  string `json:"digest,omitempty"`         // of the version's directory; a model server does not tell
 	Label   string `json:"label,omitempty"`          // of the version: canary or shadow; none: stable
 	Backend string `json:"backend"`                  // local or remote
 	Server  string `json:"server,omitempty"`         // that answered remotely
 	Reason  string `json:"reason,omitempty"`         // why it did, in place of a version here
-	Wanted  int64  `json:"wanted_version,omitempty"` // that would serve here, where another one has answered
+	Wanted  *int64 `json:"wanted_version,omitempty"` // that would serve here, where another one has answered
 
 	// Predictions are the best classes, the best first. Scores are all that the
 	// model gave, of what is no image: there, only versions with labels have
@@ -55,7 +55,7 @@ type Timings struct {
 // knows of a record, its id above all, is left empty.
 func NewAnswer(p model.Prediction) Answer {
 	a := Answer{
-		Model: p.Model, Version: p.Version, Digest: p.Digest,
+		Model: p.Model, Version: max(p.Version, 0), Digest: p.Digest,
 		Backend: p.Backend, Server: p.Server, Reason: clip(p.Reason, maxErrorBytes), Wanted: p.Wanted,
 		Predictions: p.Classes, Scores: p.Scores,
 		Image:   Image{Format: p.Image.Format, Width: p.Image.Width, Height: p.Image.Height},
@@ -135,7 +135,7 @@ func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic 
 	b = append(b, text[idAt:]...)
 	value := len(b)
 	b = append(append(b, p.Model...), '/')
-	b = strconv.AppendInt(b, p.Version, 10)
+	b = strconv.AppendInt(b, a.Version, 10)
 
 	out := &outputs{}
 	out.records[0] = stream.Record{

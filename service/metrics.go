@@ -377,5 +377,5 @@ func (m modelInfo) Collect(c chan<- prometheus.Metric) {
 		return
 	}
 	c <- prometheus.MustNewConstMetric(modelInfoDesc, prometheus.GaugeValue, 1,
-		info.Model, strconv.FormatInt(info.Version, 10), info.Digest)
+		info.Model, strconv.FormatInt(max(info.Version, 0), 10), info.Digest)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"inceptor/model"
+	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service"
 )
@@ -35,13 +36,17 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.stdout, "ok    %s: %s\n", printable(part), printable(detail))
 	}
 
-	var serving model.Info
+	wanted := int64(remote.NoVersion)
 	if c.Model.Backend != model.OnlyRemote {
 		err := savedmodel.OpenLibrary(c.TensorFlow.Library)
 		report("TensorFlow", err, savedmodel.LibraryVersion()+" at "+savedmodel.LibraryPath())
 		if err == nil {
+			var serving model.Info
 			serving, err = c.checkModel(ctx, a)
 			report("model", err, serving.String())
+			if err == nil {
+				wanted = serving.Version
+			}
 			if err == nil && c.Model.Optimizes() {
 				trial, err := model.CompareGraphs(ctx, c.ModelConfig(), serving.Version)
 				report("optimized graph", err, comparison(trial))
@@ -49,7 +54,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	if c.Model.AsksServer() {
-		answered, err := c.checkServer(ctx, a, serving.Version)
+		answered, err := c.checkServer(ctx, a, wanted)
 		report("model server "+c.Fallback.Address, err, answered.String()+", classifies")
 	}
 

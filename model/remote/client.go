@@ -138,7 +138,7 @@ func (c *Client) breakerChanged(_ string, from, to gobreaker.State) {
 
 // What was asked for, which decides what an error means.
 type asked struct {
-	version int64 // 0: any
+	version int64 // NoVersion: any
 	label   string
 }
 

@@ -87,7 +87,7 @@ func batchOf(values ...float32) Batch {
 	if err != nil {
 		panic(err)
 	}
-	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output, Blank: BlackPixel}
+	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output, Blank: BlackPixel, Version: NoVersion}
 }
 
 func float32Bytes(v float32) []byte {
@@ -99,7 +99,7 @@ func bytesOf(images ...string) Batch {
 	for _, s := range images {
 		list = append(list, []byte(s))
 	}
-	return Batch{Signature: remotetest.BytesSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.BytesInput: Strings(nil, list...)}, Output: remotetest.Output, Blank: BlackPixel}
+	return Batch{Signature: remotetest.BytesSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.BytesInput: Strings(nil, list...)}, Output: remotetest.Output, Blank: BlackPixel, Version: NoVersion}
 }
 
 func checkScores(t *testing.T, a Answer, want ...float32) {
@@ -179,12 +179,12 @@ func TestPredictTakesNoEmptyBatch(t *testing.T) {
 // Which version is asked for, and which answers are taken.
 func TestPredictVersion(t *testing.T) {
 	fake := remotetest.NewFake("inception")
-	fake.Versions, fake.Labels = []int64{3, 7}, map[string]int64{"stable": 3}
+	fake.Versions, fake.Labels = []int64{0, 3, 7}, map[string]int64{"stable": 3}
 	server := remotetest.Serve(t, fake)
 	lie := func(response int64) func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 		return func(_ context.Context, r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 			answer, err := fake.Answer(r)
-			if err == nil && response == 0 {
+			if err == nil && response == NoVersion {
 				answer.ModelSpec = nil
 			} else if err == nil {
 				answer.ModelSpec.GetVersionChoice().(*tfpb.ModelSpec_Version).Version.Value = response
@@ -203,16 +203,20 @@ func TestPredictVersion(t *testing.T) {
 		tell, called string
 	}{
 		{name: "same", policy: "same", ask: Batch{Version: 3}, want: 3},
-		{name: "same, none local", policy: "same", want: 7},
+		{name: "same, none local", policy: "same", ask: Batch{Version: NoVersion}, want: 7},
+		{name: "same, version 0", policy: "same", ask: Batch{Version: 0}, want: 0},
+		{name: "same, version 0, another answers", policy: "same", ask: Batch{Version: 0}, hook: lie(7), kind: KindVersion, tell: "version 7 has answered, want 0", called: "predict WrongVersion"},
+		{name: "same, another than version 3 answers, 0", policy: "same", ask: Batch{Version: 3}, hook: lie(0), kind: KindVersion, tell: "version 0 has answered, want 3", called: "predict WrongVersion"},
+		{name: "any, version 0 answers", policy: "any", ask: Batch{Version: 3}, hook: lie(0), want: 0},
 		{name: "same, not there", policy: "same", ask: Batch{Version: 4}, kind: KindVersion, tell: "Specific(inception, 4)", called: "predict NotFound"},
 		{name: "same, another answers", policy: "same", ask: Batch{Version: 3}, hook: lie(4), kind: KindVersion, tell: "version 4 has answered, want 3", called: "predict WrongVersion"},
-		{name: "same, no version told", policy: "same", ask: Batch{Version: 3}, hook: lie(0), kind: KindVersion, tell: "does not tell", called: "predict WrongVersion"},
+		{name: "same, no version told", policy: "same", ask: Batch{Version: 3}, hook: lie(NoVersion), kind: KindVersion, tell: "does not tell", called: "predict WrongVersion"},
 		{name: "same by label", policy: "same", label: "stable", ask: Batch{Version: 3}, want: 3},
 		{name: "same by label, moved", policy: "same", label: "stable", ask: Batch{Version: 7}, kind: KindVersion, tell: "version 3 has answered, want 7", called: "predict WrongVersion"},
 		{name: "any", policy: "any", ask: Batch{Version: 3}, want: 7},
 		{name: "any by label", policy: "any", label: "stable", ask: Batch{Version: 7}, want: 3},
 		{name: "any, label of the batch", policy: "any", label: "none", ask: Batch{Label: "stable"}, want: 3},
-		{name: "any, no version told", policy: "any", ask: Batch{Version: 3}, hook: lie(0), want: 0},
+		{name: "any, no version told", policy: "any", ask: Batch{Version: 3}, hook: lie(NoVersion), want: NoVersion},
 		{name: "no such label", policy: "any", label: "canary", kind: KindRefused, tell: "canary (and so for a blank one)", called: "predict InvalidArgument"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -419,14 +423,14 @@ func TestPredictConcurrency(t *testing.T) {
 
 func TestMetadataAndStatus(t *testing.T) {
 	fake := remotetest.NewFake("inception")
-	fake.Versions, fake.Labels = []int64{3, 7}, map[string]int64{"stable": 3}
+	fake.Versions, fake.Labels = []int64{0, 3, 7}, map[string]int64{"stable": 3}
 	server := remotetest.Serve(t, fake)
 	c, _ := newClient(t, testConfig(server.Addr()))
 	for _, test := range []struct {
 		version int64
 		label   string
 		want    int64
-	}{{0, "", 7}, {3, "", 3}, {3, "stable", 3}} {
+	}{{NoVersion, "", 7}, {0, "", 0}, {3, "", 3}, {3, "stable", 3}} {
 		m, err := c.Metadata(t.Context(), test.version, test.label)
 		if err != nil {
 			t.Fatal(err)
@@ -438,14 +442,14 @@ func TestMetadataAndStatus(t *testing.T) {
 	}
 	_, err := c.Metadata(t.Context(), 4, "")
 	wantKind(t, err, KindVersion)
-	_, err = c.Metadata(t.Context(), 0, "canary")
+	_, err = c.Metadata(t.Context(), NoVersion, "canary")
 	wantKind(t, err, KindRefused, "canary")
 
 	versions, err := c.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []VersionStatus{{7, "AVAILABLE", ""}, {3, "AVAILABLE", ""}}; !slices.Equal(versions, want) {
+	if want := []VersionStatus{{7, "AVAILABLE", ""}, {3, "AVAILABLE", ""}, {0, "AVAILABLE", ""}}; !slices.Equal(versions, want) {
 		t.Errorf("got %v, want %v", versions, want)
 	}
 	config := testConfig(server.Addr())

@@ -156,7 +156,7 @@ func (c *Client) failure(op string, spec asked, took time.Duration, err error) e
 		e.Message = fmt.Sprintf("after %v: %s", took.Round(time.Millisecond), e.Message)
 	case codes.NotFound:
 		e.Kind = KindRefused
-		if spec.version > 0 || spec.label != "" {
+		if spec.version >= 0 || spec.label != "" {
 			e.Kind = KindVersion
 		}
 	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.FailedPrecondition, codes.OutOfRange, codes.AlreadyExists:

@@ -33,7 +33,7 @@ func Example() {
 	defer client.Close()
 
 	answer, err := client.Predict(context.Background(), remote.Batch{
-		Signature: "serving_bytes", Output: "scores",
+		Signature: "serving_bytes", Output: "scores", Version: remote.NoVersion,
 		Inputs: map[string]*tfpb.TensorProto{"image_bytes": remote.Strings(nil, []byte("\x05 an image"), []byte("\x07 another"))},
 	})
 	switch kind := remote.KindOf(err); {

@@ -165,7 +165,7 @@ func TestBreaker(t *testing.T) {
 		if e := new(Error); !errors.As(err, &e) || e.After <= 0 || e.After > config.Breaker.Open {
 			t.Errorf("next try after %v, want at most %v", e.After, config.Breaker.Open)
 		}
-		if _, err := c.Metadata(t.Context(), 0, ""); KindOf(err) != KindOpen {
+		if _, err := c.Metadata(t.Context(), NoVersion, ""); KindOf(err) != KindOpen {
 			t.Errorf("metadata: got %v", err)
 		}
 		if fake.Calls.Load() != calls {
@@ -176,7 +176,7 @@ func TestBreaker(t *testing.T) {
 	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
 
 	// A success of Metadata shows nothing; a batch that fails opens it again.
-	if _, err := c.Metadata(t.Context(), 0, ""); err != nil {
+	if _, err := c.Metadata(t.Context(), NoVersion, ""); err != nil {
 		t.Fatal(err)
 	}
 	_, err := c.Predict(t.Context(), batchOf(1))

@@ -16,7 +16,7 @@ const signatureField = "signature_def"
 
 // Metadata is what the server says of one version.
 type Metadata struct {
-	Version    int64 // that it is about; 0: the server does not tell
+	Version    int64 // that it is about; NoVersion: the server does not tell
 	Signatures map[string]savedmodel.Signature
 }
 
@@ -44,7 +44,7 @@ func (c *Client) Metadata(ctx context.Context, version int64, label string) (Met
 			if err := field.UnmarshalTo(&signatures); err != nil {
 				return c.badAnswer("metadata", "%s: %v", signatureField, err)
 			}
-			metadata = Metadata{response.GetModelSpec().GetVersion().GetValue(), savedmodel.SignaturesOf(signatures.GetSignatureDef())}
+			metadata = Metadata{told(response.GetModelSpec()), savedmodel.SignaturesOf(signatures.GetSignatureDef())}
 			return c.checkVersion("metadata", version, metadata.Version)
 		},
 	})
@@ -68,7 +68,7 @@ func (c *Client) Status(ctx context.Context) ([]VersionStatus, error) {
 	defer cancel()
 	var response tfpb.GetModelStatusResponse
 	err := c.within(ctx, call{
-		op: "status", method: statusMethod,
+		op: "status", method: statusMethod, spec: asked{version: NoVersion},
 		request:  &tfpb.GetModelStatusRequest{ModelSpec: &tfpb.ModelSpec{Name: c.config.Model}},
 		response: &response, maxBytes: maxMetadataBytes,
 		read: func(string) error { return nil },

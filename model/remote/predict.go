@@ -27,6 +27,10 @@ const (
 	rowAnswerBytes  = 256 << 10 // 65,536 classes
 )
 
+// NoVersion stands for a version that is not wanted, or not told. All versions have
+// numbers from 0 on.
+const NoVersion = -1
+
 // A Batch is what one Predict asks.
 type Batch struct {
 	Signature string // its key; empty: the server's "serving_default"
@@ -37,7 +41,7 @@ type Batch struct {
 	// are zeros; nil: none is known.
 	Blank []byte
 
-	// Version is the one that would serve locally; 0: there is none. With
+	// Version is the one that would serve locally; NoVersion: there is none. With
 	// fallback.version=same no other may answer.
 	Version int64
 	// Label is asked for instead of a version, and instead of fallback.label.
@@ -52,7 +56,7 @@ type Batch struct {
 // An Answer is what the server says to a batch.
 type Answer struct {
 	Scores  [][]float32 // a row for each record; not checked for NaN
-	Version int64       // that has answered; 0: the server does not tell
+	Version int64       // that has answered; NoVersion: the server does not tell
 	Server  string      // that has answered, host:port
 	Took    time.Duration
 }
@@ -175,7 +179,7 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 			if err != nil {
 				return c.badAnswer("predict", "%v", err)
 			}
-			answer = Answer{Scores: scores, Version: response.GetModelSpec().GetVersion().GetValue(), Server: from}
+			answer = Answer{Scores: scores, Version: told(response.GetModelSpec()), Server: from}
 			return c.checkVersion("predict", b.Version, answer.Version)
 		},
 	})
@@ -189,15 +193,15 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 // spec is which version is asked for.
 func (c *Client) spec(b Batch) asked {
 	if b.Label != "" {
-		return asked{label: b.Label}
+		return asked{label: b.Label, version: NoVersion}
 	}
 	if c.config.Label != "" {
-		return asked{label: c.config.Label}
+		return asked{label: c.config.Label, version: NoVersion}
 	}
 	if c.config.Version == SameVersion {
 		return asked{version: b.Version}
 	}
-	return asked{}
+	return asked{version: NoVersion}
 }
 
 func (c *Client) modelSpec(a asked, signature string) *tfpb.ModelSpec {
@@ -205,18 +209,26 @@ func (c *Client) modelSpec(a asked, signature string) *tfpb.ModelSpec {
 	switch {
 	case a.label != "":
 		spec.VersionChoice = &tfpb.ModelSpec_VersionLabel{VersionLabel: a.label}
-	case a.version > 0:
+	case a.version >= 0:
 		spec.VersionChoice = &tfpb.ModelSpec_Version{Version: wrapperspb.Int64(a.version)}
 	}
 	return spec
 }
 
+// told is the version that an answer is from.
+func told(spec *tfpb.ModelSpec) int64 {
+	if spec.GetVersion() == nil {
+		return NoVersion
+	}
+	return max(spec.GetVersion().GetValue(), NoVersion)
+}
+
 // checkVersion holds fallback.version=same.
 func (c *Client) checkVersion(op string, want, got int64) error {
 	switch {
-	case c.config.Version == AnyVersion || want == 0 || got == want:
+	case c.config.Version == AnyVersion || want < 0 || got == want:
 		return nil
-	case got == 0:
+	case got < 0:
 		return c.wrongVersion(op, "the server does not tell its version, want %d: with fallback.version=any it may answer", want)
 	}
 	return c.wrongVersion(op, "version %d has answered, want %d", got, want)

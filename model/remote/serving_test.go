@@ -85,7 +85,7 @@ func TestServing(t *testing.T) {
 	t.Run("pixels", func(t *testing.T) { compare(t, c, local, b) })
 
 	t.Run("bad image", func(t *testing.T) {
-		bad := Batch{Signature: "serving_bytes", Inputs: encoded(photos[0], []byte("no image")), Output: "scores", Blank: BlackPixel}
+		bad := Batch{Signature: "serving_bytes", Inputs: encoded(photos[0], []byte("no image")), Output: "scores", Blank: BlackPixel, Version: NoVersion}
 		_, err := c.Predict(t.Context(), bad)
 		wantKind(t, err, KindInput)
 		bad.Inputs = encoded([]byte("no image"))
