@@ -220,15 +220,14 @@ func (d *decided) reject(version int64, r rejected) {
 	d.Rejected[strconv.FormatInt(version, 10)] = r
 }
 
-// takeBack rejects a version, and forgets that it was chosen.
+// takeBack rejects a version, and forgets that it was chosen: what was chosen
+// before holds, or the highest.
 func (d *decided) takeBack(version int64, r rejected) {
 	d.reject(version, r)
-	if d.uses(version) {
-		d.useHighest()
-	}
 	if d.Before != nil && d.Before.Use != nil && *d.Before.Use == version {
 		d.Before = &chosen{}
 	}
+	d.unuse(version)
 }
 
 func (d *decided) forgive(version int64) { delete(d.Rejected, strconv.FormatInt(version, 10)) }

@@ -196,6 +196,13 @@ func TestDecided(t *testing.T) {
 			decided{Rejected: map[string]rejected{"2": {Cause: CauseSlow}}}},
 		{"the one before is taken back", old, func(d *decided) { d.use(3, 3); d.takeBack(2, rejected{Cause: CauseSlow}); d.unuse(3) },
 			decided{Rejected: map[string]rejected{"2": {Cause: CauseSlow}}}},
+		{"taken back before it serves", old, func(d *decided) { d.use(5, 5); d.takeBack(5, rejected{Cause: CauseCrash}) },
+			decided{chosen: old.chosen, Rejected: map[string]rejected{"5": {Cause: CauseCrash}}}},
+		{"taken back before it serves, as the one before", old, func(d *decided) {
+			d.use(5, 5)
+			d.takeBack(2, rejected{Cause: CauseSlow})
+			d.takeBack(5, rejected{Cause: CauseCrash})
+		}, decided{Rejected: map[string]rejected{"2": {Cause: CauseSlow}, "5": {Cause: CauseCrash}}}},
 		{"use what was taken back", decided{Rejected: map[string]rejected{"2": {}}}, func(d *decided) { d.use(2, 2); d.served() }, old},
 	} {
 		t.Run(test.name, func(t *testing.T) {

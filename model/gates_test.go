@@ -150,6 +150,23 @@ func TestRestsAtTheStart(t *testing.T) {
 	}
 }
 
+// A version that hangs, or still loads, is left alone until its files change.
+func TestLateUntilFilesChange(t *testing.T) {
+	dir := t.TempDir()
+	tinyOf(1).write(t, dir)
+	m := &Manager{log: slog.New(slog.DiscardHandler), config: Config{Poll: time.Hour}}
+	k := &known{candidate: candidate{1, dir}, late: make(chan struct{}), hung: "a run has not ended"}
+	k.files, _, _, _ = fingerprintOf(dir)
+	k.found = true
+	if wait := m.rest(k, 0, decided{}); wait != time.Hour || !k.hangs() {
+		t.Errorf("the same files are tried in %v", wait)
+	}
+	write(t, filepath.Join(dir, "assets/labels.txt"), []byte("other\n"))
+	if wait := m.rest(k, 0, decided{}); wait > 0 || k.hangs() {
+		t.Errorf("new files are tried in %v; they hang: %v", wait, k.hangs())
+	}
+}
+
 // A version with the number of the one that serves is not taken.
 func TestSameNumber(t *testing.T) {
 	b := runTiny(t, with(t, 1))

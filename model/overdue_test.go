@@ -261,19 +261,26 @@ func TestAbandoned(t *testing.T) {
 // A probation is not over while a run that began in it goes on.
 func TestProbationOver(t *testing.T) {
 	until := time.Now()
+	goesOn := underway{since: until.Add(-time.Second)}
+	isOverdue := underway{since: until.Add(-time.Second), overdue: &OverdueError{}}
 	for _, test := range []struct {
-		name string
-		now  time.Duration // after until
-		runs []underway
-		want bool
+		name   string
+		judged bool
+		now    time.Duration // after until
+		runs   []underway
+		want   bool
 	}{
-		{"too early", -1, nil, false},
-		{"time is up", 1, nil, true},
-		{"a run goes on", time.Minute, []underway{{since: until.Add(-time.Second)}}, false},
-		{"a run of afterwards", time.Minute, []underway{{since: until.Add(time.Second)}}, true},
-		{"both", time.Minute, []underway{{since: until.Add(time.Second)}, {since: until}}, false},
+		{"too early", true, -1, nil, false},
+		{"time is up", true, 1, nil, true},
+		{"a run goes on", true, time.Minute, []underway{goesOn}, false},
+		{"a run of afterwards", true, time.Minute, []underway{{since: until.Add(time.Second)}}, true},
+		{"both", true, time.Minute, []underway{{since: until.Add(time.Second)}, {since: until}}, false},
+		{"a run is overdue", true, time.Minute, []underway{isOverdue}, false},
+		{"by hand, a run goes on", false, time.Minute, []underway{goesOn}, false},
+		{"by hand, a run is overdue", false, time.Minute, []underway{isOverdue}, true},
+		{"by hand, both", false, time.Minute, []underway{isOverdue, goesOn}, false},
 	} {
-		tr := &trial{until: until}
+		tr := &trial{until: until, judged: test.judged}
 		if got := tr.over(until.Add(test.now), test.runs); got != test.want {
 			t.Errorf("%s: got %v", test.name, got)
 		}
@@ -371,6 +378,32 @@ func TestHangOnProbation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A version that hangs on probation and has none before it that can serve goes on
+// with the lanes it has left.
+func TestHangWithoutWayBack(t *testing.T) {
+	f := newFileServer(t)
+	b := runTinyOn(t, with(t, 1), impatient, onProbation(time.Minute), func(c *Config) { c.Copies = copiesOne })
+	b.awaitVersion(1)
+	b.must(os.RemoveAll(b.dir(1)))
+	write(t, f.name+"255", nil) // for bright images, which do not hang
+	b.put(2, tiny{bias: 2, needs: f.name})
+	b.awaitVersion(2)
+	f.vanish()
+	b.askInVain()
+	b.await("the verdict", func() bool { _, bad := b.choice.now().of(2); return bad })
+	for range 20 {
+		p, err := b.Classify(b.Context(), nil, whitePixel)
+		if err != nil || p.Version != 2 {
+			t.Fatalf("got %+v, %v", p, err)
+		}
+	}
+	b.put(3, tinyOf(3))
+	b.await("version 3", func() bool {
+		v := b.routes.Load().stable
+		return v != nil && v.info.Version == 3
+	})
 }
 
 // loadedAs is the version of a number that is loaded; nil: none is.

@@ -34,9 +34,12 @@ func (m *Manager) newTrial(before, v *version, d decided) *trial {
 }
 
 // over tells whether a probation has been passed: its time is up, and every run
-// that began in it has ended. One that hangs has yet to be found overdue.
+// that began in it has ended. One that hangs has yet to be found overdue. If the
+// version is not judged, nothing comes of that, and an overdue run does not count.
 func (t *trial) over(now time.Time, runs []underway) bool {
-	return now.After(t.until) && !slices.ContainsFunc(runs, func(u underway) bool { return !u.since.After(t.until) })
+	return now.After(t.until) && !slices.ContainsFunc(runs, func(u underway) bool {
+		return !u.since.After(t.until) && (t.judged || u.overdue == nil)
+	})
 }
 
 // judge takes back what fares badly: the version that serves, on probation,
@@ -63,12 +66,19 @@ func (m *Manager) judge() bool {
 }
 
 // reject takes a version back until its files change. If the one before is
-// still loaded, it serves from now on.
+// still loaded, it serves from now on. If nothing can serve in its place, it
+// goes on until another version is loaded.
 func (m *Manager) reject(v *version, why verdict) {
-	m.takeBack(v.info.Version, v.info.Digest, why)
-	if why.cause == CauseHangs {
-		defer v.batcher.abandon() // with another one in its place
+	if !m.withdraw(v) && why.cause == CauseHangs {
+		defer v.batcher.abandon() // another version answers its images
 	}
+	// The routes come first: the file may be locked.
+	m.takeBack(v.info.Version, v.info.Digest, why)
+}
+
+// withdraw lets the version before answer in place of one, if it is loaded. It
+// tells whether that one goes on.
+func (m *Manager) withdraw(v *version) (goesOn bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.known[v.info.Version].since = time.Now()
@@ -87,6 +97,7 @@ func (m *Manager) reject(v *version, why verdict) {
 		m.trial = nil
 	}
 	m.routes.Store(&next)
+	return next.labelOf(v) != ""
 }
 
 // Blame takes a version back because native code crashed the process while it

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -222,6 +223,40 @@ func TestImagesAreBounded(t *testing.T) {
 	if n := len(s.list()); n != 6 || s.bytes != 60<<20 {
 		t.Errorf("%d images, %d bytes", n, s.bytes)
 	}
+}
+
+// rejections notes whether a version answered when it was said to be rejected.
+type rejections struct {
+	Observer
+	m        *Manager
+	answered atomic.Bool
+}
+
+func (r *rejections) VersionRejected(version int64, cause string) {
+	if s := r.m.routes.Load().stable; s != nil && s.info.Version == version {
+		r.answered.Store(true)
+	}
+	r.Observer.VersionRejected(version, cause)
+}
+
+// A version that is taken back stops answering before that is written: another
+// process may hold the file.
+func TestTakenBackBeforeItIsWritten(t *testing.T) {
+	var seen *rejections
+	b := runTinyOn(t, with(t, 1), func(m *Manager) {
+		seen = &rejections{Observer: m.observer, m: m}
+		m.observer = seen
+	}, onProbation(time.Minute))
+	b.awaitVersion(1)
+	b.put(2, tinyOf(2))
+	b.awaitVersion(2)
+	if v, err := b.Rollback(t.Context()); v != 2 || err != nil {
+		t.Fatalf("got %d, %v", v, err)
+	}
+	if seen.answered.Load() {
+		t.Error("version 2 still answered while it was being written that it is taken back")
+	}
+	b.awaitStates("2 rejected", "1 serving stable")
 }
 
 // The version that was new when native code crashed is taken back at the next

@@ -119,6 +119,7 @@ func (m *Manager) rest(k *known, quiet time.Duration, d decided) time.Duration {
 		m.mu.Lock()
 		k.files, k.bytes, k.since, k.found, k.digest = files, size, since, true, ""
 		k.refused, k.retry, k.backoff = nil, time.Time{}, nil
+		k.late, k.hung = nil, "" // these files do not hang yet
 		m.mu.Unlock()
 	}
 	switch {
