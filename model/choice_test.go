@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -268,6 +269,46 @@ func TestRestartBeforeRefusal(t *testing.T) {
 				t.Errorf("who only looks gets version %d", info.Version)
 			}
 		})
+	}
+}
+
+// While a choice that was refused is being taken back in the file, which another
+// process may hold, others can ask for the versions.
+func TestUnchooseHoldsNobodyUp(t *testing.T) {
+	w := &witness{}
+	m, err := New(tinyConfig(t.TempDir()), slog.New(slog.DiscardHandler), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &known{candidate: candidate{number: 3}}
+	m.known[3] = k
+	if err := m.choice.change(func(d *decided) { d.use(3, 3) }); err != nil {
+		t.Fatal(err)
+	}
+	m.choice.mu.Lock() // as a change does that waits
+	arrived, listed := make(chan struct{}), make(chan []Status, 1)
+	go func() {
+		defer close(arrived)
+		m.arrived(context.Background(), loaded{k: k, passed: passed{err: atGate(GateLoad, errors.New("no"))}})
+	}()
+	go func() {
+		for len(w.refusals(3)) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		listed <- m.Versions()
+	}()
+	select {
+	case list := <-listed:
+		if len(list) != 1 || list[0].State != StateRefused {
+			t.Errorf("got %+v", list)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits for the file")
+	}
+	m.choice.mu.Unlock()
+	<-arrived
+	if d := m.choice.now(); d.Use != nil {
+		t.Errorf("still chosen: %d", *d.Use)
 	}
 }
 

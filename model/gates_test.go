@@ -150,6 +150,16 @@ func TestRestsAtTheStart(t *testing.T) {
 	}
 }
 
+// A load that is late goes on with a gate of its own: another one begins.
+func TestGateIsOfOneLoad(t *testing.T) {
+	at := "not here"
+	m := &Manager{config: Config{Gate: Gate{Timeout: time.Minute}}}
+	p := m.gates(t.Context(), loader{at: candidate{1, filepath.Join(t.TempDir(), "none")}, gate: &at})
+	if p.err == nil || at != "not here" {
+		t.Errorf("another load is at gate %q; %v", at, p.err)
+	}
+}
+
 // A version that hangs, or still loads, is left alone until its files change.
 func TestLateUntilFilesChange(t *testing.T) {
 	dir := t.TempDir()

@@ -291,19 +291,20 @@ func TestProbationOver(t *testing.T) {
 // Until the test mends it, a run hangs, in native code.
 type fileServer struct {
 	testing.TB
-	name string // of the file, without what the model adds
+	name   string // of the file, without what the model adds
+	suffix string // that it adds to an image of this brightness; "0": black
 }
 
 func newFileServer(t testing.TB) fileServer {
-	f := fileServer{t, filepath.Join(t.TempDir(), "file")}
+	f := fileServer{t, filepath.Join(t.TempDir(), "file"), "0"}
 	write(t, f.name+"0", nil)
 	return f
 }
 
-// vanish lets what reads the file of black images hang.
+// vanish lets what reads the file of such images hang.
 func (f fileServer) vanish() {
 	f.Helper()
-	if err := errors.Join(os.Remove(f.name+"0"), syscall.Mkfifo(f.name+"0", 0o600)); err != nil {
+	if err := errors.Join(os.Remove(f.name+f.suffix), syscall.Mkfifo(f.name+f.suffix, 0o600)); err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(f.mend)
@@ -311,13 +312,13 @@ func (f fileServer) vanish() {
 
 // mend lets everything go on that hangs.
 func (f fileServer) mend() {
-	held, err := os.OpenFile(f.name+"0", os.O_RDWR, 0)
+	held, err := os.OpenFile(f.name+f.suffix, os.O_RDWR, 0)
 	if err != nil {
 		f.Error(err)
 		return
 	}
 	write(f, f.name+"new", nil)
-	if err := errors.Join(os.Rename(f.name+"new", f.name+"0"), held.Close()); err != nil {
+	if err := errors.Join(os.Rename(f.name+"new", f.name+f.suffix), held.Close()); err != nil {
 		f.Error(err)
 	}
 }
@@ -404,6 +405,34 @@ func TestHangWithoutWayBack(t *testing.T) {
 		v := b.routes.Load().stable
 		return v != nil && v.info.Version == 3
 	})
+}
+
+// A golden image that hangs refuses its version at that gate, without waiting for
+// the run to end. The version is tried again when that has ended.
+func TestHangAtGate(t *testing.T) {
+	f := newFileServer(t)
+	f.suffix = "255"
+	write(t, f.name+f.suffix, nil)
+	f.vanish()
+	b := runTinyOn(t, with(t, 1), impatient)
+	b.awaitVersion(1)
+	staging := filepath.Join(t.TempDir(), "v")
+	tiny{bias: 2, needs: f.name, golden: "- {image: white.bmp, label: label 0, floor: 1}\n"}.write(t, staging)
+	write(t, filepath.Join(staging, "assets.extra/golden/white.bmp"), whitePixel)
+	b.must(os.Rename(staging, b.dir(2)))
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	if s := b.Versions()[0]; s.Gate != GateGolden || s.Retry.IsZero() || !strings.Contains(s.Reason, "white.bmp: version 2 hangs: ") {
+		t.Errorf("got %+v", s)
+	}
+	b.Manager.mu.Lock()
+	late := b.known[2].isLate()
+	b.Manager.mu.Unlock()
+	if !late {
+		t.Error("it may be loaded again beside the run that hangs")
+	}
+	b.awaitVersion(1)
+	f.mend()
+	b.awaitVersion(2)
 }
 
 // loadedAs is the version of a number that is loaded; nil: none is.

@@ -25,7 +25,7 @@ func (l loader) inPrecision(ctx context.Context, seen look) (*version, error) {
 	why := "it has no golden images to try bfloat16 on"
 	if err == nil && len(images) > 0 {
 		v, precision, err := l.open(ctx, seen)
-		if err == nil || ctx.Err() != nil || precision == savedmodel.PrecisionFloat32 || !precisionMatters(err) {
+		if err == nil || ctx.Err() != nil || precision == savedmodel.PrecisionFloat32 || !precisionMatters(err) || *l.late != nil {
 			return v, err
 		}
 		why = err.Error()

@@ -113,7 +113,7 @@ func (m *Manager) replace(ctx context.Context, o loaded, again loader, leaving [
 		return o
 	}
 	back := m.gates(ctx, again)
-	if o.restored = back.v; back.err != nil {
+	if o.restored, o.stillLoads = back.v, back.late; back.err != nil {
 		m.log.Error("cannot go back", "model", m.config.Name, "version", again.at.number, "err", back.err)
 	}
 	return o

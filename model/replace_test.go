@@ -112,6 +112,27 @@ func TestOneCopyNoWayBack(t *testing.T) {
 	b.awaitVersion(3)
 }
 
+// If the old one takes too long to be brought back, it is not loaded again while
+// it still loads.
+func TestOneCopyLateWayBack(t *testing.T) {
+	f := newFileServer(t)
+	base := t.TempDir()
+	tiny{bias: 1, needs: f.name}.write(t, filepath.Join(base, "1"))
+	b := runTiny(t, base, func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 3*time.Second })
+	b.awaitVersion(1)
+	f.vanish()
+	b.put(2, tiny{bias: 2, golden: "- {image: black.bmp, label: other, floor: 0}\n"})
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	b.Manager.mu.Lock()
+	late := b.known[1].isLate()
+	b.Manager.mu.Unlock()
+	if !late {
+		t.Error("version 1 may be loaded beside itself")
+	}
+	f.mend()
+	b.awaitVersion(1)
+}
+
 // A version on probation in one copy's memory is taken back the same way.
 func TestOneCopyProbation(t *testing.T) {
 	b := runTiny(t, with(t, 1), func(c *Config) { c.Copies = copiesOne }, onProbation(time.Minute))

@@ -230,7 +230,8 @@ func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations,
 	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
 	v, err = loader{
 		config: c, decoding: newDecoding(c.MaxPixels), at: t.at,
-		log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, gate: new(string), bound: boundOf,
+		log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, bound: boundOf,
+		gate: new(string), late: new(<-chan struct{}),
 	}.load(ctx)
 	if err != nil {
 		return nil, took, nil, err

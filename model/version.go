@@ -107,6 +107,7 @@ type loader struct {
 	log      *slog.Logger
 	observer Observer
 	took     *Durations
+	late     *<-chan struct{}                          // closed when a version was freed whose run hangs at a gate; nil: none does
 	gate     *string                                   // that it is at
 	bound    func(longest time.Duration) time.Duration // of a run, by the warm-up's
 }
@@ -217,7 +218,7 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, caught(v.close))
+			err = errors.Join(err, l.discard(v))
 			v = nil
 		}
 	}()
@@ -238,6 +239,23 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 	}
 	p = v.model.Precision
 	return v, p, l.prepare(ctx, v, seen.spec)
+}
+
+// discard closes a version that was refused. If a run of it hangs, it does not
+// wait for that: the gate is to tell its reason now.
+func (l loader) discard(v *version) error {
+	if v.batcher == nil || v.batcher.hang() == nil {
+		return caught(v.close)
+	}
+	freed := make(chan struct{})
+	*l.late = freed
+	go func() {
+		defer close(freed)
+		if err := caught(v.close); err != nil {
+			l.log.Error("cannot free version", "version", v.info.Version, "err", err)
+		}
+	}()
+	return nil
 }
 
 func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {

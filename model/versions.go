@@ -161,7 +161,7 @@ func (m *Manager) still(k *known, r rejected) bool {
 type passed struct {
 	v    *version // nil: it was refused, or has only been looked at
 	took Durations
-	late <-chan struct{} // not nil: it is still loading; closed when it has been freed
+	late <-chan struct{} // not nil: it still loads, or a run of it hangs; closed when it has been freed
 	err  error
 }
 
@@ -176,6 +176,9 @@ type loaded struct {
 	looked   bool      // the files are as they should be, and nothing is loaded yet
 	paused   time.Time // when images began to wait
 	restored *version  // instead, loaded again
+	// Not nil: instead is still being loaded again, although its time was up; closed when
+	// that has been freed.
+	stillLoads <-chan struct{}
 }
 
 // load takes a version through its gates, aside; the outcome comes by
@@ -214,10 +217,11 @@ func (m *Manager) gates(ctx context.Context, l loader) passed {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, m.config.Gate.Timeout)
 	defer cancel()
+	l.gate = new(string) // of this load alone: another one may begin while it is late
 	came := make(chan passed, 1)
 	go func() {
 		var p passed
-		l.took = &p.took
+		l.took, l.late = &p.took, &p.late
 		if p.v, p.err = l.load(ctx); p.err == nil {
 			if p.err = l.unchanged(); p.err != nil {
 				p.v.drop()
@@ -230,7 +234,10 @@ func (m *Manager) gates(ctx context.Context, l loader) passed {
 	}()
 	select {
 	case p := <-came:
-		if !errors.Is(p.err, context.DeadlineExceeded) {
+		if p.late != nil {
+			m.retired.Go(func() { <-p.late })
+		}
+		if p.late != nil || !errors.Is(p.err, context.DeadlineExceeded) {
 			return p
 		}
 		came <- p // the gate that noticed first is not to blame
@@ -239,9 +246,13 @@ func (m *Manager) gates(ctx context.Context, l loader) passed {
 	freed := make(chan struct{})
 	m.retired.Go(func() {
 		defer close(freed)
-		if p := <-came; p.v != nil {
+		p := <-came
+		if p.v != nil {
 			p.v.drop()
 			<-p.v.freed
+		}
+		if p.late != nil {
+			<-p.late
 		}
 	})
 	return passed{late: freed, err: atGate(GateTimeout, fmt.Errorf("not done after %v", m.config.Gate.Timeout))}
@@ -267,12 +278,23 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 		m.pause(ctx, o)
 		return
 	}
+	m.settle(ctx, o)
+	if o.v == nil && ctx.Err() == nil {
+		m.unchoose(o.k) // without the lock: the file may be locked by another process
+	}
+}
+
+// settle notes what came of a load.
+func (m *Manager) settle(ctx context.Context, o loaded) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loading, m.instead = nil, nil
 	o.k.late, o.k.hung = o.late, ""
 	if o.restored != nil {
 		o.instead.loaded = o.restored
+	}
+	if o.stillLoads != nil {
+		o.instead.late, o.instead.hung = o.stillLoads, ""
 	}
 	if o.v != nil {
 		o.k.loaded, o.k.digest, o.k.since, o.k.refused = o.v, o.v.info.Digest, time.Now(), nil
@@ -287,7 +309,6 @@ func (m *Manager) arrived(ctx context.Context, o loaded) {
 	}
 	if ctx.Err() == nil {
 		m.refuse(o.k, o.err)
-		m.unchoose(o.k)
 	}
 }
 
