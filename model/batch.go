@@ -62,13 +62,16 @@ type scored struct {
 // company gathers while the batch before it runs, and only a delay makes
 // anybody wait for more.
 type batcher struct {
+	// Set once, by newBatcher.
 	Batch
 	run      batchFunc
 	places   int  // lanes
-	patient  bool // a batch that is not full does not begin beside another one
+	patient  bool // a batch that is not full does not begin while another one runs
 	observer runObserver
-	bound    time.Duration // that a run may take; set once, by bind
 
+	bound time.Duration // that a run may take; set once, by bind; of the goroutine that watches
+
+	// Safe for concurrent use.
 	queue     chan item     // unbuffered: what is ready waits with its sender
 	turn      chan struct{} // held by the lane that gathers a batch
 	running   atomic.Int32  // lanes

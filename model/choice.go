@@ -71,7 +71,7 @@ func newChoice(c Config) *choice {
 func (c *choice) now() decided { return *c.kept.Load() }
 
 // read reads the file again. A file that is not there is no choice. One that
-// cannot be read, or that nobody can have written here, is an error; the choice
+// cannot be read, or does not hold a choice, is an error; the choice
 // then stays as it was, and the file too.
 func (c *choice) read() (decided, error) {
 	c.mu.Lock()
@@ -137,8 +137,8 @@ func (c *choice) keepPrivate() {
 	c.private = true
 }
 
-// unreadable tells whether an error of read means that there is a choice that
-// nobody knows. Where there is not even a folder, there is none.
+// unreadable tells whether an error of read means that there is a choice, and it
+// is not known. Where there is not even a folder, there is none.
 func unreadable(err error) bool { return err != nil && !errors.Is(err, fs.ErrNotExist) }
 
 // changed is a changed copy.

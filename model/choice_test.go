@@ -69,6 +69,9 @@ func TestChoiceUnreadable(t *testing.T) {
 		{"cut off", "{\n  \"use\": 1,\n  \"rejected\": {\"2\": {\"dig"},
 		{"empty", ""},
 		{"no version", `{"use": -1}`},
+		{"no version before", `{"use": 1, "before": {"use": -1}}`},
+		{"no version passed over", `{"use": 1, "passed_over": -1}`},
+		{"no version passed over before", `{"use": 1, "before": {"passed_over": -2}}`},
 		{"no number", `{"use": "x"}`},
 		{"two in one", `{"use": 1}{"use": 2}`},
 		{"too large", `{"rejected": {` + strings.Repeat(" ", maxChoiceBytes) + `}}`},
@@ -118,7 +121,7 @@ func TestChoiceIsBounded(t *testing.T) {
 	}
 }
 
-// Nothing new serves while nobody knows what was chosen and taken back; what
+// Nothing new serves while it is not known what was chosen and taken back; what
 // serves goes on.
 func TestUnreadableChoice(t *testing.T) {
 	const cut = "{\n  \"use\": 1,\n  \"rejected\": {\"2\": {\"dig"

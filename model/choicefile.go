@@ -24,7 +24,7 @@ func readChoice(path string) (decided, error) {
 	var d decided
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		_, err = os.Stat(filepath.Dir(path)) // without which nobody knows
+		_, err = os.Stat(filepath.Dir(path)) // without the folder, there is no choice either
 		return d, err
 	}
 	if err != nil {
@@ -37,14 +37,28 @@ func readChoice(path string) (decided, error) {
 	case len(b) > maxChoiceBytes:
 		err = fmt.Errorf("it is larger than %d bytes", maxChoiceBytes)
 	default:
-		if err = json.Unmarshal(b, &d); err == nil && d.Use != nil && *d.Use < 0 {
-			err = fmt.Errorf("%d is no version", *d.Use)
+		if err = json.Unmarshal(b, &d); err == nil {
+			err = d.check()
 		}
 	}
 	if err != nil {
 		return decided{}, fmt.Errorf("%s: %w; %s", path, err, errMend)
 	}
 	return d, nil
+}
+
+// check fails if a number is none of a version.
+func (d decided) check() error {
+	numbers := []*int64{d.Use, d.PassedOver}
+	if d.Before != nil {
+		numbers = append(numbers, d.Before.Use, d.Before.PassedOver)
+	}
+	for _, n := range numbers {
+		if n != nil && *n < 0 {
+			return fmt.Errorf("%d is no version", *n)
+		}
+	}
+	return nil
 }
 
 // writeChoice replaces the file by one that is whole.

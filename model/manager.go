@@ -106,35 +106,39 @@ func (Unobserved) VersionClosed(int64, time.Duration) {}
 // thing that brings the one in line with the others; loads alone go on beside
 // it, one at a time. Everybody else reads routes, which is replaced whole.
 type Manager struct {
+	// Set once, by New.
 	config   Config
 	log      *slog.Logger
 	observer Observer
-	decoding *decoding // set once
+	decoding *decoding
+	recent   *images // nil: nobody asks for agreement
+	choice   *choice
+	memory   func() (available uint64, known bool)
+	bound    func(longest time.Duration) time.Duration // of a run
 
+	// Safe for concurrent use.
 	routes  atomic.Pointer[routes]
-	ready   chan struct{}  // closed when a version serves for the first time
-	retired sync.WaitGroup // versions that are being freed, and loads under way
-	recent  *images        // nil: nobody asks for agreement
-	loads   chan loaded    // the outcome of the load under way
-	asked   chan func()    // by hand, to be done between two steps
-	choice  *choice
 	unread  atomic.Pointer[error] // why the choice is not known; nil: it is
-	once    sync.Once             // ready
-	memory  func() (available uint64, known bool)
-	bound   func(longest time.Duration) time.Duration // of a run
+	once    sync.Once             // closes ready
+	ready   chan struct{}         // closed when a version serves for the first time
+	retired sync.WaitGroup        // versions that are being freed, and loads under way
+	loads   chan loaded           // the outcome of the load under way
+	asked   chan func()           // by hand, to be done between two steps
 
-	// What the deciding goroutine knows. It alone changes it, and does so
-	// under the lock.
-	mu      sync.Mutex
-	known   map[int64]*known  // every version that is in the directory, or loaded
-	loading *known            // its load is under way
-	instead *known            // in place of this one, if not nil
-	trial   *trial            // of the version that serves
-	resume  chan<- struct{}   // ends the pause, if there is one
-	costs   float64           // bytes of memory for a byte of a version's files, at most so far
+	// Of the deciding goroutine alone.
 	scanned bool              // Run has looked once
 	tried   *int64            // what the observer was told; nil: that there is none
-	noted   map[string]string // the last trouble of each kind that was logged
+	noted   map[string]string // the last problem of each kind that was logged
+
+	// What others read: only the deciding goroutine changes it, and Close after that
+	// has ended, and does so under mu.
+	mu      sync.Mutex
+	known   map[int64]*known // every version that is in the directory, or loaded
+	loading *known           // its load is under way
+	instead *known           // in place of this one, if not nil
+	trial   *trial           // of the version that serves
+	resume  chan<- struct{}  // ends the pause, if there is one
+	costs   float64          // bytes of memory for a byte of a version's files, at most so far
 }
 
 // New checks the configuration. Load or Run loads a version; Close gives its

@@ -143,7 +143,7 @@ var (
 	ErrUnknownVersion = errors.New("no such version")
 	ErrRefused        = errors.New("version was refused")
 	ErrNoWayBack      = errors.New("no version to go back to")
-	ErrUnreadable     = errors.New("nobody knows what was chosen before")
+	ErrUnreadable     = errors.New("what was chosen before cannot be read")
 )
 
 // Use lets a version serve, now and after a restart, whatever else is there. It
@@ -186,7 +186,7 @@ func (m *Manager) use(version int64) error {
 	return m.choice.change(func(d *decided) { d.use(version, highest) })
 }
 
-// readable fails where nobody knows what was chosen: a change that cannot be
+// readable fails where it is not known what was chosen: a change that cannot be
 // added to it is not made.
 func (m *Manager) readable() error {
 	if _, err := m.choice.read(); unreadable(err) {

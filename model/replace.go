@@ -14,7 +14,7 @@ const (
 )
 
 // room is nil if the memory that is left will do for another version beside
-// what is loaded, or if nobody knows. What it takes is judged by the versions
+// what is loaded, or if that is not known. What it takes is judged by the versions
 // before: the most that a byte of their files has cost.
 func (m *Manager) room(k *known) error {
 	left, ok := m.memory()
@@ -94,7 +94,7 @@ func (m *Manager) replace(ctx context.Context, o loaded, again loader, leaving [
 	defer cancel()
 	for _, v := range leaving {
 		if late := v.batcher.hang(); late != nil {
-			m.log.Error("a run does not end; loading beside it", "model", m.config.Name, "version", v.info.Version, "reason", late)
+			m.log.Error("a run does not end; another version is loaded while it keeps its memory", "model", m.config.Name, "version", v.info.Version, "reason", late)
 			continue
 		}
 		select {
@@ -105,7 +105,7 @@ func (m *Manager) replace(ctx context.Context, o loaded, again loader, leaving [
 			}
 			// Images would wait for ever. If there is no room, the system ends
 			// the process, and that helps as well.
-			m.log.Error("a run does not end; loading beside it", "model", m.config.Name, "version", v.info.Version, "after", m.config.Gate.Timeout)
+			m.log.Error("a run does not end; another version is loaded while it keeps its memory", "model", m.config.Name, "version", v.info.Version, "after", m.config.Gate.Timeout)
 		}
 	}
 	o.passed = m.gates(ctx, o.loader)

@@ -74,7 +74,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		if err != nil && !m.scanned {
 			return err // nobody has had a version from there
 		}
-		m.note("no versions to look at", m.trouble(err, len(candidates)))
+		m.note("no versions to look at", m.noVersions(err, len(candidates)))
 		if err == nil {
 			m.remember(candidates)
 		} else {
@@ -119,8 +119,8 @@ func (m *Manager) disown() {
 	})
 }
 
-// trouble is what is wrong with the base directory, if anything is.
-func (m *Manager) trouble(err error, found int) string {
+// noVersions is what is wrong with the base directory, if anything is.
+func (m *Manager) noVersions(err error, found int) string {
 	switch {
 	case err != nil:
 		return err.Error()
@@ -130,12 +130,12 @@ func (m *Manager) trouble(err error, found int) string {
 	return ""
 }
 
-// note logs trouble once, until it is another one, or over: empty.
-func (m *Manager) note(what, trouble string) {
-	if trouble != "" && trouble != m.noted[what] {
-		m.log.Warn(what, "reason", trouble)
+// note logs a problem once, until its reason changes, or it is over: an empty one.
+func (m *Manager) note(problem, reason string) {
+	if reason != "" && reason != m.noted[problem] {
+		m.log.Warn(problem, "reason", reason)
 	}
-	m.noted[what] = trouble
+	m.noted[problem] = reason
 }
 
 // ask lets Run do something between two steps, and returns what comes of it.

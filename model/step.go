@@ -9,7 +9,7 @@ import (
 
 // A plan says which versions should be loaded, and what for.
 type plan struct {
-	stable *known   // nil: none is to be had
+	stable *known   // nil: none can be loaded
 	beside *known   // canary or shadow
 	spares []*known // that the policy keeps
 	again  time.Duration
@@ -132,7 +132,7 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 	serving := m.servingKnown()
 	good := serving != nil && !d.against(serving) && !serving.hangs()
 	if slices.ContainsFunc(order, func(k *known) bool { return d.uses(k.number) && k.hangs() }) {
-		d.Use = nil // any other one is better, until it can be had again
+		d.Use = nil // any other one is better, until its runs end
 	}
 	if m.config.beside() && serving == nil && !slices.ContainsFunc(order, func(k *known) bool { return d.uses(k.number) }) {
 		d.Use = nil // the version that was stable is no more
@@ -162,7 +162,7 @@ func (m *Manager) plan(quiet time.Duration, d decided) plan {
 	}
 	missing := ""
 	if d.Use != nil && p.stable == nil && serving == nil {
-		missing = fmt.Sprintf("version %d was chosen by hand and is not to be had, and no other one is taken", *d.Use)
+		missing = fmt.Sprintf("version %d was chosen by hand and cannot be loaded, and no other one is taken", *d.Use)
 	}
 	m.note("nothing serves", missing)
 	if p.stable == nil && serving != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,23 +17,25 @@ import (
 // batcher. It is closed when the last lease on it, the manager's own
 // included, has ended.
 type version struct {
+	// Set once, by the load.
 	*leased
 	answerer
-	classes int // 0: the signature does not say, and it has not warmed up yet
-
-	model   *savedmodel.Model
-	run     runner   // its signature
-	decoder *decoder // nil: the model does not take pixels
-
-	vitals   vitals
-	live     atomic.Bool // it has, or had, a label: its runs count
+	model    *savedmodel.Model
+	run      runner   // its signature
+	decoder  *decoder // nil: the model does not take pixels
 	observer Observer
-	longest  time.Duration // run of the warm-up
-	took     uint64        // bytes of memory, to load and to warm up
-	idle     *time.Timer   // gives the memory of the last runs back
-	raise    func()        // lets it run as others do
+	took     uint64      // bytes of memory, to load and to warm up
+	idle     *time.Timer // gives the memory of the last runs back
+	raise    func()      // lets it run as others do
+	log      *slog.Logger
 
-	log *slog.Logger
+	// Of the goroutine that loads; read only after that.
+	classes int           // 0: the signature does not say, and it has not warmed up yet
+	longest time.Duration // run of the warm-up
+
+	// Safe for concurrent use.
+	vitals vitals
+	live   atomic.Bool // it has, or had, a label: its runs count
 }
 
 // ran follows the batcher's runs, once they are those of a version that
@@ -118,7 +119,7 @@ func (l loader) enter(gate string) { *l.gate = gate }
 // rescue, deferred, makes an error of the gate of a panic.
 func (l loader) rescue(err *error) {
 	if value := recover(); value != nil {
-		*err = atGate(*l.gate, &PanicError{value, debug.Stack()})
+		*err = atGate(*l.gate, newPanicError(value))
 	}
 }
 

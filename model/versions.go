@@ -43,7 +43,7 @@ func (k *known) isLate() bool {
 	}
 }
 
-// hangs tells whether nothing can be had of a version: every lane has a run that
+// hangs tells whether a version answers nothing: every lane has a run that
 // does not end, or had when it was unloaded.
 func (k *known) hangs() bool {
 	if k.loaded != nil {
@@ -75,7 +75,7 @@ func (m *Manager) remember(candidates []candidate) {
 	}
 }
 
-// lookAway notes that nobody knows what is there. What was refused stays so.
+// lookAway notes that it is not known what is there. What was refused stays so.
 func (m *Manager) lookAway() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -44,7 +44,7 @@ func TestAdmin(t *testing.T) {
 		{name: "no version", path: "/models/use", status: 400, want: Change{Error: "neither"}},
 		{name: "version 0", path: "/models/use?version=0", status: 200, want: Change{Version: new(int64)}},
 		{name: "negative", path: "/models/use?version=-1", status: 400, want: Change{Error: "neither"}},
-		{name: "unreadable", path: "/models/use?version=highest", err: model.ErrUnreadable, status: 409, want: Change{Error: "nobody knows"}},
+		{name: "unreadable", path: "/models/use?version=highest", err: model.ErrUnreadable, status: 409, want: Change{Error: "cannot be read"}},
 		{name: "unknown", path: "/models/use?version=4", err: model.ErrUnknownVersion, status: 404, want: Change{Version: four, Error: "no such version"}},
 		{name: "refused", path: "/models/use?version=4", err: refused, status: 409, want: Change{Version: four, Error: "too bad"}},
 		{name: "forgotten", path: "/models/use?version=4", err: model.ErrForgotten, status: 200, want: Change{Version: four, Warning: "restart"}},

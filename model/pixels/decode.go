@@ -12,14 +12,9 @@ import (
 	"math"
 )
 
-// picture decodes an image to what a model sees of it. The decoders take bytes from outside, and a
-// fault in one of them shall cost one image, not the process.
+// picture decodes an image to what a model sees of it. A panic in a decoder is for the caller to
+// recover, who knows which record the image is of.
 func (v View) picture(b []byte, h Header) (p picture, err error) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			err = fmt.Errorf("the decoder has failed: %v", fault)
-		}
-	}()
 	if h.Width < 1 || h.Height < 1 || h.Width > math.MaxInt32/3/h.Height {
 		return picture{}, fmt.Errorf("size is %d×%d", h.Width, h.Height)
 	}

@@ -497,7 +497,7 @@ func FuzzAppend(f *testing.F) {
 			return
 		}
 		for _, view := range []View{{}, {Upright: true, Background: &[3]byte{1, 2, 3}}} {
-			if plan, err := view.Plan(b, Header{format, width, height}); err == nil { // here nothing recovers
+			if plan, err := view.Plan(b, Header{format, width, height}); err == nil {
 				plan.Size()
 			}
 			r := Recipe{View: view, Height: 3, Width: 5, Scale: 1, DType: savedmodel.UInt8}
