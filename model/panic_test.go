@@ -95,7 +95,7 @@ func TestPanicAtGate(t *testing.T) {
 					t.Errorf("got %+v", s)
 				}
 			})
-			if text := wire.text(); !strings.Contains(text, "stack=") || !strings.Contains(text, "caught_test.go") {
+			if text := wire.text(); !strings.Contains(text, "stack=") || !strings.Contains(text, "panic_test.go") {
 				t.Errorf("the log has no stack: %s", text)
 			}
 		})
