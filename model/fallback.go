@@ -60,7 +60,7 @@ func NewFallback(c Config, f remote.Config, library string, log *slog.Logger, o 
 	if b.server, err = NewServer(c, f, log, fo); err != nil {
 		return nil, err
 	}
-	b.server.decoding = b.Manager.decoding // both take this process's memory
+	b.server.decoding = b.decoding // both take this process's memory
 	b.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests: 1, Timeout: localRest,
 		IsExcluded:  func(err error) bool { return errors.Is(err, errNotRun) },

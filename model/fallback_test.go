@@ -330,7 +330,7 @@ func TestFallbackWithoutLibrary(t *testing.T) {
 	}
 	b.remember(candidates)
 	defer b.Close()
-	if b.server.decoding != b.Manager.decoding {
+	if b.server.decoding != b.decoding {
 		t.Error("images for the server are decoded besides those for the versions here, each with all the memory")
 	}
 	p, err := b.Classify(t.Context(), nil, blackPixel)

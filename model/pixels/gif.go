@@ -8,13 +8,14 @@ import (
 	"image"
 	"image/gif"
 	"io"
+	"strings"
 )
 
 // decodeGIF decodes the first frame, which lies on black. The screen that the
 // file announces plays no part for TensorFlow, so Go is told the largest one;
 // no memory is taken for it.
 func decodeGIF(b []byte, h Header) (picture, error) {
-	const screen, sizes = 10, 6
+	const screen = 10
 	width, height, err := frameSize(b)
 	if err != nil {
 		return picture{}, err
@@ -22,8 +23,8 @@ func decodeGIF(b []byte, h Header) (picture, error) {
 	if width > h.Width || height > h.Height {
 		return picture{}, fmt.Errorf("its frame is %d×%d, announced was %d×%d", width, height, h.Width, h.Height)
 	}
-	head := append(bytes.Clone(b[:sizes]), 0xff, 0xff, 0xff, 0xff)
-	img, err := gif.Decode(io.MultiReader(bytes.NewReader(head), bytes.NewReader(b[screen:])))
+	head := "GIF89a\xff\xff\xff\xff" // TensorFlow takes any version, Go knows two
+	img, err := gif.Decode(io.MultiReader(strings.NewReader(head), bytes.NewReader(b[screen:])))
 	if err != nil {
 		return picture{}, err
 	}
