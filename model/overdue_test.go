@@ -204,11 +204,13 @@ func TestOverdueHalf(t *testing.T) {
 						told.Load(), answered.Load(), len(test.batch))
 				}
 				failed := 0
+				seen.mu.Lock()
 				for _, r := range seen.runs {
 					if failed += r.Failed; r.Failed > r.Size {
 						t.Errorf("%d images of %d failed", r.Failed, r.Size)
 					}
 				}
+				seen.mu.Unlock()
 				if failed < int(told.Load()) {
 					t.Errorf("%d failures are counted, %d callers were told", failed, told.Load())
 				}
@@ -589,7 +591,7 @@ func TestCloseWhileVersionHangs(t *testing.T) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		b.Close()
+		_ = b.ask(context.Background(), func() error { b.Close(); return nil }) // Run does nothing meanwhile
 	}()
 	select {
 	case <-closed:
