@@ -74,8 +74,10 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 
 // named adds to the error of a run that does not end which version it is of.
 func (a *answerer) named(err error) error {
-	if errors.As(err, new(*OverdueError)) {
-		err = fmt.Errorf("%w: %w", ErrHangs, err)
+	if late := (*OverdueError)(nil); errors.As(err, &late) {
+		own := *late // which callers share
+		own.Version = a.info.Version
+		err = fmt.Errorf("%w: %w", ErrHangs, &own)
 	}
 	if errors.Is(err, ErrHangs) {
 		err = fmt.Errorf("version %d %w", a.info.Version, err)

@@ -23,6 +23,8 @@ const tickEvery = 250 * time.Millisecond
 // An OverdueError is the error of images whose own run takes longer than a run
 // may. It does not blame them: one of them may be the cause, or none.
 type OverdueError struct {
+	Version int64 // whose run it is
+
 	Size  int           // images in the run
 	Since time.Time     // when it began
 	After time.Duration // that it was allowed
@@ -112,7 +114,7 @@ func (b *batcher) tick(elapsed time.Duration) {
 		if u.overdue != nil || u.took <= b.bound {
 			continue
 		}
-		u.overdue = &OverdueError{u.size, u.since, b.bound}
+		u.overdue = &OverdueError{Size: u.size, Since: u.since, After: b.bound}
 		late = append(late, *u)
 		b.late.Add(1)
 		for _, it := range u.items {

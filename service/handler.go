@@ -89,18 +89,19 @@ func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (
 	defer func() { work.end(came) }()
 	p, err := h.classifier.Classify(ctx, routingKey(r), image)
 	if err != nil {
-		came = outcomeOf(err)
+		came = h.outcomeOf(err)
 	}
 	p.Timings.Wait += waited
 	return p, err
 }
 
 // outcomeOf is what an error means for the journal.
-func outcomeOf(err error) outcome {
+func (h *handler) outcomeOf(err error) outcome {
 	if _, bad := reasonOf(err); bad {
 		return workedOn
 	}
-	if errors.As(err, new(*model.OverdueError)) {
+	late := (*model.OverdueError)(nil)
+	if errors.As(err, &late) && !h.journal.tries(late.Version) { // else the version is to blame
 		return runOverdue
 	}
 	return notWorkedOn

@@ -149,6 +149,20 @@ func (j *journal) try(version int64, ok bool) {
 	}
 }
 
+// tries tells whether a version is the one that is new.
+func (j *journal) tries(version int64) bool {
+	if j == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return false
+	}
+	tried, ok := j.mem.version()
+	return ok && tried == version
+}
+
 // assign notes the partitions that are this process's.
 func (j *journal) assign(partitions []int) {
 	if j == nil {
@@ -306,9 +320,6 @@ func (j *journal) give(e entry, came outcome) {
 	}
 	m, marked := j.marks[e.suspect]
 	own := marked && m.slot == e.slot
-	if _, tried := j.mem.version(); tried && came == runOverdue {
-		came = notWorkedOn // a new version is to blame
-	}
 	switch {
 	case !own && (marked || came != runOverdue):
 		j.release(e.slot)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"inceptor/model"
 	"inceptor/service/stream"
 )
 
@@ -455,8 +456,32 @@ func TestJournalRunsOverdue(t *testing.T) {
 	j.check(t, 0, 0)
 
 	j.try(7, true)
-	mustBegin(t, j, 4).end(runOverdue) // the new version is to blame
-	j.check(t, 0, 0)
+	if !j.tries(7) || j.tries(6) {
+		t.Error("7 is new, and 6 is not")
+	}
+}
+
+// A run that does not end is held against the record, unless the version is new
+// whose run it is.
+func TestOutcomeOf(t *testing.T) {
+	h := &handler{journal: open4test(t, t.TempDir(), "in")}
+	late := func(version int64) error {
+		return fmt.Errorf("no version here can answer (%w): %w", &model.OverdueError{Version: version}, errors.New("no server"))
+	}
+	for _, test := range []struct {
+		err  error
+		want outcome
+	}{
+		{late(1), runOverdue},
+		{late(2), notWorkedOn},
+		{model.ErrHangs, notWorkedOn},
+		{&model.InputError{Reason: model.ReasonUndecodable, Err: errors.New("x")}, workedOn},
+	} {
+		h.journal.try(2, true)
+		if got := h.outcomeOf(test.err); got != test.want {
+			t.Errorf("%v: got %v, want %v", test.err, got, test.want)
+		}
+	}
 }
 
 // While a run that was given up goes on, a suspect is not alone: the process may
