@@ -89,7 +89,7 @@ func ParseHeader(b []byte) (Header, error) {
 	case name == "":
 		return Header{}, &InputError{ReasonNotAnImage, errors.New("no signature of " + takenNames)}
 	case !taken:
-		return Header{}, &InputError{ReasonUnsupported, fmt.Errorf("%s is not taken, %s is: convert it", name, takenNames)}
+		return Header{}, &InputError{ReasonUnsupported, fmt.Errorf("%s is not supported: convert the image to %s", name, takenNames)}
 	}
 	h.Format = name
 	each := int64(6) // bytes a pixel: RGB, twice
