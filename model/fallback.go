@@ -101,13 +101,15 @@ func (b *Fallback) lastFailure() string { return "runs fail: " + (*b.failure.Loa
 // Classify is Manager.Classify, or what the server answers.
 func (b *Fallback) Classify(ctx context.Context, key, image []byte) (Prediction, error) {
 	why := b.unavailable()
-	here := errors.New(why)
+	var here error
 	if why == "" {
 		var p Prediction
 		if p, here = b.here(ctx, key, image); here == nil || !mayPass(here) || ctx.Err() != nil {
 			return p, here
 		}
 		why = here.Error()
+	} else {
+		here = errors.New(why)
 	}
 	p, err := b.server.classify(ctx, image, b.wanted())
 	p.Reason = why
