@@ -33,11 +33,15 @@ func CheckTopics(ctx context.Context, cfg stream.Config, create bool) ([]stream.
 	trouble := stream.NewTrouble(cfg.Log)
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	created := map[string]bool{}
+	var last error // what the broker or the network answered, not that ctx ended
 	for looks := 1; ; looks++ {
 		topics, err := cluster.check(ctx, names, create, created)
 		if err == nil {
 			trouble.Worked("check topics")
 			return topics, nil
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
 		}
 		// A broker that has just started, or a topic that has just been
 		// created, may need another look.
@@ -49,7 +53,7 @@ func CheckTopics(ctx context.Context, cfg stream.Config, create bool) ([]stream.
 			trouble.Failed("check topics", err)
 		}
 		if !sleep(ctx, pause.NextBackOff()) {
-			return nil, fmt.Errorf("check topics at %s: %w (last: %w)", strings.Join(cfg.Brokers, ","), context.Cause(ctx), err)
+			return nil, fmt.Errorf("check topics at %s: %w (last: %w)", strings.Join(cfg.Brokers, ","), context.Cause(ctx), last)
 		}
 		// A pool that has never connected repeats its first error for
 		// seconds without trying again; a new one tries at once.
