@@ -30,6 +30,7 @@ const (
 	fieldSaver        = 3
 	fieldSignatures   = 5
 	fieldAssets       = 6
+	fieldObjects      = 7
 	fieldNodes        = 1 // GraphDef
 	fieldLibrary      = 2
 	fieldLibFunctions = 1 // FunctionDefLibrary
@@ -41,12 +42,21 @@ type parsedGraph struct {
 	nodes     int
 	functions int
 	variables bool // the main graph holds some
+	objects   bool // it has an object graph, as tf.saved_model.save writes it
+
+	structure *structure // by a structureReader
 }
 
 // readGraphs reads a saved_model.pb of size bytes piece by piece: a graph with
 // its weights as constants may take hundreds of megabytes, and is only walked.
 // Errors wrap ErrMalformed unless reading failed.
 func readGraphs(r io.ReadSeeker, size int64) ([]parsedGraph, error) {
+	return walkGraphs(r, size, (*parsedGraph).walkGraph)
+}
+
+// walkGraphs reads a saved_model.pb as readGraphs does, and calls nodes for the GraphDef of each
+// graph, which ends at end.
+func walkGraphs(r io.ReadSeeker, size int64, nodes func(g *parsedGraph, w *wireReader, end int64) error) ([]parsedGraph, error) {
 	if size > maxGraphFile {
 		return nil, malformed(0, "%d bytes, protobuf's limit is %d", size, maxGraphFile)
 	}
@@ -59,7 +69,7 @@ func readGraphs(r io.ReadSeeker, size int64) ([]parsedGraph, error) {
 		if len(graphs) == maxMetaGraphs {
 			return malformed(w.off, "more than %d graphs", maxMetaGraphs)
 		}
-		g, err := readMetaGraph(w, end)
+		g, err := readMetaGraph(w, end, nodes)
 		if err != nil {
 			return err
 		}
@@ -69,7 +79,7 @@ func readGraphs(r io.ReadSeeker, size int64) ([]parsedGraph, error) {
 	return graphs, err
 }
 
-func readMetaGraph(w *wireReader, end int64) (parsedGraph, error) {
+func readMetaGraph(w *wireReader, end int64, nodes func(g *parsedGraph, w *wireReader, end int64) error) (parsedGraph, error) {
 	g := parsedGraph{def: new(tfpb.MetaGraphDef)}
 	declared := 0
 	err := w.message(end, func(num protowire.Number, end int64) error {
@@ -78,7 +88,9 @@ func readMetaGraph(w *wireReader, end int64) (parsedGraph, error) {
 		}
 		switch num {
 		case fieldGraph:
-			return g.walkGraph(w, end)
+			return nodes(&g, w, end)
+		case fieldObjects:
+			g.objects = true
 		case fieldMetaInfo, fieldSaver, fieldSignatures, fieldAssets:
 			if declared++; declared > maxDeclarations {
 				return malformed(w.off, "more than %d signatures and assets", maxDeclarations)

@@ -1,0 +1,336 @@
+package savedmodel
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+const (
+	// maxStructure bounds the memory, in bytes as counted below, for what is kept of a file's graphs.
+	maxStructure = 256 << 20
+	costNode     = 256
+	costInput    = 64
+	costAttrByte = 16 // a byte of a message may become a pointer and what it points to
+
+	maxKeptField = 4 << 10 // bytes; a larger attribute, such as a weight, is dropped
+)
+
+// Numbers of fields of a node and of a function.
+const (
+	fieldNodeAttrs = 5 // NodeDef
+
+	fieldFunctionSignature = 1 // FunctionDef
+	fieldFunctionNodes     = 3
+	fieldFunctionReturns   = 4
+)
+
+// keptAttrs are the attributes that are kept.
+var keptAttrs = map[string]bool{
+	"value": true,                                                                           // constants
+	"f":     true, "body": true, "then_branch": true, "else_branch": true, "branches": true, // functions
+	"Nsparse": true, "num_sparse": true, "dense_keys": true, "sparse_keys": true, "Tdense": true, // parsers of tf.Examples
+	"sparse_types": true, "dense_shapes": true, "ragged_value_types": true, "data_format": true,
+}
+
+// A structure is what is kept of one graph.
+type structure struct {
+	main      *body
+	functions map[string]*body
+}
+
+// A body is a main graph or a function.
+type body struct {
+	nodes   map[string]*graphNode
+	order   []*graphNode
+	params  map[string]int // of a function: its parameters' numbers, by name
+	results []string       // of a function: the tensors that it returns
+
+	uses   map[tensorRef][]use // see usesOf
+	rets   map[tensorRef][]int // results that a tensor is; see returnsOf
+	needed map[string]bool     // nodes that the results need; see needs
+}
+
+// A graphNode is an operation.
+type graphNode struct {
+	name, op string
+	inputs   []string // without control inputs
+	attr     map[string]*tfpb.AttrValue
+}
+
+// ReadGraph reads the structure of the graph in dir, a version's directory, that has exactly these
+// tags; none stand for "serve". It needs no TensorFlow. The values of large constants are skipped,
+// and memory is bounded whatever the size of saved_model.pb. An error about the file's contents
+// wraps ErrMalformed.
+func ReadGraph(dir string, tags ...string) (*Graph, error) {
+	g, err := readGraph(dir, Options{Tags: tags}.tags())
+	if err != nil {
+		return nil, fmt.Errorf("read the graph of %s: %w", dir, err)
+	}
+	return g, nil
+}
+
+func readGraph(dir string, tags []string) (*Graph, error) {
+	name := filepath.Join(dir, graphFile)
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	s := &structureReader{left: maxStructure}
+	graphs, err := walkGraphs(f, st.Size(), s.graph)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", graphFile, err)
+	}
+	g, err := chooseGraph(graphs, tags)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", graphFile, err)
+	}
+	return newGraph(g), nil
+}
+
+func chooseGraph(graphs []parsedGraph, tags []string) (*parsedGraph, error) {
+	want := slices.Sorted(slices.Values(tags))
+	var others []string
+	for i := range graphs {
+		has := slices.Sorted(slices.Values(graphs[i].def.GetMetaInfoDef().GetTags()))
+		if slices.Equal(has, want) {
+			return &graphs[i], nil
+		}
+		others = append(others, fmt.Sprintf("%q", has))
+	}
+	return nil, fmt.Errorf("no graph with the tags %q, only %s", want, strings.Join(others, ", "))
+}
+
+// A structureReader keeps the structure of the graphs of one file.
+type structureReader struct {
+	left int // of maxStructure
+}
+
+func (s *structureReader) take(n int) error {
+	if s.left -= n; s.left < 0 {
+		return fmt.Errorf("%w: its operations take more than %d bytes of memory", ErrMalformed, maxStructure)
+	}
+	return nil
+}
+
+func newBody() *body { return &body{nodes: make(map[string]*graphNode), params: make(map[string]int)} }
+
+// graph keeps the structure of a GraphDef that ends at end.
+func (s *structureReader) graph(g *parsedGraph, w *wireReader, end int64) error {
+	if g.structure == nil {
+		g.structure = &structure{main: newBody(), functions: make(map[string]*body)}
+	}
+	return w.message(end, func(num protowire.Number, end int64) error {
+		switch {
+		case num == fieldNodes && end >= 0:
+			return s.node(g.structure.main, w, end)
+		case num == fieldLibrary && end >= 0:
+			return w.message(end, func(num protowire.Number, end int64) error {
+				if num != fieldLibFunctions || end < 0 {
+					return nil
+				}
+				return s.function(g.structure, w, end)
+			})
+		}
+		return nil
+	})
+}
+
+// node keeps a node of b. One that is too large is read field by field.
+func (s *structureReader) node(b *body, w *wireReader, end int64) error {
+	var (
+		def tfpb.NodeDef
+		err error
+	)
+	if end-w.off <= maxKeptField {
+		_, err = w.check(end, &def)
+	} else {
+		err = w.message(end, func(num protowire.Number, end int64) error {
+			if end < 0 || num == fieldNodeAttrs && end-w.off > maxKeptField {
+				return nil
+			}
+			if err := s.take(int(min(end-w.off, maxStructure))); err != nil {
+				return err
+			}
+			return w.merge(num, end, &def)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	n := &graphNode{name: def.GetName(), op: def.GetOp()}
+	cost := costNode + len(n.name) + len(n.op)
+	for _, in := range def.GetInput() {
+		if !strings.HasPrefix(in, "^") {
+			n.inputs = append(n.inputs, in)
+			cost += costInput + len(in)
+		}
+	}
+	for key, value := range def.GetAttr() {
+		if !keptAttrs[key] || key == "value" && n.op != "Const" {
+			continue
+		}
+		if n.attr == nil {
+			n.attr = make(map[string]*tfpb.AttrValue)
+		}
+		n.attr[key] = value
+		cost += costNode + costAttrByte*proto.Size(value)
+	}
+	b.nodes[n.name] = n
+	b.order = append(b.order, n)
+	return s.take(cost)
+}
+
+// function keeps a function of the library.
+func (s *structureReader) function(g *structure, w *wireReader, end int64) error {
+	b := newBody()
+	var def tfpb.FunctionDef // without its nodes
+	err := w.message(end, func(num protowire.Number, end int64) error {
+		switch {
+		case end < 0:
+			return nil
+		case num == fieldFunctionNodes:
+			return s.node(b, w, end)
+		case num == fieldFunctionSignature || num == fieldFunctionReturns:
+			if err := s.take(costAttrByte * int(min(end-w.off, maxStructure))); err != nil {
+				return err
+			}
+			return w.merge(num, end, &def)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, arg := range def.GetSignature().GetInputArg() {
+		b.params[arg.GetName()] = i
+	}
+	for _, result := range def.GetSignature().GetOutputArg() {
+		b.results = append(b.results, def.GetRet()[result.GetName()])
+	}
+	g.functions[def.GetSignature().GetName()] = b
+	return s.take(costNode)
+}
+
+// merge reads field num, which ends at end, into m.
+func (w *wireReader) merge(num protowire.Number, end int64, m proto.Message) error {
+	if end-w.off > maxParsedPart {
+		return malformed(w.off, "field %d has %d bytes, the limit is %d", num, end-w.off, maxParsedPart)
+	}
+	at := w.off
+	b, err := w.bytes(end)
+	if err != nil {
+		return err
+	}
+	field := protowire.AppendBytes(protowire.AppendTag(nil, num, protowire.BytesType), b)
+	if err := (proto.UnmarshalOptions{Merge: true}).Unmarshal(field, m); err != nil {
+		return malformed(at, "field %d: %v", num, err)
+	}
+	return nil
+}
+
+// A tensorRef is output number index of a node or, where node is empty, a function's parameter.
+type tensorRef struct {
+	node  string
+	index int
+}
+
+// ref is the tensor that an input or a result of b names: "node" or "node:1" in a main graph,
+// "parameter" or "node:output:1" in a function.
+func (b *body) ref(name string) tensorRef {
+	node, rest, _ := strings.Cut(name, ":")
+	if i, ok := b.params[node]; ok {
+		return tensorRef{"", i}
+	}
+	arg, number, named := strings.Cut(rest, ":")
+	if !named {
+		number = arg
+	}
+	index, err := strconv.Atoi(number)
+	if err != nil || index < 0 || index > maxFlatInputs {
+		index = 0
+	}
+	if n := b.nodes[node]; named && n != nil {
+		index += n.firstOutput(arg)
+	}
+	return tensorRef{node, index}
+}
+
+// firstOutput is the number of the first output that belongs to an operation's result of this name.
+// It is right for the operations that are followed, of which others have one result.
+func (n *graphNode) firstOutput(result string) int {
+	switch n.op {
+	case "Switch":
+		if result == "output_true" {
+			return 1
+		}
+	case "ParseExample", "ParseExampleV2", "ParseSingleExample":
+		return n.exampleOutput(result)
+	}
+	return 0
+}
+
+// A use is an input of a node.
+type use struct {
+	node *graphNode
+	slot int
+}
+
+// usesOf lists the inputs of nodes that a tensor of b goes to.
+func (b *body) usesOf(t tensorRef) []use {
+	if b.uses == nil {
+		b.uses = make(map[tensorRef][]use)
+		for _, n := range b.order {
+			for slot, in := range n.inputs {
+				ref := b.ref(in)
+				b.uses[ref] = append(b.uses[ref], use{n, slot})
+			}
+		}
+	}
+	return b.uses[t]
+}
+
+// returnsOf lists the numbers of a function's results that are the tensor.
+func (b *body) returnsOf(t tensorRef) []int {
+	if b.rets == nil {
+		b.rets = make(map[tensorRef][]int)
+		for i, r := range b.results {
+			ref := b.ref(r)
+			b.rets[ref] = append(b.rets[ref], i)
+		}
+	}
+	return b.rets[t]
+}
+
+// needs are the nodes that compute the given tensors of b.
+func (b *body) needs(tensors []string) map[string]bool {
+	needed := make(map[string]bool)
+	for stack := slices.Clone(tensors); len(stack) > 0; {
+		name := nodeOf(stack[len(stack)-1])
+		stack = stack[:len(stack)-1]
+		n := b.nodes[name]
+		if n == nil || needed[name] {
+			continue
+		}
+		needed[name] = true
+		stack = append(stack, n.inputs...)
+	}
+	return needed
+}

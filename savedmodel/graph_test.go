@@ -1,0 +1,489 @@
+package savedmodel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+// A testGraph is a graph with one signature, "s". Its inputs and outputs are called as their nodes
+// are, if they name no output number.
+type testGraph struct {
+	inputs, outputs []string
+	nodes           []*tfpb.NodeDef
+	functions       []*tfpb.FunctionDef
+	strings         bool // the inputs are strings; otherwise float32
+}
+
+func (g testGraph) meta() *tfpb.MetaGraphDef {
+	dtype := dtFloat
+	if g.strings {
+		dtype = tfpb.DataType_DT_STRING
+	}
+	sig := &tfpb.SignatureDef{Inputs: make(map[string]*tfpb.TensorInfo), Outputs: make(map[string]*tfpb.TensorInfo)}
+	info := func(name string) *tfpb.TensorInfo {
+		if !strings.Contains(name, ":") {
+			name += ":0"
+		}
+		return &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: name}, Dtype: dtype}
+	}
+	for _, name := range g.inputs {
+		sig.Inputs[name] = info(name)
+	}
+	for _, name := range g.outputs {
+		sig.Outputs[name] = info(name)
+	}
+	return &tfpb.MetaGraphDef{
+		MetaInfoDef:  &tfpb.MetaGraphDef_MetaInfoDef{Tags: []string{"serve"}},
+		GraphDef:     &tfpb.GraphDef{Node: g.nodes, Library: &tfpb.FunctionDefLibrary{Function: g.functions}},
+		SignatureDef: map[string]*tfpb.SignatureDef{"s": sig},
+	}
+}
+
+// writeGraphs writes graphs as a version's directory.
+func writeGraphs(tb testing.TB, graphs ...*tfpb.MetaGraphDef) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	must(tb, os.WriteFile(filepath.Join(dir, graphFile), []byte(message(&tfpb.SavedModel{MetaGraphs: graphs})), 0o600))
+	return dir
+}
+
+func (g testGraph) read(tb testing.TB) *Graph {
+	tb.Helper()
+	graph, err := ReadGraph(writeGraphs(tb, g.meta()))
+	must(tb, err)
+	return graph
+}
+
+// functionOf is a function of a graph's library; each of returns is a tensor of its body.
+func functionOf(name, args string, returns []string, nodes ...*tfpb.NodeDef) *tfpb.FunctionDef {
+	f := &tfpb.FunctionDef{Signature: &tfpb.OpDef{Name: name}, Ret: make(map[string]string), NodeDef: nodes}
+	for _, arg := range strings.Fields(args) {
+		f.Signature.InputArg = append(f.Signature.InputArg, &tfpb.OpDef_ArgDef{Name: arg})
+	}
+	for i, tensor := range returns {
+		out := fmt.Sprintf("out%d", i)
+		f.Signature.OutputArg = append(f.Signature.OutputArg, &tfpb.OpDef_ArgDef{Name: out})
+		f.Ret[out] = tensor
+	}
+	return f
+}
+
+func funcAttr(name string) *tfpb.AttrValue {
+	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Func{Func: &tfpb.NameAttrList{Name: name}}}
+}
+
+func funcsAttr(names ...string) *tfpb.AttrValue {
+	list := &tfpb.AttrValue_ListValue{}
+	for _, name := range names {
+		list.Func = append(list.Func, &tfpb.NameAttrList{Name: name})
+	}
+	return &tfpb.AttrValue{Value: &tfpb.AttrValue_List{List: list}}
+}
+
+func callNode(name, function string, inputs ...string) *tfpb.NodeDef {
+	return op(name, "StatefulPartitionedCall", attrs{"f": funcAttr(function)}, inputs...)
+}
+
+// vectorOf is a constant of float32, whose last dimension has all its elements.
+func vectorOf(name string, values ...float32) *tfpb.NodeDef {
+	return floatConst(name, Shape{1, 1, int64(len(values))}, values)
+}
+
+func scalarOf(name string, value float32) *tfpb.NodeDef {
+	return floatConst(name, Shape{}, []float32{value})
+}
+
+func TestGraphEncodedImages(t *testing.T) {
+	placeholder := op("in", "Placeholder", nil)
+	decode := func(name, kind, in string) *tfpb.NodeDef { return op(name, kind, nil, in) }
+	tests := []struct {
+		name  string
+		graph testGraph
+		want  InputUse
+	}{
+		{"decoded at once", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("id", "Identity", nil, "in"), decode("d", "DecodePng", "id")}},
+			InputUse{Decoders: []string{"DecodePng"}}},
+		{"not decoded", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("h", "StringToHashBucketFast", nil, "in")}}, InputUse{}},
+		{"base64", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("b", "DecodeBase64", nil, "in"), decode("d", "DecodeImage", "b")}}, InputUse{}},
+		{"its length alone is looked at", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("n", "StringLength", nil, "in"), op("c", "Const", nil), decode("d", "DecodeImage", "c")}}, InputUse{}},
+		{"reshaped, two kinds by the old Switch", testGraph{nodes: []*tfpb.NodeDef{
+			placeholder, op("flat", "Reshape", nil, "in", "shape"), op("one", "Squeeze", nil, "flat"), op("sw", "Switch", nil, "one", "p"),
+			decode("a", "DecodePng", "sw:1"), decode("b", "DecodeGif", "sw"), decode("c", "DecodeAndCropJpeg", "sw"),
+		}}, InputUse{Decoders: []string{"DecodeAndCropJpeg", "DecodeGif", "DecodePng"}}},
+		{"map_fn of TensorFlow 1", testGraph{nodes: []*tfpb.NodeDef{
+			placeholder, op("ta", "TensorArrayV3", nil, "n"),
+			op("scatter", "TensorArrayScatterV3", nil, "ta", "range", "in", "ta:1"),
+			op("ta_enter", "Enter", nil, "ta"), op("enter", "Enter", nil, "scatter"),
+			op("read", "TensorArrayReadV3", nil, "ta_enter", "i", "enter"), decode("d", "DecodeJpeg", "read"),
+			op("out_ta", "TensorArrayV3", nil, "n"), op("loop", "NextIteration", nil, "w"), op("m", "Merge", nil, "e", "loop"),
+			op("w", "TensorArrayWriteV3", nil, "out_ta", "i", "d", "m"),
+		}}, InputUse{Decoders: []string{"DecodeJpeg"}}},
+		{"map_fn of TensorFlow 2, within a function", testGraph{
+			nodes: []*tfpb.NodeDef{placeholder, callNode("call", "serve", "in")},
+			functions: []*tfpb.FunctionDef{
+				functionOf("serve", "images", []string{"loop:output:1"},
+					op("list", "TensorListFromTensor", nil, "images", "shape:output:0"),
+					op("loop", "StatelessWhile", attrs{"body": funcAttr("body"), "cond": funcAttr("cond")}, "zero:output:0", "acc:handle:0", "list:output_handle:0"),
+				),
+				functionOf("body", "i acc list", []string{"add:z:0", "set:output_handle:0", "list"},
+					op("item", "TensorListGetItem", nil, "list", "i", "shape:output:0"),
+					op("decode", "PartitionedCall", attrs{"f": funcAttr("decode")}, "item:item:0"),
+					op("set", "TensorListSetItem", nil, "acc", "i", "decode:output:0"),
+				),
+				functionOf("decode", "x", []string{"d:image:0"}, decode("d", "DecodeImage", "x")),
+			},
+		}, InputUse{Decoders: []string{"DecodeImage"}}},
+		{"decoded in the second round of a loop", testGraph{
+			nodes:     []*tfpb.NodeDef{placeholder, op("loop", "While", attrs{"body": funcAttr("body")}, "other", "in")},
+			functions: []*tfpb.FunctionDef{functionOf("body", "a b", []string{"b", "b"}, decode("d", "DecodeBmp", "a"))},
+		}, InputUse{Decoders: []string{"DecodeBmp"}}},
+		{"branches", testGraph{
+			nodes: []*tfpb.NodeDef{
+				placeholder, op("if", "If", attrs{"then_branch": funcAttr("jpeg"), "else_branch": funcAttr("same")}, "p", "in"),
+				decode("png", "DecodePng", "if"),
+				op("case", "StatelessCase", attrs{"branches": funcsAttr("same", "bmp")}, "p", "in"),
+			},
+			functions: []*tfpb.FunctionDef{
+				functionOf("jpeg", "x", nil, decode("d", "DecodeJpeg", "x")),
+				functionOf("bmp", "x", nil, decode("d", "DecodeBmp", "x")),
+				functionOf("same", "x", []string{"x"}),
+			},
+		}, InputUse{Decoders: []string{"DecodeBmp", "DecodeJpeg", "DecodePng"}}},
+		{"a function is called as an operation", testGraph{
+			nodes:     []*tfpb.NodeDef{placeholder, op("call", "jpeg", nil, "in")},
+			functions: []*tfpb.FunctionDef{functionOf("jpeg", "x", nil, decode("d", "DecodeJpeg", "x"))},
+		}, InputUse{Decoders: []string{"DecodeJpeg"}}},
+		{"a function calls one that is not there", testGraph{nodes: []*tfpb.NodeDef{placeholder, callNode("call", "none", "in")}}, InputUse{}},
+		{"returned, as it is and changed", testGraph{
+			outputs: []string{"in", "call", "if", "flat", "call:1"},
+			nodes: []*tfpb.NodeDef{
+				placeholder, op("id", "Identity", nil, "in"), callNode("call", "two", "other", "id"), op("flat", "Reshape", nil, "in", "shape"),
+				op("if", "If", attrs{"then_branch": funcAttr("same"), "else_branch": funcAttr("same")}, "p", "in"),
+			},
+			functions: []*tfpb.FunctionDef{
+				functionOf("two", "a b", []string{"a", "id:output:0"}, op("id", "Identity", nil, "b")),
+				functionOf("same", "x", []string{"x"}),
+			},
+		}, InputUse{Returned: []string{"call:1", "in"}}},
+		{"with a default", testGraph{nodes: []*tfpb.NodeDef{op("c", "Const", nil), op("in", "PlaceholderWithDefault", nil, "c")}},
+			InputUse{HasDefault: true}},
+		{"a constant", testGraph{nodes: []*tfpb.NodeDef{op("in", "Const", nil)}}, InputUse{HasDefault: true}},
+		{"computed from another input", testGraph{nodes: []*tfpb.NodeDef{op("x", "Placeholder", nil), op("in", "Identity", nil, "x")}}, InputUse{}},
+		{"computed from a queue", testGraph{nodes: []*tfpb.NodeDef{op("q", "FIFOQueueV2", nil), op("in", "QueueDequeueV2", nil, "q")}}, InputUse{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.graph.strings, test.graph.inputs = true, []string{"in"}
+			got, err := test.graph.read(t).Input("s", "in")
+			must(t, err)
+			if diff := cmp.Diff(test.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A tf.Example is parsed, and one of its features decoded.
+func TestGraphExamples(t *testing.T) {
+	str, flt, i64 := tfpb.DataType_DT_STRING, tfpb.DataType_DT_FLOAT, tfpb.DataType_DT_INT64
+	shapes := &tfpb.AttrValue{Value: &tfpb.AttrValue_List{List: &tfpb.AttrValue_ListValue{Shape: []*tfpb.TensorShapeProto{shapeMessage(nil), shapeMessage(Shape{2})}}}}
+	common := attrs{
+		"Tdense": typesAttr([]tfpb.DataType{str, flt}), "dense_shapes": shapes, "sparse_types": typesAttr([]tfpb.DataType{i64}),
+		"num_sparse": intAttr(1), "Nsparse": intAttr(1), "Ndense": intAttr(2), "ragged_value_types": typesAttr([]tfpb.DataType{flt}),
+		"sparse_keys": wordsAttr("tags"), "dense_keys": wordsAttr("image/encoded", "weights"),
+	}
+	want := map[string]Feature{
+		"image/encoded": {DType: String, Shape: Shape{}, Required: true, Decoders: []string{"DecodeJpeg"}},
+		"weights":       {DType: Float32, Shape: Shape{2}},
+		"tags":          {DType: Int64},
+	}
+	ragged := map[string]Feature{"list": {DType: Float32}}
+	for key, f := range want {
+		ragged[key] = f
+	}
+	constants := []*tfpb.NodeDef{
+		op("in", "Placeholder", nil), stringConst("none"), floatConst("default", Shape{2}, []float32{1, 2}),
+		stringConst("tags", "tags"), stringConst("image", "image/encoded"), stringConst("weights", "weights"),
+		stringConst("dense", "image/encoded", "weights"), stringConst("lists", "list"),
+		op("image/read", "Identity", nil, "image"),
+	}
+	tests := []struct {
+		name  string
+		nodes []*tfpb.NodeDef
+		want  map[string]Feature
+	}{
+		{"ParseExample", []*tfpb.NodeDef{
+			op("p", "ParseExample", common, "in", "none", "tags", "image/read", "weights", "none", "default"),
+			op("d", "DecodeJpeg", nil, "p:3"), op("e", "DecodeRaw", nil, "p:4"),
+		}, want},
+		{"ParseExampleV2", []*tfpb.NodeDef{
+			op("p", "ParseExampleV2", common, "in", "none", "tags", "dense", "lists", "none", "default"), op("d", "DecodeJpeg", nil, "p:3"),
+		}, ragged},
+		{"ParseSingleExample", []*tfpb.NodeDef{op("p", "ParseSingleExample", common, "in", "none", "default"), op("d", "DecodeJpeg", nil, "p:3")}, want},
+		{"ParseSingleExample in a function", []*tfpb.NodeDef{callNode("call", "f", "in", "none", "default"), op("d", "DecodeJpeg", nil, "call:1")}, want},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := testGraph{
+				strings: true, inputs: []string{"in"}, nodes: slices.Concat(constants, test.nodes),
+				functions: []*tfpb.FunctionDef{functionOf("f", "x none default", []string{"p:sparse_values:0", "p:dense_values:0"},
+					op("p", "ParseSingleExample", common, "x", "none", "default"))},
+			}
+			got, err := g.read(t).Input("s", "in")
+			must(t, err)
+			if diff := cmp.Diff(InputUse{Features: test.want}, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	t.Run("names that are no constants", func(t *testing.T) {
+		g := testGraph{strings: true, inputs: []string{"in"}, nodes: append(constants[:1:1], op("p", "ParseExampleV2", common, "in", "in", "in", "in", "in"))}
+		if _, err := g.read(t).Input("s", "in"); !errors.Is(err, errFeatureNames) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestGraphPixels(t *testing.T) {
+	affine := func(scale, offset float64) *Affine {
+		return &Affine{Scale: []float64{scale}, Offset: []float64{offset}}
+	}
+	in := op("in", "Placeholder", nil)
+	conv := func(x string) *tfpb.NodeDef { return op("out", "Conv2D", nil, x, "w") }
+	nodes := func(list ...*tfpb.NodeDef) testGraph { return testGraph{nodes: append(list, in)} }
+	tests := []struct {
+		name  string
+		graph testGraph
+		want  *Affine
+	}{
+		{"nothing", nodes(conv("in")), nil},
+		{"a cast alone", nodes(op("c", "Cast", nil, "in"), conv("c")), nil},
+		{"times and plus", nodes(scalarOf("a", 2), scalarOf("b", -1), op("m", "Mul", nil, "a", "in"), op("p", "AddV2", nil, "m", "b"), conv("p")), affine(2, -1)},
+		{"divided, less", nodes(scalarOf("a", 4), scalarOf("b", 1), op("m", "RealDiv", nil, "in", "a"), op("p", "Sub", nil, "m", "b"), conv("p")), affine(0.25, -1)},
+		{"a number less the pixel", nodes(scalarOf("a", 255), op("m", "Sub", nil, "a", "in"), conv("m")), affine(-1, 255)},
+		{"a number by the pixel", nodes(scalarOf("a", 255), op("m", "RealDiv", nil, "a", "in"), conv("m")), nil},
+		{"the pixel by itself", nodes(op("m", "Mul", nil, "in", "in"), conv("m")), nil},
+		{"only up to the first other operation", nodes(scalarOf("a", 2), op("m", "Mul", nil, "in", "a"), op("r", "Relu", nil, "m"), op("p", "Mul", nil, "r", "a"), conv("p")), affine(2, 0)},
+		{"two ways", nodes(scalarOf("a", 2), op("m", "Mul", nil, "in", "a"), op("n", "Mul", nil, "in", "m"), conv("n")), nil},
+		{"ways that no output needs, and the shape", nodes(
+			scalarOf("a", 2), op("m", "Mul", nil, "in", "a"), op("summary", "ImageSummary", nil, "tag", "in"), op("s", "Shape", nil, "in"),
+			op("r", "Reshape", nil, "m", "s"), conv("r"),
+		), affine(2, 0)},
+		{"each channel", nodes(
+			vectorOf("mean", 1, 2, 3), vectorOf("variance", 4, 16, 64), scalarOf("tiny", 1e-7), op("std", "Sqrt", nil, "variance"), op("safe", "Maximum", nil, "std", "tiny"),
+			op("m", "Sub", nil, "in", "mean"), op("p", "RealDiv", nil, "m", "safe"), conv("p"),
+		), &Affine{Scale: []float64{0.5, 0.25, 0.125}, Offset: []float64{-0.5, -0.5, -0.375}}},
+		{"each channel, reshaped", nodes(
+			floatConst("c", Shape{3}, []float32{1, 2, 3}), intConst("s", 1, 1, -1), op("r", "Reshape", nil, "c", "s"), op("m", "BiasAdd", nil, "in", "r"), conv("m"),
+		), &Affine{Scale: []float64{1}, Offset: []float64{1, 2, 3}}},
+		{"channels in another place", nodes(floatConst("c", Shape{3, 1, 1}, []float32{1, 2, 3}), op("m", "Mul", nil, "in", "c"), conv("m")), nil},
+		{"channels moved to another place", nodes(vectorOf("c", 1, 2, 3), op("t", "Transpose", nil, "in", "perm"), op("m", "Mul", nil, "t", "c"), conv("m")), nil},
+		{"not a constant", nodes(op("v", "VarHandleOp", nil), op("r", "ReadVariableOp", nil, "v"), op("m", "Mul", nil, "in", "r"), conv("m")), nil},
+		{"uint8, resized, through calls; the numbers come from the caller", testGraph{
+			nodes: []*tfpb.NodeDef{in, scalarOf("scale", 0.5), scalarOf("offset", -1), callNode("call", "outer", "in", "scale", "offset"), op("id", "Identity", nil, "call"), op("q", "Mul", nil, "id", "scale"), conv("q")},
+			functions: []*tfpb.FunctionDef{
+				functionOf("outer", "x a b", []string{"m:z:0"}, callNode("c", "inner", "x", "a"), op("m", "AddV2", nil, "c:output:0", "b")),
+				functionOf("inner", "x a", []string{"m:z:0"}, op("c", "Cast", nil, "x"), op("r", "ResizeBilinear", nil, "c:y:0", "size"), op("m", "Mul", nil, "r:resized_images:0", "a")),
+			},
+		}, affine(0.25, -0.5)},
+		{"the number is an input too", testGraph{inputs: []string{"in", "a"}, nodes: []*tfpb.NodeDef{in, scalarOf("a", 2), op("m", "Mul", nil, "in", "a"), conv("m")}}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := test.graph
+			if g.inputs == nil {
+				g.inputs = []string{"in"}
+			}
+			g.outputs = []string{"out"}
+			got, err := g.read(t).Input("s", "in")
+			must(t, err)
+			if diff := cmp.Diff(test.want, got.Pixels, cmpopts.EquateApprox(0, 1e-6)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Constants of each type, as numbers and as bytes.
+func TestChannelNumbers(t *testing.T) {
+	shape := shapeMessage(Shape{1, 2})
+	tests := []struct {
+		name  string
+		value *tfpb.TensorProto
+		want  []float64
+	}{
+		{"float32", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, FloatVal: []float32{1.5}}, []float64{1.5, 1.5}},
+		{"float64", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_DOUBLE, DoubleVal: []float64{1.5, 2}}, []float64{1.5, 2}},
+		{"float16", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_HALF, HalfVal: []int32{0x3e00, 0xc000}}, []float64{1.5, -2}},
+		{"float16 bytes", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_HALF, TensorContent: []byte{0, 0x3e, 1, 0}}, []float64{1.5, 0x1p-24}},
+		{"bfloat16", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_BFLOAT16, HalfVal: []int32{0x3fc0}}, []float64{1.5, 1.5}},
+		{"int32", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT32, IntVal: []int32{-1, 2}}, []float64{-1, 2}},
+		{"int64 bytes", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT64, TensorContent: []byte{255, 255, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 0, 0, 0}}, []float64{-1, 2}},
+		{"string", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_STRING, StringVal: [][]byte{[]byte("1")}}, nil},
+		{"too few bytes", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorContent: []byte{1}}, nil},
+		{"no value", &tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.value.TensorShape = shape
+			if diff := cmp.Diff(test.want, channelNumbers(test.value)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// However many functions call one another, an answer comes.
+func TestGraphBounded(t *testing.T) {
+	fans := make([]*tfpb.FunctionDef, 0, 41) // each calls the next one twice
+	for i := range 40 {
+		next := fmt.Sprintf("f%d", i+1)
+		fans = append(fans, functionOf(fmt.Sprintf("f%d", i), "x", []string{"b:output:0"}, callNode("a", next, "x"), callNode("b", next, "a:output:0")))
+	}
+	fans = append(fans, functionOf("f40", "x", []string{"x"}))
+	doubled := []*tfpb.NodeDef{op("in", "Placeholder", nil), scalarOf("n0", 1)} // each is the sum of the one before and itself
+	for i := range 60 {
+		before := fmt.Sprintf("n%d", i)
+		doubled = append(doubled, op(fmt.Sprintf("n%d", i+1), "Add", nil, before, before))
+	}
+	call := []*tfpb.NodeDef{op("in", "Placeholder", nil), callNode("call", "f0", "in")}
+	tests := []struct {
+		name  string
+		graph testGraph
+		want  string
+	}{
+		{"functions that call one another twice", testGraph{nodes: call, functions: fans}, `input "in" of signature "s": it leads through more than 100000 operations`},
+		{"a function that calls itself", testGraph{nodes: call, functions: []*tfpb.FunctionDef{functionOf("f0", "x", []string{"x"}, callNode("a", "f0", "x"))}},
+			`input "in" of signature "s": calls of functions are more than 64 deep`},
+		{"sums of sums", testGraph{outputs: []string{"m"}, nodes: append(doubled, op("m", "Mul", nil, "in", "n60"))}, `input "in" of signature "s": it leads through more than 100000 operations`},
+		{"a loop", testGraph{outputs: []string{"a"}, nodes: []*tfpb.NodeDef{op("in", "Placeholder", nil), op("a", "Identity", nil, "b"), op("b", "Merge", nil, "in", "a")}}, ""},
+		{"a loop of calls", testGraph{outputs: []string{"a"}, nodes: []*tfpb.NodeDef{op("in", "Placeholder", nil), callNode("a", "f", "in", "a")},
+			functions: []*tfpb.FunctionDef{functionOf("f", "x y", []string{"m:z:0"}, op("m", "Mul", nil, "x", "y"))}}, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.graph.inputs = []string{"in"}
+			_, err := test.graph.read(t).Input("s", "in")
+			if got := fmt.Sprint(err); err == nil && test.want != "" || err != nil && got != test.want {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestReadGraph(t *testing.T) {
+	serve := testGraph{inputs: []string{"in"}, nodes: []*tfpb.NodeDef{op("in", "Placeholder", nil)}}.meta()
+	gpu := testGraph{nodes: []*tfpb.NodeDef{op("in", "Placeholder", nil)}}.meta()
+	gpu.MetaInfoDef.Tags = []string{"serve", "gpu"}
+	dir := writeGraphs(t, gpu, serve)
+	g, err := ReadGraph(dir)
+	must(t, err)
+	if _, ok := g.Signatures["s"].Inputs["in"]; !ok || g.TF2 {
+		t.Errorf("signatures %v, TF2 %t", g.Signatures, g.TF2)
+	}
+	if g, err = ReadGraph(dir, "gpu", "serve"); err != nil || len(g.Signatures["s"].Inputs) != 0 {
+		t.Errorf("tags gpu and serve: %v, %v", g, err)
+	}
+	if _, err := ReadGraph(dir, "train"); err == nil || !strings.HasSuffix(err.Error(), `saved_model.pb: no graph with the tags ["train"], only ["gpu" "serve"], ["serve"]`) {
+		t.Errorf("tag train: %v", err)
+	}
+	if _, err := ReadGraph(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	for _, miss := range [][2]string{{"s", "x"}, {"x", "in"}} {
+		if _, err := g.Input(miss[0], miss[1]); err == nil {
+			t.Errorf("signature %q has an input %q", miss[0], miss[1])
+		}
+	}
+
+	g, err = ReadGraph("testdata/tiny")
+	must(t, err)
+	use, err := g.Input("serving_default", "features")
+	must(t, err)
+	if !g.TF2 || !cmp.Equal(use, InputUse{}) {
+		t.Errorf("tiny: TF2 %t, %+v", g.TF2, use)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, graphFile), []byte{0x12, 5, 1}, 0o600))
+	if _, err := ReadGraph(dir); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a broken file: %v", err)
+	}
+}
+
+// Weights in the graph are stepped over, in nodes of functions too.
+func TestReadGraphLargeConstants(t *testing.T) {
+	weights := attrs{"value": tensorAttr(&tfpb.TensorProto{Dtype: dtFloat, TensorContent: make([]byte, 32<<20)})}
+	g := testGraph{
+		inputs: []string{"in"},
+		nodes:  []*tfpb.NodeDef{op("w", "Const", weights), op("in", "Placeholder", nil), callNode("call", "f", "in")},
+		functions: []*tfpb.FunctionDef{
+			functionOf("f", "x", nil, op("w", "Const", weights), op("d", "DecodeJpeg", weights, "x")),
+		},
+	}
+	dir := writeGraphs(t, g.meta())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	graph, err := ReadGraph(dir)
+	must(t, err)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("%d bytes allocated for a graph with 96 MiB of weights", took)
+	}
+	use, err := graph.Input("s", "in")
+	must(t, err)
+	if !slices.Equal(use.Decoders, []string{"DecodeJpeg"}) {
+		t.Errorf("decoders %v", use.Decoders)
+	}
+}
+
+// A graph with too many operations is refused before they take the memory.
+func TestReadGraphTooMany(t *testing.T) {
+	meta := testGraph{}.meta()
+	for range maxStructure/costNode + 1 {
+		meta.GraphDef.Node = append(meta.GraphDef.Node, &tfpb.NodeDef{})
+	}
+	if _, err := ReadGraph(writeGraphs(t, meta)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func FuzzGraph(f *testing.F) {
+	b, err := os.ReadFile("testdata/tiny/" + graphFile)
+	must(f, err)
+	f.Add(b)
+	str := tfpb.DataType_DT_STRING
+	f.Add([]byte(message(&tfpb.SavedModel{MetaGraphs: []*tfpb.MetaGraphDef{testGraph{
+		inputs: []string{"in"}, outputs: []string{"out"},
+		nodes: []*tfpb.NodeDef{
+			op("in", "Placeholder", nil), callNode("call", "f", "in", "a"), vectorOf("a", 1, 2, 3), op("out", "Mul", nil, "call", "a"), stringConst("k", "key"),
+			op("p", "ParseExample", attrs{"Tdense": typesAttr([]tfpb.DataType{str}), "Ndense": intAttr(1)}, "in", "k", "k", "k"),
+			op("q", "ParseExampleV2", attrs{"Tdense": typesAttr([]tfpb.DataType{str}), "num_sparse": intAttr(1)}, "in", "k", "k", "k", "k", "k"),
+			op("w", "While", attrs{"body": funcAttr("f"), "cond": funcAttr("f")}, "in", "w:1"),
+			op("r", "Reshape", nil, "out", "k"), op("if", "If", attrs{"then_branch": funcAttr("f"), "else_branch": funcAttr("f")}, "a", "in", "in"),
+		},
+		functions: []*tfpb.FunctionDef{functionOf("f", "x y", []string{"m:z:0", "y"}, op("m", "Sub", nil, "x", "y"), op("d", "DecodeJpeg", nil, "x"))},
+	}.meta()}})))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(dir, graphFile), b, 0o600))
+		g, err := ReadGraph(dir)
+		if err != nil {
+			return
+		}
+		for signature, sig := range g.Signatures {
+			for key := range sig.Inputs {
+				_, _ = g.Input(signature, key)
+			}
+		}
+	})
+}
