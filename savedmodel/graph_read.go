@@ -2,6 +2,7 @@ package savedmodel
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -93,14 +94,23 @@ func readGraph(dir string, tags []string) (*Graph, error) {
 		return nil, err
 	}
 	defer f.Close()
-	s := &structureReader{left: maxStructure}
-	graphs, err := walkGraphs(f, st.Size(), s.graph)
+	g, err := parseGraph(f, st.Size(), tags)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", graphFile, err)
 	}
+	return g, nil
+}
+
+// parseGraph reads a saved_model.pb of size bytes.
+func parseGraph(r io.ReadSeeker, size int64, tags []string) (*Graph, error) {
+	s := &structureReader{left: maxStructure}
+	graphs, err := walkGraphs(r, size, s.graph)
+	if err != nil {
+		return nil, err
+	}
 	g, err := chooseGraph(graphs, tags)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", graphFile, err)
+		return nil, err
 	}
 	return newGraph(g), nil
 }
