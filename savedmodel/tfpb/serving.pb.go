@@ -1,7 +1,8 @@
 // What TensorFlow Serving is asked, what it answers, and how it logs that: each
 // record of assets.extra/tf_serving_warmup_requests is a PredictionLog. Names
-// and numbers are those of tensorflow_serving/apis/{model,predict,
-// get_model_metadata,get_model_status,prediction_log}.proto and
+// and numbers are those of tensorflow_serving/apis/{model,predict,input,
+// classification,regression,get_model_metadata,get_model_status,
+// prediction_log}.proto and
 // tensorflow_serving/util/status.proto. The services themselves are not here:
 // package model/remote names their methods.
 
@@ -700,12 +701,384 @@ func (x *PredictLog) GetResponse() *PredictResponse {
 	return nil
 }
 
-// Logs of the other kinds of request (2 to 5, 7) stay among the unknown
-// fields.
+// The tf.Examples of a request to classify or to regress, serialized.
+type ExampleList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Examples      [][]byte               `protobuf:"bytes,1,rep,name=examples,proto3" json:"examples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExampleList) Reset() {
+	*x = ExampleList{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExampleList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExampleList) ProtoMessage() {}
+
+func (x *ExampleList) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExampleList.ProtoReflect.Descriptor instead.
+func (*ExampleList) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExampleList) GetExamples() [][]byte {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+type ExampleListWithContext struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Examples      [][]byte               `protobuf:"bytes,1,rep,name=examples,proto3" json:"examples,omitempty"`
+	Context       []byte                 `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"` // a tf.Example with the features that all have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExampleListWithContext) Reset() {
+	*x = ExampleListWithContext{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExampleListWithContext) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExampleListWithContext) ProtoMessage() {}
+
+func (x *ExampleListWithContext) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExampleListWithContext.ProtoReflect.Descriptor instead.
+func (*ExampleListWithContext) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExampleListWithContext) GetExamples() [][]byte {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+func (x *ExampleListWithContext) GetContext() []byte {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+type Input struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Input_ExampleList
+	//	*Input_ExampleListWithContext
+	Kind          isInput_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Input) Reset() {
+	*x = Input{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Input) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Input) ProtoMessage() {}
+
+func (x *Input) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Input.ProtoReflect.Descriptor instead.
+func (*Input) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Input) GetKind() isInput_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Input) GetExampleList() *ExampleList {
+	if x != nil {
+		if x, ok := x.Kind.(*Input_ExampleList); ok {
+			return x.ExampleList
+		}
+	}
+	return nil
+}
+
+func (x *Input) GetExampleListWithContext() *ExampleListWithContext {
+	if x != nil {
+		if x, ok := x.Kind.(*Input_ExampleListWithContext); ok {
+			return x.ExampleListWithContext
+		}
+	}
+	return nil
+}
+
+type isInput_Kind interface {
+	isInput_Kind()
+}
+
+type Input_ExampleList struct {
+	ExampleList *ExampleList `protobuf:"bytes,1,opt,name=example_list,json=exampleList,proto3,oneof"`
+}
+
+type Input_ExampleListWithContext struct {
+	ExampleListWithContext *ExampleListWithContext `protobuf:"bytes,2,opt,name=example_list_with_context,json=exampleListWithContext,proto3,oneof"`
+}
+
+func (*Input_ExampleList) isInput_Kind() {}
+
+func (*Input_ExampleListWithContext) isInput_Kind() {}
+
+type ClassificationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ModelSpec     *ModelSpec             `protobuf:"bytes,1,opt,name=model_spec,json=modelSpec,proto3" json:"model_spec,omitempty"`
+	Input         *Input                 `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassificationRequest) Reset() {
+	*x = ClassificationRequest{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassificationRequest) ProtoMessage() {}
+
+func (x *ClassificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassificationRequest.ProtoReflect.Descriptor instead.
+func (*ClassificationRequest) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ClassificationRequest) GetModelSpec() *ModelSpec {
+	if x != nil {
+		return x.ModelSpec
+	}
+	return nil
+}
+
+func (x *ClassificationRequest) GetInput() *Input {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+type RegressionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ModelSpec     *ModelSpec             `protobuf:"bytes,1,opt,name=model_spec,json=modelSpec,proto3" json:"model_spec,omitempty"`
+	Input         *Input                 `protobuf:"bytes,2,opt,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegressionRequest) Reset() {
+	*x = RegressionRequest{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegressionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegressionRequest) ProtoMessage() {}
+
+func (x *RegressionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegressionRequest.ProtoReflect.Descriptor instead.
+func (*RegressionRequest) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RegressionRequest) GetModelSpec() *ModelSpec {
+	if x != nil {
+		return x.ModelSpec
+	}
+	return nil
+}
+
+func (x *RegressionRequest) GetInput() *Input {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+type ClassifyLog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *ClassificationRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyLog) Reset() {
+	*x = ClassifyLog{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyLog) ProtoMessage() {}
+
+func (x *ClassifyLog) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyLog.ProtoReflect.Descriptor instead.
+func (*ClassifyLog) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ClassifyLog) GetRequest() *ClassificationRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type RegressLog struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *RegressionRequest     `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegressLog) Reset() {
+	*x = RegressLog{}
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegressLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegressLog) ProtoMessage() {}
+
+func (x *RegressLog) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegressLog.ProtoReflect.Descriptor instead.
+func (*RegressLog) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RegressLog) GetRequest() *RegressionRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// Logs of the other kinds of request (4, 5, 7) stay among the unknown fields.
 type PredictionLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to LogType:
 	//
+	//	*PredictionLog_ClassifyLog
+	//	*PredictionLog_RegressLog
 	//	*PredictionLog_PredictLog
 	LogType       isPredictionLog_LogType `protobuf_oneof:"log_type"`
 	unknownFields protoimpl.UnknownFields
@@ -714,7 +1087,7 @@ type PredictionLog struct {
 
 func (x *PredictionLog) Reset() {
 	*x = PredictionLog{}
-	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[11]
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1099,7 @@ func (x *PredictionLog) String() string {
 func (*PredictionLog) ProtoMessage() {}
 
 func (x *PredictionLog) ProtoReflect() protoreflect.Message {
-	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[11]
+	mi := &file_savedmodel_tfpb_serving_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,12 +1112,30 @@ func (x *PredictionLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PredictionLog.ProtoReflect.Descriptor instead.
 func (*PredictionLog) Descriptor() ([]byte, []int) {
-	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{11}
+	return file_savedmodel_tfpb_serving_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PredictionLog) GetLogType() isPredictionLog_LogType {
 	if x != nil {
 		return x.LogType
+	}
+	return nil
+}
+
+func (x *PredictionLog) GetClassifyLog() *ClassifyLog {
+	if x != nil {
+		if x, ok := x.LogType.(*PredictionLog_ClassifyLog); ok {
+			return x.ClassifyLog
+		}
+	}
+	return nil
+}
+
+func (x *PredictionLog) GetRegressLog() *RegressLog {
+	if x != nil {
+		if x, ok := x.LogType.(*PredictionLog_RegressLog); ok {
+			return x.RegressLog
+		}
 	}
 	return nil
 }
@@ -762,9 +1153,21 @@ type isPredictionLog_LogType interface {
 	isPredictionLog_LogType()
 }
 
+type PredictionLog_ClassifyLog struct {
+	ClassifyLog *ClassifyLog `protobuf:"bytes,2,opt,name=classify_log,json=classifyLog,proto3,oneof"`
+}
+
+type PredictionLog_RegressLog struct {
+	RegressLog *RegressLog `protobuf:"bytes,3,opt,name=regress_log,json=regressLog,proto3,oneof"`
+}
+
 type PredictionLog_PredictLog struct {
 	PredictLog *PredictLog `protobuf:"bytes,6,opt,name=predict_log,json=predictLog,proto3,oneof"`
 }
+
+func (*PredictionLog_ClassifyLog) isPredictionLog_LogType() {}
+
+func (*PredictionLog_RegressLog) isPredictionLog_LogType() {}
 
 func (*PredictionLog_PredictLog) isPredictionLog_LogType() {}
 
@@ -834,8 +1237,33 @@ const file_savedmodel_tfpb_serving_proto_rawDesc = "" +
 	"\n" +
 	"PredictLog\x12<\n" +
 	"\arequest\x18\x01 \x01(\v2\".tensorflow.serving.PredictRequestR\arequest\x12?\n" +
-	"\bresponse\x18\x02 \x01(\v2#.tensorflow.serving.PredictResponseR\bresponse\"^\n" +
-	"\rPredictionLog\x12A\n" +
+	"\bresponse\x18\x02 \x01(\v2#.tensorflow.serving.PredictResponseR\bresponse\")\n" +
+	"\vExampleList\x12\x1a\n" +
+	"\bexamples\x18\x01 \x03(\fR\bexamples\"N\n" +
+	"\x16ExampleListWithContext\x12\x1a\n" +
+	"\bexamples\x18\x01 \x03(\fR\bexamples\x12\x18\n" +
+	"\acontext\x18\x02 \x01(\fR\acontext\"\xbe\x01\n" +
+	"\x05Input\x12D\n" +
+	"\fexample_list\x18\x01 \x01(\v2\x1f.tensorflow.serving.ExampleListH\x00R\vexampleList\x12g\n" +
+	"\x19example_list_with_context\x18\x02 \x01(\v2*.tensorflow.serving.ExampleListWithContextH\x00R\x16exampleListWithContextB\x06\n" +
+	"\x04kind\"\x86\x01\n" +
+	"\x15ClassificationRequest\x12<\n" +
+	"\n" +
+	"model_spec\x18\x01 \x01(\v2\x1d.tensorflow.serving.ModelSpecR\tmodelSpec\x12/\n" +
+	"\x05input\x18\x02 \x01(\v2\x19.tensorflow.serving.InputR\x05input\"\x82\x01\n" +
+	"\x11RegressionRequest\x12<\n" +
+	"\n" +
+	"model_spec\x18\x01 \x01(\v2\x1d.tensorflow.serving.ModelSpecR\tmodelSpec\x12/\n" +
+	"\x05input\x18\x02 \x01(\v2\x19.tensorflow.serving.InputR\x05input\"R\n" +
+	"\vClassifyLog\x12C\n" +
+	"\arequest\x18\x01 \x01(\v2).tensorflow.serving.ClassificationRequestR\arequest\"M\n" +
+	"\n" +
+	"RegressLog\x12?\n" +
+	"\arequest\x18\x01 \x01(\v2%.tensorflow.serving.RegressionRequestR\arequest\"\xe7\x01\n" +
+	"\rPredictionLog\x12D\n" +
+	"\fclassify_log\x18\x02 \x01(\v2\x1f.tensorflow.serving.ClassifyLogH\x00R\vclassifyLog\x12A\n" +
+	"\vregress_log\x18\x03 \x01(\v2\x1e.tensorflow.serving.RegressLogH\x00R\n" +
+	"regressLog\x12A\n" +
 	"\vpredict_log\x18\x06 \x01(\v2\x1e.tensorflow.serving.PredictLogH\x00R\n" +
 	"predictLogB\n" +
 	"\n" +
@@ -854,7 +1282,7 @@ func file_savedmodel_tfpb_serving_proto_rawDescGZIP() []byte {
 }
 
 var file_savedmodel_tfpb_serving_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_savedmodel_tfpb_serving_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_savedmodel_tfpb_serving_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_savedmodel_tfpb_serving_proto_goTypes = []any{
 	(ModelVersionStatus_State)(0),    // 0: tensorflow.serving.ModelVersionStatus.State
 	(*ModelSpec)(nil),                // 1: tensorflow.serving.ModelSpec
@@ -868,44 +1296,61 @@ var file_savedmodel_tfpb_serving_proto_goTypes = []any{
 	(*ModelVersionStatus)(nil),       // 9: tensorflow.serving.ModelVersionStatus
 	(*StatusProto)(nil),              // 10: tensorflow.serving.StatusProto
 	(*PredictLog)(nil),               // 11: tensorflow.serving.PredictLog
-	(*PredictionLog)(nil),            // 12: tensorflow.serving.PredictionLog
-	nil,                              // 13: tensorflow.serving.PredictRequest.InputsEntry
-	nil,                              // 14: tensorflow.serving.PredictResponse.OutputsEntry
-	nil,                              // 15: tensorflow.serving.GetModelMetadataResponse.MetadataEntry
-	nil,                              // 16: tensorflow.serving.SignatureDefMap.SignatureDefEntry
-	(*wrapperspb.Int64Value)(nil),    // 17: google.protobuf.Int64Value
-	(Code)(0),                        // 18: tensorflow.error.Code
-	(*TensorProto)(nil),              // 19: tensorflow.TensorProto
-	(*anypb.Any)(nil),                // 20: google.protobuf.Any
-	(*SignatureDef)(nil),             // 21: tensorflow.SignatureDef
+	(*ExampleList)(nil),              // 12: tensorflow.serving.ExampleList
+	(*ExampleListWithContext)(nil),   // 13: tensorflow.serving.ExampleListWithContext
+	(*Input)(nil),                    // 14: tensorflow.serving.Input
+	(*ClassificationRequest)(nil),    // 15: tensorflow.serving.ClassificationRequest
+	(*RegressionRequest)(nil),        // 16: tensorflow.serving.RegressionRequest
+	(*ClassifyLog)(nil),              // 17: tensorflow.serving.ClassifyLog
+	(*RegressLog)(nil),               // 18: tensorflow.serving.RegressLog
+	(*PredictionLog)(nil),            // 19: tensorflow.serving.PredictionLog
+	nil,                              // 20: tensorflow.serving.PredictRequest.InputsEntry
+	nil,                              // 21: tensorflow.serving.PredictResponse.OutputsEntry
+	nil,                              // 22: tensorflow.serving.GetModelMetadataResponse.MetadataEntry
+	nil,                              // 23: tensorflow.serving.SignatureDefMap.SignatureDefEntry
+	(*wrapperspb.Int64Value)(nil),    // 24: google.protobuf.Int64Value
+	(Code)(0),                        // 25: tensorflow.error.Code
+	(*TensorProto)(nil),              // 26: tensorflow.TensorProto
+	(*anypb.Any)(nil),                // 27: google.protobuf.Any
+	(*SignatureDef)(nil),             // 28: tensorflow.SignatureDef
 }
 var file_savedmodel_tfpb_serving_proto_depIdxs = []int32{
-	17, // 0: tensorflow.serving.ModelSpec.version:type_name -> google.protobuf.Int64Value
+	24, // 0: tensorflow.serving.ModelSpec.version:type_name -> google.protobuf.Int64Value
 	1,  // 1: tensorflow.serving.PredictRequest.model_spec:type_name -> tensorflow.serving.ModelSpec
-	13, // 2: tensorflow.serving.PredictRequest.inputs:type_name -> tensorflow.serving.PredictRequest.InputsEntry
-	14, // 3: tensorflow.serving.PredictResponse.outputs:type_name -> tensorflow.serving.PredictResponse.OutputsEntry
+	20, // 2: tensorflow.serving.PredictRequest.inputs:type_name -> tensorflow.serving.PredictRequest.InputsEntry
+	21, // 3: tensorflow.serving.PredictResponse.outputs:type_name -> tensorflow.serving.PredictResponse.OutputsEntry
 	1,  // 4: tensorflow.serving.PredictResponse.model_spec:type_name -> tensorflow.serving.ModelSpec
 	1,  // 5: tensorflow.serving.GetModelMetadataRequest.model_spec:type_name -> tensorflow.serving.ModelSpec
 	1,  // 6: tensorflow.serving.GetModelMetadataResponse.model_spec:type_name -> tensorflow.serving.ModelSpec
-	15, // 7: tensorflow.serving.GetModelMetadataResponse.metadata:type_name -> tensorflow.serving.GetModelMetadataResponse.MetadataEntry
-	16, // 8: tensorflow.serving.SignatureDefMap.signature_def:type_name -> tensorflow.serving.SignatureDefMap.SignatureDefEntry
+	22, // 7: tensorflow.serving.GetModelMetadataResponse.metadata:type_name -> tensorflow.serving.GetModelMetadataResponse.MetadataEntry
+	23, // 8: tensorflow.serving.SignatureDefMap.signature_def:type_name -> tensorflow.serving.SignatureDefMap.SignatureDefEntry
 	1,  // 9: tensorflow.serving.GetModelStatusRequest.model_spec:type_name -> tensorflow.serving.ModelSpec
 	9,  // 10: tensorflow.serving.GetModelStatusResponse.model_version_status:type_name -> tensorflow.serving.ModelVersionStatus
 	0,  // 11: tensorflow.serving.ModelVersionStatus.state:type_name -> tensorflow.serving.ModelVersionStatus.State
 	10, // 12: tensorflow.serving.ModelVersionStatus.status:type_name -> tensorflow.serving.StatusProto
-	18, // 13: tensorflow.serving.StatusProto.error_code:type_name -> tensorflow.error.Code
+	25, // 13: tensorflow.serving.StatusProto.error_code:type_name -> tensorflow.error.Code
 	2,  // 14: tensorflow.serving.PredictLog.request:type_name -> tensorflow.serving.PredictRequest
 	3,  // 15: tensorflow.serving.PredictLog.response:type_name -> tensorflow.serving.PredictResponse
-	11, // 16: tensorflow.serving.PredictionLog.predict_log:type_name -> tensorflow.serving.PredictLog
-	19, // 17: tensorflow.serving.PredictRequest.InputsEntry.value:type_name -> tensorflow.TensorProto
-	19, // 18: tensorflow.serving.PredictResponse.OutputsEntry.value:type_name -> tensorflow.TensorProto
-	20, // 19: tensorflow.serving.GetModelMetadataResponse.MetadataEntry.value:type_name -> google.protobuf.Any
-	21, // 20: tensorflow.serving.SignatureDefMap.SignatureDefEntry.value:type_name -> tensorflow.SignatureDef
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 16: tensorflow.serving.Input.example_list:type_name -> tensorflow.serving.ExampleList
+	13, // 17: tensorflow.serving.Input.example_list_with_context:type_name -> tensorflow.serving.ExampleListWithContext
+	1,  // 18: tensorflow.serving.ClassificationRequest.model_spec:type_name -> tensorflow.serving.ModelSpec
+	14, // 19: tensorflow.serving.ClassificationRequest.input:type_name -> tensorflow.serving.Input
+	1,  // 20: tensorflow.serving.RegressionRequest.model_spec:type_name -> tensorflow.serving.ModelSpec
+	14, // 21: tensorflow.serving.RegressionRequest.input:type_name -> tensorflow.serving.Input
+	15, // 22: tensorflow.serving.ClassifyLog.request:type_name -> tensorflow.serving.ClassificationRequest
+	16, // 23: tensorflow.serving.RegressLog.request:type_name -> tensorflow.serving.RegressionRequest
+	17, // 24: tensorflow.serving.PredictionLog.classify_log:type_name -> tensorflow.serving.ClassifyLog
+	18, // 25: tensorflow.serving.PredictionLog.regress_log:type_name -> tensorflow.serving.RegressLog
+	11, // 26: tensorflow.serving.PredictionLog.predict_log:type_name -> tensorflow.serving.PredictLog
+	26, // 27: tensorflow.serving.PredictRequest.InputsEntry.value:type_name -> tensorflow.TensorProto
+	26, // 28: tensorflow.serving.PredictResponse.OutputsEntry.value:type_name -> tensorflow.TensorProto
+	27, // 29: tensorflow.serving.GetModelMetadataResponse.MetadataEntry.value:type_name -> google.protobuf.Any
+	28, // 30: tensorflow.serving.SignatureDefMap.SignatureDefEntry.value:type_name -> tensorflow.SignatureDef
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_savedmodel_tfpb_serving_proto_init() }
@@ -920,7 +1365,13 @@ func file_savedmodel_tfpb_serving_proto_init() {
 		(*ModelSpec_Version)(nil),
 		(*ModelSpec_VersionLabel)(nil),
 	}
-	file_savedmodel_tfpb_serving_proto_msgTypes[11].OneofWrappers = []any{
+	file_savedmodel_tfpb_serving_proto_msgTypes[13].OneofWrappers = []any{
+		(*Input_ExampleList)(nil),
+		(*Input_ExampleListWithContext)(nil),
+	}
+	file_savedmodel_tfpb_serving_proto_msgTypes[18].OneofWrappers = []any{
+		(*PredictionLog_ClassifyLog)(nil),
+		(*PredictionLog_RegressLog)(nil),
 		(*PredictionLog_PredictLog)(nil),
 	}
 	type x struct{}
@@ -929,7 +1380,7 @@ func file_savedmodel_tfpb_serving_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_savedmodel_tfpb_serving_proto_rawDesc), len(file_savedmodel_tfpb_serving_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
