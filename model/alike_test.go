@@ -17,16 +17,13 @@ var onlyTensorFlow = map[string]string{
 // the corpus that gets past the header.
 func TestDecodersAlike(t *testing.T) {
 	openLibrary(t)
-	in := Input{Size: [2]int{4, 4}, Resize: "bilinear", Scale: 1}
+	in := Preprocessing{Size: [2]int{4, 4}, Resize: "bilinear", Scale: 1}
 	d, err := newDecoder(in, savedmodel.Float32, false, savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	inGo, err := decodeInGo(signature{Spec: Spec{Input: in}, dtype: savedmodel.Float32})
-	if err != nil {
-		t.Fatal(err)
-	}
+	inGo := decodeInGo(in, savedmodel.Float32)
 	cases := corpus.Bad(1)
 	for name, value := range corpus.Good() {
 		cases = append(cases, corpus.Case{Name: "good " + name, Value: value})

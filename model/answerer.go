@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"inceptor/model/pixels"
@@ -24,6 +25,23 @@ type answerer struct {
 	perPixel  int64                                                             // bytes that decode takes of a pixel; 0: what TensorFlow does
 	decoding  *decoding                                                         // shared by the versions of a model
 	batcher   *batcher
+
+	pixels  *Preprocessing // nil: the model takes other things than pixels
+	assumed string         // what of it nothing says, and what to write; empty: all is known
+}
+
+// note notes what of the preprocessing is assumed, and warns of it. The version's
+// directory is dir; empty: there is none.
+func (a *answerer) note(dir string, log *slog.Logger) {
+	if a.pixels == nil {
+		return
+	}
+	if a.assumed = a.pixels.note(dir); a.assumed != "" {
+		log.Warn("preprocessing is assumed: scores are wrong if the model takes something else",
+			"model", a.info.Model, "version", numberOr(a.info.Version, "not told"), "backend", a.backend, "note", a.assumed)
+		return
+	}
+	log.Info("preprocessing", "model", a.info.Model, "version", numberOr(a.info.Version, "not told"), "backend", a.backend, "input", a.pixels.String())
 }
 
 func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, err error) {
@@ -58,6 +76,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 	p = Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server,
 		Image:   header,
+		Assumed: a.assumed,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
 	}
 	if r.version >= 0 {

@@ -36,16 +36,12 @@ type decoder struct {
 // next one, 8, would leave nothing but each block's mean.
 var ratios = [...]int{1, 2, 4}
 
-func newDecoder(in Input, dtype savedmodel.DataType, fast bool, o savedmodel.Options) (*decoder, error) {
-	view, err := in.view()
+func newDecoder(p Preprocessing, dtype savedmodel.DataType, fast bool, o savedmodel.Options) (*decoder, error) {
+	session, err := savedmodel.NewSession(decodeGraph(p, dtype, fast), o)
 	if err != nil {
 		return nil, err
 	}
-	session, err := savedmodel.NewSession(decodeGraph(in, dtype, fast), o)
-	if err != nil {
-		return nil, err
-	}
-	d := &decoder{session: session, size: in.Size, fast: fast, view: view}
+	d := &decoder{session: session, size: p.Size, fast: fast, view: p.view}
 	var errs []error
 	function := func(from, to string) *savedmodel.Function {
 		f, err := session.Function([]string{from + ":0"}, []string{to + ":0"})
@@ -181,7 +177,7 @@ func pixelsName(ratio int) string { return fmt.Sprintf("pixels%d", ratios[ratio]
 // Mul → AddV2 → Cast → pixels, leaving out the steps that change nothing; and
 // if it is to be fast, the same with DecodeJpeg for each of the other ratios.
 // Beside it, for images with alpha, contents → DecodeImage → rgba.
-func decodeGraph(in Input, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef {
+func decodeGraph(in Preprocessing, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef {
 	g := &graph{def: &tfpb.GraphDef{Versions: &tfpb.VersionDef{Producer: graphProducer}}}
 	g.add("contents", "Placeholder", nil, attrs{
 		"dtype": typeAttr(tfpb.DataType_DT_STRING), "shape": shapeAttr(),
@@ -206,7 +202,7 @@ func (g *graph) addDecode(name string, channels int64) {
 }
 
 // addPixels adds the way from a decoded image to the model's input.
-func (g *graph) addPixels(in Input, dtype savedmodel.DataType, decoded, pixels string) {
+func (g *graph) addPixels(in Preprocessing, dtype savedmodel.DataType, decoded, pixels string) {
 	const float = tfpb.DataType_DT_FLOAT
 	name := func(step string) string { return pixels + "/" + step }
 	g.add(name("batch"), "ExpandDims", []string{decoded, "axis"}, attrs{

@@ -99,10 +99,8 @@ func TestDecodeMemoryInGo(t *testing.T) {
 	}
 	in := defaultSpec().Input
 	in.Size, in.Orientation, in.Background = [2]int{9, 9}, "exif", "white"
-	decode, err := decodeInGo(signature{Spec: Spec{Input: in}, dtype: savedmodel.Float32})
-	if err != nil {
-		t.Fatal(err)
-	}
+	how, _ := in.preprocessing(evidence{})
+	decode := decodeInGo(how, savedmodel.Float32)
 	d := newDecoding(1e9)
 	for _, c := range []struct {
 		name  string

@@ -193,11 +193,19 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 	if err != nil {
 		return fmt.Errorf("what the model server has does not fit: %w", err)
 	}
+	dir := d.dirOf([]int64{metadata.Version, want})
 	if assumed {
-		if err := b.try(ctx); err != nil {
-			b.drop()
-			return err
-		}
+		err = b.try(ctx)
+	}
+	if err == nil && dir != "" && b.pixels != nil && b.pixels.ScaleFrom == OriginAssumed {
+		err = b.passGolden(ctx, dir, func(p Preprocessing) error { return b.convert(p, d.config) })
+	}
+	if err != nil {
+		b.drop()
+		return err
+	}
+	b.note(dir, d.log)
+	if assumed {
 		d.log.Warn("model server has Predict alone: signature, preprocessing and labels are assumed to be those of a version here, "+
 			"and which version it has is known from its answers at most", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"))
 	}
@@ -241,13 +249,13 @@ func (d *distant) assume(want int64, why error) (remote.Metadata, error) {
 	return remote.Metadata{Version: remote.NoVersion, Signatures: graph.Signatures}, nil
 }
 
-// try has the server classify a blank image, where the model is for images, and
+// try has the server classify a made-up picture, where the model is for images, and
 // notes which version has answered.
 func (b *binding) try(ctx context.Context) error {
 	if !b.content.image() {
 		return nil
 	}
-	p, err := b.classify(ctx, blackPixel)
+	p, err := b.classify(ctx, usualSamples()[0].bytes)
 	b.info.Version = p.Version
 	return err
 }
@@ -274,17 +282,15 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 	switch {
 	case sig.content == Rows:
 		b.decode = newRowReader(sig.feeds).item
-	case sig.dtype == savedmodel.String:
-	case savedmodel.LibraryPath() != "":
-		if b.decoder, err = newDecoder(sig.Input, sig.dtype, d.config.Decode == decodeFast, d.config.Session); err != nil {
+	case sig.dtype != savedmodel.String:
+		p, contradiction := sig.preprocessing(m.Signatures, d.graph(m.Version, want))
+		if contradiction != "" {
+			d.log.Warn("inceptor.yaml contradicts the model, and holds: scores are wrong if the model is right",
+				"model", d.config.Name, "version", numberOr(m.Version, "not told"), "contradiction", contradiction)
+		}
+		if err := b.convert(p, d.config); err != nil {
 			return nil, fmt.Errorf("decoder: %w", err)
 		}
-		b.decode = b.decoder.item
-	default:
-		if b.decode, err = decodeInGo(sig); err != nil {
-			return nil, err
-		}
-		b.perPixel = goPixel
 	}
 	batch := d.config.Batch
 	if sig.maxBatch > 0 {
@@ -293,6 +299,24 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 	b.leased = newLeased(b.close)
 	b.batcher = newBatcher(d.run(sig, want, len(labels), assumed), d.lanes, false, batch, unwatched{})
 	return b, nil
+}
+
+// convert makes pixels for the server as p says. No image may be under way.
+func (b *binding) convert(p Preprocessing, c Config) error {
+	b.pixels = &p
+	if savedmodel.LibraryPath() == "" {
+		b.decode, b.perPixel = decodeInGo(p, b.sig.dtype), goPixel
+		return nil
+	}
+	d, err := newDecoder(p, b.sig.dtype, c.Decode == decodeFast, c.Session)
+	if err != nil {
+		return err
+	}
+	if b.decoder != nil {
+		err = b.decoder.Close()
+	}
+	b.decoder, b.decode = d, d.item
+	return err
 }
 
 type unwatched struct{}
@@ -344,19 +368,34 @@ func (s Spec) bindServer(signatures map[string]savedmodel.Signature, c Content, 
 }
 
 // spec is what one of the versions says of itself, if it is in the model's
-// directory; else, what the highest one there says, or Inception's conventions
-// and no labels.
+// directory; else, what the highest one there says, or the defaults and no
+// labels.
 func (d *distant) spec(versions ...int64) (Spec, []string, error) {
 	dir := d.dirOf(versions)
 	if dir == "" {
 		return defaultSpec(), nil, nil
 	}
-	spec, _, err := readSpec(dir)
+	spec, err := readSpec(dir)
 	if err != nil {
 		return spec, nil, err
 	}
 	labels, err := readLabels(dir, spec.Labels)
 	return spec, labels, err
+}
+
+// graph is that of one of the versions, if it is in the model's directory, else
+// of the highest one there; nil: there is none, or it cannot be read.
+func (d *distant) graph(versions ...int64) *savedmodel.Graph {
+	dir := d.dirOf(versions)
+	if dir == "" {
+		return nil
+	}
+	g, err := savedmodel.ReadGraph(dir, d.config.Session.Tags...)
+	if err != nil {
+		d.log.Warn("graph cannot be read: what it says of preprocessing is not known", "version directory", dir, "err", err)
+		return nil
+	}
+	return g
 }
 
 // dirOf is the folder of the first of the versions that is there, else of the
@@ -407,7 +446,7 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 // known.
 func (c Content) blank() []byte {
 	if c.image() {
-		return remote.BlackPixel
+		return usualSamples()[0].bytes
 	}
 	return nil
 }
@@ -456,16 +495,11 @@ func rowMessage(feeds []feed, items []item) (map[string]*tfpb.TensorProto, error
 }
 
 // decodeInGo does what a decoder does, without TensorFlow and nearly the same.
-func decodeInGo(sig signature) (func(context.Context, []byte, Header) (item, error), error) {
-	in := sig.Input
-	view, err := in.view()
-	if err != nil {
-		return nil, err
-	}
+func decodeInGo(p Preprocessing, dtype savedmodel.DataType) func(context.Context, []byte, Header) (item, error) {
 	recipe := pixels.Recipe{
-		View: view, Height: in.Size[0], Width: in.Size[1],
-		Area: in.Resize == "area", AlignCorners: in.AlignCorners, HalfPixelCenters: in.HalfPixelCenters,
-		Scale: float32(in.Scale), Offset: float32(in.Offset), DType: sig.dtype,
+		View: p.view, Height: p.Size[0], Width: p.Size[1],
+		Area: p.Resize == "area", AlignCorners: p.AlignCorners, HalfPixelCenters: p.HalfPixelCenters,
+		Scale: float32(p.Scale), Offset: float32(p.Offset), DType: dtype,
 	}
 	return func(_ context.Context, image []byte, h Header) (item, error) {
 		plain, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
@@ -473,5 +507,5 @@ func decodeInGo(sig signature) (func(context.Context, []byte, Header) (item, err
 			return item{}, &InputError{ReasonUndecodable, err}
 		}
 		return item{plain: plain}, nil
-	}, nil
+	}
 }

@@ -1,15 +1,8 @@
 package model
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-
-	"go.yaml.in/yaml/v3"
 
 	"inceptor/savedmodel"
 )
@@ -63,66 +56,4 @@ func atGate(gate string, err error) error {
 		return nil
 	}
 	return &GateError{gate, err}
-}
-
-// Golden images lie in a version's assets.extra/golden, with a list of what
-// the version must say to each.
-const goldenFile = "assets.extra/golden/golden.yaml"
-
-// A Golden is one line of that list.
-type Golden struct {
-	Image string  `yaml:"image"` // file beside the list
-	Label string  `yaml:"label"` // of the best class
-	Floor float32 `yaml:"floor"` // that its score must reach
-}
-
-// readGolden reads the list of the version in dir, empty if there is none.
-func readGolden(dir string) ([]Golden, error) {
-	list := filepath.Join(dir, goldenFile)
-	b, err := os.ReadFile(list)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var images []Golden
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&images); err != nil {
-		return nil, fmt.Errorf("%s: %w", list, err)
-	}
-	return images, nil
-}
-
-// read reads the file of the version in dir.
-func (g Golden) read(dir string) ([]byte, error) {
-	list := filepath.Join(dir, goldenFile)
-	if !filepath.IsLocal(g.Image) {
-		return nil, fmt.Errorf("%s: %q is not beside it", list, g.Image)
-	}
-	return os.ReadFile(filepath.Join(filepath.Dir(list), g.Image))
-}
-
-// checkGolden classifies the golden images of the version in dir, if it has
-// any.
-func (v *version) checkGolden(ctx context.Context, dir string) error {
-	images, err := readGolden(dir)
-	if err != nil {
-		return err
-	}
-	for _, want := range images {
-		image, err := want.read(dir)
-		if err != nil {
-			return err
-		}
-		p, err := v.classify(ctx, image)
-		if err != nil {
-			return fmt.Errorf("%s: %w", want.Image, err)
-		}
-		if best, _ := p.best(); best.Label != want.Label || best.Score < want.Floor {
-			return fmt.Errorf("%s is %q with %v, want %q with at least %v", want.Image, best.Label, best.Score, want.Label, want.Floor)
-		}
-	}
-	return nil
 }

@@ -1,16 +1,15 @@
 package model
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"io/fs"
 	"log/slog"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -321,20 +320,19 @@ func TestUint8Pixels(t *testing.T) {
 	runTiny(t, base).awaitVersion(2)
 }
 
-// What inceptor.yaml leaves out has its default; without the file an Inception
-// is assumed, and the log says so.
+// What inceptor.yaml leaves out has its default, as without the file.
 func TestReadSpec(t *testing.T) {
 	for name, test := range map[string]struct {
 		yaml   string
 		labels bool // assets/labels.txt is there
 		want   Spec
 	}{
-		"no file":         {want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}, TopK: 5}},
-		"no file, labels": {labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}, Labels: "labels.txt", TopK: 5}},
-		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear", Scale: 1}, TopK: 5}},
+		"no file":         {want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
+		"no file, labels": {labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: "labels.txt", TopK: 5}},
+		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
 		"all said": {
 			yaml: "{signature: s, input: {size: [3, 4], resize: area, align_corners: true, scale: 2, offset: -3}, output: o, labels: l, top_k: 7}",
-			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: true, Scale: 2, Offset: -3}, Output: "o", Labels: "l", TopK: 7},
+			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: new(true), Scale: new(2.0), Offset: new(-3.0)}, Output: "o", Labels: "l", TopK: 7},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -352,20 +350,9 @@ func TestReadSpec(t *testing.T) {
 			if err := errors.Join(errs...); err != nil {
 				t.Fatal(err)
 			}
-			got, found, err := readSpec(dir)
-			if err != nil || found != (test.yaml != "") || got != test.want {
-				t.Errorf("got %+v, %v, %v, want %+v", got, found, err, test.want)
-			}
-			if test.want.Labels == "l" {
-				return // which is not there
-			}
-			var log bytes.Buffer
-			l := loader{at: candidate{1, dir}, gate: new(string), log: slog.New(slog.NewTextHandler(&log, nil))}
-			if _, err := l.look(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				t.Error(err)
-			}
-			if told := strings.Contains(log.String(), "taking Inception's conventions"); told != (test.yaml == "") {
-				t.Errorf("the log says %q", log.String())
+			got, err := readSpec(dir)
+			if err != nil || !reflect.DeepEqual(got, test.want) {
+				t.Errorf("got %+v, %v, want %+v", got, err, test.want)
 			}
 		})
 	}
@@ -381,7 +368,7 @@ func TestDecoderSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]string{}
-	for name, in := range map[string]Input{
+	for name, in := range map[string]Preprocessing{
 		"bilinear":           {Resize: "bilinear", Scale: 1},
 		"align_corners":      {Resize: "bilinear", Scale: 1, AlignCorners: true},
 		"half_pixel_centers": {Resize: "bilinear", Scale: 1, HalfPixelCenters: true},

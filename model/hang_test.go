@@ -19,7 +19,7 @@ import (
 type fileServer struct {
 	testing.TB
 	name   string // of the file, without what the model adds
-	suffix string // that it adds to an image of this brightness; "0": black
+	suffix string // "1" for white images, "0" for all others
 }
 
 func newFileServer(t testing.TB) fileServer {
@@ -115,7 +115,7 @@ func TestHangWithoutWayBack(t *testing.T) {
 	b := runTinyOn(t, with(t, 1), impatient, onProbation(time.Minute), func(c *Config) { c.Copies = copiesOne })
 	b.awaitVersion(1)
 	b.must(os.RemoveAll(b.dir(1)))
-	write(t, f.name+"255", nil) // for bright images, which do not hang
+	write(t, f.name+"1", nil) // for white images, which do not hang
 	b.put(2, tiny{bias: 2, needs: f.name})
 	b.awaitVersion(2)
 	f.vanish()
@@ -138,7 +138,7 @@ func TestHangWithoutWayBack(t *testing.T) {
 // the run to end. The version is tried again when that has ended.
 func TestHangAtGate(t *testing.T) {
 	f := newFileServer(t)
-	f.suffix = "255"
+	f.suffix = "1"
 	write(t, f.name+f.suffix, nil)
 	f.vanish()
 	b := runTinyOn(t, with(t, 1), impatient)

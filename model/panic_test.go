@@ -59,7 +59,7 @@ func TestPanicAtGate(t *testing.T) {
 		spec           bool
 		change         func(*Config)
 	}{
-		{name: "before it is loaded", at: "version has no inceptor.yaml, taking Inception's conventions", gate: GateRead},
+		{name: "before it is loaded", at: "reading", gate: GateRead},
 		{name: "loaded", at: "not optimized", gate: GateLoad, spec: true, change: func(c *Config) { c.Optimize = optimizeAuto }},
 		{name: "warming up", at: "warming", gate: GateWarmUp, spec: true},
 		{name: "in place of another one", at: "warming", gate: GateWarmUp, spec: true, change: func(c *Config) { c.Copies = copiesOne }},

@@ -26,6 +26,10 @@ type Prediction struct {
 	Output  string    // key of what Scores are; empty for an image
 	Scores  []float32 // of a row or tf.Example, all of them
 	Timings Timings
+
+	// Assumed tells what of the preprocessing nothing states, and how to state
+	// it; empty: all is known.
+	Assumed string
 }
 
 // A Class is one line of an answer.

@@ -147,7 +147,7 @@ func (s *Server) load(ctx context.Context, want int64) error {
 	return nil
 }
 
-// Check has the server classify a blank image, by this version if
+// Check has the server classify a made-up picture, by this version if
 // fallback.version is same; remote.NoVersion: any. It returns what has answered. Of a model for
 // other contents it asks only what it takes.
 func (s *Server) Check(ctx context.Context, version int64) (Info, error) {
@@ -159,7 +159,7 @@ func (s *Server) Check(ctx context.Context, version int64) (Info, error) {
 		defer b.drop()
 		return b.info, nil
 	}
-	p, err := s.classify(ctx, blackPixel, version)
+	p, err := s.classify(ctx, usualSamples()[0].bytes, version)
 	return p.Info, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -16,8 +17,8 @@ import (
 const specFile = "assets.extra/inceptor.yaml"
 
 // A Spec is what a version says about itself in assets.extra/inceptor.yaml.
-// Every field is optional: what is missing follows from the signature, and
-// from Inception's conventions where that says nothing.
+// Every field is optional: what is missing follows from the model, or is assumed
+// where that says nothing.
 type Spec struct {
 	// Signature is the key of the signature that is run: "serving_default".
 	Signature string `yaml:"signature"`
@@ -32,17 +33,16 @@ type Spec struct {
 	TopK int `yaml:"top_k"`
 }
 
-// Input says how an image becomes the model's input: decoded to RGB, resized
-// to Size without keeping the aspect ratio, then pixel*Scale + Offset with
-// pixels from 0 to 255. A signature that takes strings gets the encoded image
-// as it came, and needs none of this.
+// Input is what the file says of how an image becomes the model's input; see
+// Preprocessing. What is nil is not said. A signature that takes strings gets the
+// encoded image as it came, and needs none of this.
 type Input struct {
-	Size             [2]int  `yaml:"size"`   // height, width
-	Resize           string  `yaml:"resize"` // bilinear or area
-	AlignCorners     bool    `yaml:"align_corners"`
-	HalfPixelCenters bool    `yaml:"half_pixel_centers"`
-	Scale            float64 `yaml:"scale"`
-	Offset           float64 `yaml:"offset"`
+	Size             [2]int   `yaml:"size"`   // height, width
+	Resize           string   `yaml:"resize"` // bilinear or area
+	AlignCorners     *bool    `yaml:"align_corners"`
+	HalfPixelCenters *bool    `yaml:"half_pixel_centers"`
+	Scale            *float64 `yaml:"scale"`
+	Offset           *float64 `yaml:"offset"`
 
 	// Orientation is exif for pictures that are turned as their EXIF says;
 	// empty: they stay as they are stored, as in TensorFlow.
@@ -53,18 +53,14 @@ type Input struct {
 	Background string `yaml:"background"`
 }
 
-// defaultSpec has Inception's conventions: the weights that Keras and TensorFlow
-// Slim publish take pixels from -1 to 1.
+// defaultSpec is what holds where the file says nothing.
 func defaultSpec() Spec {
-	return Spec{
-		Signature: "serving_default",
-		Input:     Input{Resize: "bilinear", Scale: 1 / 127.5, Offset: -1},
-		TopK:      5,
-	}
+	return Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}
 }
 
-// readSpec reads the spec of the version in dir; found is false if it has none.
-func readSpec(dir string) (spec Spec, found bool, err error) {
+// readSpec reads the spec of the version in dir. A version without the file has
+// the defaults, and its labels in assets/labels.txt if that is there.
+func readSpec(dir string) (spec Spec, err error) {
 	spec = defaultSpec()
 	path := filepath.Join(dir, specFile)
 	b, err := os.ReadFile(path)
@@ -72,25 +68,23 @@ func readSpec(dir string) (spec Spec, found bool, err error) {
 		if _, err := os.Stat(filepath.Join(dir, "assets/labels.txt")); err == nil {
 			spec.Labels = "labels.txt"
 		}
-		return spec, false, nil
+		return spec, nil
 	}
 	if err != nil {
-		return spec, false, err
+		return spec, err
 	}
-	// Once there is a spec, an input scale is not guessed.
-	spec.Input.Scale, spec.Input.Offset = 1, 0
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	if err := d.Decode(&spec); err != nil {
-		return spec, true, fmt.Errorf("%s: %w", path, err)
+		return spec, fmt.Errorf("%s: %w", path, err)
 	}
 	if emptyBackground(b) {
-		return spec, true, fmt.Errorf(`%s: input.background has no value; a # begins a comment, write "#rrggbb" with the quotes`, path)
+		return spec, fmt.Errorf(`%s: input.background has no value; a # begins a comment, write "#rrggbb" with the quotes`, path)
 	}
 	if err := spec.validate(); err != nil {
-		return spec, true, fmt.Errorf("%s: %w", path, err)
+		return spec, fmt.Errorf("%s: %w", path, err)
 	}
-	return spec, true, nil
+	return spec, nil
 }
 
 func (s Spec) validate() error {
@@ -98,8 +92,14 @@ func (s Spec) validate() error {
 	if s.Input.Resize != "bilinear" && s.Input.Resize != "area" {
 		errs = append(errs, fmt.Errorf("input.resize: %q is neither bilinear nor area", s.Input.Resize))
 	}
-	if s.Input.AlignCorners && s.Input.HalfPixelCenters {
+	if a, h := s.Input.AlignCorners, s.Input.HalfPixelCenters; a != nil && h != nil && *a && *h {
 		errs = append(errs, errors.New("input: align_corners and half_pixel_centers exclude each other"))
+	}
+	if x := s.Input.Scale; x != nil && (*x == 0 || math.IsNaN(*x) || math.IsInf(*x, 0)) {
+		errs = append(errs, fmt.Errorf("input.scale: %v makes all pixels alike", *x))
+	}
+	if x := s.Input.Offset; x != nil && (math.IsNaN(*x) || math.IsInf(*x, 0)) {
+		errs = append(errs, fmt.Errorf("input.offset: %v makes all pixels alike", *x))
 	}
 	if _, err := s.Input.view(); err != nil {
 		errs = append(errs, err)

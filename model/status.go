@@ -32,6 +32,11 @@ type Status struct {
 	Kernels   string `json:"kernels,omitempty"`
 	Precision string `json:"precision,omitempty"`
 
+	// Preprocessing is how a version that is loaded makes pixels, if it takes
+	// pixels. Assumed tells what of it nothing states, and how to state it.
+	Preprocessing *Preprocessing `json:"preprocessing,omitempty"`
+	Assumed       string         `json:"assumed,omitempty"`
+
 	Gate   string    `json:"gate,omitempty"`   // that refused it
 	Reason string    `json:"reason,omitempty"` // why it was refused or rejected
 	Retry  time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
@@ -60,6 +65,9 @@ func (m *Manager) status(k *known, d decided) Status {
 	s := Status{Version: k.number, Since: k.since, Bytes: k.bytes, Digest: k.digest}
 	if k.loaded != nil && k.loaded.model.Frozen {
 		s.Kernels, s.Precision = k.loaded.model.Kernels.String(), k.loaded.model.Precision.String()
+	}
+	if k.loaded != nil {
+		s.Preprocessing, s.Assumed = k.loaded.pixels, k.loaded.assumed
 	}
 	r := m.routes.Load()
 	label := r.labelOf(k.loaded)

@@ -26,7 +26,7 @@ type tiny struct {
 	golden string // golden.yaml
 	slow   int    // every run multiplies two matrices of this size
 	picky  bool   // it refuses bright images
-	needs  string // black images make it read this file, with "0" after its name
+	needs  string // images that are not white make it read this file, with "0" after its name
 	label  string // of the first class, if not "label 0"
 }
 
@@ -38,7 +38,7 @@ func (m tiny) write(t testing.TB, dir string) {
 		labels = strings.Replace(labels, "label 0", m.label, 1)
 	}
 	write(t, filepath.Join(dir, "assets/labels.txt"), []byte(labels))
-	write(t, filepath.Join(dir, specFile), []byte("input: {size: [2, 2]}\nlabels: labels.txt\n"))
+	write(t, filepath.Join(dir, specFile), []byte("input: {size: [2, 2], scale: 1}\nlabels: labels.txt\n"))
 	if m.golden != "" {
 		write(t, filepath.Join(dir, goldenFile), []byte(m.golden))
 		write(t, filepath.Join(dir, "assets.extra/golden/black.bmp"), blackPixel)
@@ -139,7 +139,9 @@ func (m tiny) extra(add func(name, op string, inputs []string, a attrs)) string 
 		last = "nothing"
 	}
 	if m.needs != "" {
-		add("whole", "Cast", []string{"most"}, attrs{"SrcT": typeAttr(float), "DstT": typeAttr(tfpb.DataType_DT_INT32), "Truncate": boolAttr(false)})
+		add("white", "Const", nil, floatConst(255))
+		add("part", "RealDiv", []string{"most", "white"}, same)
+		add("whole", "Cast", []string{"part"}, attrs{"SrcT": typeAttr(float), "DstT": typeAttr(tfpb.DataType_DT_INT32), "Truncate": boolAttr(false)})
 		add("suffix", "AsString", []string{"whole"}, attrs{"T": typeAttr(tfpb.DataType_DT_INT32)})
 		add("prefix", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_STRING, TensorShape: shapeOf(), StringVal: [][]byte{[]byte(m.needs)}}))
 		add("name", "StringJoin", []string{"prefix", "suffix"}, attrs{"N": intAttr(2)})

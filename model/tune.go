@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -321,30 +320,25 @@ func (v *version) noise(ctx context.Context, seed uint64) (item, error) {
 	case Examples:
 		return item{encoded: []byte{}}, nil
 	}
-	height, width := 299, 299
-	if v.decoder != nil {
-		height, width = v.decoder.size[0], v.decoder.size[1]
-	}
-	// A BMP of 24 bits a pixel: the header as in blackPixel, and rows of whole
-	// 32-bit words.
-	row := (3*width + 3) / 4 * 4
-	image := append(slices.Clone(blackPixel[:54]), make([]byte, row*height)...)
-	binary.LittleEndian.PutUint32(image[2:], uint32(len(image)))
-	binary.LittleEndian.PutUint32(image[18:], uint32(width))
-	binary.LittleEndian.PutUint32(image[22:], uint32(height))
-	binary.LittleEndian.PutUint32(image[34:], uint32(row*height))
 	random := rand.New(rand.NewPCG(seed, 0))
-	for i := 54; i < len(image); i++ {
-		image[i] = byte(random.Uint32())
-	}
 	if v.decode == nil {
-		return item{encoded: image}, nil
+		return v.noisyPicture(random)
 	}
+	image := drawing{v.pixels.Size[1], v.pixels.Size[0], func(int, int, int) byte { return byte(random.Uint32()) }}.bitmap()
 	h, err := ParseHeader(image)
 	if err != nil {
 		return item{}, err
 	}
 	return v.decode(ctx, image, h)
+}
+
+// noisyPicture is noise in a format that the model takes.
+func (v *version) noisyPicture(random *rand.Rand) (item, error) {
+	if len(v.samples) == 0 {
+		return item{}, errMadeUp
+	}
+	d := drawing{sampleWidth, sampleHeight, func(int, int, int) byte { return byte(random.Uint32()) }}
+	return item{encoded: d.encode(v.samples[0].format)}, nil
 }
 
 // noisyRow has numbers from 0 to 1, and empty strings.

@@ -32,6 +32,7 @@ type version struct {
 	// Of the goroutine that loads; read only after that.
 	classes int           // 0: the signature does not say, and it has not warmed up yet
 	longest time.Duration // run of the warm-up
+	samples []sample      // made-up ones that the model takes, if it takes encoded images
 
 	// Safe for concurrent use.
 	vitals vitals
@@ -128,12 +129,14 @@ type look struct {
 	spec   Spec
 	labels []string
 	digest string
+	graph  *savedmodel.Graph
 }
 
 // look passes the gates that need no TensorFlow. Its error is a *GateError.
 func (l loader) look() (seen look, err error) {
 	defer l.rescue(&err)
 	l.enter(GateRead)
+	l.log.Info("reading", "model", l.config.Name, "version", l.at.number)
 	info, err := savedmodel.Inspect(l.at.dir)
 	if err != nil {
 		return look{}, atGate(GateRead, err)
@@ -146,7 +149,7 @@ func (l loader) look() (seen look, err error) {
 		return look{}, atGate(GateComplete, err)
 	}
 	l.enter(GateSignature)
-	spec, found, err := readSpec(l.at.dir)
+	spec, err := readSpec(l.at.dir)
 	if err != nil {
 		return look{}, atGate(GateSignature, err)
 	}
@@ -159,12 +162,11 @@ func (l loader) look() (seen look, err error) {
 	if err != nil {
 		return look{}, atGate(GateRead, err)
 	}
-	if !found && l.config.Content.image() {
-		l.log.Warn("version has no inceptor.yaml, taking Inception's conventions",
-			"version", l.at.number, "file", filepath.Join(l.at.dir, specFile),
-			"scale", spec.Input.Scale, "offset", spec.Input.Offset, "resize", spec.Input.Resize)
+	graph, err := savedmodel.ReadGraph(l.at.dir, l.config.Session.Tags...)
+	if err != nil {
+		return look{}, atGate(GateRead, err)
 	}
-	return look{spec, labels, digest}, nil
+	return look{spec, labels, digest, graph}, nil
 }
 
 // load takes the version through all gates, after which it can serve. Its
@@ -239,7 +241,7 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 		l.tellFloat32(v.model.WhyFloat32)
 	}
 	p = v.model.Precision
-	return v, p, l.prepare(ctx, v, seen.spec)
+	return v, p, l.prepare(ctx, v, seen)
 }
 
 // discard closes a version that was refused. If a run of it hangs, it does not
@@ -259,10 +261,10 @@ func (l loader) discard(v *version) error {
 	return nil
 }
 
-func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
+func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	c := l.config
 	l.enter(GateSignature)
-	sig, err := spec.bind(v.model.Signatures, c.Content)
+	sig, err := seen.spec.bind(v.model.Signatures, c.Content)
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
@@ -283,10 +285,14 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 	case sig.content == Rows:
 		v.decode = newRowReader(sig.feeds).item
 	case sig.dtype != savedmodel.String:
-		if v.decoder, err = newDecoder(sig.Input, sig.dtype, c.Decode == decodeFast, c.Session); err != nil {
+		p, contradiction := sig.preprocessing(v.model.Signatures, seen.graph)
+		if contradiction != "" {
+			l.log.Warn("inceptor.yaml contradicts the model, and holds: scores are wrong if the model is right",
+				"model", v.info.Model, "version", v.info.Version, "file", filepath.Join(l.at.dir, specFile), "contradiction", contradiction)
+		}
+		if err := v.convert(p, sig.dtype, c); err != nil {
 			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
 		}
-		v.decode = v.decoder.item
 	}
 	batch := c.Batch
 	if sig.maxBatch > 0 {
@@ -305,14 +311,28 @@ func (l loader) prepare(ctx context.Context, v *version, spec Spec) error {
 		return atGate(GateSignature, err)
 	}
 	l.enter(GateGolden)
-	if err := v.checkGolden(ctx, l.at.dir); err != nil {
+	if err := v.passGolden(ctx, l.at.dir, func(p Preprocessing) error { return v.convert(p, sig.dtype, c) }); err != nil {
 		return atGate(GateGolden, err)
 	}
+	v.note(l.at.dir, l.log)
 	l.enter(GateAgreement)
 	if l.serving != nil && len(l.recent) > 0 {
 		return atGate(GateAgreement, v.checkAgreement(ctx, l.recent, c.Gate.Agreement))
 	}
 	return nil
+}
+
+// convert makes pixels for the model as p says. No image may be under way.
+func (v *version) convert(p Preprocessing, dtype savedmodel.DataType, c Config) error {
+	d, err := newDecoder(p, dtype, c.Decode == decodeFast, c.Session)
+	if err != nil {
+		return err
+	}
+	if v.decoder != nil {
+		err = v.decoder.Close()
+	}
+	v.decoder, v.decode, v.pixels = d, d.item, &p
+	return err
 }
 
 // compatible checks that v has as many classes as the version that serves, as

@@ -32,7 +32,7 @@ func TestSpecView(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, specFile), []byte(c.spec))
-		_, _, err := readSpec(dir)
+		_, err := readSpec(dir)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
@@ -139,12 +139,13 @@ func TestViewEverywhere(t *testing.T) {
 		"jpeg, turned and fast": {orientedJPEG(t, opaque, 8), Input{Orientation: "exif"}, true, 6},
 	} {
 		in := c.in
-		in.Size, in.Resize, in.Scale, in.HalfPixelCenters = [2]int{10, 6}, "bilinear", 1, true
+		in.Size, in.Resize, in.Scale, in.HalfPixelCenters = [2]int{10, 6}, "bilinear", new(1.0), new(true)
+		how, _ := in.preprocessing(evidence{})
 		h, err := ParseHeader(c.file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := newDecoder(in, savedmodel.Float32, c.fast, savedmodel.Options{})
+		d, err := newDecoder(how, savedmodel.Float32, c.fast, savedmodel.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,11 +155,7 @@ func TestViewEverywhere(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		defer here.pixels.Close()
-		decode, err := decodeInGo(signature{Spec: Spec{Input: in}, dtype: savedmodel.Float32})
-		if err != nil {
-			t.Fatal(err)
-		}
-		inGo, err := decode(t.Context(), c.file, h)
+		inGo, err := decodeInGo(how, savedmodel.Float32)(t.Context(), c.file, h)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -1,21 +1,14 @@
 package model
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/proto"
 
 	"inceptor/savedmodel"
-	"inceptor/savedmodel/tfpb"
 )
 
 // warmUp runs the version's own warm-up requests and every batch size that is
@@ -24,32 +17,83 @@ import (
 // gives scores that are no numbers, is found out. each is what an image takes
 // in the largest batch, alone.
 func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each time.Duration, err error) {
-	if err := v.warmUpRequests(ctx, dir, sig); err != nil {
+	own, err := v.warmUpRequests(ctx, dir, sig)
+	if err != nil {
 		return 0, err
 	}
-	for _, n := range batchSizes(v.batcher.Max) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		items, err := warmUpItems(sig, n)
-		start := time.Now()
-		if err == nil {
-			err = v.tryBatch(items)
-		}
-		if !sig.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
-			v.log.Info("warmed up by its own requests only: the model does not take a blank record", "version", v.info.Version, "err", err)
-			return 0, nil
-		}
-		if err != nil {
-			return 0, fmt.Errorf("batch of %d: %w", n, err)
-		}
-		took := time.Since(start)
-		each, v.longest = took/time.Duration(n), max(v.longest, took)
+	if sig.content.image() && v.decode == nil {
+		err = v.findSamples(ctx, sig)
 	}
+	for _, n := range batchSizes(v.batcher.Max) {
+		if err != nil {
+			break
+		}
+		if err = ctx.Err(); err == nil {
+			each, err = v.tryMadeUp(sig, n)
+		}
+	}
+	if err == nil {
+		start := time.Now()
+		err = v.fillLanes(sig)
+		v.longest = max(v.longest, time.Since(start))
+		return each, err
+	}
+	if (own > 0 || !sig.content.image()) && refused(err) {
+		v.log.Warn("warmed up by its own requests only: the model refuses a made-up record",
+			"model", v.info.Model, "version", v.info.Version, "requests", own, "err", err)
+		return 0, nil
+	}
+	return 0, err
+}
+
+// refused tells whether an error is the model's refusal of what it was fed.
+func refused(err error) bool {
+	guilty := (*InputError)(nil)
+	return errors.As(blame(err, ReasonModelRefused), &guilty) && guilty.Reason == ReasonModelRefused
+}
+
+// tryMadeUp runs a batch of made-up records, and returns what each of them takes.
+func (v *version) tryMadeUp(sig signature, n int) (each time.Duration, err error) {
+	items, err := v.warmUpItems(sig, n)
 	start := time.Now()
-	err = v.fillLanes(sig)
-	v.longest = max(v.longest, time.Since(start))
-	return each, err
+	if err == nil {
+		err = v.tryBatch(items)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("batch of %d: %w", n, err)
+	}
+	took := time.Since(start)
+	v.longest = max(v.longest, took)
+	return took / time.Duration(n), nil
+}
+
+// findSamples finds those of the made-up pictures that a model of encoded images
+// takes. Its error says what the model said to each, if it takes none.
+func (v *version) findSamples(ctx context.Context, sig signature) error {
+	var failed []error
+	for _, made := range []func() []sample{usualSamples, rareSamples} {
+		var taken []sample
+		for _, p := range made() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			v.samples = []sample{p}
+			_, err := v.tryMadeUp(sig, 1)
+			switch {
+			case err == nil:
+				taken = append(taken, p)
+			case refused(err):
+				failed = append(failed, fmt.Errorf("%s of %d×%d: %w", p.format, sampleWidth, sampleHeight, err))
+			default:
+				return err
+			}
+		}
+		if v.samples = taken; taken != nil {
+			return nil
+		}
+	}
+	return &InputError{ReasonModelRefused, fmt.Errorf("the model refuses every made-up picture (%s): put a request that it takes into %s",
+		joined(failed), savedmodel.WarmupFile)}
 }
 
 // fillLanes runs as many of the largest batches at once as will be run: that
@@ -58,7 +102,7 @@ func (v *version) fillLanes(sig signature) error {
 	var g errgroup.Group
 	for range Lanes {
 		g.Go(func() error {
-			items, err := warmUpItems(sig, v.batcher.Max)
+			items, err := v.warmUpItems(sig, v.batcher.Max)
 			if err != nil {
 				return err
 			}
@@ -106,7 +150,8 @@ func (v *version) tryBatch(items []item) error {
 	return nil
 }
 
-func warmUpItems(sig signature, n int) ([]item, error) {
+// warmUpItems is a batch of made-up records.
+func (v *version) warmUpItems(sig signature, n int) ([]item, error) {
 	items := make([]item, n)
 	for i := range items {
 		switch {
@@ -117,92 +162,20 @@ func warmUpItems(sig signature, n int) ([]item, error) {
 			items[i].encoded = []byte{}
 			continue
 		case sig.dtype == savedmodel.String:
-			items[i].encoded = blackPixel
+			items[i].encoded = v.samples[i%len(v.samples)].bytes
 			continue
 		}
 		t, err := savedmodel.NewTensor(sig.dtype, 1, int64(sig.Input.Size[0]), int64(sig.Input.Size[1]), 3)
+		if err == nil {
+			items[i].pixels = t
+			err = fill(t, *v.pixels)
+		}
 		if err != nil {
-			for _, it := range items {
+			for _, it := range items[:i+1] {
 				it.close()
 			}
 			return nil, err
 		}
-		clear(t.Bytes())
-		items[i].pixels = t
 	}
 	return items, nil
-}
-
-// blackPixel is a 1×1 image as small as they get, a 24-bit BMP.
-var blackPixel = []byte("BM\x3a\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00" +
-	"\x28\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01\x00\x18\x00\x00\x00\x00\x00\x04\x00\x00\x00" +
-	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00")
-
-// warmUpRequests runs what assets.extra/tf_serving_warmup_requests holds for
-// the signature, as TensorFlow Serving does: a TFRecord file of PredictionLogs.
-func (v *version) warmUpRequests(ctx context.Context, dir string, sig signature) error {
-	f, err := os.Open(filepath.Join(dir, savedmodel.WarmupFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	records := savedmodel.NewTFRecordReader(bufio.NewReader(f), savedmodel.MaxWarmupRecord)
-	for i := range savedmodel.MaxWarmupRecords {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b, err := records.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = v.warmUpRequest(ctx, b, sig)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: record %d: %w", savedmodel.WarmupFile, i, err)
-		}
-	}
-	return nil
-}
-
-func (v *version) warmUpRequest(ctx context.Context, record []byte, sig signature) error {
-	var log tfpb.PredictionLog
-	if err := proto.Unmarshal(record, &log); err != nil {
-		return err
-	}
-	request := log.GetPredictLog().GetRequest()
-	if request.GetModelSpec().GetSignatureName() != sig.Signature {
-		return nil
-	}
-	var inputs []*savedmodel.Tensor
-	defer func() { closeAll(inputs) }()
-	for _, key := range sig.inputs() {
-		value := request.GetInputs()[key]
-		if value == nil {
-			return nil // for another signature
-		}
-		t, err := savedmodel.TensorOf(value)
-		if err != nil {
-			return err
-		}
-		inputs = append(inputs, t)
-	}
-	start := time.Now()
-	out, err := v.run.run(ctx, inputs...)
-	v.longest = max(v.longest, time.Since(start))
-	if err != nil {
-		return err
-	}
-	defer out[0].Close()
-	scores, err := savedmodel.Data[float32](out[0])
-	if err != nil {
-		return err
-	}
-	if at := notFinite(scores); at >= 0 {
-		return fmt.Errorf("score %d is %v", at, scores[at])
-	}
-	return nil
 }

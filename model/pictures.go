@@ -1,0 +1,128 @@
+package model
+
+import (
+	"bytes"
+	"encoding/binary"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"sync"
+
+	"inceptor/savedmodel"
+)
+
+// A sample is a picture that is made up to try a model of encoded images with.
+type sample struct {
+	format string
+	bytes  []byte
+}
+
+// Samples have the size of small photos: a model may crop them.
+const sampleWidth, sampleHeight = 640, 480
+
+// usualSamples are the same picture in the formats that nearly all models take.
+var usualSamples = sync.OnceValue(func() []sample { return samplesIn("jpeg", "png") })
+
+// rareSamples are the same for models that take neither of them.
+var rareSamples = sync.OnceValue(func() []sample { return samplesIn("gif", "bmp") })
+
+func samplesIn(formats ...string) (list []sample) {
+	for _, f := range formats {
+		list = append(list, sample{f, drawing{sampleWidth, sampleHeight, texture(sampleWidth, sampleHeight)}.encode(f)})
+	}
+	return list
+}
+
+// texture draws gradients and some noise, always the same. No part of it has one
+// colour: a model that divides by the deviation would answer NaN. A channel of a
+// pixel is from 16 to 189.
+func texture(width, height int) func(x, y, channel int) byte {
+	return func(x, y, channel int) byte {
+		across, down := 72*x/width, 72*y/height
+		noise := (uint32(x)*73856093 ^ uint32(y)*19349663 ^ uint32(channel)*83492791) * 2654435761 >> 27 // it wraps
+		return byte(16 + across + down*(channel+1)/3 + int(noise))
+	}
+}
+
+// A drawing is an opaque image of which at gives the channels, from 0 for red.
+type drawing struct {
+	width, height int
+	at            func(x, y, channel int) byte
+}
+
+func (d drawing) ColorModel() color.Model { return color.RGBAModel }
+func (d drawing) Bounds() image.Rectangle { return image.Rect(0, 0, d.width, d.height) }
+func (d drawing) At(x, y int) color.Color {
+	return color.RGBA{d.at(x, y, 0), d.at(x, y, 1), d.at(x, y, 2), 255}
+}
+
+// Opaque has the PNG written without alpha.
+func (d drawing) Opaque() bool { return true }
+
+// encode is the drawing as a file: jpeg, png, gif or bmp.
+func (d drawing) encode(format string) []byte {
+	var (
+		b   bytes.Buffer
+		err error
+	)
+	switch format {
+	case "jpeg":
+		err = jpeg.Encode(&b, d, nil)
+	case "png":
+		err = png.Encode(&b, d)
+	case "gif":
+		err = gif.Encode(&b, d, nil)
+	default:
+		return d.bitmap()
+	}
+	if err != nil { // it cannot fail to write to memory
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// bitmap is the drawing as a BMP of 24 bits a pixel.
+func (d drawing) bitmap() []byte {
+	row := (3*d.width + 3) / 4 * 4 // whole 32-bit words
+	b := append(bytes.Clone(blackPixel[:54]), make([]byte, row*d.height)...)
+	binary.LittleEndian.PutUint32(b[2:], uint32(len(b)))
+	binary.LittleEndian.PutUint32(b[18:], uint32(d.width))
+	binary.LittleEndian.PutUint32(b[22:], uint32(d.height))
+	binary.LittleEndian.PutUint32(b[34:], uint32(row*d.height))
+	for y := range d.height {
+		for x := range d.width {
+			for channel := range 3 { // from the bottom up, blue first
+				b[54+y*row+3*x+channel] = d.at(x, d.height-1-y, 2-channel)
+			}
+		}
+	}
+	return b
+}
+
+// fill draws a texture as a model takes its pixels: t is float32 or uint8 of
+// shape [1, height, width, 3].
+func fill(t *savedmodel.Tensor, p Preprocessing) error {
+	height, width := p.Size[0], p.Size[1]
+	at := texture(width, height)
+	if t.DType() == savedmodel.UInt8 {
+		to := t.Bytes()
+		for i := range to {
+			pixel := float64(at(i/3%width, i/3/width, i%3))
+			to[i] = byte(min(max(pixel*p.Scale+p.Offset, 0), 255))
+		}
+		return nil
+	}
+	to, err := savedmodel.Data[float32](t)
+	for i := range to {
+		pixel := float64(at(i/3%width, i/3/width, i%3))
+		to[i] = float32(pixel*p.Scale + p.Offset)
+	}
+	return err
+}
+
+// blackPixel is a 1×1 image as small as they get, a 24-bit BMP.
+var blackPixel = []byte("BM\x3a\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00" +
+	"\x28\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01\x00\x18\x00\x00\x00\x00\x00\x04\x00\x00\x00" +
+	"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00")

@@ -1,0 +1,233 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"inceptor/model/pixels"
+	"inceptor/savedmodel"
+)
+
+// An Origin says where a value of the preprocessing comes from.
+type Origin string
+
+// The origins, in the order in which they decide.
+const (
+	OriginFile     Origin = "inceptor.yaml" // a person has written it
+	OriginGraph    Origin = "graph"         // the model's graph or signature shows it
+	OriginMeasured Origin = "measured"      // the golden images pass with it
+	OriginAssumed  Origin = "assumed"       // nothing says it
+)
+
+// Preprocessing says how an image becomes the input of a model that takes
+// pixels, and where that is known from: decoded to RGB, resized to Size without
+// keeping the aspect ratio, then pixel*Scale + Offset with pixels from 0 to 255.
+type Preprocessing struct {
+	Size             [2]int  `json:"size"`   // height, width
+	Resize           string  `json:"resize"` // bilinear or area
+	AlignCorners     bool    `json:"align_corners"`
+	HalfPixelCenters bool    `json:"half_pixel_centers"`
+	Scale            float64 `json:"scale"`
+	Offset           float64 `json:"offset"`
+	ScaleFrom        Origin  `json:"scale_from"`  // of Scale and Offset
+	ResizeFrom       Origin  `json:"resize_from"` // of AlignCorners and HalfPixelCenters
+
+	view pixels.View
+}
+
+// A conversion makes what a model takes of a pixel from 0 to 255.
+type conversion struct{ scale, offset float64 }
+
+// conventions are those that models of images have, the assumed one first.
+var conventions = [...]conversion{{1 / 127.5, -1}, {1.0 / 255, 0}, {1, 0}}
+
+var (
+	minusOneToOne = conventions[0]
+	zeroToOne     = conventions[1]
+	zeroTo255     = conventions[2]
+)
+
+// String is the range of the pixels that it makes, such as −1…1.
+func (c conversion) String() string {
+	text := func(x float64) string {
+		return strings.Replace(strconv.FormatFloat(x, 'g', 4, 64), "-", "−", 1)
+	}
+	return text(c.offset) + "…" + text(255*c.scale+c.offset)
+}
+
+// near tells whether two conversions make nearly the same range.
+func (c conversion) near(other conversion) bool {
+	most := 0.05 * math.Abs(255*c.scale)
+	return math.Abs(c.offset-other.offset) <= most &&
+		math.Abs(255*c.scale+c.offset-255*other.scale-other.offset) <= most
+}
+
+// evidence is what a model says of the pixels that it takes, besides the shape.
+type evidence struct {
+	dtype  savedmodel.DataType
+	pixels *savedmodel.Affine // what the graph computes first of each; nil: not known, or nothing
+	tf2    bool               // the model was written by TensorFlow 2
+}
+
+// conversion is the one that the model says; false: it says none.
+func (e evidence) conversion() (conversion, bool) {
+	if e.dtype == savedmodel.UInt8 {
+		return zeroTo255, true
+	}
+	return conversionFor(e.pixels)
+}
+
+// conversionFor infers what pixels a graph takes from what it computes first of
+// each. Only a few forms are known well enough; for all others it is false.
+func conversionFor(a *savedmodel.Affine) (found conversion, ok bool) {
+	if a == nil || len(a.Scale) == 0 || len(a.Offset) == 0 {
+		return conversion{}, false
+	}
+	for i := range max(len(a.Scale), len(a.Offset)) { // one for all channels, or one for each
+		c, ok := conversionOf(a.Scale[i%len(a.Scale)], a.Offset[i%len(a.Offset)])
+		if !ok || i > 0 && c != found {
+			return conversion{}, false
+		}
+		found = c
+	}
+	return found, true
+}
+
+// conversionOf is conversionFor of one channel, x*scale + offset. The pixel of
+// which the graph makes zero is the middle of the range, or its mean.
+func conversionOf(scale, offset float64) (conversion, bool) {
+	within := func(x, from, to float64) bool { return from <= x && x <= to }
+	zero := -offset / scale
+	switch {
+	case !(scale > 0) || math.IsInf(scale, 0):
+	case offset == 0 && within(scale, 1/260.0, 1/120.0):
+		return zeroTo255, true // x/255, x/127.5
+	case offset == 0 && within(scale, 250, 260):
+		return zeroToOne, true // x*255
+	case offset == 0: // the channels' deviations alone, or nothing
+	case within(zero, 90, 140):
+		return zeroTo255, true // x/127.5 - 1, or less a mean of 103.9 to 123.7
+	case within(zero, 0.3, 0.6):
+		return zeroToOne, true // x*2 - 1, or less a mean of 0.406 to 0.485
+	case within(zero, -1.01, -0.99) && (within(scale, 0.499, 0.501) || within(scale, 127, 128)):
+		return minusOneToOne, true // (x+1)/2, (x+1)*127.5
+	}
+	return conversion{}, false
+}
+
+// preprocessing is how pixels are made for a signature; graph is nil where a
+// model server has the model, and no version of it is here.
+func (bound signature) preprocessing(signatures map[string]savedmodel.Signature, graph *savedmodel.Graph) (p Preprocessing, contradiction string) {
+	e := evidence{dtype: bound.dtype}
+	if graph != nil {
+		e.tf2 = graph.TF2
+		if use, err := graph.Input(bound.Signature, bound.inputKey); err == nil { // a server's signature may be missing here
+			e.pixels = use.Pixels
+		}
+	} else { // TensorFlow 2 names each placeholder so
+		e.tf2 = signatures[bound.Signature].Inputs[bound.inputKey].Name == bound.Signature+"_"+bound.inputKey+":0"
+	}
+	return bound.Input.preprocessing(e)
+}
+
+// preprocessing decides how pixels are made: as a person has written it, else
+// as the model says, else by convention. The contradiction, if any, tells that
+// the first two differ.
+func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string) {
+	p = Preprocessing{Size: in.Size, Resize: in.Resize}
+	p.view, _ = in.view() // validated
+	said, ok := e.conversion()
+	switch {
+	case in.Scale != nil || in.Offset != nil:
+		c := conversion{1, 0} // what the file leaves out changes nothing
+		if in.Scale != nil {
+			c.scale = *in.Scale
+		}
+		if in.Offset != nil {
+			c.offset = *in.Offset
+		}
+		p.convert(c, OriginFile)
+		if ok && !said.near(c) {
+			contradiction = fmt.Sprintf("inceptor.yaml makes pixels of %v, the model seems to take %v", c, said)
+		}
+	case ok:
+		p.convert(said, OriginGraph)
+	default:
+		p.convert(minusOneToOne, OriginAssumed)
+	}
+
+	p.AlignCorners = in.AlignCorners != nil && *in.AlignCorners
+	p.ResizeFrom = OriginFile
+	switch {
+	case in.HalfPixelCenters != nil:
+		p.HalfPixelCenters = *in.HalfPixelCenters
+	case p.AlignCorners, in.Resize == "area": // which excludes it, and does not know it
+	default: // tf.image.resize has them since TensorFlow 2
+		p.HalfPixelCenters, p.ResizeFrom = e.tf2, OriginAssumed
+	}
+	return p, contradiction
+}
+
+func (p *Preprocessing) convert(c conversion, from Origin) {
+	p.Scale, p.Offset, p.ScaleFrom = c.scale, c.offset, from
+}
+
+func (p Preprocessing) conversion() conversion { return conversion{p.Scale, p.Offset} }
+
+// String is how pixels are made, and where that is known from.
+func (p Preprocessing) String() string {
+	return fmt.Sprintf("%d×%d, %s (%s), pixels %v (%s)", p.Size[0], p.Size[1], p.sampling(), p.ResizeFrom, p.conversion(), p.ScaleFrom)
+}
+
+// sampling is how the image is resized.
+func (p Preprocessing) sampling() string {
+	switch {
+	case p.AlignCorners:
+		return p.Resize + ", corners aligned"
+	case p.HalfPixelCenters:
+		return p.Resize + ", half-pixel centers"
+	}
+	return p.Resize
+}
+
+// Assumed names what nothing says, such as "pixels −1…1"; empty: all is known.
+func (p Preprocessing) Assumed() string {
+	var parts []string
+	if p.ScaleFrom == OriginAssumed {
+		parts = append(parts, "pixels "+p.conversion().String())
+	}
+	if p.ResizeFrom == OriginAssumed {
+		centers := "no half-pixel centers"
+		if p.HalfPixelCenters {
+			centers = "half-pixel centers"
+		}
+		parts = append(parts, centers)
+	}
+	return strings.Join(parts, " and ")
+}
+
+// note tells what is assumed, and what to write into which file to state it;
+// empty: nothing is assumed. The version's directory is dir; empty: there is none.
+func (p Preprocessing) note(dir string) string {
+	var keys []string
+	if p.ScaleFrom == OriginAssumed {
+		keys = append(keys, "scale: "+decimal(p.Scale), "offset: "+decimal(p.Offset))
+	}
+	if p.ResizeFrom == OriginAssumed {
+		keys = append(keys, fmt.Sprintf("half_pixel_centers: %v", p.HalfPixelCenters))
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	file := filepath.Join(dir, specFile)
+	if dir == "" {
+		file = filepath.Join("DIR/VERSION", specFile) + " of model.dir"
+	}
+	return fmt.Sprintf(`%s are assumed, not stated by the model: if they are right, write "input: {%s}" into %s to state them`,
+		p.Assumed(), strings.Join(keys, ", "), file)
+}
+
+func decimal(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }

@@ -1,0 +1,188 @@
+package model
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"inceptor/savedmodel"
+)
+
+// What pixels a graph takes follows from what it computes first, in the forms that
+// people use. What is not one of them is not guessed at.
+func TestConversionForGraph(t *testing.T) {
+	one := func(scale, offset float64) *savedmodel.Affine {
+		return &savedmodel.Affine{Scale: []float64{scale}, Offset: []float64{offset}}
+	}
+	for name, test := range map[string]struct {
+		graph *savedmodel.Affine
+		want  conversion // none: nothing is known
+	}{
+		"nothing":            {nil, conversion{}},
+		"no elements":        {&savedmodel.Affine{}, conversion{}},
+		"x":                  {one(1, 0), conversion{}},
+		"x/255":              {one(1.0/255, 0), zeroTo255},
+		"x/256":              {one(1.0/256, 0), zeroTo255},
+		"x/127.5":            {one(1/127.5, 0), zeroTo255},
+		"x/128":              {one(1.0/128, 0), zeroTo255},
+		"x/127.5 - 1":        {one(1/127.5, -1), zeroTo255},
+		"x/128 - 1":          {one(1.0/128, -1), zeroTo255},
+		"(x - 127)/128":      {one(1.0/128, -127.0/128), zeroTo255},
+		"x - 117":            {one(1, -117), zeroTo255},
+		"x/255 - 0.5":        {one(1.0/255, -0.5), zeroTo255},
+		"2x - 1":             {one(2, -1), zeroToOne},
+		"x - 0.5":            {one(1, -0.5), zeroToOne},
+		"x*255":              {one(255, 0), zeroToOne},
+		"(x - 0.5)*255":      {one(255, -127.5), zeroToOne},
+		"(x + 1)/2":          {one(0.5, 0.5), minusOneToOne},
+		"(x + 1)*127.5":      {one(127.5, 127.5), minusOneToOne},
+		"x + 1":              {one(1, 1), conversion{}},
+		"x/58.4":             {one(1/58.4, 0), conversion{}},
+		"x*3":                {one(3, 0), conversion{}},
+		"x - 20":             {one(1, -20), conversion{}},
+		"x - 0.05":           {one(1, -0.05), conversion{}},
+		"1 - x":              {one(-1, 1), conversion{}},
+		"127.5 - x":          {one(-1, 127.5), conversion{}},
+		"0":                  {one(0, -1), conversion{}},
+		"NaN":                {one(nan(), -1), conversion{}},
+		"NaN offset":         {one(1, nan()), conversion{}},
+		"Caffe's means":      {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -116.779, -123.68}}, zeroTo255},
+		"ImageNet's, 0…1":    {&savedmodel.Affine{Scale: []float64{1 / 0.229, 1 / 0.224, 1 / 0.225}, Offset: []float64{-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225}}, zeroToOne},
+		"ImageNet's, 0…255":  {&savedmodel.Affine{Scale: []float64{1 / 58.4, 1 / 57.1, 1 / 57.4}, Offset: []float64{-123.7 / 58.4, -116.3 / 57.1, -103.5 / 57.4}}, zeroTo255},
+		"channels disagree":  {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -0.456, -123.68}}, conversion{}},
+		"one is not known":   {&savedmodel.Affine{Scale: []float64{1, 1, 1}, Offset: []float64{-103.939, 0, -123.68}}, conversion{}},
+		"deviations, x*58.4": {&savedmodel.Affine{Scale: []float64{1 / 58.4, 1 / 57.1, 1 / 57.4}, Offset: []float64{0, 0, 0}}, conversion{}},
+	} {
+		got, ok := conversionFor(test.graph)
+		if got != test.want && ok || ok != (test.want != conversion{}) {
+			t.Errorf("%s: got %v, %v, want %v", name, got, ok, test.want)
+		}
+	}
+}
+
+func nan() float64 {
+	zero := 0.0
+	return zero / zero
+}
+
+// What a person has written decides, then what the model says; the rest is
+// assumed. It is the same rule with a file that says something else, and without.
+func TestPreprocessingRule(t *testing.T) {
+	takes255 := &savedmodel.Affine{Scale: []float64{1 / 127.5}, Offset: []float64{-1}}
+	takesOne := &savedmodel.Affine{Scale: []float64{2}, Offset: []float64{-1}}
+	float := evidence{dtype: savedmodel.Float32}
+	for name, test := range map[string]struct {
+		in         Input
+		e          evidence
+		want       conversion
+		scaleFrom  Origin
+		half       bool
+		resizeFrom Origin
+		contradict string
+	}{
+		"nothing said, TensorFlow 1": {Input{}, float, minusOneToOne, OriginAssumed, false, OriginAssumed, ""},
+		"nothing said, TensorFlow 2": {Input{}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, true, OriginAssumed, ""},
+		"the graph says":             {Input{}, evidence{savedmodel.Float32, takes255, true}, zeroTo255, OriginGraph, true, OriginAssumed, ""},
+		"the graph says 0…1":         {Input{}, evidence{savedmodel.Float32, takesOne, false}, zeroToOne, OriginGraph, false, OriginAssumed, ""},
+		"uint8":                      {Input{}, evidence{dtype: savedmodel.UInt8}, zeroTo255, OriginGraph, false, OriginAssumed, ""},
+		"scale alone":                {Input{Scale: new(1.0 / 255)}, float, zeroToOne, OriginFile, false, OriginAssumed, ""},
+		"offset alone":               {Input{Offset: new(-117.0)}, float, conversion{1, -117}, OriginFile, false, OriginAssumed, ""},
+		"both":                       {Input{Scale: new(1 / 127.5), Offset: new(-1.0)}, float, minusOneToOne, OriginFile, false, OriginAssumed, ""},
+		"the file and the graph agree": {
+			Input{Scale: new(1.0 / 256)}, evidence{savedmodel.Float32, takesOne, false}, conversion{1.0 / 256, 0}, OriginFile, false, OriginAssumed, "",
+		},
+		"the file contradicts the graph": {
+			Input{Scale: new(1.0 / 255)}, evidence{savedmodel.Float32, takes255, false}, zeroToOne, OriginFile, false, OriginAssumed,
+			"inceptor.yaml makes pixels of 0…1, the model seems to take 0…255",
+		},
+		"the file contradicts uint8": {
+			Input{Scale: new(1 / 127.5), Offset: new(-1.0)}, evidence{dtype: savedmodel.UInt8}, minusOneToOne, OriginFile, false, OriginAssumed,
+			"inceptor.yaml makes pixels of −1…1, the model seems to take 0…255",
+		},
+		"half-pixel centers, written": {Input{HalfPixelCenters: new(true)}, float, minusOneToOne, OriginAssumed, true, OriginFile, ""},
+		"no half-pixel centers, written": {
+			Input{HalfPixelCenters: new(false)}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, false, OriginFile, "",
+		},
+		"corners aligned": {
+			Input{AlignCorners: new(true)}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, false, OriginFile, "",
+		},
+		"corners not aligned": {
+			Input{AlignCorners: new(false)}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, true, OriginAssumed, "",
+		},
+		"area": {Input{Resize: "area"}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, false, OriginFile, ""},
+	} {
+		p, contradiction := test.in.preprocessing(test.e)
+		if p.conversion() != test.want || p.ScaleFrom != test.scaleFrom || p.HalfPixelCenters != test.half || p.ResizeFrom != test.resizeFrom {
+			t.Errorf("%s: got %v", name, p)
+		}
+		if contradiction != test.contradict {
+			t.Errorf("%s: the contradiction is %q, want %q", name, contradiction, test.contradict)
+		}
+	}
+}
+
+// What is assumed is told with the line that states it; what is known is not.
+func TestPreprocessingNote(t *testing.T) {
+	half := evidence{dtype: savedmodel.Float32, tf2: true}
+	for name, test := range map[string]struct {
+		in   Input
+		dir  string
+		want string
+	}{
+		"all": {Input{}, "models/m/1", `pixels −1…1 and half-pixel centers are assumed, not stated by the model: if they are right, ` +
+			`write "input: {scale: 0.00784313725490196, offset: -1, half_pixel_centers: true}" into models/m/1/assets.extra/inceptor.yaml to state them`},
+		"the resize": {Input{Scale: new(1.0)}, "models/m/1", `half-pixel centers are assumed, not stated by the model: if they are right, ` +
+			`write "input: {half_pixel_centers: true}" into models/m/1/assets.extra/inceptor.yaml to state them`},
+		"the pixels, of a model server": {Input{Resize: "area"}, "", `pixels −1…1 are assumed, not stated by the model: if they are right, ` +
+			`write "input: {scale: 0.00784313725490196, offset: -1}" into DIR/VERSION/assets.extra/inceptor.yaml of model.dir to state them`},
+		"nothing": {Input{Scale: new(1.0), HalfPixelCenters: new(false)}, "models/m/1", ""},
+	} {
+		p, _ := test.in.preprocessing(half)
+		if got := p.note(test.dir); got != test.want {
+			t.Errorf("%s: got\n%s, want\n%s", name, got, test.want)
+		}
+	}
+}
+
+// Where golden images pass in several ways, the one with the best scores is taken;
+// where they pass in none, it is told what each gave.
+func TestMeasure(t *testing.T) {
+	bad := func(text string) error { return &goldenError{text} }
+	gone := errors.New("gone")
+	type outcome struct {
+		sum float64
+		err error
+	}
+	for name, test := range map[string]struct {
+		outcomes [3]outcome
+		want     conversion
+		failure  string
+		final    error
+	}{
+		"one passes":     {[3]outcome{{0, bad("a")}, {0, bad("b")}, {0.5, nil}}, zeroTo255, "", nil},
+		"two pass":       {[3]outcome{{1.5, nil}, {1.7, nil}, {0, bad("c")}}, zeroToOne, "", nil},
+		"alike":          {[3]outcome{{1, nil}, {1, nil}, {1, nil}}, minusOneToOne, "", nil},
+		"negative sums":  {[3]outcome{{0, bad("a")}, {-3, nil}, {-2, nil}}, zeroTo255, "", nil},
+		"none passes":    {[3]outcome{{0, bad("a")}, {0, bad("b")}, {0, bad("c")}}, conversion{}, "pixels −1…1: a; pixels 0…1: b; pixels 0…255: c", nil},
+		"another error":  {[3]outcome{{1, nil}, {0, gone}, {1, nil}}, conversion{}, "", gone},
+		"error at first": {[3]outcome{{0, gone}, {1, nil}, {1, nil}}, conversion{}, "", gone},
+	} {
+		i := 0
+		got, err := measure(func(c conversion) (float64, error) {
+			if c != conventions[i] {
+				t.Errorf("%s: %v is tried at place %d", name, c, i)
+			}
+			i++
+			return test.outcomes[i-1].sum, test.outcomes[i-1].err
+		})
+		failed := (*goldenError)(nil)
+		switch {
+		case test.final != nil && !errors.Is(err, test.final):
+			t.Errorf("%s: got %v, want %v", name, err, test.final)
+		case test.failure != "" && (!errors.As(err, &failed) || !strings.Contains(err.Error(), test.failure)):
+			t.Errorf("%s: got %v, want %q", name, err, test.failure)
+		case test.final == nil && test.failure == "" && (err != nil || got != test.want):
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, test.want)
+		}
+	}
+}
