@@ -26,8 +26,8 @@ type answerer struct {
 	decoding  *decoding                                                         // shared by the versions of a model
 	batcher   *batcher
 
-	pixels  *Preprocessing // nil: the model takes other things than pixels
-	assumed string         // what of it nothing says, and what to write; empty: all is known
+	pixels     *Preprocessing // nil: the model takes other things than pixels
+	assumption string         // what of it nothing says, and what to write; empty: all is known
 }
 
 // note notes what of the preprocessing is assumed, and warns of it. The version's
@@ -36,9 +36,9 @@ func (a *answerer) note(dir string, log *slog.Logger) {
 	if a.pixels == nil {
 		return
 	}
-	if a.assumed = a.pixels.note(dir); a.assumed != "" {
+	if a.assumption = a.pixels.note(dir); a.assumption != "" {
 		log.Warn("preprocessing is assumed: scores are wrong if the model takes something else",
-			"model", a.info.Model, "version", numberOr(a.info.Version, "not told"), "backend", a.backend, "note", a.assumed)
+			"model", a.info.Model, "version", numberOr(a.info.Version, "not told"), "backend", a.backend, "note", a.assumption)
 		return
 	}
 	log.Info("preprocessing", "model", a.info.Model, "version", numberOr(a.info.Version, "not told"), "backend", a.backend, "input", a.pixels.String())
@@ -76,7 +76,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 	p = Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server,
 		Image:   header,
-		Assumed: a.assumed,
+		Assumed: a.assumption,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
 	}
 	if r.version >= 0 {

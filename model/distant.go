@@ -157,6 +157,16 @@ func (d *distant) info(want int64) (Info, bool) {
 	return d.bound.info, true
 }
 
+// assumption is that of the last binding; empty: there is none.
+func (d *distant) assumption() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bound == nil {
+		return ""
+	}
+	return d.bound.assumption
+}
+
 // bind leases the binding for the version that is wanted, which it makes if
 // need be.
 func (d *distant) bind(ctx context.Context, want int64) (*binding, error) {
@@ -204,11 +214,11 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 		b.drop()
 		return err
 	}
-	b.note(dir, d.log)
 	if assumed {
 		d.log.Warn("model server has Predict alone: signature, preprocessing and labels are assumed to be those of a version here, "+
 			"and which version it has is known from its answers at most", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"))
 	}
+	b.note(dir, d.log)
 	d.log.Info("model server has what is wanted", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"), "encoded", b.decode == nil, "output", remote.OneLine(b.output))
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -255,7 +265,7 @@ func (b *binding) try(ctx context.Context) error {
 	if !b.content.image() {
 		return nil
 	}
-	p, err := b.classify(ctx, usualSamples()[0].bytes)
+	p, err := b.classify(ctx, sampleFor(b.maxPixels))
 	b.info.Version = p.Version
 	return err
 }

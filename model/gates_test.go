@@ -3,7 +3,6 @@ package model
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"log/slog"
 	"math"
 	"os"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"inceptor/model/pixels"
 	"inceptor/savedmodel"
@@ -59,25 +56,9 @@ func warmUpOf(t *testing.T, grey float32) []byte {
 	for range 2 * 2 * 3 {
 		content = binary.NativeEndian.AppendUint32(content, math.Float32bits(grey))
 	}
-	record, err := proto.Marshal(&tfpb.PredictionLog{LogType: &tfpb.PredictionLog_PredictLog{PredictLog: &tfpb.PredictLog{
-		Request: &tfpb.PredictRequest{
-			ModelSpec: &tfpb.ModelSpec{SignatureName: "serving_default"},
-			Inputs: map[string]*tfpb.TensorProto{"images": {
-				Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeOf(1, 2, 2, 3), TensorContent: content,
-			}},
-		},
-	}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := func(b []byte) uint32 { // TFRecord's: masked CRC-32C
-		c := crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
-		return (c>>15 | c<<17) + 0xa282ead8
-	}
-	b := binary.LittleEndian.AppendUint64(nil, uint64(len(record)))
-	b = binary.LittleEndian.AppendUint32(b, sum(b))
-	b = append(b, record...)
-	return binary.LittleEndian.AppendUint32(b, sum(record))
+	return tfRecords(t, predictLog("serving_default", map[string]*tfpb.TensorProto{"images": {
+		Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeOf(1, 2, 2, 3), TensorContent: content,
+	}}))
 }
 
 // Further versions that are refused, and at which gate.

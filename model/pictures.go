@@ -28,6 +28,14 @@ var usualSamples = sync.OnceValue(func() []sample { return samplesIn("jpeg", "pn
 // rareSamples are the same for models that take neither of them.
 var rareSamples = sync.OnceValue(func() []sample { return samplesIn("gif", "bmp") })
 
+// sampleFor is a sample of at most so many pixels.
+func sampleFor(maxPixels int64) []byte {
+	if maxPixels < sampleWidth*sampleHeight {
+		return blackPixel
+	}
+	return usualSamples()[0].bytes
+}
+
 func samplesIn(formats ...string) (list []sample) {
 	for _, f := range formats {
 		list = append(list, sample{f, drawing{sampleWidth, sampleHeight, texture(sampleWidth, sampleHeight)}.encode(f)})

@@ -67,7 +67,7 @@ func (m *Manager) status(k *known, d decided) Status {
 		s.Kernels, s.Precision = k.loaded.model.Kernels.String(), k.loaded.model.Precision.String()
 	}
 	if k.loaded != nil {
-		s.Preprocessing, s.Assumed = k.loaded.pixels, k.loaded.assumed
+		s.Preprocessing, s.Assumed = k.loaded.pixels, k.loaded.assumption
 	}
 	r := m.routes.Load()
 	label := r.labelOf(k.loaded)

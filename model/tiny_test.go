@@ -38,7 +38,7 @@ func (m tiny) write(t testing.TB, dir string) {
 		labels = strings.Replace(labels, "label 0", m.label, 1)
 	}
 	write(t, filepath.Join(dir, "assets/labels.txt"), []byte(labels))
-	write(t, filepath.Join(dir, specFile), []byte("input: {size: [2, 2], scale: 1}\nlabels: labels.txt\n"))
+	write(t, filepath.Join(dir, specFile), []byte("input: {size: [2, 2], scale: 1, half_pixel_centers: false}\nlabels: labels.txt\n"))
 	if m.golden != "" {
 		write(t, filepath.Join(dir, goldenFile), []byte(m.golden))
 		write(t, filepath.Join(dir, "assets.extra/golden/black.bmp"), blackPixel)

@@ -49,7 +49,7 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 // refused tells whether an error is the model's refusal of what it was fed.
 func refused(err error) bool {
 	guilty := (*InputError)(nil)
-	return errors.As(blame(err, ReasonModelRefused), &guilty) && guilty.Reason == ReasonModelRefused
+	return errors.Is(err, errSamples) || errors.As(blame(err, ReasonModelRefused), &guilty) && guilty.Reason == ReasonModelRefused
 }
 
 // tryMadeUp runs a batch of made-up records, and returns what each of them takes.
@@ -92,9 +92,10 @@ func (v *version) findSamples(ctx context.Context, sig signature) error {
 			return nil
 		}
 	}
-	return &InputError{ReasonModelRefused, fmt.Errorf("the model refuses every made-up picture (%s): put a request that it takes into %s",
-		joined(failed), savedmodel.WarmupFile)}
+	return fmt.Errorf("%w (%s): put a request that it takes into %s", errSamples, joined(failed), savedmodel.WarmupFile)
 }
+
+var errSamples = errors.New("the model refuses every made-up picture")
 
 // fillLanes runs as many of the largest batches at once as will be run: that
 // is what takes the most memory.

@@ -60,7 +60,7 @@ func (f fakeModel) Rollback(context.Context) (int64, error) { return 3, f.err }
 func (fakeModel) Versions() []model.Status {
 	return []model.Status{
 		{Version: 4, State: model.StateRefused, Gate: model.GateGolden, Reason: "too <bad>"},
-		{Version: 3, State: model.StateServing, Digest: "sha256:abc"},
+		{Version: 3, State: model.StateServing, Label: model.LabelStable, Digest: "sha256:abc", Assumed: "pixels −1…1 are assumed"},
 	}
 }
 
@@ -343,6 +343,9 @@ func TestHTTP(t *testing.T) {
 	s.recent.deadLetter(record(nil), "undecodable", errors.New("<script>"))
 	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || strings.Contains(body, "<script>") {
 		t.Errorf("page: %d %s", code, body)
+	}
+	if _, body := get("/"); !strings.Contains(body, "pixels −1…1 are assumed") {
+		t.Errorf("the page does not tell what is assumed: %s", body)
 	}
 	if code, _ := get("/other"); code != 404 {
 		t.Errorf("/other: %d", code)

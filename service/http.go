@@ -96,6 +96,7 @@ type status struct {
 	Readiness
 	Input, Output string
 	Model         string
+	Assumed       string // of the preprocessing of what serves; empty: nothing
 	Up            time.Duration
 	Versions      []model.Status // but those that are of no interest
 	Records       []lineOnPage
@@ -106,12 +107,22 @@ func (s *Service) status() status {
 	if info, err := s.model.Serving(); err == nil {
 		serving = info.String()
 	}
-	versions := slices.DeleteFunc(s.model.Versions(), func(v model.Status) bool {
+	all, assumed := s.model.Versions(), ""
+	if server, ok := s.model.(*model.Server); ok {
+		assumed = server.Assumed()
+	}
+	for _, v := range all {
+		if v.Label == model.LabelStable {
+			assumed = v.Assumed
+		}
+	}
+	versions := slices.DeleteFunc(all, func(v model.Status) bool {
 		return v.State == model.StateUnloaded || v.Label == model.LabelStable
 	})
 	return status{
 		Readiness: s.readiness(),
 		Input:     s.config.Kafka.Input, Output: s.config.Kafka.Output, Model: serving,
+		Assumed:  assumed,
 		Up:       time.Since(s.started).Round(time.Second),
 		Versions: versions,
 		Records:  s.recent.list(),

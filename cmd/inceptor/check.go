@@ -36,14 +36,22 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.stdout, "ok    %s: %s\n", printable(part), printable(detail))
 	}
 
+	warn := func(part, text string) {
+		if text != "" {
+			fmt.Fprintf(a.stdout, "warn  %s: %s\n", printable(part), printable(text))
+		}
+	}
+
 	wanted := int64(remote.NoVersion)
 	if c.Model.Backend != model.OnlyRemote {
 		err := savedmodel.OpenLibrary(c.TensorFlow.Library)
 		report("TensorFlow", err, savedmodel.LibraryVersion()+" at "+savedmodel.LibraryPath())
 		if err == nil {
 			var serving model.Info
-			serving, err = c.checkModel(ctx, a)
+			var assumed string
+			serving, assumed, err = c.checkModel(ctx, a)
 			report("model", err, serving.String())
+			warn("model", assumed)
 			if err == nil {
 				wanted = serving.Version
 			}
@@ -54,8 +62,9 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	if c.Model.AsksServer() {
-		answered, err := c.checkServer(ctx, a, wanted)
+		answered, assumed, err := c.checkServer(ctx, a, wanted)
 		report("model server "+c.Fallback.Address, err, answered.String()+", classifies")
+		warn("model server "+c.Fallback.Address, assumed)
 	}
 
 	topics, warnings, err := service.CheckTopics(ctx, c.Config, a.log)
@@ -80,22 +89,31 @@ func comparison(t model.Trial) string {
 	return fmt.Sprintf("%s, %s, scores of noise differ from those of the model as it is by %.1g at most", t.Kernels, t.Precision, t.Differs)
 }
 
-func (c *checkCmd) checkServer(ctx context.Context, a *app, version int64) (model.Info, error) {
+// checkServer returns what has answered, and what of its preprocessing is assumed.
+func (c *checkCmd) checkServer(ctx context.Context, a *app, version int64) (answered model.Info, assumed string, err error) {
 	server, err := model.NewServer(c.ModelConfig(), c.Fallback, a.log, unobserved{})
 	if err != nil {
-		return model.Info{}, err
+		return model.Info{}, "", err
 	}
 	defer server.Close()
-	return server.Check(ctx, version)
+	answered, err = server.Check(ctx, version)
+	return answered, server.Assumed(), err
 }
 
-func (c *checkCmd) checkModel(ctx context.Context, a *app) (model.Info, error) {
+// checkModel returns what serves, and what of its preprocessing is assumed.
+func (c *checkCmd) checkModel(ctx context.Context, a *app) (serving model.Info, assumed string, err error) {
 	here := c.Config
 	here.Model.Backend = model.OnlyLocal
 	m, err := openModel(ctx, here, a.log)
 	if err != nil {
-		return model.Info{}, err
+		return model.Info{}, "", err
 	}
 	defer m.Close()
-	return m.Serving()
+	serving, err = m.Serving()
+	for _, v := range m.Versions() {
+		if v.Version == serving.Version {
+			assumed = v.Assumed
+		}
+	}
+	return serving, assumed, err
 }

@@ -72,7 +72,7 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 			})
 		}
 	}()
-	failed := 0
+	failed, told := 0, map[string]bool{}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for i, name := range c.Files {
 		r := <-answers[i]
@@ -80,6 +80,10 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 			failed++
 			fmt.Fprintf(a.stderr, "inceptor: %s: %s\n", printable(name), printable(r.err.Error()))
 			continue
+		}
+		if note := r.prediction.Assumed; note != "" && !told[note] {
+			told[note] = true
+			fmt.Fprintf(a.stderr, "inceptor: note: %s\n", printable(note))
 		}
 		if err := c.print(a.stdout, w, name, r.prediction); err != nil {
 			return err

@@ -146,6 +146,9 @@ func (c *modelsListCmd) Run(ctx context.Context, a *app) error {
 		case !v.Probation.IsZero():
 			detail += ", on probation until " + v.Probation.Local().Format(time.TimeOnly)
 		}
+		if v.Assumed != "" {
+			detail += "; " + v.Assumed
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", number, printable(v.State), printable(v.Label), since, size, printable(detail))
 	}
 	return w.Flush()
