@@ -17,10 +17,13 @@ type answerer struct {
 	backend string // BackendLocal or BackendRemote
 	content Content
 	output  string // key of the scores
+	values  bool   // an answer has the scores as they are
 	labels  []string
 	topK    int
 
 	maxPixels int64
+	formats   []string                                                          // of images that it takes; nil: all
+	decoders  []string                                                          // in the model's graph, which take them
 	decode    func(ctx context.Context, content []byte, h Header) (item, error) // nil: the model takes it as it is
 	perPixel  int64                                                             // bytes that decode takes of a pixel; 0: what TensorFlow does
 	decoding  *decoding                                                         // shared by the versions of a model
@@ -42,6 +45,12 @@ func (a *answerer) note(dir string, log *slog.Logger) {
 		return
 	}
 	log.Info("preprocessing", "model", a.info.Model, "version", numberOr(a.info.Version, "not told"), "backend", a.backend, "input", a.pixels.String())
+}
+
+// bound takes over what a signature takes and gives.
+func (a *answerer) bound(sig signature) {
+	a.output, a.values = sig.Output.Scores, sig.values
+	a.formats, a.decoders = sig.formats, sig.decoders
 }
 
 func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, err error) {
@@ -82,11 +91,11 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 	if r.version >= 0 {
 		p.Version = r.version
 	}
-	if !a.content.image() {
+	if a.values {
 		p.Output, p.Scores = a.output, r.scores
 	}
-	if a.content.image() || a.labels != nil {
-		p.Classes = topK(r.scores, a.topK, a.labels)
+	if !a.values || a.labels != nil || r.classes != nil {
+		p.Classes = topK(r.scores, r.classes, a.topK, a.labels)
 	}
 	return p, nil
 }
@@ -115,8 +124,10 @@ func (a *answerer) look(content []byte) (Header, error) {
 			h.Format, h.Width, h.Height, h.Pixels, a.maxPixels)}
 	}
 	if err == nil && a.decode == nil && h.Format == "webp" && pixels.AnimatedWebP(content) {
-		err = &InputError{ReasonAnimated, errors.New("the model takes encoded images, and TensorFlow may crash on an animated WebP: " +
-			"send its first frame, or a model that takes pixels")}
+		err = &InputError{ReasonAnimated, errAnimatedWebP}
+	}
+	if err == nil {
+		err = a.takes(h)
 	}
 	return h, err
 }

@@ -32,7 +32,8 @@ type item struct {
 
 type result struct {
 	scores  []float32
-	version int64 // as in scored
+	classes []Class // as in scored
+	version int64   // as in scored
 	server  string
 	infer   time.Duration
 	err     error
@@ -53,8 +54,9 @@ type batchFunc func(batch []item) (scored, error)
 // scored is what a batch got: a row of scores for each item.
 type scored struct {
 	rows    [][]float32
-	version int64  // that gave them; remote.NoVersion: the one that was asked
-	server  string // that gave them; empty: this process
+	classes [][]Class // those of the scores, without them; nil: a score's place is its class
+	version int64     // that gave them; remote.NoVersion: the one that was asked
+	server  string    // that gave them; empty: this process
 }
 
 // A batcher joins the items that are ready and runs them together, as many
@@ -287,6 +289,9 @@ func (b *batcher) answer(batch, waiting []item) bool {
 		r.infer, r.err, r.version, r.server = run.Took, err, got.version, got.server
 		if err == nil {
 			r.scores = got.rows[i]
+			if got.classes != nil {
+				r.classes = got.classes[i]
+			}
 			if at := notFinite(r.scores); at >= 0 {
 				r.err = &InputError{Reason: ReasonNotFinite, Err: fmt.Errorf("score of class %d is %v", at, r.scores[at])}
 			}

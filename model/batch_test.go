@@ -75,6 +75,11 @@ func pixel(t testing.TB, value float32) item {
 	return item{pixels: p}
 }
 
+// runnerOf feeds a fake model.
+func runnerOf(f *fakeModel) runner {
+	return runner{run: f.run, feeds: []feed{{dtype: savedmodel.Float32, shape: savedmodel.Shape{1}, from: fromImage}}}
+}
+
 func openLibrary(t testing.TB) {
 	t.Helper()
 	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
@@ -99,7 +104,7 @@ func TestBatcherIsolatesPoison(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			model := &fakeModel{}
-			b := &batcher{run: runner{run: model.run}.batch, Batch: Batch{Max: 8}, observer: &runs{}}
+			b := &batcher{run: runnerOf(model).batch, Batch: Batch{Max: 8}, observer: &runs{}}
 			batch := make([]item, len(test.values))
 			for i, v := range test.values {
 				batch[i] = pixel(t, v)
@@ -127,7 +132,7 @@ func TestBatcherFault(t *testing.T) {
 	openLibrary(t)
 	fault := &savedmodel.Error{Code: savedmodel.ResourceExhausted, Message: "no memory"}
 	model := &fakeModel{err: fault}
-	b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4}, &runs{})
+	b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 4}, &runs{})
 	defer b.close()
 	_, err := b.submit(t.Context(), pixel(t, 1))
 	if guilty := new(InputError); !errors.Is(err, fault) || errors.As(err, &guilty) {
@@ -143,7 +148,7 @@ func TestBatcherGathers(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4}, &runs{})
+		b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 4}, &runs{})
 		var wg sync.WaitGroup
 		send := func(v float32) {
 			it := pixel(t, v)
@@ -174,7 +179,7 @@ func TestBatcherLanes(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runner{run: model.run}.batch, 2, true, Batch{Max: 3}, unwatched{})
+		b := newBatcher(runnerOf(model).batch, 2, true, Batch{Max: 3}, unwatched{})
 		var wg sync.WaitGroup
 		send := func(n int) {
 			for range n {
@@ -210,7 +215,7 @@ func TestBatcherDelay(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{}
-		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
+		b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 4, Delay: 10 * time.Millisecond}, &runs{})
 		var wg sync.WaitGroup
 		send := func(after time.Duration) {
 			it := pixel(t, 1)
@@ -244,7 +249,7 @@ func TestBatcherAbandoned(t *testing.T) {
 	openLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runner{run: model.run}.batch, 1, true, Batch{Max: 2}, &runs{})
+		b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 2}, &runs{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var gaveUp atomic.Int32
 		var wg sync.WaitGroup
@@ -293,7 +298,7 @@ func TestTopK(t *testing.T) {
 			return 0
 		})
 		var got []int
-		for _, c := range topK(scores, k, []string{"zero", "one"}) {
+		for _, c := range topK(scores, nil, k, []string{"zero", "one"}) {
 			got = append(got, c.Index)
 			if label := map[int]string{0: "zero", 1: "one"}[c.Index]; c.Label != label || c.Score != scores[c.Index] {
 				t.Fatalf("class %d is %+v", c.Index, c)

@@ -4,98 +4,376 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"inceptor/savedmodel"
 )
 
-// A signature is what a version's signature takes and gives, with the spec
-// completed from it.
+// A signature is what a version's signature takes and gives, with what
+// inceptor.yaml says completed from it.
 type signature struct {
 	Spec
 	content  Content
-	inputKey string              // unless the content is Rows
-	dtype    savedmodel.DataType // of the input: float32, uint8 or string
-	feeds    []feed              // in place of both, if the content is Rows
-	classes  int                 // 0: the signature does not say
-	maxBatch int                 // 0: any
+	feeds    []feed              // what is fed, in that order
+	inputKey string              // of the feed that takes the record; empty: of rows, all may
+	dtype    savedmodel.DataType // of that input: float32, uint8 or string
+	formats  []string            // of images that the graph's decoders take; nil: all, or none are decoded there
+	decoders []string            // of the graph
+	returned []returned
+	words    bool // the classes' output has words, not numbers
+	values   bool // an answer has the scores as they are
+	classes  int  // 0: not known, or the model brings classes of its own
+	maxBatch int  // 0: any
+}
+
+// A returned is an output that gives an input back unchanged.
+type returned struct {
+	output string
+	feed   int // index of the input in feeds
 }
 
 // inputs are the keys of what is fed, in that order.
-func (bound signature) inputs() []string {
-	if bound.content == Rows {
-		return keysOf(bound.feeds)
+func (bound signature) inputs() []string { return keysOf(bound.feeds) }
+
+// outputs are the keys of what is fetched: the scores, their classes if there are
+// any, and what comes back.
+func (bound signature) outputs() []string {
+	keys := []string{bound.Output.Scores}
+	if bound.Output.Classes != "" {
+		keys = append(keys, bound.Output.Classes)
 	}
-	return []string{bound.inputKey}
+	for _, r := range bound.returned {
+		keys = append(keys, r.output)
+	}
+	return keys
 }
 
-// bind completes the spec from the signature that it names, and checks the one
-// against the other.
-func (s Spec) bind(signatures map[string]savedmodel.Signature, c Content) (signature, error) {
-	sig, ok := signatures[s.Signature]
+// An offer is what a model has to be bound to.
+type offer struct {
+	signatures map[string]savedmodel.Signature
+	// use tells what the graph does with an input, or errNotShown. Nil: no graph is
+	// there to look at.
+	use    func(signature, key string) (savedmodel.InputUse, error)
+	server bool   // a model server has it: every input must be sent
+	labels int    // lines of the file of labels; 0: there is none
+	file   string // where a person writes what is missing
+}
+
+var errNotShown = errors.New("no graph shows this signature")
+
+// A binder completes a signature.
+type binder struct {
+	signature
+	offer
+	sig  savedmodel.Signature
+	uses map[string]savedmodel.InputUse // by key of the input
+
+	shown bool // by a graph: uses are what it does
+}
+
+// bind completes what inceptor.yaml says from the signature that it names, and
+// checks the one against the other.
+func (s Spec) bind(o offer, c Content) (signature, error) {
+	b := binder{signature: signature{Spec: s, content: c}, offer: o}
+	if err := b.bind(); err != nil {
+		return signature{}, err
+	}
+	return b.signature, nil
+}
+
+func (b *binder) bind() error {
+	if all := keys(b.signatures); len(all) == 1 && b.Signature == defaultSignature {
+		b.Signature = all[0] // no other can be meant
+	}
+	sig, ok := b.signatures[b.Signature]
 	if !ok {
-		return signature{}, fmt.Errorf("no signature %q, only %q", s.Signature, slices.Sorted(maps.Keys(signatures)))
+		if len(b.signatures) == 0 {
+			return errors.New("the model has no signatures")
+		}
+		return fmt.Errorf("no signature %q, only %q: %s", b.Signature, keys(b.signatures), b.write("signature: "+yamlWord(first(b.signatures))))
 	}
-	bound := signature{Spec: s, content: c}
-	inputs := bound.bindInput
-	if c == Rows {
-		inputs = bound.bindRow
+	b.sig = sig
+	if all := keys(sig.Outputs); slices.ContainsFunc(all, isDetection) {
+		return fmt.Errorf("signature %q: the outputs %q are those of an object detector, and an answer has the classes of a whole image", b.Signature, all)
 	}
-	err := inputs(sig.Inputs)
-	if key := s.Input.decides(); err == nil && key != "" && (c == Rows || bound.dtype == savedmodel.String) {
+	err := b.look()
+	if err == nil {
+		err = b.bindInputs()
+	}
+	if key := b.Input.decides(); err == nil && key != "" && (b.content == Rows || b.dtype == savedmodel.String) {
 		err = fmt.Errorf("%s: %s: the input is not pixels, so that no image is decoded for it here; "+
 			"leave the key out, or name a signature that takes pixels", specFile, key)
 	}
 	if err == nil {
-		err = bound.bindOutput(sig.Outputs)
+		err = b.bindOutputs()
 	}
 	if err != nil {
-		return signature{}, fmt.Errorf("signature %q: %w", s.Signature, err)
+		return fmt.Errorf("signature %q: %w", b.Signature, err)
 	}
-	return bound, nil
+	return nil
 }
 
-// bindInput is for images and tf.Examples.
-func (bound *signature) bindInput(inputs map[string]savedmodel.TensorInfo) error {
-	if len(inputs) != 1 {
-		return fmt.Errorf("has the inputs %q, want one", slices.Sorted(maps.Keys(inputs)))
-	}
-	for key, in := range inputs {
-		bound.inputKey, bound.dtype = key, in.DType
-		shape := in.Shape
-		switch in.DType {
-		case savedmodel.String:
-			if shape != nil && len(shape) != 1 {
-				return fmt.Errorf("input %q: strings of shape %v, want [N]", key, shape)
-			}
-		case savedmodel.Float32, savedmodel.UInt8:
-			if bound.content == Examples {
-				return fmt.Errorf("input %q: %v, want strings, which hold tf.Examples", key, in.DType)
-			}
-			if len(shape) != 4 || (shape[3] != 3 && shape[3] != -1) {
-				return fmt.Errorf("input %q: shape %v is not [N, height, width, 3]", key, shape)
-			}
-			for i := range bound.Input.Size {
-				size := &bound.Input.Size[i]
-				switch dim := int(shape[1+i]); {
-				case *size == 0 && dim > 0:
-					*size = dim
-				case *size <= 0:
-					return fmt.Errorf("input %q: its shape %v does not tell the size, and no spec does", key, shape)
-				case dim > 0 && dim != *size:
-					return fmt.Errorf("input %q: shape %v does not take the spec's size %v", key, shape, bound.Input.Size)
-				}
-			}
-			if h, w := bound.Input.Size[0], bound.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
-				return fmt.Errorf("input %q: its size %d×%d is over %d on a side, or over %d pixels: memory for it is taken for each image",
-					key, h, w, maxInputSide, maxInputPixels)
-			}
-		default:
-			return fmt.Errorf("input %q: %v, want float32, uint8 or string", key, in.DType)
+// look asks the graph what it does with each input. Without one, an output of an
+// input's name, type and shape is taken for that input.
+func (b *binder) look() error {
+	b.uses, b.shown = map[string]savedmodel.InputUse{}, b.use != nil
+	for key := range b.sig.Inputs {
+		if !b.shown {
+			break
 		}
-		if err := bound.bindBatch(key, shape); err != nil {
+		use, err := b.use(b.Signature, key)
+		if errors.Is(err, errNotShown) {
+			b.shown = false
+		} else if err != nil {
+			return fmt.Errorf("input %q: %w", key, err)
+		}
+		b.uses[key] = use
+	}
+	for key, in := range b.sig.Inputs {
+		if out, ok := b.sig.Outputs[key]; ok && !b.shown && isKey(in) && in.DType == out.DType && sameShape(in.Shape, out.Shape) {
+			b.uses[key] = savedmodel.InputUse{Returned: []string{key}}
+		}
+	}
+	return nil
+}
+
+// isKey tells whether an input can take a key for each record.
+func isKey(in savedmodel.TensorInfo) bool {
+	return (in.DType == savedmodel.String || in.DType == savedmodel.Int64) && len(in.Shape) == 1 && in.Encoding == ""
+}
+
+// bindInputs finds what each input is fed from.
+func (b *binder) bindInputs() error {
+	if len(b.sig.Inputs) == 0 {
+		return errors.New("it has no inputs")
+	}
+	for _, key := range keys(b.Inputs) {
+		if !has(b.sig.Inputs, key) {
+			return fmt.Errorf("%s: inputs: the signature has no input %q, only %q", specFile, key, keys(b.sig.Inputs))
+		}
+	}
+	bindRecord := b.bindRow
+	if b.content != Rows {
+		key, err := b.recordInput()
+		if err != nil {
 			return err
 		}
+		bindRecord = b.bindImage
+		if b.content == Examples {
+			bindRecord = b.bindExample
+		}
+		b.inputKey = key
+	}
+	for _, key := range keys(b.sig.Inputs) {
+		in, use := b.sig.Inputs[key], b.uses[key]
+		value, fixed := b.Inputs[key]
+		var err error
+		switch {
+		case fixed:
+			err = b.bindFixed(key, in, value)
+		case key == b.inputKey || b.content == Rows:
+			err = bindRecord(key, in)
+		case len(use.Returned) > 0 && isKey(in):
+			for _, output := range use.Returned {
+				b.returned = append(b.returned, returned{output, len(b.feeds)})
+			}
+			b.feeds = append(b.feeds, feed{key: key, dtype: in.DType, shape: savedmodel.Shape{}, from: fromPlace})
+			err = b.bindBatch(key, in.Shape)
+		case use.HasDefault && !b.server:
+		default:
+			why := "the graph has no default for it"
+			if use.HasDefault {
+				why = "a model server does not know the graph's default for it"
+			}
+			err = fmt.Errorf("the model also needs the input %q, %v%v, and %s: %s", key, in.DType, in.Shape, why,
+				b.write("inputs: {"+yamlWord(key)+": VALUE}"))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordInput is the input that takes the record.
+func (b *binder) recordInput() (string, error) {
+	if key := b.Input.Key; key != "" {
+		switch _, fixed := b.Inputs[key]; {
+		case !has(b.sig.Inputs, key):
+			return "", fmt.Errorf("%s: input.key: the signature has no input %q, only %q", specFile, key, keys(b.sig.Inputs))
+		case fixed:
+			return "", fmt.Errorf("%s: the input %q is input.key and has a value in inputs: leave one out", specFile, key)
+		}
+		return key, nil
+	}
+	var open, fit []string // inputs that nothing else is known for, and those that can take the record
+	for _, key := range keys(b.sig.Inputs) {
+		_, fixed := b.Inputs[key]
+		use := b.uses[key]
+		if fixed {
+			continue
+		}
+		if !use.HasDefault && len(use.Returned) == 0 {
+			open = append(open, key)
+		}
+		if b.takesRecord(key) {
+			fit = append(fit, key)
+		}
+	}
+	if both := slices.DeleteFunc(slices.Clone(fit), func(key string) bool { return !slices.Contains(open, key) }); len(both) > 0 {
+		fit = both
+	}
+	switch {
+	case len(fit) == 1:
+		return fit[0], nil
+	case len(fit) > 1:
+		return "", fmt.Errorf("each of the inputs %q could take the image: %s, or whichever takes it", fit, b.write("input: {key: "+yamlWord(fit[0])+"}"))
+	case len(open) != 1:
+		return "", fmt.Errorf("none of its inputs takes an image for certain: it has %s; %s, if that takes it",
+			describe(b.sig.Inputs), b.write("input: {key: "+yamlWord(first(b.sig.Inputs))+"}"))
+	}
+	key := open[0]
+	in := b.sig.Inputs[key]
+	if in.DType != savedmodel.String {
+		return key, nil // which is told why, if it does not fit
+	}
+	if !b.content.image() {
+		return key, nil
+	}
+	if use := b.uses[key]; use.Features != nil {
+		return "", fmt.Errorf("input %q takes tf.Examples, and the graph decodes no image from their features %q: "+
+			"set --input.format example, where the records are tf.Examples", key, keys(use.Features))
+	}
+	if !b.shown {
+		return "", fmt.Errorf("input %q takes strings, and no version in model.dir shows whether they are encoded images: %s, if they are",
+			key, b.write("input: {key: "+yamlWord(key)+"}"))
+	}
+	return "", fmt.Errorf("input %q takes strings, and the graph decodes no images from them: %s, if they are encoded images all the same; "+
+		"texts are records of --input.format tensor-json", key, b.write("input: {key: "+yamlWord(key)+"}"))
+}
+
+// imageKeys are inputs that hold encoded images where nothing but the name tells:
+// those of TensorFlow Serving's Inception, its ResNet, AutoML and the Cloud's
+// prediction service, in lower case.
+var imageKeys = []string{"image_bytes", "images", "image", "encoded_image", "encoded_images", "encoded_image_string_tensor", "jpeg", "jpegs"}
+
+// takesRecord tells whether an input surely takes what records hold.
+func (b *binder) takesRecord(key string) bool {
+	in, use := b.sig.Inputs[key], b.uses[key]
+	switch {
+	case b.content == Examples:
+		return in.DType == savedmodel.String && (use.Features != nil || !b.shown && len(use.Returned) == 0)
+	case in.DType != savedmodel.String:
+		return (in.DType == savedmodel.Float32 || in.DType == savedmodel.UInt8) && len(in.Shape) == 4
+	case !b.shown:
+		return (b.Signature == bytesSignature || named(imageKeys, key)) && len(use.Returned) == 0 && b.sig.Method != methodClassify && b.sig.Method != methodRegress
+	}
+	return len(use.Decoders) > 0 || len(imageFeatures(use)) > 0
+}
+
+// imageFeatures are the features of tf.Examples that hold encoded images.
+func imageFeatures(use savedmodel.InputUse) (names []string) {
+	for _, name := range keys(use.Features) {
+		if len(use.Features[name].Decoders) > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// bindImage is for images: as pixels, encoded, or in a tf.Example.
+func (b *binder) bindImage(key string, in savedmodel.TensorInfo) error {
+	use := b.uses[key]
+	f := feed{key: key, dtype: in.DType, from: fromImage}
+	switch in.DType {
+	case savedmodel.String:
+		if err := b.checkStrings(key, in.Shape); err != nil {
+			return err
+		}
+		b.decoders = use.Decoders
+		if use.Features != nil {
+			var err error
+			if f.feature, b.decoders, err = b.exampleFeature(key, use); err != nil {
+				return err
+			}
+		}
+		b.formats = formatsOf(b.decoders)
+	case savedmodel.Float32, savedmodel.UInt8:
+		if err := b.bindSize(key, in.Shape); err != nil {
+			return err
+		}
+		f.shape = savedmodel.Shape{int64(b.Input.Size[0]), int64(b.Input.Size[1]), 3}
+	default:
+		return fmt.Errorf("input %q is %v, want float32, uint8 or string", key, in.DType)
+	}
+	b.dtype, b.feeds = in.DType, append(b.feeds, f)
+	return b.bindBatch(key, in.Shape)
+}
+
+// bindExample is for records that are tf.Examples.
+func (b *binder) bindExample(key string, in savedmodel.TensorInfo) error {
+	if in.DType != savedmodel.String {
+		return fmt.Errorf("input %q is %v, want strings, which hold tf.Examples", key, in.DType)
+	}
+	if err := b.checkStrings(key, in.Shape); err != nil {
+		return err
+	}
+	b.dtype, b.feeds = in.DType, append(b.feeds, feed{key: key, dtype: in.DType, from: fromImage})
+	return b.bindBatch(key, in.Shape)
+}
+
+func (b *binder) checkStrings(key string, shape savedmodel.Shape) error {
+	if shape == nil || len(shape) == 1 {
+		return nil
+	}
+	if len(shape) == 0 {
+		return fmt.Errorf("input %q takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn", key)
+	}
+	return fmt.Errorf("input %q takes strings of shape %v, want [N]", key, shape)
+}
+
+// exampleFeature is the feature that the image goes to, with what decodes it.
+func (b *binder) exampleFeature(key string, use savedmodel.InputUse) (string, []string, error) {
+	names := imageFeatures(use)
+	if len(names) != 1 {
+		return "", nil, fmt.Errorf("input %q takes tf.Examples with the features %q, of which %d hold an image: "+
+			"an Example is made of an image only where one does", key, keys(use.Features), len(names))
+	}
+	var missing []string
+	for _, name := range keys(use.Features) {
+		if name != names[0] && use.Features[name].Required {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return "", nil, fmt.Errorf("input %q takes tf.Examples that also need the features %q, which no image has: "+
+			"set --input.format example and send whole tf.Examples, or export the features with defaults", key, missing)
+	}
+	return names[0], use.Features[names[0]].Decoders, nil
+}
+
+// bindSize checks the shape of pixels, and takes the size from it.
+func (b *binder) bindSize(key string, shape savedmodel.Shape) error {
+	if len(shape) != 4 || (shape[3] != 3 && shape[3] != -1) {
+		return fmt.Errorf("input %q: shape %v is not [N, height, width, 3]", key, shape)
+	}
+	for i := range b.Input.Size {
+		size := &b.Input.Size[i]
+		switch dim := int(shape[1+i]); {
+		case *size == 0 && dim > 0:
+			*size = dim
+		case *size <= 0:
+			return fmt.Errorf("input %q: its shape %v does not tell height and width: %s", key, shape, b.write("input: {size: [HEIGHT, WIDTH]}"))
+		case dim > 0 && dim != *size:
+			return fmt.Errorf("input %q: shape %v does not take input.size %v of %s", key, shape, b.Input.Size, specFile)
+		}
+	}
+	if h, w := b.Input.Size[0], b.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
+		return fmt.Errorf("input %q: its size %d×%d is over %d on a side, or over %d pixels: memory for it is taken for each image",
+			key, h, w, maxInputSide, maxInputPixels)
 	}
 	return nil
 }
@@ -107,82 +385,97 @@ const (
 	maxInputPixels = 1 << 26 // 800 MB in float32
 )
 
-// bindRow takes any inputs of types that JSON has, if their rows have one size.
-func (bound *signature) bindRow(inputs map[string]savedmodel.TensorInfo) error {
-	numbers, words, total := 0, 0, int64(0)
-	for _, key := range slices.Sorted(maps.Keys(inputs)) {
-		in := inputs[key]
-		if !slices.Contains(rowTypes, in.DType) {
-			return fmt.Errorf("input %q: %v; rows can have %v", key, in.DType, rowTypes)
-		}
-		if len(in.Shape) == 0 {
-			return fmt.Errorf("input %q: shape %v is not [N, …]", key, in.Shape)
-		}
-		n, ok := in.Shape[1:].Elements()
-		if !ok || n < 1 {
-			return fmt.Errorf("input %q: its shape %v does not tell the size of a row", key, in.Shape)
-		}
-		if total += min(n, maxRowElements+1); total > maxRowElements {
-			return fmt.Errorf("input %q: with its shape %v a row has over %d elements", key, in.Shape, maxRowElements)
-		}
-		if err := bound.bindBatch(key, in.Shape); err != nil {
-			return err
-		}
-		f := feed{key: key, dtype: in.DType, shape: in.Shape[1:], n: int(n)}
+// bindRow takes any input of a type that JSON has, if its rows have one size.
+func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
+	if !slices.Contains(rowTypes, in.DType) {
+		return fmt.Errorf("input %q is %v; rows can have %v", key, in.DType, rowTypes)
+	}
+	if len(in.Shape) == 0 {
+		return fmt.Errorf("input %q: shape %v is not [N, …]", key, in.Shape)
+	}
+	n, ok := in.Shape[1:].Elements()
+	if !ok || n < 1 {
+		return fmt.Errorf("input %q: its shape %v does not tell the size of a row", key, in.Shape)
+	}
+	numbers, words, total := 0, 0, min(n, maxRowElements+1)
+	for _, f := range rowFeeds(b.feeds) {
+		total += int64(f.n)
+		numbers += f.size()
 		if f.dtype == savedmodel.String {
-			f.at = words
 			words += f.n
-		} else {
-			f.at = numbers
-			numbers += f.size()
 		}
-		bound.feeds = append(bound.feeds, f)
 	}
-	if len(bound.feeds) == 0 {
-		return errors.New("has no inputs")
+	if total > maxRowElements {
+		return fmt.Errorf("input %q: with its shape %v a row has over %d elements", key, in.Shape, maxRowElements)
 	}
-	return nil
+	f := feed{key: key, dtype: in.DType, shape: in.Shape[1:], n: int(n), at: numbers}
+	if f.dtype == savedmodel.String {
+		f.at = words
+	}
+	b.feeds = append(b.feeds, f)
+	return b.bindBatch(key, in.Shape)
 }
 
 // maxRowElements is that of all inputs together.
 const maxRowElements = 1 << 24
 
 // bindBatch notes whether the first dimension is fixed.
-func (bound *signature) bindBatch(key string, shape savedmodel.Shape) error {
+func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
 	if len(shape) == 0 || shape[0] <= 0 {
 		return nil
 	}
 	if shape[0] != 1 {
 		return fmt.Errorf("input %q: its batch is fixed at %d, want 1 or any", key, shape[0])
 	}
-	bound.maxBatch = 1
+	b.maxBatch = 1
 	return nil
 }
 
-// bindOutput finds the output with the scores. That of a model of rows may
-// have one for each row, in shape [N].
-func (bound *signature) bindOutput(outputs map[string]savedmodel.TensorInfo) error {
-	if bound.Output == "" {
-		if len(outputs) != 1 {
-			return fmt.Errorf("has the outputs %q; the spec must name one", slices.Sorted(maps.Keys(outputs)))
-		}
-		for key := range outputs {
-			bound.Output = key
-		}
+// write says which line a person writes, and where.
+func (o offer) write(line string) string {
+	file := o.file
+	if file == "" {
+		file = specFile + " of a version in model.dir"
 	}
-	out, ok := outputs[bound.Output]
-	if !ok {
-		return fmt.Errorf("has no output %q, only %q", bound.Output, slices.Sorted(maps.Keys(outputs)))
+	return fmt.Sprintf("write %q into %s", line, file)
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_./-]*$`)
+
+// yamlWord is a key as YAML takes it.
+func yamlWord(key string) string {
+	if plainWord.MatchString(key) {
+		return key
 	}
-	vector := len(out.Shape) == 1 && !bound.content.image()
-	if out.DType != savedmodel.Float32 || out.Shape != nil && len(out.Shape) != 2 && !vector {
-		return fmt.Errorf("output %q: %v%v, want float32 [N, classes]", bound.Output, out.DType, out.Shape)
+	return "'" + strings.ReplaceAll(key, "'", "''") + "'"
+}
+
+// describe lists inputs or outputs with their types and shapes.
+func describe(infos map[string]savedmodel.TensorInfo) string {
+	var list []string
+	for _, key := range keys(infos) {
+		list = append(list, fmt.Sprintf("%s %v%v", strconv.Quote(key), infos[key].DType, infos[key].Shape))
 	}
-	if len(out.Shape) == 2 && out.Shape[1] > 0 {
-		bound.classes = int(out.Shape[1])
+	return strings.Join(list, ", ")
+}
+
+// sameShape tells whether two shapes are declared alike; a shape of unknown rank
+// is like none.
+func sameShape(a, b savedmodel.Shape) bool { return a != nil && b != nil && slices.Equal(a, b) }
+
+// mayBeShape tells whether tensors of two shapes can have the same one.
+func mayBeShape(a, b savedmodel.Shape) bool {
+	if a == nil || b == nil {
+		return true
 	}
-	if vector {
-		bound.classes = 1
-	}
-	return nil
+	return slices.EqualFunc(a, b, func(x, y int64) bool { return x == y || x < 0 || y < 0 })
+}
+
+func keys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
+
+func first[T any](m map[string]T) string { return keys(m)[0] }
+
+func has[T any](m map[string]T, key string) bool {
+	_, ok := m[key]
+	return ok
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -43,6 +45,7 @@ type binding struct {
 	answerer
 	want    int64
 	sig     signature
+	offer   offer       // that sig was made of
 	assumed bool        // sig is what a version here says: the server does not tell
 	works   atomic.Bool // a record was answered
 	decoder *decoder    // nil: images are sent as they came, or decoded in Go
@@ -107,7 +110,9 @@ func (d *distant) confirm(ctx context.Context, b *binding) error {
 	if err != nil {
 		return err
 	}
-	sig, err := b.sig.bind(m.Signatures, b.content)
+	o := b.offer
+	o.signatures = m.Signatures
+	sig, err := b.sig.bind(o, b.content)
 	if err != nil {
 		return errors.New(remote.OneLine(err.Error())) // it has the server's keys
 	}
@@ -277,23 +282,23 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 	if err != nil {
 		return nil, err
 	}
-	sig, err := bindRemote(spec, m.Signatures, d.config.Content, len(labels))
+	graph := d.graph(m.Version, want)
+	o := d.offer(m, want, graph, len(labels))
+	sig, err := bindRemote(spec, o, d.config.Content)
 	if err != nil {
 		return nil, errors.New(remote.OneLine(err.Error())) // it has the server's keys
 	}
-	if labels != nil && sig.classes > 0 && len(labels) != sig.classes {
-		return nil, fmt.Errorf("%d labels for %d classes", len(labels), sig.classes)
-	}
-	b := &binding{want: want, sig: sig, assumed: assumed, answerer: answerer{
+	b := &binding{want: want, sig: sig, offer: o, assumed: assumed, answerer: answerer{
 		info: Info{Model: d.config.Name, Version: m.Version}, backend: BackendRemote,
-		content: sig.content, output: sig.Output, labels: labels, topK: sig.TopK,
+		content: sig.content, labels: labels, topK: sig.TopK,
 		maxPixels: d.config.MaxPixels, decoding: d.decoding,
 	}}
+	b.bound(sig)
 	switch {
 	case sig.content == Rows:
 		b.decode = newRowReader(sig.feeds).item
 	case sig.dtype != savedmodel.String:
-		p, contradiction := sig.preprocessing(m.Signatures, d.graph(m.Version, want))
+		p, contradiction := sig.preprocessing(m.Signatures, graph)
 		if contradiction != "" {
 			d.log.Warn("inceptor.yaml contradicts the model, and holds: scores are wrong if the model is right",
 				"model", d.config.Name, "version", numberOr(m.Version, "not told"), "contradiction", contradiction)
@@ -336,18 +341,18 @@ func (unwatched) overdue(underway, bool) {} // fallback.budget bounds them
 
 // bindRemote prefers the signature that takes encoded images: they are smaller
 // than pixels, and the server has the processors to decode them.
-func bindRemote(spec Spec, signatures map[string]savedmodel.Signature, c Content, labels int) (signature, error) {
-	_, ok := signatures[bytesSignature]
+func bindRemote(spec Spec, o offer, c Content) (signature, error) {
+	_, ok := o.signatures[bytesSignature]
 	if !ok || !c.image() {
-		return spec.bindServer(signatures, c, labels)
+		return spec.bindServer(o, c)
 	}
 	encoded := spec
 	encoded.Signature = bytesSignature
-	sig, err := encoded.bindServer(signatures, c, labels)
+	sig, err := encoded.bindServer(o, c)
 	if err == nil && sig.dtype == savedmodel.String {
 		return sig, nil
 	}
-	sig, other := spec.bindServer(signatures, c, labels)
+	sig, other := spec.bindServer(o, c)
 	switch {
 	case other == nil:
 		return sig, nil
@@ -359,22 +364,34 @@ func bindRemote(spec Spec, signatures map[string]savedmodel.Signature, c Content
 
 // bindServer is bind for what a server has. The names of outputs are given when
 // a model is exported, so the same network may have others there: where the
-// spec's is missing, the only output that fits is taken.
-func (s Spec) bindServer(signatures map[string]savedmodel.Signature, c Content, labels int) (signature, error) {
-	outputs := signatures[s.Signature].Outputs
-	if _, ok := outputs[s.Output]; !ok {
-		var fit []string
-		for key := range outputs {
-			out := signature{Spec: Spec{Output: key}, content: c}
-			if out.bindOutput(outputs) == nil && (labels == 0 || out.classes == 0 || out.classes == labels) {
-				fit = append(fit, key)
-			}
-		}
-		if len(fit) == 1 {
-			s.Output = fit[0]
-		}
+// version's is missing, it is found as if none were named.
+func (s Spec) bindServer(o offer, c Content) (signature, error) {
+	if !has(o.signatures[s.Signature].Outputs, s.Output.Scores) {
+		s.Output = Output{}
 	}
-	return s.bind(signatures, c)
+	return s.bind(o, c)
+}
+
+// offer is what a server has, and what a version here shows of it: its graph, of
+// signatures with the same inputs, and where a person writes what is missing.
+func (d *distant) offer(m remote.Metadata, want int64, graph *savedmodel.Graph, labels int) offer {
+	o := offer{signatures: m.Signatures, server: true, labels: labels}
+	if dir := d.dirOf([]int64{m.Version, want}); dir != "" {
+		o.file = filepath.Join(dir, specFile)
+	}
+	if graph == nil {
+		return o
+	}
+	o.use = func(signature, key string) (savedmodel.InputUse, error) {
+		there := m.Signatures[signature]
+		if !slices.Equal(keys(graph.Signatures[signature].Inputs), keys(there.Inputs)) {
+			return savedmodel.InputUse{}, errNotShown
+		}
+		use, err := graph.Input(signature, key)
+		use.Returned = slices.DeleteFunc(use.Returned, func(output string) bool { return !has(there.Outputs, output) })
+		return use, err
+	}
+	return o
 }
 
 // spec is what one of the versions says of itself, if it is in the model's
@@ -402,7 +419,7 @@ func (d *distant) graph(versions ...int64) *savedmodel.Graph {
 	}
 	g, err := savedmodel.ReadGraph(dir, d.config.Session.Tags...)
 	if err != nil {
-		d.log.Warn("graph cannot be read: what it says of preprocessing is not known", "version directory", dir, "err", err)
+		d.log.Warn("graph cannot be read: what it says of its inputs is not known", "version directory", dir, "err", err)
 		return nil
 	}
 	return g
@@ -433,71 +450,70 @@ func (d *distant) dirOf(versions []int64) string {
 
 // run sends batches to the server.
 func (d *distant) run(sig signature, want int64, classes int, assumed bool) batchFunc {
+	ask := remote.Batch{
+		Signature: sig.Signature, Output: sig.Output.Scores, ClassOutput: sig.Output.Classes, AllOutputs: assumed,
+		Returned: map[string]string{},
+		Version:  want, Classes: classes,
+	}
+	if sig.Output.Classes != "" {
+		ask.Classes = 0 // the labels are not those of the places
+	}
+	for _, r := range sig.returned {
+		ask.Returned[r.output] = sig.feeds[r.feed].key
+	}
+	if sig.content.image() {
+		ask.Blank = func() (map[string]*tfpb.TensorProto, error) { return message(sig.feeds, []item{blankItem(sig)}, false) }
+	}
 	return func(items []item) (scored, error) {
-		inputs, err := message(sig, items)
-		if err != nil {
+		batch := ask
+		var err error
+		if batch.Inputs, err = message(sig.feeds, items, false); err != nil {
 			return scored{}, err
 		}
-		answer, err := d.client.Predict(context.Background(), remote.Batch{
-			Signature: sig.Signature, Inputs: inputs, Output: sig.Output, AllOutputs: assumed, Blank: sig.content.blank(),
-			Version: want, Classes: classes,
-		})
+		if batch.Fixed, err = message(sig.feeds, items, true); err != nil {
+			return scored{}, err
+		}
+		answer, err := d.client.Predict(context.Background(), batch)
 		switch remote.KindOf(err) {
 		case remote.KindInput:
 			err = &InputError{ReasonModelRefused, err}
 		case remote.KindTooLarge:
 			err = &InputError{ReasonServerTooLarge, err}
 		}
-		return scored{answer.Scores, answer.Version, answer.Server}, err
-	}
-}
-
-// blank is what every model of images takes; nil: of other contents, none is
-// known.
-func (c Content) blank() []byte {
-	if c.image() {
-		return usualSamples()[0].bytes
-	}
-	return nil
-}
-
-// message makes the inputs of a batch, as they are sent.
-func message(sig signature, items []item) (map[string]*tfpb.TensorProto, error) {
-	if sig.content == Rows {
-		return rowMessage(sig.feeds, items)
-	}
-	parts := make([][]byte, len(items))
-	for i, it := range items {
-		switch {
-		case it.pixels != nil:
-			parts[i] = it.pixels.Bytes()
-		case it.plain != nil:
-			parts[i] = it.plain
-		default:
-			parts[i] = it.encoded
+		got := scored{rows: answer.Scores, version: answer.Version, server: answer.Server}
+		if classes := slices.Concat(classesOfWords(answer.Words), classesOfNumbers(answer.Numbers)); len(classes) > 0 {
+			got.classes = split(classes, len(answer.Scores))
 		}
+		return got, err
 	}
-	if sig.dtype == savedmodel.String {
-		return map[string]*tfpb.TensorProto{sig.inputKey: remote.Strings(nil, parts...)}, nil
-	}
-	pixels, err := remote.Numbers(sig.dtype, savedmodel.Shape{int64(sig.Input.Size[0]), int64(sig.Input.Size[1]), 3}, parts...)
-	return map[string]*tfpb.TensorProto{sig.inputKey: pixels}, err
 }
 
-func rowMessage(feeds []feed, items []item) (map[string]*tfpb.TensorProto, error) {
+// blankItem is an image that every model of images takes.
+func blankItem(sig signature) item {
+	if sig.dtype == savedmodel.String {
+		return item{encoded: usualSamples()[0].bytes}
+	}
+	return item{plain: make([]byte, sig.Input.Size[0]*sig.Input.Size[1]*3*sig.dtype.Size())}
+}
+
+// message makes the inputs of a batch as they are sent: those that are once for
+// the batch, or the others.
+func message(feeds []feed, items []item, once bool) (map[string]*tfpb.TensorProto, error) {
 	inputs := map[string]*tfpb.TensorProto{}
 	for _, f := range feeds {
-		var parts [][]byte
-		for _, it := range items {
-			parts = append(parts, f.values(it.row)...)
-		}
-		if f.dtype == savedmodel.String {
-			inputs[f.key] = remote.Strings(f.shape, parts...)
+		if f.once != once {
 			continue
 		}
-		t, err := remote.Numbers(f.dtype, f.shape, parts...)
-		if err != nil {
-			return nil, err
+		parts := f.parts(items)
+		t := remote.Strings(f.shape, parts...)
+		if f.dtype != savedmodel.String {
+			var err error
+			if t, err = remote.Numbers(f.dtype, f.shape, parts...); err != nil {
+				return nil, err
+			}
+		}
+		if once { // its shape is all of it
+			t.TensorShape.Dim = t.TensorShape.Dim[1:]
 		}
 		inputs[f.key] = t
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -152,7 +153,7 @@ func TestDirOf(t *testing.T) {
 	}
 	d := &distant{log: slog.New(slog.DiscardHandler)}
 	spec, labels, err := d.spec(1, 1)
-	if err != nil || spec != defaultSpec() || labels != nil {
+	if err != nil || !reflect.DeepEqual(spec, defaultSpec()) || labels != nil {
 		t.Errorf("without a directory: %+v, %q, %v", spec, labels, err)
 	}
 }
@@ -162,7 +163,7 @@ func TestDirOf(t *testing.T) {
 func TestHowImagesAreSent(t *testing.T) {
 	openLibrary(t)
 	info := func(dtype savedmodel.DataType, shape ...int64) map[string]savedmodel.TensorInfo {
-		return map[string]savedmodel.TensorInfo{"x": {DType: dtype, Shape: shape}}
+		return map[string]savedmodel.TensorInfo{"images": {DType: dtype, Shape: shape}}
 	}
 	scores := info(savedmodel.Float32, -1, 1)
 	pixels := savedmodel.Signature{Inputs: info(savedmodel.Float32, -1, 2, 2, 3), Outputs: scores}
@@ -267,7 +268,7 @@ func TestTooLargeForServer(t *testing.T) {
 	fake := remotetest.NewFake("tiny")
 	fake.Classes = 1
 	r := remoteConfig(remotetest.Serve(t, fake, remotetest.AtMost(1000)))
-	large := slices.Concat(remote.BlackPixel, make([]byte, 2000)) // what follows IEND plays no part
+	large := slices.Concat(pngImage(t, 1, 1), make([]byte, 2000)) // what follows IEND plays no part
 	c := tinyConfig(t.TempDir())
 	c.Backend = OnlyRemote
 	s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})

@@ -242,17 +242,17 @@ func TestBindOutputs(t *testing.T) {
 		classes         int
 	}{
 		"one":                {Images, "", infos{"x": image}, infos{"a": matrix}, "", 7},
-		"several":            {Images, "", infos{"x": image}, infos{"a": matrix, "b": matrix}, "must name one", 0},
+		"several":            {Images, "", infos{"x": image}, infos{"a": matrix, "b": matrix}, `write "output: a" into`, 0},
 		"several, named":     {Images, "a", infos{"x": image}, infos{"a": matrix, "b": vector}, "", 7},
 		"vector of images":   {Images, "", infos{"x": image}, infos{"b": vector}, "want float32 [N, classes]", 0},
 		"vector of rows":     {Rows, "", infos{"x": matrix}, infos{"b": vector}, "", 1},
 		"float64":            {Images, "", infos{"x": image}, infos{"a": double}, "want float32", 0},
-		"two inputs":         {Images, "", infos{"x": image, "y": image}, infos{"a": matrix}, "want one", 0},
+		"two inputs":         {Images, "", infos{"x": image, "y": image}, infos{"a": matrix}, `each of the inputs ["x" "y"] could take the image`, 0},
 		"two inputs of rows": {Rows, "", infos{"x": matrix, "y": vector}, infos{"a": matrix}, "", 7},
 	} {
 		spec := defaultSpec()
-		spec.Output = test.output
-		bound, err := spec.bind(map[string]savedmodel.Signature{spec.Signature: {Inputs: test.inputs, Outputs: test.outputs}}, test.content)
+		spec.Output.Scores = test.output
+		bound, err := spec.bind(offer{signatures: map[string]savedmodel.Signature{spec.Signature: {Inputs: test.inputs, Outputs: test.outputs}}}, test.content)
 		switch {
 		case test.failure != "" && (err == nil || !strings.Contains(err.Error(), test.failure)):
 			t.Errorf("%s: got %v, want %s", name, err, test.failure)
@@ -284,10 +284,10 @@ func TestBindSize(t *testing.T) {
 	} {
 		spec := defaultSpec()
 		spec.Input.Size = test.spec
-		_, err := spec.bind(map[string]savedmodel.Signature{spec.Signature: {
+		_, err := spec.bind(offer{signatures: map[string]savedmodel.Signature{spec.Signature: {
 			Inputs:  map[string]savedmodel.TensorInfo{"x": {DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, test.height, test.width, 3}}},
 			Outputs: map[string]savedmodel.TensorInfo{"a": {DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 7}}},
-		}}, Images)
+		}}}, Images)
 		if ok := err == nil; ok != test.ok || !ok && !strings.Contains(err.Error(), "on a side") {
 			t.Errorf("%d×%d, the spec's %v: got %v", test.height, test.width, test.spec, err)
 		}
@@ -313,7 +313,7 @@ func TestReadSpec(t *testing.T) {
 		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
 		"all said": {
 			yaml: "{signature: s, input: {size: [3, 4], resize: area, align_corners: true, scale: 2, offset: -3}, output: o, labels: l, top_k: 7}",
-			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: new(true), Scale: new(2.0), Offset: new(-3.0)}, Output: "o", Labels: "l", TopK: 7},
+			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: new(true), Scale: new(2.0), Offset: new(-3.0)}, Output: Output{Scores: "o"}, Labels: "l", TopK: 7},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,7 +54,7 @@ func agrees(a, b Class) bool {
 	if a.Label != "" && b.Label != "" {
 		return a.Label == b.Label
 	}
-	return a.Index == b.Index
+	return a.Index == b.Index && a.Index != NoIndex
 }
 
 // Agrees tells whether two predictions have the same best class: by label if

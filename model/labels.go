@@ -7,6 +7,22 @@ import (
 	"strings"
 )
 
+// checkLabels makes sure that a file of labels has a line for each of the scores
+// of a record; 0: there is no file, or it is not known how many there are.
+func checkLabels(lines, scores int) error {
+	why := ""
+	switch {
+	case lines == 0 || scores == 0 || lines == scores:
+		return nil
+	case lines > scores:
+		why = fmt.Sprintf("; if these are the best %d of %d classes, the signature must also give which ones, "+
+			"as strings or int64 in an output of the scores' shape", scores, lines)
+	case lines+1 == scores:
+		why = "; where the first class is the background, the file begins with a line for that"
+	}
+	return fmt.Errorf("labels: %d lines for %d classes%s", lines, scores, why)
+}
+
 // readLabels reads the labels of the version in dir, one a line; nil: it has
 // none, and answers carry the class index alone.
 func readLabels(dir, name string) ([]string, error) {

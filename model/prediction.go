@@ -35,9 +35,12 @@ type Prediction struct {
 // A Class is one line of an answer.
 type Class struct {
 	Label string  `json:"label,omitempty"` // empty if the version has no labels
-	Index int     `json:"index"`
+	Index int     `json:"index"`           // NoIndex: the label is the model's own word
 	Score float32 `json:"score"`
 }
+
+// NoIndex is the index of a class that a model names by a word of its own.
+const NoIndex = -1
 
 func (c Class) String() string {
 	name := c.Label
@@ -61,21 +64,26 @@ func (p Prediction) best() (Class, bool) {
 	if len(p.Scores) == 0 {
 		return Class{}, false
 	}
-	return topK(p.Scores, 1, nil)[0], true
+	return topK(p.Scores, nil, 1, nil)[0], true
 }
 
-// topK ranks scores, the best first; equal ones by index.
-func topK(scores []float32, k int, labels []string) []Class {
+// topK ranks scores, the best first; equal ones in their order. own are the
+// classes that the model gives with them; nil: a score's place is its class.
+func topK(scores []float32, own []Class, k int, labels []string) []Class {
 	best := make([]Class, 0, min(k, len(scores))+1)
 	for i, score := range scores {
 		if len(best) == k && score <= best[k-1].Score {
 			continue
 		}
-		c := Class{Index: i, Score: score}
-		if i < len(labels) {
-			c.Label = labels[i]
+		c := Class{Index: i}
+		if own != nil {
+			c = own[i]
 		}
-		// After those that score as much: a lower index stays in front.
+		c.Score = score
+		if c.Label == "" && c.Index >= 0 && c.Index < len(labels) {
+			c.Label = labels[c.Index]
+		}
+		// After those that score as much: the first one stays in front.
 		at, _ := slices.BinarySearchFunc(best, score, func(b Class, score float32) int {
 			if b.Score == score {
 				return -1

@@ -22,26 +22,6 @@ import (
 // ReasonBadRow says that a record is not a row as the model takes it.
 const ReasonBadRow = "bad-row"
 
-// A feed is an input of a signature that takes rows.
-type feed struct {
-	key   string
-	dtype savedmodel.DataType
-	shape savedmodel.Shape // of a row: without the batch, and all known
-	n     int              // elements of a row
-	at    int              // where they begin in row.numbers or row.strings
-}
-
-// size is the bytes of a row's numbers; 0: they are strings.
-func (f feed) size() int { return f.n * f.dtype.Size() }
-
-// values are what a row feeds: all its numbers as one value, or each string.
-func (f feed) values(r *row) [][]byte {
-	if f.dtype == savedmodel.String {
-		return r.strings[f.at:][:f.n]
-	}
-	return [][]byte{r.numbers[f.at:][:f.size()]}
-}
-
 // A row is what one record feeds: the numbers of all feeds, as tensors hold
 // them, and the strings of all.
 type row struct {
@@ -66,8 +46,8 @@ func (r *row) close() {
 // A rowReader reads rows as "instances" of TensorFlow Serving's REST API has
 // them (row format, https://www.tensorflow.org/tfx/serving/api_rest): an object
 // with a value for each of the signature's inputs or, if there is only one, its
-// value alone. A tensor is nested lists, and a string may be {"b64": "…"}. Safe
-// for concurrent use.
+// value alone. A tensor is nested lists, and a string may be {"b64": "…"}. What
+// inceptor.yaml feeds is not among them. Safe for concurrent use.
 type rowReader struct {
 	feeds  []feed
 	quoted [][]byte // their names in JSON, as nearly everybody writes them
@@ -75,6 +55,7 @@ type rowReader struct {
 }
 
 func newRowReader(feeds []feed) *rowReader {
+	feeds = rowFeeds(feeds)
 	p := &rowReader{feeds: feeds}
 	for _, f := range feeds {
 		name, _ := jsontext.AppendQuote(nil, f.key) // what is no UTF-8 matches nothing
@@ -87,7 +68,7 @@ func newRowReader(feeds []feed) *rowReader {
 // blankRow has zeros and empty strings.
 func blankRow(feeds []feed, pool *sync.Pool) *row {
 	r := &row{pool: pool}
-	for _, f := range feeds {
+	for _, f := range rowFeeds(feeds) {
 		if f.dtype == savedmodel.String {
 			r.strings = append(r.strings, make([][]byte, f.n)...)
 		} else {
@@ -178,13 +159,6 @@ func (p *rowReader) feed(quoted []byte) int {
 		return -1
 	}
 	return slices.IndexFunc(p.feeds, func(f feed) bool { return f.key == string(name) })
-}
-
-func keysOf(feeds []feed) (keys []string) {
-	for _, f := range feeds {
-		keys = append(keys, f.key)
-	}
-	return keys
 }
 
 // read reads a value of a shape to the elements of f from i on.

@@ -15,10 +15,10 @@ import (
 func rowSignature(t testing.TB, inputs map[string]savedmodel.TensorInfo) (signature, error) {
 	t.Helper()
 	spec := defaultSpec()
-	return spec.bind(map[string]savedmodel.Signature{spec.Signature: {
+	return spec.bind(offer{signatures: map[string]savedmodel.Signature{spec.Signature: {
 		Inputs:  inputs,
 		Outputs: map[string]savedmodel.TensorInfo{"scores": {DType: savedmodel.Float32, Shape: savedmodel.Shape{-1}}},
-	}}, Rows)
+	}}}, Rows)
 }
 
 func input(dtype savedmodel.DataType, shape ...int64) savedmodel.TensorInfo {

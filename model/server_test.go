@@ -119,11 +119,11 @@ func TestServerProblems(t *testing.T) {
 		want   string
 	}{
 		{"no fitting output", true, func(f *remotetest.Fake) { f.Scores, f.Classes = "probabilities", 5 },
-			`what the model server has does not fit: signature "serving_bytes": has no output "scores", only ["probabilities"]; signature "serving_default": input`},
+			`what the model server has does not fit: signature "serving_bytes": output "probabilities": labels: 2 lines for 5 classes; signature "serving_default": input`},
 		{"labels", true, func(f *remotetest.Fake) { f.Classes = 5 },
-			"what the model server has does not fit: 2 labels for 5 classes"},
+			`what the model server has does not fit: signature "serving_bytes": output "scores": labels: 2 lines for 5 classes`},
 		{"no fitting output, of a long name", true, func(f *remotetest.Fake) { f.Scores, f.Classes = strings.Repeat("x", 500_000), 5 },
-			`signature "serving_bytes": has no output "scores", only ["xxx`},
+			`signature "serving_bytes": output "xxx`},
 		{"Predict alone, no fitting output, of a long name", true, func(f *remotetest.Fake) {
 			f.Scores, f.PredictAlone, f.Classes = strings.Repeat("x", 500_000), true, 5
 		}, `BadAnswer: it has no output "scores", only ["xxx`},
@@ -234,11 +234,11 @@ func TestBindServer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := defaultSpec()
-			spec.Output = test.output
+			spec.Output.Scores = test.output
 			signatures := map[string]savedmodel.Signature{"serving_default": {Inputs: images, Outputs: test.outputs}}
-			sig, err := spec.bindServer(signatures, Images, test.labels)
-			if sig.Output != test.want || (err == nil) != (test.want != "") {
-				t.Errorf("got %q, %v, want %q", sig.Output, err, test.want)
+			sig, err := spec.bindServer(offer{signatures: signatures, server: true, labels: test.labels}, Images)
+			if sig.Output.Scores != test.want || (err == nil) != (test.want != "") {
+				t.Errorf("got %q, %v, want %q", sig.Output.Scores, err, test.want)
 			}
 		})
 	}

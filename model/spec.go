@@ -23,10 +23,9 @@ type Spec struct {
 	// Signature is the key of the signature that is run: "serving_default".
 	Signature string `yaml:"signature"`
 	Input     Input  `yaml:"input"`
-	// Output is the key of the signature's output with the scores, float32 of
-	// shape [N, classes]; it may be missing where there is only one. For a model
-	// of rows it may be any float32 of shape [N, n] or [N].
-	Output string `yaml:"output"`
+	// Inputs are values for the signature's inputs that take nothing from records.
+	Inputs map[string]Value `yaml:"inputs"`
+	Output Output           `yaml:"output"`
 	// Labels is a file in assets with a line for each class.
 	Labels string `yaml:"labels"`
 	// TopK is how many classes an answer lists, the best first.
@@ -37,6 +36,10 @@ type Spec struct {
 // Preprocessing. What is nil is not said. A signature that takes strings gets the
 // encoded image as it came, and needs none of this.
 type Input struct {
+	// Key is the signature's input that takes the image. Strings are encoded images
+	// then, though the graph does not show that it decodes them.
+	Key string `yaml:"key"`
+
 	Size             [2]int   `yaml:"size"`   // height, width
 	Resize           string   `yaml:"resize"` // bilinear or area
 	AlignCorners     *bool    `yaml:"align_corners"`
@@ -53,9 +56,12 @@ type Input struct {
 	Background string `yaml:"background"`
 }
 
+// defaultSignature is the signature that TensorFlow runs where none is named.
+const defaultSignature = "serving_default"
+
 // defaultSpec is what holds where the file says nothing.
 func defaultSpec() Spec {
-	return Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}
+	return Spec{Signature: defaultSignature, Input: Input{Resize: "bilinear"}, TopK: 5}
 }
 
 // readSpec reads the spec of the version in dir. A version without the file has

@@ -279,14 +279,14 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 		defer it.close()
 		items[i] = it
 	}
-	var rows [][]float32
+	var got scored
 	for runs, begin := 0, time.Now(); runs < tuneRuns || time.Since(begin) < t.each; runs++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		start := time.Now()
 		var err error
-		rows, err = v.run.scores(items)
+		got, err = v.run.batch(items)
 		if len(t.golden) == 0 && !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
 			return fmt.Errorf("%w: %w", errMadeUp, err)
 		}
@@ -298,9 +298,9 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 		}
 	}
 	if t.want[n] == nil {
-		t.want[n] = rows
+		t.want[n] = got.rows
 	}
-	for i, row := range rows {
+	for i, row := range got.rows {
 		for class, score := range row {
 			want := float64(t.want[n][i][class])
 			trial.Differs = max(trial.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))
@@ -344,7 +344,7 @@ func (v *version) noisyPicture(random *rand.Rand) (item, error) {
 // noisyRow has numbers from 0 to 1, and empty strings.
 func (v *version) noisyRow(seed uint64) item {
 	r, random := blankRow(v.run.feeds, nil), rand.New(rand.NewPCG(seed, 0))
-	for _, f := range v.run.feeds {
+	for _, f := range rowFeeds(v.run.feeds) {
 		size := f.dtype.Size()
 		for i := range f.n * size / max(size, 1) {
 			putElement(r.numbers[f.at+i*size:][:size], f.dtype, strconv.AppendFloat(nil, random.Float64(), 'f', 6, 64))

@@ -264,22 +264,22 @@ func (l loader) discard(v *version) error {
 func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	c := l.config
 	l.enter(GateSignature)
-	sig, err := seen.spec.bind(v.model.Signatures, c.Content)
+	sig, err := seen.spec.bind(offer{
+		signatures: v.model.Signatures, use: seen.graph.Input, labels: len(v.labels), file: filepath.Join(l.at.dir, specFile),
+	}, c.Content)
 	if err != nil {
 		return atGate(GateSignature, err)
-	}
-	if v.labels != nil && sig.classes > 0 && len(v.labels) != sig.classes {
-		return atGate(GateSignature, fmt.Errorf("labels: %d lines for %d classes", len(v.labels), sig.classes))
 	}
 	v.classes = sig.classes
 	if err := v.compatible(l.serving); err != nil {
 		return atGate(GateSignature, err)
 	}
-	run, err := v.model.SignatureFunction(sig.Signature, sig.inputs(), []string{sig.Output})
+	run, err := v.model.SignatureFunction(sig.Signature, sig.inputs(), sig.outputs())
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
-	v.run, v.output = runner{run.Run, sig.feeds}, sig.Output
+	v.run = newRunner(sig, run.Run)
+	v.bound(sig)
 	l.enter(GateLoad)
 	switch {
 	case sig.content == Rows:

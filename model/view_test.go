@@ -64,14 +64,14 @@ func TestBindView(t *testing.T) {
 	} {
 		spec := defaultSpec()
 		spec.Signature, spec.Input.Orientation, spec.Input.Background = c.signature, c.orientation, c.background
-		if _, err := spec.bind(signatures, c.content); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		if _, err := spec.bind(offer{signatures: signatures}, c.content); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}
 	for orientation, want := range map[string]string{"": bytesSignature, "exif": "serving_default"} {
 		spec := defaultSpec()
 		spec.Input.Orientation = orientation
-		sig, err := bindRemote(spec, signatures, Images, 0)
+		sig, err := bindRemote(spec, offer{signatures: signatures, server: true}, Images)
 		if err != nil || sig.Signature != want {
 			t.Errorf("model server, orientation %q: got %q, %v, want %q", orientation, sig.Signature, err, want)
 		}

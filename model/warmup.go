@@ -123,9 +123,9 @@ func batchSizes(most int) (sizes []int) {
 
 // tryBatch runs a batch outside the queue, and closes its items.
 func (v *version) tryBatch(items []item) error {
-	var rows [][]float32
+	var got scored
 	err := caught(func() (err error) { // it may be on a goroutine of its own
-		rows, err = v.run.scores(items)
+		got, err = v.run.batch(items)
 		return err
 	})
 	for _, it := range items {
@@ -134,9 +134,12 @@ func (v *version) tryBatch(items []item) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
+	for _, row := range got.rows {
 		if at := notFinite(row); at >= 0 {
 			return &InputError{ReasonNotFinite, fmt.Errorf("score of class %d is %v", at, row[at])}
+		}
+		if got.classes != nil {
+			continue // the labels are the model's own
 		}
 		if v.classes == 0 { // the signature did not say
 			v.classes = len(row)
@@ -144,8 +147,8 @@ func (v *version) tryBatch(items []item) error {
 		if len(row) != v.classes {
 			return fmt.Errorf("%d scores for %d classes", len(row), v.classes)
 		}
-		if v.labels != nil && len(row) != len(v.labels) {
-			return fmt.Errorf("%d labels for %d classes", len(v.labels), len(row))
+		if err := checkLabels(len(v.labels), len(row)); err != nil {
+			return err
 		}
 	}
 	return nil

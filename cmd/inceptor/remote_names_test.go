@@ -35,7 +35,7 @@ func TestCheckModelServer(t *testing.T) {
 	}{
 		{"another output", func(f *remotetest.Fake) { f.Scores = "probabilities" }, 0, ": tiny, version 1, classifies\n"},
 		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, 0, ": tiny, a version that the model server does not tell, classifies\n"},
-		{"other classes", func(f *remotetest.Fake) { f.Classes = 7 }, exitFailed, "2 labels for 7 classes"},
+		{"other classes", func(f *remotetest.Fake) { f.Classes = 7 }, exitFailed, "2 lines for 7 classes"},
 		{"other classes, another output", func(f *remotetest.Fake) { f.Scores, f.Classes = "probabilities", 7 }, exitFailed,
 			`has no output "scores", only ["probabilities"]`},
 	} {

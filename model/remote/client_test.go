@@ -87,7 +87,11 @@ func batchOf(values ...float32) Batch {
 	if err != nil {
 		panic(err)
 	}
-	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output, Blank: BlackPixel, Version: NoVersion}
+	blank := func() (map[string]*tfpb.TensorProto, error) {
+		t, err := Numbers(savedmodel.Float32, onePixel, make([]byte, 12))
+		return map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, err
+	}
+	return Batch{Signature: remotetest.PixelsSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.PixelsInput: t}, Output: remotetest.Output, Blank: blank, Version: NoVersion}
 }
 
 func float32Bytes(v float32) []byte {
@@ -99,7 +103,10 @@ func bytesOf(images ...string) Batch {
 	for _, s := range images {
 		list = append(list, []byte(s))
 	}
-	return Batch{Signature: remotetest.BytesSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.BytesInput: Strings(nil, list...)}, Output: remotetest.Output, Blank: BlackPixel, Version: NoVersion}
+	blank := func() (map[string]*tfpb.TensorProto, error) {
+		return map[string]*tfpb.TensorProto{remotetest.BytesInput: Strings(nil, []byte("blank"))}, nil
+	}
+	return Batch{Signature: remotetest.BytesSignature, Inputs: map[string]*tfpb.TensorProto{remotetest.BytesInput: Strings(nil, list...)}, Output: remotetest.Output, Blank: blank, Version: NoVersion}
 }
 
 func checkScores(t *testing.T, a Answer, want ...float32) {

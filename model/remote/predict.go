@@ -2,12 +2,9 @@ package remote
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -25,6 +22,7 @@ const (
 	maxRequestBytes = 1 << 30   // below what a protobuf message may have
 	baseAnswerBytes = 1 << 20   // what is around the scores
 	rowAnswerBytes  = 256 << 10 // 65,536 classes
+	rowWordBytes    = 2 << 20   // 32 bytes for each of their words
 )
 
 // NoVersion stands for a version that is not wanted, or not told. All versions have
@@ -35,11 +33,18 @@ const NoVersion = -1
 type Batch struct {
 	Signature string // its key; empty: the server's "serving_default"
 	Output    string // key of the output with the scores
-	// Inputs are all of the signature's, by key: a row of each for each record.
+	// ClassOutput is the key of the output with the class of each score, as a
+	// string, int64 or int32; empty: there is none, a score's place is its class.
+	ClassOutput string
+	// Returned are inputs, by the key of the output that must be the same.
+	Returned map[string]string
+	// Inputs are the signature's, by key: a row of each for each record.
 	Inputs map[string]*tfpb.TensorProto
-	// Blank is the string of a record that the model surely takes, whose numbers
-	// are zeros; nil: none is known.
-	Blank []byte
+	// Fixed are the inputs that are the same for every batch, of any shape.
+	Fixed map[string]*tfpb.TensorProto
+	// Blank makes the Inputs of one record that the model surely takes; nil: none is
+	// known.
+	Blank func() (map[string]*tfpb.TensorProto, error)
 
 	// Version is the one that would serve locally; NoVersion: there is none. With
 	// fallback.version=same no other may answer.
@@ -56,6 +61,8 @@ type Batch struct {
 // An Answer is what the server says to a batch.
 type Answer struct {
 	Scores  [][]float32 // a row for each record; not checked for NaN
+	Words   [][]byte    // the class of each score, of all rows, if ClassOutput has strings
+	Numbers []int64     // the same, if it has integers
 	Version int64       // that has answered; NoVersion: the server does not tell
 	Server  string      // that has answered, host:port
 	Took    time.Duration
@@ -134,11 +141,15 @@ func (c *Client) Predict(ctx context.Context, b Batch) (Answer, error) {
 		return Answer{}, c.full(ctx)
 	}
 	a, err := c.predict(ctx, b, n)
-	blank, known := b.blank()
-	if n != 1 || KindOf(err) != KindInput || !known {
+	if n != 1 || KindOf(err) != KindInput || b.Blank == nil {
 		return a, err
 	}
-	_, blankErr := c.predict(ctx, blank, 1)
+	blank, blankErr := b.Blank()
+	if blankErr != nil {
+		return Answer{}, errors.Join(err, blankErr)
+	}
+	b.Inputs = blank
+	_, blankErr = c.predict(ctx, b, 1)
 	if blankErr == nil {
 		return Answer{}, err
 	}
@@ -153,10 +164,11 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 	request := &tfpb.PredictRequest{
 		ModelSpec:    c.modelSpec(spec, b.Signature),
 		Inputs:       b.Inputs,
-		OutputFilter: []string{b.Output},
+		OutputFilter: b.outputs(),
 	}
-	if b.AllOutputs {
-		request.OutputFilter = nil
+	if len(b.Fixed) > 0 {
+		request.Inputs = maps.Clone(b.Inputs)
+		maps.Copy(request.Inputs, b.Fixed)
 	}
 	if size := proto.Size(request); size > maxRequestBytes {
 		return Answer{}, &Error{Kind: KindTooLarge, Op: "predict", Server: c.config.Address, Code: codes.ResourceExhausted.String(),
@@ -169,17 +181,13 @@ func (c *Client) predict(ctx context.Context, b Batch, n int) (Answer, error) {
 	start := time.Now()
 	err := c.within(ctx, call{
 		op: "predict", method: predictMethod, spec: spec, counts: true,
-		request: request, response: &response, maxBytes: baseAnswerBytes + n*rowAnswerBytes,
+		request: request, response: &response, maxBytes: b.maxAnswerBytes(n),
 		read: func(from string) error {
-			read := rowsOf
-			if b.AllOutputs {
-				read = scoresOf
-			}
-			scores, err := read(response.GetOutputs(), b.Output, n, b.Classes)
-			if err != nil {
+			var err error
+			if answer, err = b.read(response.GetOutputs(), n); err != nil {
 				return c.badAnswer("predict", "%v", err)
 			}
-			answer = Answer{Scores: scores, Version: told(response.GetModelSpec()), Server: from}
+			answer.Version, answer.Server = told(response.GetModelSpec()), from
 			return c.checkVersion("predict", b.Version, answer.Version)
 		},
 	})
@@ -242,103 +250,3 @@ func (c *Client) full(ctx context.Context) error {
 	}
 	return fmt.Errorf("predict at %s: %w", c.config.Address, context.Cause(ctx))
 }
-
-// scoresOf reads the output's rows, or those of the only output that fits where
-// none has that name.
-func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
-	if _, ok := outputs[key]; ok {
-		return rowsOf(outputs, key, n, classes)
-	}
-	var found [][]float32
-	fit := 0
-	for other := range outputs {
-		if rows, err := rowsOf(outputs, other, n, classes); err == nil {
-			found = rows
-			fit++
-		}
-	}
-	if fit == 1 {
-		return found, nil
-	}
-	return nil, fmt.Errorf("it has no output %q, only %q, of which %d fit", key, slices.Sorted(maps.Keys(outputs)), fit)
-}
-
-// rowsOf reads an output's rows: float32 of shape [n, classes] or [n], complete.
-func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
-	t, ok := outputs[key]
-	if !ok {
-		return nil, fmt.Errorf("it has no output %q, only %q", key, slices.Sorted(maps.Keys(outputs)))
-	}
-	dims := t.GetTensorShape().GetDim()
-	if t.GetDtype() != tfpb.DataType_DT_FLOAT {
-		return nil, fmt.Errorf("output %q is %v, want float32", key, savedmodel.DataType(t.GetDtype()))
-	}
-	width := int64(1)
-	if len(dims) == 2 {
-		width = dims[1].GetSize()
-	}
-	if len(dims) < 1 || len(dims) > 2 || t.GetTensorShape().GetUnknownRank() || dims[0].GetSize() != int64(n) || width < 1 {
-		return nil, fmt.Errorf("output %q has the shape %v, want (%d, classes)", key, sizes(dims), n)
-	}
-	if width > math.MaxInt32 { // the product below shall not overflow
-		return nil, fmt.Errorf("output %q has %d classes", key, width)
-	}
-	if classes > 0 && width != int64(classes) {
-		return nil, fmt.Errorf("output %q has %d classes, want %d", key, width, classes)
-	}
-	total := int64(n) * width
-	values := t.GetFloatVal()
-	if content := t.GetTensorContent(); len(content) > 0 {
-		if int64(len(content)) != 4*total {
-			return nil, fmt.Errorf("output %q of shape (%d, %d) has %d bytes, want %d", key, n, width, len(content), 4*total)
-		}
-		values = make([]float32, total)
-		for i := range values {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(content[4*i:]))
-		}
-	} else if int64(len(values)) != total {
-		return nil, fmt.Errorf("output %q of shape (%d, %d) has %d values, want %d", key, n, width, len(values), total)
-	}
-	rows := make([][]float32, n)
-	for i := range rows {
-		rows[i] = values[i*int(width) : (i+1)*int(width) : (i+1)*int(width)]
-	}
-	return rows, nil
-}
-
-func sizes(dims []*tfpb.TensorShapeProto_Dim) savedmodel.Shape {
-	s := savedmodel.Shape{}
-	for _, d := range dims[:min(len(dims), 8)] {
-		s = append(s, d.GetSize())
-	}
-	return s
-}
-
-// blank has zeros, and blank strings, in the place of what b has; false: no
-// blank record is known.
-func (b Batch) blank() (Batch, bool) {
-	if b.Blank == nil {
-		return b, false
-	}
-	inputs := b.Inputs
-	b.Inputs = make(map[string]*tfpb.TensorProto, len(inputs))
-	for key, t := range inputs {
-		z := &tfpb.TensorProto{Dtype: t.GetDtype(), TensorShape: t.GetTensorShape()}
-		if t.GetDtype() != tfpb.DataType_DT_STRING {
-			z.TensorContent = make([]byte, len(t.GetTensorContent()))
-		}
-		for range t.GetStringVal() {
-			z.StringVal = append(z.StringVal, b.Blank)
-		}
-		b.Inputs[key] = z
-	}
-	return b, true
-}
-
-// BlackPixel is a PNG of 1×1: small, and taken by every decoder of TensorFlow but
-// that of BMP.
-var BlackPixel = []byte("\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52" +
-	"\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90\x77\x53" +
-	"\xde\x00\x00\x00\x0c\x49\x44\x41\x54\x78\xda\x63\x60\x60\x60\x00" +
-	"\x00\x00\x04\x00\x01\xc8\xea\xeb\xf9\x00\x00\x00\x00\x49\x45\x4e" +
-	"\x44\xae\x42\x60\x82")

@@ -65,7 +65,7 @@ func TestServing(t *testing.T) {
 
 	photos := readPhotos(t, "china.jpg", "logo2.png", "astronaut.png")
 	t.Run("strings", func(t *testing.T) {
-		b := Batch{Signature: "serving_bytes", Inputs: encoded(photos...), Output: "scores", Blank: BlackPixel, Version: 3, Classes: 5}
+		b := Batch{Signature: "serving_bytes", Inputs: encoded(photos...), Output: "scores", Version: 3, Classes: 5}
 		compare(t, c, local, b)
 	})
 	size := 299 * 299 * 3 * 4
@@ -81,11 +81,12 @@ func TestServing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := Batch{Signature: "serving_default", Inputs: map[string]*tfpb.TensorProto{"images": images}, Output: "scores", Blank: BlackPixel, Version: 3, Classes: 5}
+	b := Batch{Signature: "serving_default", Inputs: map[string]*tfpb.TensorProto{"images": images}, Output: "scores", Version: 3, Classes: 5}
 	t.Run("pixels", func(t *testing.T) { compare(t, c, local, b) })
 
 	t.Run("bad image", func(t *testing.T) {
-		bad := Batch{Signature: "serving_bytes", Inputs: encoded(photos[0], []byte("no image")), Output: "scores", Blank: BlackPixel, Version: NoVersion}
+		bad := Batch{Signature: "serving_bytes", Inputs: encoded(photos[0], []byte("no image")), Output: "scores", Version: NoVersion}
+		bad.Blank = func() (map[string]*tfpb.TensorProto, error) { return encoded(photos[0]), nil }
 		_, err := c.Predict(t.Context(), bad)
 		wantKind(t, err, KindInput)
 		bad.Inputs = encoded([]byte("no image"))
@@ -111,6 +112,7 @@ func TestServing(t *testing.T) {
 			b := b
 			b.Inputs["images"], _ = Numbers(savedmodel.Float32, savedmodel.Shape{299, 299, 3}, pixels[0])
 			test.change(&b)
+			b.Blank = func() (map[string]*tfpb.TensorProto, error) { return zeros(b.Inputs), nil }
 			_, err := c.Predict(t.Context(), b)
 			wantKind(t, err, test.kind)
 			t.Log(err)
@@ -232,5 +234,17 @@ func TestOverGo(t *testing.T) {
 	config := testConfig(server.Addr())
 	config.Timeout, config.Budget = 30*time.Second, 30*time.Second
 	c, _ := newClient(t, config)
-	compare(t, c, local, Batch{Signature: "serving_bytes", Inputs: encoded(readPhotos(t, "china.jpg", "flower.jpg")...), Output: "scores", Blank: BlackPixel, Version: 3})
+	compare(t, c, local, Batch{Signature: "serving_bytes", Inputs: encoded(readPhotos(t, "china.jpg", "flower.jpg")...), Output: "scores", Version: 3})
+}
+
+// zeros are inputs like these, with nothing in them.
+func zeros(inputs map[string]*tfpb.TensorProto) map[string]*tfpb.TensorProto {
+	blank := map[string]*tfpb.TensorProto{}
+	for key, t := range inputs {
+		blank[key] = &tfpb.TensorProto{
+			Dtype: t.GetDtype(), TensorShape: t.GetTensorShape(),
+			TensorContent: make([]byte, len(t.GetTensorContent())), StringVal: make([][]byte, len(t.GetStringVal())),
+		}
+	}
+	return blank
 }
