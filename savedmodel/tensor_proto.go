@@ -11,7 +11,8 @@ import (
 
 // TensorOf makes a tensor of a message, as Python's tf.make_ndarray does: the
 // elements are in tensor_content, or in the field for their type, where the
-// last one stands for all that are left out. Types: float32, uint8 and string.
+// last one stands for all that are left out. Types: float32, float64, int32, int64, uint8,
+// bool and string.
 func TensorOf(p *tfpb.TensorProto) (*Tensor, error) {
 	shape := shapeOf(p.GetTensorShape())
 	n, ok := shape.Elements()
@@ -75,26 +76,38 @@ func filled[T any](values []T, n, each int64) ([]T, error) {
 }
 
 func elementBytes(p *tfpb.TensorProto, dtype DataType, n int64) ([]byte, error) {
-	var b []byte
 	switch dtype {
 	case Float32:
-		values, err := filled(p.GetFloatVal(), n, 4)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range values {
-			b = binary.NativeEndian.AppendUint32(b, math.Float32bits(v))
-		}
+		return appendFilled(p.GetFloatVal(), n, func(b []byte, v float32) []byte {
+			return binary.NativeEndian.AppendUint32(b, math.Float32bits(v))
+		})
+	case Float64:
+		return appendFilled(p.GetDoubleVal(), n, func(b []byte, v float64) []byte {
+			return binary.NativeEndian.AppendUint64(b, math.Float64bits(v))
+		})
+	case Int64:
+		return appendFilled(p.GetInt64Val(), n, func(b []byte, v int64) []byte { return binary.NativeEndian.AppendUint64(b, uint64(v)) })
+	case Int32:
+		return appendFilled(p.GetIntVal(), n, func(b []byte, v int32) []byte { return binary.NativeEndian.AppendUint32(b, uint32(v)) })
 	case UInt8:
-		values, err := filled(p.GetIntVal(), n, 4)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range values {
-			b = append(b, byte(v))
-		}
-	default:
-		return nil, fmt.Errorf("tensor of type %v", dtype)
+		return appendFilled(p.GetIntVal(), n, func(b []byte, v int32) []byte { return append(b, byte(v)) })
+	case Bool:
+		return appendFilled(p.GetBoolVal(), n, func(b []byte, v bool) []byte {
+			if v {
+				return append(b, 1)
+			}
+			return append(b, 0)
+		})
 	}
-	return b, nil
+	return nil, fmt.Errorf("tensor of type %v", dtype)
+}
+
+// appendFilled are the bytes of n values.
+func appendFilled[T any](values []T, n int64, add func([]byte, T) []byte) ([]byte, error) {
+	values, err := filled(values, n, 8)
+	var b []byte
+	for _, v := range values {
+		b = add(b, v)
+	}
+	return b, err
 }

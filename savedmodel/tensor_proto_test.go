@@ -51,7 +51,15 @@ func TestTensorOf(t *testing.T) {
 		{name: "blown up", proto: &tfpb.TensorProto{Dtype: float, TensorShape: shape(1 << 40), FloatVal: []float32{1}}, refused: true},
 		{name: "strings blown up", proto: &tfpb.TensorProto{Dtype: str, TensorShape: shape(1 << 10), StringVal: [][]byte{make([]byte, 1<<20)}}, refused: true},
 		{name: "unknown size", proto: &tfpb.TensorProto{Dtype: float, TensorShape: shape(-1), FloatVal: []float32{1}}, refused: true},
-		{name: "other type", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_DOUBLE, TensorShape: shape(1), DoubleVal: []float64{1}}, refused: true},
+		{name: "int64 values", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT64, TensorShape: shape(1), Int64Val: []int64{-2}},
+			shape: Shape{1}, bytes: []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		{name: "int32 values", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT32, TensorShape: shape(2), IntVal: []int32{1, -1}},
+			shape: Shape{2}, bytes: []byte{1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}},
+		{name: "double values", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_DOUBLE, TensorShape: shape(1), DoubleVal: []float64{1}},
+			shape: Shape{1}, bytes: []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x3f}},
+		{name: "truth", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_BOOL, TensorShape: shape(2), BoolVal: []bool{true, false}},
+			shape: Shape{2}, bytes: []byte{1, 0}},
+		{name: "other type", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_HALF, TensorShape: shape(1), HalfVal: []int32{1}}, refused: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := TensorOf(test.proto)
