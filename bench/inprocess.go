@@ -42,7 +42,7 @@ func newRaw(ctx context.Context, photos [][]byte, optimize bool) (r *raw, err er
 			r.close()
 		}
 	}()
-	if r.model, err = savedmodel.Load(modelDir+"/1", savedmodel.Options{Optimize: optimize}); err != nil {
+	if r.model, err = savedmodel.Load(ctx, modelDir+"/1", savedmodel.Options{Optimize: optimize}); err != nil {
 		return nil, err
 	}
 	const signature = "serving_default"

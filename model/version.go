@@ -228,7 +228,7 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 	defer l.rescue(&err)
 	l.enter(GateLoad)
 	start := time.Now()
-	if v.model, err = savedmodel.Load(l.at.dir, l.config.Session); err != nil {
+	if v.model, err = savedmodel.Load(ctx, l.at.dir, l.config.Session); err != nil {
 		return v, p, atGate(GateLoad, err)
 	}
 	l.took.Load = time.Since(start)

@@ -1,6 +1,7 @@
 package savedmodel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -15,10 +16,14 @@ type checkpoint struct {
 	index   *bundleIndex
 	entries map[string]bundleEntry // by key
 	shards  map[int32]*os.File
+	stopped func() error // ctx.Err of the load that reads
+	// infinite are the keys of values in which ±Inf is no fault.
+	infinite map[string]bool
 }
 
-// openCheckpoint reads the variables' index of the version in dir.
-func openCheckpoint(dir string) (*checkpoint, error) {
+// openCheckpoint reads the variables' index of the version in dir. Values can be read until ctx
+// ends.
+func openCheckpoint(ctx context.Context, dir string) (*checkpoint, error) {
 	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(indexFile)))
 	if err != nil {
 		return nil, err
@@ -35,11 +40,13 @@ func openCheckpoint(dir string) (*checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", indexFile, err)
 	}
-	return newCheckpoint(dir, index), nil
+	c := newCheckpoint(dir, index)
+	c.stopped = ctx.Err
+	return c, nil
 }
 
 func newCheckpoint(dir string, index *bundleIndex) *checkpoint {
-	c := &checkpoint{dir: dir, index: index, entries: make(map[string]bundleEntry), shards: make(map[int32]*os.File)}
+	c := &checkpoint{dir: dir, index: index, entries: make(map[string]bundleEntry), shards: make(map[int32]*os.File), stopped: func() error { return nil }, infinite: make(map[string]bool)}
 	for _, e := range index.entries {
 		if !e.isSlice() {
 			c.entries[e.key] = e
@@ -92,16 +99,30 @@ func (c *checkpoint) wrap(e bundleEntry, err error) error {
 // cache still has it.
 const readPart = 256 << 10
 
-// read fills dst, which has e.size bytes, with the entry's value, in the
-// layout that it has on disk, and checks it against the index.
+// read fills dst, which has e.size bytes, with the entry's value, in the layout that it has on
+// disk, and checks it against the index. Its error wraps ErrNotFinite if the value is not finite.
 func (c *checkpoint) read(e bundleEntry, dst []byte) error {
+	return c.parts(e, func(at, n int) []byte { return dst[at : at+n] })
+}
+
+// scan is read for a value that nobody needs.
+func (c *checkpoint) scan(e bundleEntry) error {
+	buf := make([]byte, min(readPart, e.size))
+	return c.parts(e, func(_, n int) []byte { return buf[:n] })
+}
+
+// parts reads an entry's value part by part into what to gives for it.
+func (c *checkpoint) parts(e bundleEntry, to func(at, n int) []byte) error {
 	f, err := c.shard(e)
 	if err != nil {
 		return err
 	}
-	crc := uint32(0)
-	for at := 0; at < len(dst); at += readPart {
-		part := dst[at:min(at+readPart, len(dst))]
+	crc, odd := uint32(0), error(nil)
+	for at := 0; int64(at) < e.size; at += readPart {
+		if err := c.stopped(); err != nil {
+			return err
+		}
+		part := to(at, int(min(readPart, e.size-int64(at))))
 		n, err := f.ReadAt(part, e.offset+int64(at))
 		if n < len(part) {
 			if errors.Is(err, io.EOF) {
@@ -110,10 +131,13 @@ func (c *checkpoint) read(e bundleEntry, dst []byte) error {
 			return c.wrap(e, err)
 		}
 		crc = crc32.Update(crc, castagnoli, part)
+		if odd == nil {
+			odd = c.oddWeight(e, part, at)
+		}
 	}
 	if maskCRC(crc) != e.crc32c {
 		return c.wrap(e, malformed(e.offset, "the checksum of %d bytes is %08x, the index says %08x",
 			e.size, maskCRC(crc), e.crc32c))
 	}
-	return nil
+	return odd
 }

@@ -10,12 +10,11 @@ import (
 
 const (
 	maxConstant     = 1 << 16 // elements of a tensor that is computed at load
-	maxConstants    = 1 << 24 // elements of all of them
 	maxConstantRank = 8
 )
 
-// A constant is a float32 tensor of at least one element whose value is known;
-// it is computed in float64, so that folding adds no error of its own.
+// A constant is a float32 tensor of at least one element whose value is known, and finite as
+// float32; it is computed in float64, so that folding adds no error of its own.
 type constant struct {
 	shape Shape
 	data  []float64
@@ -37,12 +36,11 @@ func (c *constant) perChannel(channels int) bool {
 // and constants.
 type constants struct {
 	g     *frozenGraph
-	known map[string]*constant // by node; nil: not constant, or too large
-	left  int                  // elements that may still be computed
+	known map[string]*constant // by node; nil: not constant, not finite, or too large
 }
 
-// value is a tensor's value, nil if it is not known. An error is one about
-// reading the checkpoint.
+// value is a tensor's value, nil if it is not known. An error is one about reading the
+// checkpoint, or about what a load may take.
 func (c *constants) value(tensor string) (*constant, error) {
 	if v, ok := c.known[tensor]; ok {
 		return v, nil
@@ -53,16 +51,26 @@ func (c *constants) value(tensor string) (*constant, error) {
 		return nil, nil
 	}
 	v, err := c.compute(n)
-	if v != nil {
-		if len(v.data) == 0 { // a run has nothing to compute either
-			return nil, err
-		}
-		if c.left -= len(v.data); c.left < 0 {
-			return nil, err
-		}
+	if err != nil || v == nil {
+		return nil, err
+	}
+	if err := c.g.work.take(int64(elementCost * len(v.data))); err != nil {
+		return nil, err
+	}
+	// Of no elements, a run has nothing to compute either. What is not finite is computed in each
+	// run, as the model says, so that nothing is made of it here.
+	if len(v.data) == 0 || !finite(v.data) {
+		return nil, nil
 	}
 	c.known[tensor] = v
-	return v, err
+	return v, nil
+}
+
+// finite tells whether all values are finite as float32.
+func finite(values []float64) bool {
+	return !slices.ContainsFunc(values, func(v float64) bool {
+		return math.IsNaN(v) || math.IsInf(float64(float32(v)), 0)
+	})
 }
 
 func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {

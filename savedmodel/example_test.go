@@ -27,7 +27,7 @@ func ExampleInspect() {
 
 // A model is loaded once and run many times. It needs TensorFlow's library.
 func ExampleLoad() {
-	model, err := savedmodel.Load("testdata/tiny", savedmodel.Options{})
+	model, err := savedmodel.Load(context.Background(), "testdata/tiny", savedmodel.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

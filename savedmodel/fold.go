@@ -1,6 +1,7 @@
 package savedmodel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -18,7 +19,7 @@ var linear = map[string]int{"Conv2D": 1, "DepthwiseConv2dNative": 2, "MatMul": 1
 // its filter and one BiasAdd: batch normalization, however it was written.
 func (g *frozenGraph) fold() error {
 	users := g.users()
-	c := constants{g: g, known: make(map[string]*constant), left: maxConstants}
+	c := constants{g: g, known: make(map[string]*constant)}
 	for _, name := range slices.Clone(g.order) {
 		n := g.nodes[name]
 		if linear[n.GetOp()] == 0 || len(n.GetInput()) < 2 {
@@ -68,11 +69,16 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 		if !g.onlyFirst(next.GetName(), users) {
 			break
 		}
+		before := tail.clone()
 		ok, err := tail.take(next, last, c)
 		if err != nil {
 			return err
 		}
 		if !ok {
+			break
+		}
+		if !finite(tail.scale) || !finite(tail.shift) { // this one is computed as it is written
+			tail = before
 			break
 		}
 		last = next.GetName()
@@ -81,9 +87,13 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 		return nil
 	}
 
+	filter, err := g.scaled(handle, narrow(tail.scale))
+	if err != nil {
+		return err
+	}
 	folded := cloneNode(n)
 	folded.Name = last + "/linear"
-	folded.Input[1] = g.scaled(handle, narrow(tail.scale))
+	folded.Input[1] = filter
 	bias := floatConst(last+"/bias", Shape{channels}, narrow(tail.shift))
 	for _, add := range []*tfpb.NodeDef{bias, folded} {
 		if err := g.insert(add); err != nil {
@@ -111,28 +121,44 @@ func (g *frozenGraph) onlyFirst(name string, users map[string][]string) bool {
 	return true
 }
 
-// scaled is the node that reads a weight times scale, channel by channel.
-// Signatures that need the same share it.
-func (g *frozenGraph) scaled(handle string, scale []float32) string {
-	for i := 0; ; i++ {
-		folded := fmt.Sprintf("%s/scaled_%d", handle, i)
-		read := folded + "/read"
-		w := g.weights[folded]
-		if w == nil {
-			w = &weight{entry: g.weights[handle].entry, scale: scale}
-			if g.nodes[folded] != nil || g.nodes[read] != nil {
-				continue // somebody else's names
-			}
-			g.weights[folded] = w
-			for _, n := range []*tfpb.NodeDef{handleNode(folded, w.entry), readNode(read, folded, w.entry)} {
-				g.nodes[n.GetName()] = n
-				g.order = append(g.order, n.GetName())
-			}
-		}
-		if slices.Equal(w.scale, scale) {
-			return read
+// scaled is the node that reads a weight times scale, channel by channel. Signatures that need
+// the same share it: numbers are the same if their bits are.
+func (g *frozenGraph) scaled(handle string, scale []float32) (string, error) {
+	key := scaledKey(handle, scale)
+	if read, ok := g.copies[key]; ok {
+		return read, nil
+	}
+	w := &weight{entry: g.weights[handle].entry, scale: scale}
+	cost := len(key) + 4*len(scale)
+	if g.weights[handle].copied { // the first copy mostly is in place of the weight
+		cost += int(w.entry.size)
+	}
+	if err := g.work.take(int64(cost)); err != nil {
+		return "", err
+	}
+	g.weights[handle].copied = true
+	folded := ""
+	for i := 0; folded == "" || g.nodes[folded] != nil || g.nodes[folded+"/read"] != nil; i++ { // names of others
+		folded = fmt.Sprintf("%s/scaled_%d", handle, len(g.copies)+i)
+	}
+	read := folded + "/read"
+	for _, n := range []*tfpb.NodeDef{handleNode(folded, w.entry), readNode(read, folded, w.entry)} {
+		if err := g.insert(n); err != nil {
+			return "", err
 		}
 	}
+	g.weights[folded], g.copies[key] = w, read
+	return read, nil
+}
+
+// scaledKey tells one weight times a scale from all others.
+func scaledKey(handle string, scale []float32) string {
+	key := append(make([]byte, 0, len(handle)+1+4*len(scale)), handle...)
+	key = append(key, 0)
+	for _, s := range scale {
+		key = binary.LittleEndian.AppendUint32(key, math.Float32bits(s))
+	}
+	return string(key)
 }
 
 func narrow(values []float64) []float32 {
@@ -149,6 +175,11 @@ type affine struct {
 	channels     int
 	scale, shift []float64
 	scaled       bool // by more than shifting
+}
+
+func (a affine) clone() affine {
+	a.scale, a.shift = slices.Clone(a.scale), slices.Clone(a.shift)
+	return a
 }
 
 // take takes n, the only user of the tensor called input, on as well. It is

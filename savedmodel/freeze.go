@@ -18,6 +18,7 @@ type frozenGraph struct {
 	library map[string]*tfpb.FunctionDef // functions that are still called
 	roots   []string                     // nodes of the signatures' inputs and outputs
 	later   map[string]bool              // those of which not only output 0 is one
+	copies  map[string]string            // by scaledKey, the node that reads the scaled weight
 }
 
 // A weight is a variable's value: what the checkpoint has, or that times
@@ -26,22 +27,29 @@ type weight struct {
 	entry  bundleEntry
 	scale  []float32
 	narrow bool // float32 in the checkpoint, bfloat16 here
+	copied bool // there is one with a scale
 }
 
 // freeze makes the graph of a model's signatures; ops are TensorFlow's
 // operations. An error that wraps errRefused says why that cannot be done.
-func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoint) (*frozenGraph, error) {
-	g := &frozenGraph{
-		flatGraph: newFlatGraph(mg, ops), meta: mg, values: values,
-		weights: make(map[string]*weight), library: make(map[string]*tfpb.FunctionDef), later: make(map[string]bool),
-	}
-	g.fed = fedNodes(mg)
-	for _, step := range []func() error{g.addSignatures, g.check, g.bind, g.fold} {
+func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoint, work *budget) (*frozenGraph, error) {
+	g := newFrozenGraph(mg, ops, values, work)
+	for _, step := range []func() error{g.addSignatures, g.check, g.bind, g.checkFinite, g.fold} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	return g, nil
+}
+
+func newFrozenGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoint, work *budget) *frozenGraph {
+	g := &frozenGraph{
+		flatGraph: newFlatGraph(mg, ops, work), meta: mg, values: values,
+		weights: make(map[string]*weight), library: make(map[string]*tfpb.FunctionDef), later: make(map[string]bool),
+		copies: make(map[string]string),
+	}
+	g.fed = fedNodes(mg)
+	return g
 }
 
 // fedNodes are the nodes that the signatures' inputs name. Mostly those are
@@ -212,11 +220,11 @@ func (g *frozenGraph) checkFunction(name string, depth int) error {
 
 // bind finds the value of each variable.
 func (g *frozenGraph) bind() error {
-	restored, err := restoredKeys(g.meta, g.ops)
+	restored, err := restoredKeys(g.meta, g.ops, g.work)
 	if err != nil {
 		return err
 	}
-	changed, err := changedAtStart(g.meta, g.ops)
+	changed, err := changedAtStart(g.meta, g.ops, g.work)
 	if err != nil {
 		return err
 	}

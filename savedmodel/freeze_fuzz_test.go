@@ -73,7 +73,7 @@ func FuzzFreeze(f *testing.F) {
 		values := newCheckpoint("", index)
 		values.shards[0] = file
 
-		g, err := freeze(saved.GetMetaGraphs()[0], ops, values)
+		g, err := freeze(saved.GetMetaGraphs()[0], ops, values, newBudget(t.Context()))
 		if err != nil {
 			return
 		}

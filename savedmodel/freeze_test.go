@@ -30,7 +30,7 @@ func answer(tb testing.TB, m *Model, in *Tensor) []float32 {
 func loadWith(tb testing.TB, dir string, o Options) *Model {
 	tb.Helper()
 	openLibrary(tb)
-	m, err := Load(dir, o)
+	m, err := Load(tb.Context(), dir, o)
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, m.Close()) })
 	return m
@@ -50,10 +50,10 @@ func frozenOf(tb testing.TB, dir string, k Kernels) *frozenGraph {
 	must(tb, err)
 	ops, err := operations()
 	must(tb, err)
-	values, err := openCheckpoint(dir)
+	values, err := openCheckpoint(tb.Context(), dir)
 	must(tb, err)
 	tb.Cleanup(values.close)
-	g, err := freeze(mg, ops, values)
+	g, err := freeze(mg, ops, values, newBudget(tb.Context()))
 	must(tb, err)
 	g.fuse(k, nil)
 	return g
@@ -319,7 +319,10 @@ func TestFreezeRefuses(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			openLibrary(t)
-			m, err := loadFrozen(test.model.save(t), Options{})
+			dir := test.model.save(t)
+			mg, err := readMetaGraphDef(dir, Options{}.tags())
+			must(t, err)
+			m, err := loadFrozen(t.Context(), dir, mg, Options{})
 			if m != nil {
 				must(t, m.Close())
 			}
@@ -371,7 +374,7 @@ func TestFreezeDamaged(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := model.save(t)
 			must(t, test.damage(filepath.Join(dir, shard)))
-			_, err := Load(dir, Options{Optimize: true})
+			_, err := Load(t.Context(), dir, Options{Optimize: true})
 			if !errors.Is(err, ErrMalformed) || !strings.HasPrefix(err.Error(), "load "+dir+": "+test.want) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
@@ -384,7 +387,7 @@ func TestFreezeDamaged(t *testing.T) {
 			input(3), readOf("v"), readOf("w"), intConst("axis"), op("all", "Sum", attrs{"Tidx": typeAttr(dtInt)}, "w/read", "axis"),
 			op("sum", "AddV2", nil, "v/read", "all"), op("out", "AddV2", nil, "in", "sum"),
 		}
-		_, err := Load(model.save(t), Options{Optimize: true})
+		_, err := Load(t.Context(), model.save(t), Options{Optimize: true})
 		if want := `variable "w": ` + shard + ": malformed at byte 12: the file ends"; !errors.Is(err, ErrMalformed) || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
@@ -392,7 +395,7 @@ func TestFreezeDamaged(t *testing.T) {
 	t.Run("no shard", func(t *testing.T) { // TensorFlow tells
 		dir := model.save(t)
 		must(t, os.Remove(filepath.Join(dir, shard)))
-		_, err := Load(dir, Options{Optimize: true})
+		_, err := Load(t.Context(), dir, Options{Optimize: true})
 		var status *Error
 		if !errors.As(err, &status) || status.Code != NotFound {
 			t.Errorf("got %v", err)
@@ -411,7 +414,7 @@ func TestFreezeReloadMemory(t *testing.T) {
 	}.save(t)
 	in := tensorOf(t, Float32, some(8*8*64, 1), 1, 8, 8, 64)
 	once := func() {
-		m, err := Load(dir, Options{Optimize: true})
+		m, err := Load(t.Context(), dir, Options{Optimize: true})
 		must(t, err)
 		defer m.Close()
 		answer(t, m, in)

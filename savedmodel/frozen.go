@@ -1,6 +1,7 @@
 package savedmodel
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,13 +23,9 @@ import (
 // in it.
 const maxFrozenFile = 128 << 20
 
-// loadFrozen loads the version in dir without TensorFlow's loader.
-func loadFrozen(dir string, o Options) (*Model, error) {
+// loadFrozen loads the version in dir, whose graph is given, without TensorFlow's loader.
+func loadFrozen(ctx context.Context, dir string, mg *tfpb.MetaGraphDef, o Options) (*Model, error) {
 	if err := onlyCPU(o); err != nil {
-		return nil, err
-	}
-	mg, err := readMetaGraphDef(dir, o.tags())
-	if err != nil {
 		return nil, err
 	}
 	ops, err := operations()
@@ -39,7 +36,7 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := openCheckpoint(dir)
+	values, err := openCheckpoint(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +44,7 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 	precision, whyFloat32 := o.Precision.available(kernels)
 	var s *Session
 	for except := []string(nil); s == nil; {
-		g, err := freeze(mg, ops, values)
+		g, err := freeze(mg, ops, values, newBudget(ctx))
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +54,9 @@ func loadFrozen(dir string, o Options) (*Model, error) {
 		}
 		s, except, err = g.session(o, except)
 		switch {
-		case err != nil && precision == PrecisionBFloat16 && !errors.Is(err, ErrMalformed):
+		case ctx.Err() != nil && s == nil:
+			return nil, ctx.Err()
+		case err != nil && precision == PrecisionBFloat16 && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrDiverged):
 			precision, whyFloat32 = PrecisionFloat32, "its graph is refused: "+err.Error()
 		case err != nil:
 			return nil, err
@@ -158,7 +157,7 @@ func (g *frozenGraph) session(o Options, except []string) (*Session, []string, e
 	if err != nil {
 		return nil, nil, err
 	}
-	odd, err := g.notFusible(s)
+	odd, err := g.notFusible(s, except)
 	if err == nil && len(odd) == 0 {
 		if err = g.load(s, names); err == nil {
 			return s, nil, nil

@@ -45,6 +45,7 @@ type flatGraph struct {
 	fed map[string]bool
 
 	inputsLeft, openedLeft, depthLeft int // what the bounds still allow
+	work                              *budget
 }
 
 // A scope is a graph or function's body on its way into a flatGraph.
@@ -60,14 +61,14 @@ type scope struct {
 	waits    []string          // control inputs of the call
 }
 
-func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) *flatGraph {
+func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget) *flatGraph {
 	g := &flatGraph{
 		ops:       ops,
 		functions: make(map[string]*tfpb.FunctionDef),
 		nodes:     make(map[string]*tfpb.NodeDef),
 		main:      newScope("", mg.GetGraphDef().GetNode()),
 
-		inputsLeft: maxFlatInputs, openedLeft: maxOpened, depthLeft: maxFlatDepth,
+		inputsLeft: maxFlatInputs, openedLeft: maxOpened, depthLeft: maxFlatDepth, work: work,
 	}
 	for _, f := range mg.GetGraphDef().GetLibrary().GetFunction() {
 		g.functions[f.GetSignature().GetName()] = f
@@ -192,6 +193,9 @@ func (g *flatGraph) insert(n *tfpb.NodeDef) error {
 	if len(g.order) == maxFlatNodes {
 		return refuse("more than %d operations", maxFlatNodes)
 	}
+	if err := g.work.take(int64(nodeCost + len(n.GetName()))); err != nil {
+		return err
+	}
 	g.nodes[n.GetName()] = n
 	g.order = append(g.order, n.GetName())
 	return nil
@@ -224,6 +228,16 @@ func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 	if g.inputsLeft -= len(data) + len(controls); g.inputsLeft < 0 {
 		return nil, refuse("more than %d inputs of operations", maxFlatInputs)
 	}
+	size := 0
+	for _, in := range data {
+		size += inputCost + len(in)
+	}
+	for _, in := range controls {
+		size += inputCost + len(in)
+	}
+	if err := g.work.take(int64(size)); err != nil {
+		return nil, err
+	}
 	slices.Sort(controls)
 	return append(data, slices.Compact(controls)...), nil
 }
@@ -249,6 +263,9 @@ func (g *flatGraph) call(s *scope, n *tfpb.NodeDef) (*scope, error) {
 	}
 	if g.openedLeft -= 1 + len(f.GetNodeDef()); g.openedLeft < 0 {
 		return nil, refuse("functions call one another too often")
+	}
+	if err := g.work.take(int64(scopeCost*(1+len(f.GetNodeDef())) + len(s.prefix) + len(n.GetName()))); err != nil {
+		return nil, err
 	}
 	inputs, err := g.inputs(s, n)
 	if err != nil {

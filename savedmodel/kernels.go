@@ -106,12 +106,13 @@ func (g *frozenGraph) fusible(n, add *tfpb.NodeDef, users map[string][]string) b
 
 // notFusible lists the fused convolutions that may be grouped, which
 // TensorFlow's fused kernel does not do: those whose input does not have as
-// many channels as the filter, as far as the session's graph knows.
-func (g *frozenGraph) notFusible(s *Session) ([]string, error) {
+// many channels as the filter, as far as the session's graph knows. Exceptions are not listed
+// again: the file itself may hold such operations, which nobody has fused here.
+func (g *frozenGraph) notFusible(s *Session, except []string) ([]string, error) {
 	var names []string
 	for _, name := range g.order {
 		n := g.nodes[name]
-		if n.GetOp() != fusedConv && n.GetOp() != oneDNNConv {
+		if n.GetOp() != fusedConv && n.GetOp() != oneDNNConv || slices.Contains(except, name) {
 			continue
 		}
 		var shapes [2][]int64 // of input and filter

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -40,10 +41,14 @@ type Model struct {
 // their bodies, batch normalization goes into the filters of convolutions,
 // what follows a convolution becomes a part of it, and the weights come
 // straight from the checkpoint's files, each into the memory where it stays.
+// Besides what the files hold, that takes some 256 MiB at most, or it is not done.
 // Names of inputs and outputs remain; outputs differ by rounding only, unless
 // o.Precision asks for less. Where this cannot be done, WhyNot tells, and TensorFlow's loader is used. A
 // checkpoint that is damaged is an error that wraps ErrMalformed.
-func Load(dir string, o Options) (*Model, error) {
+//
+// In either way weights that are not finite are an error, which wraps ErrDiverged. When ctx ends,
+// Load returns its error; but a call of TensorFlow's cannot be cancelled, and is waited for.
+func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	if err := OpenLibrary(""); err != nil {
 		return nil, err
 	}
@@ -51,15 +56,29 @@ func Load(dir string, o Options) (*Model, error) {
 	if o.Precision != PrecisionFloat32 {
 		whyFloat32 = "the model is not optimized"
 	}
+	mg, err := readMetaGraphDef(dir, o.tags())
 	if o.Optimize {
-		m, err := loadFrozen(dir, o)
+		var m *Model
+		if err == nil {
+			m, err = loadFrozen(ctx, dir, mg, o)
+		}
 		switch {
 		case err == nil:
 			return m, nil
-		case errors.Is(err, ErrMalformed):
+		case errors.Is(err, ErrMalformed), errors.Is(err, ErrDiverged), ctx.Err() != nil:
 			return nil, fmt.Errorf("load %s: %w", dir, err)
 		}
 		whyNot = reason(err)
+	}
+	if mg != nil {
+		if err := checkWeights(ctx, dir, mg); err != nil {
+			return nil, fmt.Errorf("load %s: %w", dir, err)
+		}
+		mg = nil
+		debug.FreeOSMemory() // before TensorFlow reads it all again
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	config, err := o.config()
 	if err != nil {
@@ -72,13 +91,13 @@ func Load(dir string, o Options) (*Model, error) {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	m := &Model{Session: &Session{graph: graph, session: session}, WhyNot: whyNot, WhyFloat32: whyFloat32}
-	var mg tfpb.MetaGraphDef
-	if err := proto.Unmarshal(meta, &mg); err != nil {
+	mg = new(tfpb.MetaGraphDef)
+	if err := proto.Unmarshal(meta, mg); err != nil {
 		_ = m.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("load %s: meta graph: %w", dir, err)
 	}
 	m.Tags = mg.GetMetaInfoDef().GetTags()
-	m.Signatures = signaturesOf(&mg)
+	m.Signatures = signaturesOf(mg)
 	return m, nil
 }
 

@@ -22,7 +22,7 @@ import (
 func load(tb testing.TB, dir string) *Model {
 	tb.Helper()
 	openLibrary(tb)
-	m, err := Load(dir, Options{})
+	m, err := Load(tb.Context(), dir, Options{})
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, m.Close()) })
 	return m
@@ -127,7 +127,7 @@ func TestLoadErrors(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Load(test.dir, Options{Tags: test.tags})
+			_, err := Load(t.Context(), test.dir, Options{Tags: test.tags})
 			var status *Error
 			if !errors.As(err, &status) || test.code != anyCode && status.Code != test.code || status.Message == "" {
 				t.Errorf("got %v, want %v", err, test.code)
@@ -192,7 +192,7 @@ func TestModelRunNames(t *testing.T) {
 
 func TestModelClosed(t *testing.T) {
 	openLibrary(t)
-	m, err := Load("testdata/tiny", Options{OwnThreads: true, IntraOpThreads: 1, InterOpThreads: 1})
+	m, err := Load(t.Context(), "testdata/tiny", Options{OwnThreads: true, IntraOpThreads: 1, InterOpThreads: 1})
 	must(t, err)
 	f, err := m.SignatureFunction("serving_default", []string{"features"}, []string{"scores"})
 	must(t, err)
@@ -258,7 +258,7 @@ func TestReloadMemory(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			once := func() {
-				m, err := Load(test.dir, Options{})
+				m, err := Load(t.Context(), test.dir, Options{})
 				must(t, err)
 				defer m.Close()
 				f, err := m.SignatureFunction("serving_default", []string{"features"}, []string{"scores"})

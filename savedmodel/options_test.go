@@ -75,7 +75,7 @@ func TestOptionsImpossible(t *testing.T) {
 				t.Errorf("config: %v", err)
 			}
 			openLibrary(t)
-			if _, err := Load("testdata/tiny", test.options); err == nil {
+			if _, err := Load(t.Context(), "testdata/tiny", test.options); err == nil {
 				t.Error("Load takes them")
 			}
 			if _, err := NewSession(&tfpb.GraphDef{}, test.options); err == nil {

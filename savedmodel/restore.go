@@ -11,12 +11,12 @@ import (
 // restoredKeys tells which value of the checkpoint each variable gets when
 // TensorFlow's loader runs the graph's restore operation: from the variable's
 // node in the main graph to the key in the index.
-func restoredKeys(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) (map[string]string, error) {
+func restoredKeys(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget) (map[string]string, error) {
 	saver := mg.GetSaverDef()
 	if saver.GetRestoreOpName() == "" {
 		return nil, refuse("it has no variables to restore")
 	}
-	g := newFlatGraph(mg, ops)
+	g := newFlatGraph(mg, ops, work)
 	if err := g.addAction(saver.GetRestoreOpName()); err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (g *flatGraph) source(tensor string) string {
 
 // changedAtStart lists the variables that the model's own initialization
 // takes, after their values were restored.
-func changedAtStart(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) (map[string]bool, error) {
+func changedAtStart(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget) (map[string]bool, error) {
 	var operations []string
 	for _, info := range mg.GetSignatureDef()[initOpKey].GetOutputs() {
 		operations = append(operations, info.GetName())
@@ -112,7 +112,7 @@ func changedAtStart(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef) (map[stri
 	for _, key := range []string{"saved_model_main_op", "legacy_init_op"} {
 		operations = append(operations, mg.GetCollectionDef()[key].GetNodeList().GetValue()...)
 	}
-	g := newFlatGraph(mg, ops)
+	g := newFlatGraph(mg, ops, work)
 	for _, name := range operations {
 		if err := g.addAction(name); err != nil {
 			return nil, err

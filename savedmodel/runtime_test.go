@@ -1,6 +1,7 @@
 package savedmodel
 
 import (
+	"context"
 	"bytes"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func helper(paths []string) int {
 		fmt.Println("opened", LibraryPath(), LibraryVersion())
 	}
 	if LibraryPath() == "" {
-		_, load := Load("nowhere", Options{})
+		_, load := Load(context.Background(), "nowhere", Options{})
 		_, session := NewSession(&tfpb.GraphDef{}, Options{})
 		fmt.Println("load and session:", errors.Is(load, ErrNoRuntime), errors.Is(session, ErrNoRuntime))
 		return 0
@@ -219,6 +220,7 @@ func TestWithoutCgo(t *testing.T) {
 	must(t, os.WriteFile(program, []byte(`package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -226,7 +228,7 @@ import (
 )
 
 func main() {
-	_, err := savedmodel.Load("testdata/tiny", savedmodel.Options{})
+	_, err := savedmodel.Load(context.Background(), "testdata/tiny", savedmodel.Options{})
 	fmt.Println(errors.Is(err, savedmodel.ErrNoRuntime), err)
 	_, err = savedmodel.NewTensor(savedmodel.Float32, 1)
 	fmt.Println(errors.Is(err, savedmodel.ErrNoRuntime), err)

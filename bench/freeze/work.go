@@ -116,7 +116,7 @@ func measureReloads(o savedmodel.Options) (measurement, error) {
 
 // load opens the model as the options say, which must be possible.
 func load(o savedmodel.Options) (*savedmodel.Model, func(*savedmodel.Tensor) error, error) {
-	m, err := savedmodel.Load(modelDir, o)
+	m, err := savedmodel.Load(context.Background(), modelDir, o)
 	if err != nil {
 		return nil, nil, err
 	}

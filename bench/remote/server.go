@@ -41,7 +41,7 @@ func serve(config service.Config, signature string) error {
 	// As model.Manager has them.
 	session.OwnThreads = true
 	session.Optimize = config.Model.Optimize == "auto"
-	m, err := savedmodel.Load(dir, session)
+	m, err := savedmodel.Load(context.Background(), dir, session)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ const (
 // pixels and scores are from those of TensorFlow's decoding.
 func TestPhotos(t *testing.T) {
 	tf := openTensorFlow(t)
-	inception, err := savedmodel.Load(filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
+	inception, err := savedmodel.Load(t.Context(), filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -357,7 +357,7 @@ func float32At(b []byte) float32 { return math.Float32frombits(binary.LittleEndi
 // An image as a model sees it, and what the model says then.
 func TestAppendEqualsTensorFlow(t *testing.T) {
 	tf := openTensorFlow(t)
-	inception, err := savedmodel.Load(filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
+	inception, err := savedmodel.Load(t.Context(), filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

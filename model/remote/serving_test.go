@@ -32,7 +32,7 @@ func TestServing(t *testing.T) {
 	config := testConfig(server.Addr())
 	config.Timeout, config.Budget, config.Compression = 30*time.Second, 30*time.Second, "gzip"
 	c, _ := newClient(t, config)
-	local, err := savedmodel.Load(filepath.Join(base, "3"), savedmodel.Options{})
+	local, err := savedmodel.Load(t.Context(), filepath.Join(base, "3"), savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestOverGo(t *testing.T) {
 	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
 		t.Fatal(err)
 	}
-	local, err := savedmodel.Load(filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
+	local, err := savedmodel.Load(t.Context(), filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
