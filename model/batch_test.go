@@ -32,6 +32,7 @@ type fakeModel struct {
 	sizes []int
 	hold  chan struct{} // if not nil, a run waits for it
 	err   error
+	odd   bool // poison makes what it computes not finite
 }
 
 func (f *fakeModel) run(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
@@ -49,7 +50,10 @@ func (f *fakeModel) run(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmo
 	if f.err != nil {
 		return nil, f.err
 	}
-	if slices.Contains(pixels, poison) {
+	switch found := slices.Contains(pixels, poison); {
+	case found && f.odd:
+		return nil, savedmodel.ErrNotFinite
+	case found:
 		return nil, &savedmodel.Error{Code: savedmodel.InvalidArgument, Message: "poison"}
 	}
 	out, err := savedmodel.NewTensor(savedmodel.Float32, n, 1)
@@ -101,9 +105,10 @@ func TestBatcherIsolatesPoison(t *testing.T) {
 		{"all", []float32{poison, poison, poison}, ReasonModelRefused},
 		{"not a number", []float32{1, float32(math.NaN()), 3}, ReasonNotFinite},
 		{"infinite", []float32{1, float32(math.Inf(-1)), 3}, ReasonNotFinite},
+		{"not finite on the way", []float32{0, poison, 2, 3, 4, 5, 6, poison}, ReasonNotFinite},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			model := &fakeModel{}
+			model := &fakeModel{odd: test.reason == ReasonNotFinite}
 			b := &batcher{run: runnerOf(model).batch, Batch: Batch{Max: 8}, observer: &runs{}}
 			batch := make([]item, len(test.values))
 			for i, v := range test.values {

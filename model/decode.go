@@ -155,10 +155,14 @@ func (d *decoder) item(ctx context.Context, image []byte, h Header) (item, error
 func (d *decoder) Close() error { return d.session.Close() }
 
 // blame makes an *InputError of an error by which TensorFlow says that the
-// input is at fault; other errors stay what they are.
+// input is at fault, or of one about what the model makes of it; other errors
+// stay what they are.
 func blame(err error, reason string) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, savedmodel.ErrNotFinite) {
+		return &InputError{Reason: ReasonNotFinite, Err: err}
 	}
 	var status *savedmodel.Error
 	if errors.As(err, &status) && status.Code == savedmodel.InvalidArgument {

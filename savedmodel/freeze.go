@@ -19,6 +19,7 @@ type frozenGraph struct {
 	roots   []string                     // nodes of the signatures' inputs and outputs
 	later   map[string]bool              // those of which not only output 0 is one
 	copies  map[string]string            // by scaledKey, the node that reads the scaled weight
+	watched map[string][]string          // by root, what tells whether that can be relied on; see watch
 }
 
 // A weight is a variable's value: what the checkpoint has, or that times

@@ -42,16 +42,23 @@ func loadFrozen(ctx context.Context, dir string, mg *tfpb.MetaGraphDef, o Option
 	}
 	defer values.close()
 	precision, whyFloat32 := o.Precision.available(kernels)
-	var s *Session
+	var (
+		s       *Session
+		watched map[string][]string
+	)
 	for except := []string(nil); s == nil; {
 		g, err := freeze(mg, ops, values, newBudget(ctx))
 		if err != nil {
 			return nil, err
 		}
 		g.fuse(kernels, except)
+		if err := g.watch(); err != nil {
+			return nil, err
+		}
 		if precision == PrecisionBFloat16 && !g.narrow() {
 			precision, whyFloat32 = PrecisionFloat32, "no convolution would gain by bfloat16"
 		}
+		watched = g.watched
 		s, except, err = g.session(o, except)
 		switch {
 		case ctx.Err() != nil && s == nil:
@@ -65,6 +72,7 @@ func loadFrozen(ctx context.Context, dir string, mg *tfpb.MetaGraphDef, o Option
 	m := &Model{
 		Session: s, Tags: mg.GetMetaInfoDef().GetTags(), Signatures: signaturesOf(mg),
 		Frozen: true, Kernels: kernels, Precision: precision, WhyFloat32: whyFloat32,
+		watched: watched,
 	}
 	ctf.TrimMemory()
 	debug.FreeOSMemory() // some 30 MB of messages, in 10 ms

@@ -154,8 +154,8 @@ var finished = map[string]bool{}
 
 func init() {
 	for _, op := range []string{
-		"Add", "AddV2", "Assert", "AvgPool", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DecodeImage", "DepthwiseConv2dNative",
-		"EnsureShape", "ExpandDims", "Identity", "IdentityN", "MatMul", "MaxPool", "Mean", "Mul", "NoOp", "Pack", "Pad", "Placeholder",
+		"Add", "AddV2", "Assert", "All", "AvgPool", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DecodeImage", "DepthwiseConv2dNative",
+		"EnsureShape", "ExpandDims", "Identity", "IdentityN", "IsFinite", "MatMul", "MaxPool", "Mean", "Mul", "NoOp", "Pack", "Pad", "Placeholder",
 		"ReadVariableOp", "Relu", "Relu6", "Reshape", "ResizeBilinear", "Shape", "Sigmoid", "Softmax", "Squeeze", "StatelessWhile",
 		"StridedSlice", "Sub", "TensorListFromTensor", "TensorListReserve", "TensorListStack", "VarHandleOp", "While",
 		fusedConv, fusedProduct, oneDNNConv, oneDNNMaxPool, oneDNNAvgPool,

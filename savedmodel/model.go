@@ -30,6 +30,8 @@ type Model struct {
 	// bfloat16 was asked for, WhyFloat32 says why.
 	Precision  Precision
 	WhyFloat32 string
+
+	watched map[string][]string // by output, what a run fetches beside it; see watch
 }
 
 // Load reads the SavedModel in dir, variables and all. It opens the library if
@@ -80,12 +82,18 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	config, err := o.config()
+	config, err := o.message()
+	if err != nil {
+		return nil, err
+	}
+	// With oneDNN, what the remapper fuses hides NaN: see watch. Without it Inception takes no longer.
+	config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: &tfpb.RewriterConfig{Remapping: tfpb.RewriterConfig_OFF}}
+	serialized, err := proto.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
 	graph := ctf.NewGraph()
-	session, meta, err := ctf.LoadSessionFromSavedModel(config, dir, o.tags(), graph)
+	session, meta, err := ctf.LoadSessionFromSavedModel(serialized, dir, o.tags(), graph)
 	if err != nil {
 		graph.Delete()
 		return nil, fmt.Errorf("load %s: %w", dir, err)
@@ -125,7 +133,24 @@ func (m *Model) SignatureFunction(key string, inputs, outputs []string) (*Functi
 	if err != nil {
 		return nil, fmt.Errorf("signature %q: output %w", key, err)
 	}
-	return m.Function(feeds, fetches)
+	watches := m.watches(fetches)
+	f, err := m.Function(feeds, slices.Concat(fetches, watches))
+	if err != nil {
+		return nil, err
+	}
+	f.watches = len(watches)
+	return f, nil
+}
+
+// watches are what a run must fetch beside these outputs, so that it fails if what it makes of its
+// input is not finite.
+func (m *Model) watches(outputs []string) []string {
+	var list []string
+	for _, name := range outputs {
+		list = append(list, m.watched[nodeOf(name)]...)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func tensorNames(of map[string]TensorInfo, keys []string) ([]string, error) {

@@ -1,8 +1,8 @@
 package savedmodel
 
 import (
-	"context"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"

@@ -96,6 +96,7 @@ type Function struct {
 	session        *Session
 	feeds, fetches []ctf.Output
 	feeding        []string // names of the feeds, for errors
+	watches        int      // of the fetches, the last: booleans, of which each must be true
 }
 
 // Function looks up the tensors, named "operation:index", that are to be fed
@@ -149,7 +150,8 @@ const maxStack = 4
 // A fetched tensor may share its memory with a fed one or with a constant of
 // the graph: read it, but do not write to it. TensorFlow cannot be
 // interrupted: ctx is looked at before the run only. An error that TensorFlow
-// gives is an *Error; ErrClosed says that the session was closed.
+// gives is an *Error; ErrClosed says that the session was closed, ErrNotFinite that a
+// model cannot answer these inputs.
 func (f *Function) Run(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error) {
 	if len(inputs) != len(f.feeds) {
 		return nil, fmt.Errorf("run: %d tensors for the feeds %v", len(inputs), f.feeding)
@@ -179,9 +181,21 @@ func (f *Function) Run(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error
 	if err != nil {
 		return nil, err
 	}
-	outputs := make([]*Tensor, len(results))
+	outputs := make([]*Tensor, len(results)-f.watches)
+	finite := true
 	for i, c := range results {
-		outputs[i] = takeTensor(c)
+		if i < len(outputs) {
+			outputs[i] = takeTensor(c)
+			continue
+		}
+		finite = finite && c.Data()[0] != 0
+		c.Delete()
+	}
+	if !finite {
+		for _, t := range outputs {
+			t.Close()
+		}
+		return nil, ErrNotFinite
 	}
 	return outputs, nil
 }

@@ -1,0 +1,182 @@
+package savedmodel
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+// ErrNotFinite is wrapped by a run's error if what the model computes of its input, before its
+// first layer that would hide that, is NaN or infinite. As the model is written, scores would be
+// NaN; a batch may have one such input among others.
+var ErrNotFinite = errors.New("what the model makes of its input is not finite")
+
+// A convolution or product that is fused with the Relu or Relu6 after it may hide NaN: oneDNN's
+// kernels make it 0, whoever fuses them. A Relu by itself hands it on, as all other operations do
+// but MaxPool, which loses it in TensorFlow's own kernel too. Weights are finite, so NaN comes by
+// the input, or by an operation that makes it of finite numbers, such as a division by zero. So a
+// run fetches, beside its outputs, whether all those tensors are finite that come to such a layer
+// from elsewhere than from another layer.
+
+// keeping are operations of which finite numbers get finite ones, unless they are so large that
+// float32 ends.
+var keeping = map[string]bool{}
+
+func init() {
+	for _, op := range []string{
+		"Add", "AddV2", "AvgPool", "BatchToSpaceND", "BiasAdd", "BroadcastTo", "ConcatV2", "Conv2D", "DepthwiseConv2dNative", "EnsureShape",
+		"Elu", "ExpandDims", "GatherV2", "Identity", "LeakyRelu", "MatMul", "MaxPool", "Maximum", "Mean", "Minimum", "MirrorPad", "Mul", "Neg",
+		"Pack", "Pad", "PadV2", "Relu", "Relu6", "Reshape", "ResizeBilinear", "ResizeNearestNeighbor", "Selu", "Sigmoid", "Slice", "Softmax",
+		"Softplus", "SpaceToBatchND", "SpaceToDepth", "Square", "Squeeze", "StopGradient", "StridedSlice", "Sub", "Sum", "Tanh", "Tile",
+		"Transpose",
+		fusedConv, fusedProduct, oneDNNConv,
+	} {
+		keeping[op] = true
+	}
+}
+
+// integers are the types whose numbers are finite.
+var integers = []DataType{Bool, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64}
+
+// hides tells whether a node may make a number of what is none: by its kernel, or because
+// TensorFlow's optimizer fuses it.
+func hides(n *tfpb.NodeDef, optimizer bool) bool {
+	if optimizer && linear[n.GetOp()] > 0 && len(n.GetInput()) > 0 {
+		return true
+	}
+	words := n.GetAttr()["fused_ops"].GetList().GetS()
+	return len(words) > 0 && len(n.GetInput()) > 0 && slices.Contains([]string{"Relu", "Relu6"}, string(words[len(words)-1]))
+}
+
+// watch adds, for each tensor that has to be finite, an operation that tells whether it is, and
+// notes which of them are above each output of the signatures.
+func (g *frozenGraph) watch() error {
+	doubtful := make(map[string]bool) // by node: it may give what is not finite, as far as its operation tells
+	finiteOf := make(map[string]string)
+	optimizer := !g.finished()
+	for _, name := range g.sorted() {
+		n := g.nodes[name]
+		doubtful[name] = g.mayBreak(n, doubtful)
+		if !hides(n, optimizer) {
+			continue
+		}
+		in := n.GetInput()[0]
+		if doubtful[nodeOf(in)] && finiteOf[in] == "" {
+			told, err := g.tellFinite(in, fmt.Sprintf("inceptor/finite_%d", len(finiteOf)))
+			if err != nil {
+				return err
+			}
+			finiteOf[in] = told
+		}
+		doubtful[name] = false // or the run fails
+	}
+	g.watched = make(map[string][]string)
+	for _, root := range g.roots {
+		seen, stack := make(map[string]bool), []string{root}
+		for len(finiteOf) > 0 && len(stack) > 0 {
+			name := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			if err := g.work.take(1); err != nil {
+				return err
+			}
+			n := g.nodes[name]
+			if hides(n, optimizer) {
+				if told := finiteOf[n.GetInput()[0]]; told != "" && !slices.Contains(g.watched[root], told) {
+					g.watched[root] = append(g.watched[root], told)
+				}
+			}
+			for _, in := range n.GetInput() {
+				stack = append(stack, nodeOf(in))
+			}
+		}
+	}
+	for _, told := range finiteOf {
+		g.roots = append(g.roots, told)
+	}
+	return nil
+}
+
+// mayBreak tells whether a node may give what is not finite though its layers are: those before it
+// are known.
+func (g *frozenGraph) mayBreak(n *tfpb.NodeDef, doubtful map[string]bool) bool {
+	dtype := func(key string) DataType { return DataType(n.GetAttr()[key].GetType()) }
+	data := n.GetInput()
+	switch op := n.GetOp(); {
+	case g.fed[n.GetName()]:
+		return !slices.Contains(integers, dtype("dtype"))
+	case op == "Const", op == "ReadVariableOp", op == "VarHandleOp":
+		return false
+	case op == "Cast" && slices.Contains(integers, dtype("SrcT")), slices.Contains(integers, dtype("T")):
+		return false
+	case op == "RealDiv" && len(data) == 2:
+		if by := g.nodes[data[1]]; by.GetOp() != "Const" || !divides(floatsOf(by.GetAttr()["value"].GetTensor())) {
+			return true
+		}
+		data = data[:1]
+	case op != "Cast" && !keeping[op]:
+		return true
+	}
+	return slices.ContainsFunc(data, func(in string) bool { return doubtful[nodeOf(in)] })
+}
+
+// divides tells whether what is divided by the constant stays finite.
+func divides(c *constant) bool {
+	return c != nil && !slices.ContainsFunc(c.data, func(v float64) bool { return math.IsNaN(v) || math.Abs(v) < 1e-6 })
+}
+
+// tellFinite adds what tells whether all numbers of a tensor are finite, and returns its name.
+func (g *frozenGraph) tellFinite(tensor, name string) (string, error) {
+	index := func(name string, shape Shape, value int32) *tfpb.NodeDef {
+		return &tfpb.NodeDef{Name: name, Op: "Const", Attr: map[string]*tfpb.AttrValue{
+			"dtype": typeAttr(tfpb.DataType_DT_INT32),
+			"value": tensorAttr(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT32, TensorShape: shapeMessage(shape), IntVal: []int32{value}}),
+		}}
+	}
+	ints, floats := typeAttr(tfpb.DataType_DT_INT32), typeAttr(tfpb.DataType_DT_FLOAT)
+	for _, n := range []*tfpb.NodeDef{
+		index(name+"/list", Shape{1}, -1), index(name+"/first", Shape{}, 0),
+		{Name: name + "/flat", Op: "Reshape", Input: []string{tensor, name + "/list"}, Attr: map[string]*tfpb.AttrValue{"T": floats, "Tshape": ints}},
+		{Name: name + "/each", Op: "IsFinite", Input: []string{name + "/flat"}, Attr: map[string]*tfpb.AttrValue{"T": floats}},
+		{Name: name, Op: "All", Input: []string{name + "/each", name + "/first"}, Attr: map[string]*tfpb.AttrValue{
+			"Tidx": ints, "keep_dims": boolAttr(false),
+		}},
+	} {
+		if err := g.insert(n); err != nil {
+			return "", err
+		}
+	}
+	return name, nil
+}
+
+// sorted are the nodes, each after its inputs. (What fold adds is at the end of g.order.)
+func (g *flatGraph) sorted() []string {
+	list, done := make([]string, 0, len(g.order)), make(map[string]bool, len(g.order))
+	var stack []string
+	for _, name := range g.order {
+		for stack = append(stack, name); len(stack) > 0; {
+			name := stack[len(stack)-1]
+			open := len(stack)
+			for _, in := range g.nodes[name].GetInput() {
+				if !done[nodeOf(in)] {
+					stack = append(stack, nodeOf(in))
+				}
+			}
+			if len(stack) > open {
+				continue
+			}
+			stack = stack[:open-1]
+			if !done[name] {
+				done[name] = true
+				list = append(list, name)
+			}
+		}
+	}
+	return list
+}
