@@ -303,7 +303,7 @@ func TestServerPixels(t *testing.T) {
 			served := modelServer{Fake: remotetest.NewFake("tiny"), graph: new(tfpb.SavedModel)}
 			err := proto.Unmarshal(test.model.bytes(t), served.graph)
 			if err == nil {
-				served.model, err = savedmodel.Load(dir, savedmodel.Options{})
+				served.model, err = savedmodel.Load(t.Context(), dir, savedmodel.Options{})
 			}
 			if err != nil {
 				t.Fatal(err)

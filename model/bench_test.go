@@ -28,6 +28,23 @@ type witness struct {
 	desired  int64
 	tried    []int64
 	overdue  int
+	leaked   []int64 // versions whose load is overdue
+}
+
+func (w *witness) LoadOverdue(version int64, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !ended {
+		w.leaked = append(w.leaked, version)
+		return
+	}
+	w.leaked = slices.DeleteFunc(w.leaked, func(v int64) bool { return v == version })
+}
+
+func (w *witness) overdueLoads() []int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.leaked)
 }
 
 func (w *witness) RunOverdue(_ int64, ended bool) {

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestSumsByCommand(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := checkSums(dir); err != nil {
+	if err := checkSums(t.Context(), dir); err != nil {
 		t.Error(err)
 	}
 	for _, name := range []string{"saved_model.pb", "assets/labels.txt", specFile, goldenFile, "assets.extra/golden/black.bmp"} {
@@ -41,7 +42,7 @@ func TestSumsByCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, path, append(slices.Clone(was), ' '))
-		if err := checkSums(dir); err == nil || !strings.Contains(err.Error(), name) {
+		if err := checkSums(t.Context(), dir); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s has changed: got %v", name, err)
 		}
 		write(t, path, was)
@@ -132,11 +133,12 @@ func TestRestsAtTheStart(t *testing.T) {
 
 // A load that is late goes on with a gate of its own: another one begins.
 func TestGateIsOfOneLoad(t *testing.T) {
-	at := "not here"
+	const at = "not here"
+	l := loader{at: candidate{1, filepath.Join(t.TempDir(), "none")}, gate: new(atomic.Pointer[string])}
+	l.enter(at)
 	m := &Manager{config: Config{Gate: Gate{Timeout: time.Minute}}}
-	p := m.gates(t.Context(), loader{at: candidate{1, filepath.Join(t.TempDir(), "none")}, gate: &at})
-	if p.err == nil || at != "not here" {
-		t.Errorf("another load is at gate %q; %v", at, p.err)
+	if p := m.gates(t.Context(), l); p.err == nil || *l.gate.Load() != at {
+		t.Errorf("another load is at gate %q; %v", *l.gate.Load(), p.err)
 	}
 }
 

@@ -24,6 +24,9 @@ type Observer interface {
 	// RunOverdue is called when a run takes longer than a run may. It is called
 	// again when the run ends after all; until then it keeps its memory.
 	RunOverdue(version int64, ended bool)
+	// LoadOverdue is called when a load has not ended although its time was up,
+	// and again when it has; until then it keeps its memory.
+	LoadOverdue(version int64, ended bool)
 	// VersionDesired is called with the version that should serve: the one
 	// that was chosen by hand, or the highest there is.
 	VersionDesired(version int64)
@@ -75,6 +78,9 @@ func (Unobserved) BatchRun(int64, Run) {}
 
 // RunOverdue implements Observer.
 func (Unobserved) RunOverdue(int64, bool) {}
+
+// LoadOverdue implements Observer.
+func (Unobserved) LoadOverdue(int64, bool) {}
 
 // VersionDesired implements Observer.
 func (Unobserved) VersionDesired(int64) {}
@@ -139,6 +145,7 @@ type Manager struct {
 	trial   *trial           // of the version that serves
 	resume  chan<- struct{}  // ends the pause, if there is one
 	costs   float64          // bytes of memory for a byte of a version's files, at most so far
+	late    []lateLoad       // loads whose time was up
 }
 
 // New checks the configuration. Load or Run loads a version; Close gives its

@@ -117,7 +117,7 @@ func (m *Manager) Blame(version int64) bool {
 	if guilty == nil || len(candidates) == 1 {
 		return false
 	}
-	digest, err := savedmodel.Digest(guilty.dir)
+	digest, err := savedmodel.Digest(context.Background(), guilty.dir)
 	if err != nil {
 		m.log.Warn("a version that crashed the process cannot be taken back", "version", version, "err", err)
 		return false

@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,14 @@ func (m *Manager) learn(k *known) {
 // loaded.
 func (m *Manager) loadNext(ctx context.Context, p plan) {
 	serving := m.servingKnown()
+	m.mu.Lock()
+	m.late = slices.DeleteFunc(m.late, func(l lateLoad) bool { return isClosed(l.ended) })
+	late := m.lateness()
+	m.mu.Unlock()
+	m.note("no version is loaded", late)
+	if late != "" {
+		return
+	}
 	for _, k := range p.all() {
 		if k.loaded != nil {
 			continue

@@ -38,7 +38,7 @@ type Status struct {
 	Assumed       string         `json:"assumed,omitempty"`
 
 	Gate   string    `json:"gate,omitempty"`   // that refused it
-	Reason string    `json:"reason,omitempty"` // why it was refused or rejected
+	Reason string    `json:"reason,omitempty"` // why it was refused or rejected, or waits for the end of another load
 	Retry  time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
 
 	// Probation is when it ends, of the version that serves.
@@ -95,7 +95,7 @@ func (m *Manager) status(k *known, d decided) Status {
 	case m.passedOver(k, r, d):
 		s.State = StateUnloaded
 	default:
-		s.State = StateFound
+		s.State, s.Reason = StateFound, m.lateness()
 	}
 	return s
 }

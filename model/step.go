@@ -93,6 +93,8 @@ func (m *Manager) tellTried() {
 		tried = &r.beside.info.Version
 	case m.trial != nil && r.stable != nil:
 		tried = &r.stable.info.Version
+	case len(m.late) > 0:
+		tried = &m.late[0].number
 	}
 	switch {
 	case tried == nil && m.tried != nil:

@@ -21,12 +21,12 @@ func TestSums(t *testing.T) {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, "saved_model.pb"), []byte("model"))
 		write(t, filepath.Join(dir, sumsFile), []byte(test.sums))
-		err := checkSums(dir)
+		err := checkSums(t.Context(), dir)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}
 	}
-	if err := checkSums(t.TempDir()); err != nil {
+	if err := checkSums(t.Context(), t.TempDir()); err != nil {
 		t.Errorf("none: got %v", err)
 	}
 }

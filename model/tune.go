@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"inceptor/model/remote"
@@ -230,7 +231,7 @@ func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations,
 	v, err = loader{
 		config: c, decoding: newDecoding(c.MaxPixels), at: t.at,
 		log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, bound: boundOf,
-		gate: new(string), late: new(<-chan struct{}),
+		gate: new(atomic.Pointer[string]), late: new(<-chan struct{}),
 	}.load(ctx)
 	if err != nil {
 		return nil, took, nil, err

@@ -110,17 +110,17 @@ type loader struct {
 	observer Observer
 	took     *Durations
 	late     *<-chan struct{}                          // closed when a version was freed whose run hangs at a gate; nil: none does
-	gate     *string                                   // that it is at
+	gate     *atomic.Pointer[string]                   // that it is at
 	bound    func(longest time.Duration) time.Duration // of a run, by the warm-up's
 }
 
 // enter notes the gate that the version is at: a panic is its failure.
-func (l loader) enter(gate string) { *l.gate = gate }
+func (l loader) enter(gate string) { l.gate.Store(&gate) }
 
 // rescue, deferred, makes an error of the gate of a panic.
 func (l loader) rescue(err *error) {
 	if value := recover(); value != nil {
-		*err = atGate(*l.gate, newPanicError(value))
+		*err = atGate(*l.gate.Load(), newPanicError(value))
 	}
 }
 
@@ -133,7 +133,7 @@ type look struct {
 }
 
 // look passes the gates that need no TensorFlow. Its error is a *GateError.
-func (l loader) look() (seen look, err error) {
+func (l loader) look(ctx context.Context) (seen look, err error) {
 	defer l.rescue(&err)
 	l.enter(GateRead)
 	l.log.Info("reading", "model", l.config.Name, "version", l.at.number)
@@ -145,7 +145,7 @@ func (l loader) look() (seen look, err error) {
 		return look{}, atGate(GateComplete, errors.New(strings.Join(info.Missing, "; ")))
 	}
 	l.enter(GateComplete)
-	if err := checkSums(l.at.dir); err != nil {
+	if err := checkSums(ctx, l.at.dir); err != nil {
 		return look{}, atGate(GateComplete, err)
 	}
 	l.enter(GateSignature)
@@ -158,7 +158,7 @@ func (l loader) look() (seen look, err error) {
 		return look{}, atGate(GateSignature, err)
 	}
 	l.enter(GateRead)
-	digest, err := savedmodel.Digest(l.at.dir)
+	digest, err := savedmodel.Digest(ctx, l.at.dir)
 	if err != nil {
 		return look{}, atGate(GateRead, err)
 	}
@@ -194,7 +194,7 @@ func (l loader) load(ctx context.Context) (v *version, err error) {
 // run is load without regard for others.
 func (l loader) run(ctx context.Context) (v *version, err error) {
 	defer l.rescue(&err)
-	seen, err := l.look()
+	seen, err := l.look(ctx)
 	if err != nil {
 		return nil, err
 	}

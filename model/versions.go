@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -34,12 +35,14 @@ type known struct {
 // isLate tells whether a load or a run of these files is still under way
 // although its time was up. Another load beside it would be later still, or hang
 // again, and take as much memory again.
-func (k *known) isLate() bool {
+func (k *known) isLate() bool { return k.late != nil && !isClosed(k.late) }
+
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-k.late:
-		return false
+	case <-c:
+		return true
 	default:
-		return k.late != nil
+		return false
 	}
 }
 
@@ -141,7 +144,7 @@ func (m *Manager) rest(k *known, quiet time.Duration, d decided) time.Duration {
 // under the same number.
 func (m *Manager) still(k *known, r rejected) bool {
 	if k.digest == "" {
-		digest, err := savedmodel.Digest(k.dir)
+		digest, err := savedmodel.Digest(context.Background(), k.dir)
 		if err != nil {
 			return false // a gate tells why
 		}
@@ -193,7 +196,7 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	m.tellTried()
 	l := loader{
 		config: m.config, decoding: m.decoding, at: k.candidate, files: k.files, serving: r.stable, // compared with, loaded or not
-		log: m.log, observer: m.observer, gate: new(string), bound: m.bound, calm: r.stable != nil && instead == nil,
+		log: m.log, observer: m.observer, gate: new(atomic.Pointer[string]), bound: m.bound, calm: r.stable != nil && instead == nil,
 	}
 	// The way back, or what was chosen by hand, need not agree with what it is to replace.
 	if serving := m.servingKnown(); m.recent != nil && serving != nil && k.number > serving.number && !m.choice.now().uses(k.number) {
@@ -202,7 +205,7 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	m.retired.Go(func() {
 		o := loaded{k: k, loader: l, instead: instead}
 		if instead != nil {
-			_, o.err = l.look()
+			_, o.err = l.look(ctx)
 			o.looked = o.err == nil
 		} else {
 			o.passed = m.gates(ctx, l)
@@ -211,18 +214,23 @@ func (m *Manager) load(ctx context.Context, k, instead *known) {
 	})
 }
 
+// graceful is how long after the end of its time a load may still return by itself: all that is not
+// a call into TensorFlow looks at the time.
+const graceful = time.Second
+
 // gates is a load within model.gate.timeout. TensorFlow cannot be
 // interrupted: what is too late is freed when it comes.
 func (m *Manager) gates(ctx context.Context, l loader) passed {
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, m.config.Gate.Timeout)
+	start, before := time.Now(), privateMemory()
+	within, cancel := context.WithTimeout(ctx, m.config.Gate.Timeout)
 	defer cancel()
-	l.gate = new(string) // of this load alone: another one may begin while it is late
+	l.gate = new(atomic.Pointer[string]) // of this load alone: another one may begin while it is late
+	l.enter(GateRead)
 	came := make(chan passed, 1)
 	go func() {
 		var p passed
 		l.took, l.late = &p.took, &p.late
-		if p.v, p.err = l.load(ctx); p.err == nil {
+		if p.v, p.err = l.load(within); p.err == nil {
 			if p.err = l.unchanged(); p.err != nil {
 				p.v.drop()
 				<-p.v.freed
@@ -232,17 +240,29 @@ func (m *Manager) gates(ctx context.Context, l loader) passed {
 		p.took.Gates = time.Since(start)
 		came <- p
 	}()
+	late := fmt.Errorf("not done after %v", m.config.Gate.Timeout)
+	var p passed
 	select {
-	case p := <-came:
-		if p.late != nil {
-			m.retired.Go(func() { <-p.late })
-		}
-		if p.late != nil || !errors.Is(p.err, context.DeadlineExceeded) {
-			return p
-		}
-		came <- p // the gate that noticed first is not to blame
+	case p = <-came:
 	case <-ctx.Done():
+		return passed{late: m.freeLate(came), err: atGate(GateTimeout, ctx.Err())}
+	case <-time.After(m.config.Gate.Timeout + graceful):
+		held := max(before, privateMemory()) - before
+		late = fmt.Errorf("%w: a call into TensorFlow does not end, at the gate %s; it keeps about %d MiB, and no other version is loaded until it ends",
+			late, *l.gate.Load(), held>>20)
+		return m.overdue(l, held, passed{late: m.freeLate(came), err: atGate(GateTimeout, late)})
 	}
+	switch {
+	case p.late != nil:
+		return m.overdue(l, max(before, privateMemory())-before, p)
+	case ctx.Err() == nil && errors.Is(p.err, context.DeadlineExceeded): // the gate that noticed first is not to blame
+		p.err = atGate(GateTimeout, late)
+	}
+	return p
+}
+
+// freeLate frees what a load brings after its time, and then closes the channel that it returns.
+func (m *Manager) freeLate(came <-chan passed) <-chan struct{} {
 	freed := make(chan struct{})
 	m.retired.Go(func() {
 		defer close(freed)
@@ -255,7 +275,38 @@ func (m *Manager) gates(ctx context.Context, l loader) passed {
 			<-p.late
 		}
 	})
-	return passed{late: freed, err: atGate(GateTimeout, fmt.Errorf("not done after %v", m.config.Gate.Timeout))}
+	return freed
+}
+
+// overdue tells of a load that was refused and goes on all the same, until it ends.
+func (m *Manager) overdue(l loader, held uint64, p passed) passed {
+	m.observer.LoadOverdue(l.at.number, false)
+	m.log.Error("a load does not end, and nothing else is loaded until it does. It cannot be cancelled, and keeps its memory",
+		"model", m.config.Name, "version", l.at.number, "gate", *l.gate.Load(), "bytes", held, "after", m.config.Gate.Timeout)
+	m.retired.Go(func() {
+		<-p.late
+		m.observer.LoadOverdue(l.at.number, true)
+		m.log.Warn("a load that was overdue has ended; what it held is given back", "model", m.config.Name, "version", l.at.number)
+	})
+	return p
+}
+
+// A lateLoad is a load that goes on although its time was up.
+type lateLoad struct {
+	number int64
+	ended  <-chan struct{}
+}
+
+// lateness is why nothing is loaded now; empty: nothing speaks against it. What a load beside one
+// that hangs would take is not known, and it may hang as well. Only what served, and was unloaded
+// to make room, is loaded again beside it. The lock is held.
+func (m *Manager) lateness() string {
+	for _, l := range m.late {
+		if !isClosed(l.ended) {
+			return fmt.Sprintf("a load of version %d does not end", l.number)
+		}
+	}
+	return ""
 }
 
 // unchanged makes sure that what was loaded is what was looked at, and nothing
@@ -293,8 +344,12 @@ func (m *Manager) settle(ctx context.Context, o loaded) {
 	if o.restored != nil {
 		o.instead.loaded = o.restored
 	}
+	if o.late != nil {
+		m.late = append(m.late, lateLoad{o.k.number, o.late})
+	}
 	if o.stillLoads != nil {
 		o.instead.late, o.instead.hung = o.stillLoads, ""
+		m.late = append(m.late, lateLoad{o.instead.number, o.stillLoads})
 	}
 	if o.v != nil {
 		o.k.loaded, o.k.digest, o.k.since, o.k.refused = o.v, o.v.info.Digest, time.Now(), nil

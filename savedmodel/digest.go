@@ -1,8 +1,10 @@
 package savedmodel
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -35,8 +37,8 @@ const (
 //	  LC_ALL=C sort -z | xargs -0 sha256sum -z -- | sha256sum
 //
 // Digest reads every byte, so it takes a while on large models; a file that
-// changes meanwhile makes the digest that of no version.
-func Digest(dir string) (string, error) {
+// changes meanwhile makes the digest that of no version. It ends when ctx does.
+func Digest(ctx context.Context, dir string) (string, error) {
 	files, err := listFiles(dir, "")
 	if err != nil {
 		return "", fmt.Errorf("digest %s: %w", dir, err)
@@ -48,7 +50,7 @@ func Digest(dir string) (string, error) {
 	)
 	for _, f := range files {
 		file.Reset()
-		if err := hashFile(file, filepath.Join(dir, filepath.FromSlash(f.Path)), buf); err != nil {
+		if err := hashFile(ctx, file, filepath.Join(dir, filepath.FromSlash(f.Path)), buf); err != nil {
 			return "", fmt.Errorf("digest %s: %w", dir, err)
 		}
 		fmt.Fprintf(total, "%x  %s\x00", file.Sum(nil), f.Path)
@@ -56,14 +58,23 @@ func Digest(dir string) (string, error) {
 	return "sha256:" + hex.EncodeToString(total.Sum(nil)), nil
 }
 
-func hashFile(h hash.Hash, name string, buf []byte) error {
+func hashFile(ctx context.Context, h hash.Hash, name string, buf []byte) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	// Without ReadFrom and WriteTo in the way, buf is really used.
-	_, err = io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, buf)
+	for err == nil {
+		if err = ctx.Err(); err != nil {
+			return err
+		}
+		var n int
+		n, err = f.Read(buf)
+		h.Write(buf[:n])
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
 	return err
 }
 

@@ -60,7 +60,7 @@ func TestDigest(t *testing.T) {
 	}
 	for name, change := range same {
 		t.Run(name, func(t *testing.T) {
-			got, err := Digest(change(t, copyTiny(t)))
+			got, err := Digest(t.Context(), change(t, copyTiny(t)))
 			if err != nil || got != tinyDigest {
 				t.Errorf("%s, %v, want %s", got, err, tinyDigest)
 			}
@@ -85,7 +85,7 @@ func TestDigest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := copyTiny(t)
 			must(t, change(dir))
-			got, err := Digest(dir)
+			got, err := Digest(t.Context(), dir)
 			if err != nil || got == tinyDigest || !strings.HasPrefix(got, "sha256:") {
 				t.Errorf("%s, %v, want another one than before", got, err)
 			}
@@ -94,15 +94,15 @@ func TestDigest(t *testing.T) {
 }
 
 func TestDigestFails(t *testing.T) {
-	if _, err := Digest(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Digest(t.Context(), filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
 	}
-	if _, err := Digest("testdata/make.py"); err == nil {
+	if _, err := Digest(t.Context(), "testdata/make.py"); err == nil {
 		t.Error("a file has a digest")
 	}
 	dir := copyTiny(t)
 	must(t, os.Symlink("..", filepath.Join(dir, "assets", "loop")))
-	if _, err := Digest(dir); err == nil || !strings.Contains(err.Error(), "assets/loop: a link to a folder that it is in") {
+	if _, err := Digest(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "assets/loop: a link to a folder that it is in") {
 		t.Errorf("a loop: %v", err)
 	}
 }

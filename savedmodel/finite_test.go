@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"inceptor/savedmodel/tfpb"
 )
@@ -307,6 +308,51 @@ func TestLoadEnds(t *testing.T) {
 					t.Fatalf("optimize %v, after %d looks: %v", o.Optimize, n, err)
 				}
 			}
+		}
+	}
+}
+
+// A load's memory is bounded by the size of its files.
+func TestLoadMemory(t *testing.T) {
+	openLibrary(t)
+	const channels = 4096 // so the filter has 64 MiB
+	const files = 4 * channels * channels
+	dir := testModel{
+		variables: map[string]testVariable{
+			"w": filter(1, 1, 1, channels, channels), "mean": vector(channels, 2), "variance": vector(channels, 3), "beta": vector(channels, 4),
+		},
+		nodes: slices.Concat(
+			[]*tfpb.NodeDef{input(1, 2, 2, channels), readOf("w"), op("conv", "Conv2D", window(nil), "in", "w/read")},
+			normalized("", "conv"), []*tfpb.NodeDef{op("out", "Relu", nil, "bn")},
+		),
+	}.save(t)
+	in := tensorOf(t, Float32, some(2*2*channels, 1), 1, 2, 2, channels)
+	for _, optimize := range []bool{true, false} {
+		before, most := resident(t), 0
+		done := make(chan struct{})
+		var (
+			m   *Model
+			err error
+		)
+		go func() {
+			defer close(done)
+			m, err = Load(t.Context(), dir, Options{Optimize: optimize})
+		}()
+		for ended := false; !ended; {
+			select {
+			case <-done:
+				ended = true
+			case <-time.After(time.Millisecond):
+			}
+			most = max(most, residentNow(t))
+		}
+		must(t, err)
+		answer(t, m, in)
+		most = max(most, residentNow(t)) - before
+		must(t, m.Close())
+		t.Logf("optimize %v: %d MiB for files of %d MiB", optimize, most>>20, files>>20)
+		if most > 3*files+maxLoadBytes {
+			t.Errorf("optimize %v: it takes %d MiB, its files have %d", optimize, most>>20, files>>20)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package savedmodel
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -308,7 +309,7 @@ func ExampleInspect() {
 		fmt.Println(err)
 		return
 	}
-	if info.Digest, err = Digest("testdata/tiny"); err != nil {
+	if info.Digest, err = Digest(context.Background(), "testdata/tiny"); err != nil {
 		fmt.Println(err)
 		return
 	}

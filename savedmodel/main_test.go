@@ -110,6 +110,11 @@ func stringsOf(tb testing.TB, values [][]byte, shape ...int64) *Tensor {
 func resident(tb testing.TB) int {
 	tb.Helper()
 	debug.FreeOSMemory()
+	return residentNow(tb)
+}
+
+func residentNow(tb testing.TB) int {
+	tb.Helper()
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		tb.Skip(err)

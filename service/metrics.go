@@ -34,16 +34,16 @@ type Metrics struct {
 	retrying   prometheus.Gauge
 	partitions prometheus.Gauge
 
-	desired, serving, overdue prometheus.Gauge
-	overdueRuns               atomic.Int32 // as overdue
-	refused                   *prometheus.CounterVec
-	rejected                  *prometheus.CounterVec
-	loaded                    prometheus.Gauge
-	steps                     *prometheus.GaugeVec
-	swapped                   prometheus.Gauge
-	images                    *prometheus.CounterVec
-	runTimes                  *prometheus.HistogramVec
-	comparisons               *prometheus.CounterVec
+	desired, serving, overdue, overdueLoads prometheus.Gauge
+	overdueRuns                             atomic.Int32 // as overdue
+	refused                                 *prometheus.CounterVec
+	rejected                                *prometheus.CounterVec
+	loaded                                  prometheus.Gauge
+	steps                                   *prometheus.GaugeVec
+	swapped                                 prometheus.Gauge
+	images                                  *prometheus.CounterVec
+	runTimes                                *prometheus.HistogramVec
+	comparisons                             *prometheus.CounterVec
 
 	answers     *prometheus.CounterVec
 	calls       *prometheus.CounterVec
@@ -117,6 +117,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		overdue: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_overdue_runs", Help: "Runs of the model that have taken longer than a run may, and have not ended. They cannot be cancelled: each keeps its memory.",
 		}),
+		overdueLoads: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "inceptor_model_overdue_loads", Help: "Loads of a version that have taken longer than model.gate.timeout, and have not ended. They cannot be cancelled: each keeps its memory, and nothing else is loaded meanwhile.",
+		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
 		}, []string{"gate"}),
@@ -164,7 +167,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
 	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
-		m.desired, m.serving, m.overdue, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
+		m.desired, m.serving, m.overdue, m.overdueLoads, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",
@@ -221,6 +224,15 @@ func (m *Metrics) RunOverdue(_ int64, ended bool) {
 	} else {
 		m.overdue.Inc()
 		m.overdueRuns.Add(1)
+	}
+}
+
+// LoadOverdue implements model.Observer.
+func (m *Metrics) LoadOverdue(_ int64, ended bool) {
+	if ended {
+		m.overdueLoads.Dec()
+	} else {
+		m.overdueLoads.Inc()
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 
@@ -25,7 +26,7 @@ func (c *inspectCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if info.Digest, err = savedmodel.Digest(c.Dir); err != nil {
+	if info.Digest, err = savedmodel.Digest(context.Background(), c.Dir); err != nil {
 		return err
 	}
 	switch {
