@@ -149,6 +149,7 @@ for_test() {
 	for_demo
 	step kafka "$tools/kafka/lib" testenv/pom.xml
 	step reference "$tools/reference/answers.json" testenv/reference.py testenv/photos.py savedmodel/inception/export.py testenv/requirements.txt
+	quietly jsonschema go -C testenv/jsonschema mod download
 }
 
 for_bench() {
