@@ -13,13 +13,14 @@ import (
 // An answerer is the way of a record's content through a model, wherever that
 // runs. Safe for concurrent use.
 type answerer struct {
-	info    Info
-	backend string // BackendLocal or BackendRemote
-	content Content
-	output  string // key of the scores
-	values  bool   // an answer has the scores as they are
-	labels  []string
-	topK    int
+	info      Info
+	backend   string // BackendLocal or BackendRemote
+	precision string // that the version runs in; empty: it is not known
+	content   Content
+	output    string // key of the scores
+	values    bool   // an answer has the scores as they are, if nothing names their classes
+	labels    []string
+	topK      int
 
 	maxPixels int64
 	formats   []string                                                          // of images that it takes; nil: all
@@ -83,7 +84,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 		return Prediction{}, a.named(err)
 	}
 	p = Prediction{
-		Info: a.info, Backend: a.backend, Server: r.server,
+		Info: a.info, Backend: a.backend, Server: r.server, Precision: a.precision,
 		Image:   header,
 		Assumed: a.assumption,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
@@ -91,11 +92,10 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 	if r.version >= 0 {
 		p.Version = r.version
 	}
-	if a.values {
-		p.Output, p.Scores = a.output, r.scores
-	}
 	if !a.values || a.labels != nil || r.classes != nil {
 		p.Classes = topK(r.scores, r.classes, a.topK, a.labels)
+	} else {
+		p.Output, p.Scores = a.output, r.scores
 	}
 	return p, nil
 }

@@ -77,6 +77,12 @@ func TestPrecision(t *testing.T) {
 		t.Errorf("native %v, but the score drops by %g", native, difference)
 	}
 
+	for want, m := range map[string]*Manager{"float32": single, precisionOf(half).String(): half} {
+		if p, err := m.Classify(t.Context(), nil, photo); err != nil || p.Precision != want {
+			t.Errorf("the answer is in %q, %v, want %q", p.Precision, err, want)
+		}
+	}
+
 	base := copyVersion(t, testenv.Model(t))
 	list := filepath.Join(base, "1", goldenFile)
 	write(t, filepath.Join(filepath.Dir(list), "photo"), photo)

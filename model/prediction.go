@@ -20,23 +20,27 @@ type Prediction struct {
 	Server  string    // that answered remotely: host:port
 	Reason  string    // why it did; empty where only a model server is asked
 	Wanted  *int64    // the version that would serve here, where another one has answered; nil: none has, or there is none
-	Label   string    // of the version: LabelStable, LabelCanary or LabelShadow
+	Label   string    // of the version here: LabelStable, LabelCanary or LabelShadow; empty: a model server answered
 	Classes []Class   // the best first; of a row or tf.Example only where the version has labels
 	Image   Header    // of an image
-	Output  string    // key of what Scores are; empty for an image
-	Scores  []float32 // of a row or tf.Example, all of them
+	Output  string    // key of what Scores are; empty where there are classes
+	Scores  []float32 // of a row or tf.Example without classes, all of them
 	Timings Timings
 
 	// Assumed tells what of the preprocessing nothing states, and how to state
 	// it; empty: all is known.
 	Assumed string
+
+	// Precision is the one that the version here runs in, float32 or bfloat16;
+	// empty: a model server does not tell.
+	Precision string
 }
 
 // A Class is one line of an answer.
 type Class struct {
-	Label string  `json:"label,omitempty"` // empty if the version has no labels
-	Index int     `json:"index"`           // NoIndex: the label is the model's own word
-	Score float32 `json:"score"`
+	Label string // empty if the version has no labels
+	Index int    // NoIndex: the label is the model's own word, whose place among its classes it does not tell
+	Score float32
 }
 
 // NoIndex is the index of a class that a model names by a word of its own.
@@ -44,7 +48,7 @@ const NoIndex = -1
 
 func (c Class) String() string {
 	name := c.Label
-	if name == "" {
+	if name == "" && c.Index >= 0 {
 		name = fmt.Sprintf("class %d", c.Index)
 	}
 	return fmt.Sprintf("%s %.4f", name, c.Score)

@@ -265,7 +265,7 @@ func TestServerRowsAssumed(t *testing.T) {
 	if _, err := s.Classify(t.Context(), nil, row(remotetest.Poison)); err == nil || !mayPass(err) {
 		t.Errorf("refused before any was taken: %v", err)
 	}
-	if p, err := s.Classify(t.Context(), nil, row(1)); err != nil || len(p.Scores) != 2 || p.Scores[0] != 1 {
+	if p, err := s.Classify(t.Context(), nil, row(1)); err != nil || len(p.Classes) != 2 || p.Classes[0].Score != 1 || p.Scores != nil {
 		t.Errorf("got %+v, %v", p, err)
 	}
 	if _, err := s.Classify(t.Context(), nil, row(remotetest.Poison)); err == nil || mayPass(err) {

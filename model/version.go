@@ -241,6 +241,7 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 		l.tellFloat32(v.model.WhyFloat32)
 	}
 	p = v.model.Precision
+	v.precision = p.String()
 	return v, p, l.prepare(ctx, v, seen)
 }
 

@@ -23,6 +23,23 @@ import (
 // The rest is that of batches.
 const maxAllocs = 3
 
+// An answer takes two: the output record, and its value with its headers.
+func TestAnswerAllocates(t *testing.T) {
+	p, r := kinds()[0].p, record(png)
+	image := input.Image{Bytes: png, Source: "record"}
+	if n := testing.AllocsPerRun(1000, func() { answerRecord(r, image, p, "out") }); n > 2 {
+		t.Errorf("%v allocations an answer, want 2", n)
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	p, r := kinds()[0].p, record(png)
+	b.ReportAllocs()
+	for b.Loop() {
+		answerRecord(r, input.Image{Bytes: png, Source: "record"}, p, "out")
+	}
+}
+
 func TestRecordAllocates(t *testing.T) {
 	// The size of the batches depends on it, and what a batch allocates is shared.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))

@@ -2,43 +2,64 @@ package service
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
-	"math"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"inceptor/model"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
 
-// An Answer is the value of an output record, as JSON.
+// An Answer is the value of an output record, as a reader of the topic sees it:
+// format 2, which docs/schemas/answer.schema.json describes. Every key is
+// always there. A string is empty, and a pointer, slice or map nil, where the
+// value is null.
 type Answer struct {
-	ID      string `json:"id"` // topic-partition-offset of the input: a repeat has the same
-	Model   string `json:"model"`
-	Version int64  `json:"version"`                  // 0, too, where a model server does not tell
-	Digest  string `json:"digest,omitempty"`         // of the version's directory; a model server does not tell
-	Label   string `json:"label,omitempty"`          // of the version: canary or shadow; none: stable
-	Backend string `json:"backend"`                  // local or remote
-	Server  string `json:"server,omitempty"`         // that answered remotely
-	Reason  string `json:"reason,omitempty"`         // why it did, in place of a version here
-	Wanted  *int64 `json:"wanted_version,omitempty"` // that would serve here, where another one has answered
+	ID             string  `json:"id"` // topic-partition-offset of the input: a repeat has the same
+	Model          string  `json:"model"`
+	Version        *int64  `json:"version"`         // null where a model server does not tell
+	VersionLabel   string  `json:"version_label"`   // stable, canary or shadow; null of a model server's
+	Digest         string  `json:"digest"`          // of the version's directory; null of a model server's
+	Precision      string  `json:"precision"`       // float32 or bfloat16; null of a model server's
+	Backend        string  `json:"backend"`         // local or remote
+	Server         string  `json:"server"`          // that answered remotely
+	FallbackReason string  `json:"fallback_reason"` // why it did, in place of a version here
+	WantedVersion  *int64  `json:"wanted_version"`  // that would serve here, where another one has answered
+	Class          string  `json:"class"`           // label of the best prediction
+	Score          float32 `json:"score"`           // of the best prediction; 0 where it is null
 
-	// Predictions are the best classes, the best first. Scores are all that the
-	// model gave, of what is no image: there, only versions with labels have
-	// predictions.
-	Predictions []model.Class `json:"predictions,omitempty"`
-	Scores      []float32     `json:"scores,omitempty"`
+	// Predictions are the best classes, the best first. Outputs are all values
+	// of a model without classes, by the output's key in the signature. One of
+	// the two is null.
+	Predictions []Class              `json:"predictions"`
+	Outputs     map[string][]float32 `json:"outputs"`
 
-	Image   Image   `json:"image,omitzero"`
+	Image   *Image  `json:"image"` // null of what is no image
 	Timings Timings `json:"timings_ms"`
+}
+
+// A Class is one of an answer's predictions.
+type Class struct {
+	Label string  `json:"label"` // null where the version has no labels
+	Index *int    `json:"index"` // null where the model brings its own class words
+	Score float32 `json:"score"`
+}
+
+// String is model.Class's.
+func (c Class) String() string {
+	m := model.Class{Label: c.Label, Index: -1, Score: c.Score}
+	if c.Index != nil {
+		m.Index = *c.Index
+	}
+	return m.String()
 }
 
 // Image says what was classified.
 type Image struct {
-	Source string `json:"source,omitempty"` // "path:…" or "url:…", if the record named one
+	Source string `json:"source"` // "path:…" or "url:…"; null where the record held the image
 	Format string `json:"format"`
 	Width  int    `json:"width"`
 	Height int    `json:"height"`
@@ -46,112 +67,211 @@ type Image struct {
 
 // Timings are in milliseconds, rounded to the microsecond.
 type Timings struct {
-	Wait   float64 `json:"wait"` // for others, and for company in a batch
+	Wait   float64 `json:"wait"` // for other records, and for the batch to fill
 	Decode float64 `json:"decode"`
 	Infer  float64 `json:"infer"` // of the whole batch
 }
 
-// NewAnswer is a prediction as it is written to the output topic. What it
-// knows of a record, its id above all, is left empty.
-func NewAnswer(p model.Prediction) Answer {
-	a := Answer{
-		Model: p.Model, Version: max(p.Version, 0), Digest: p.Digest,
-		Backend: p.Backend, Server: p.Server, Reason: clip(p.Reason, maxErrorBytes), Wanted: p.Wanted,
-		Predictions: p.Classes, Scores: p.Scores,
-		Image:   Image{Format: p.Image.Format, Width: p.Image.Width, Height: p.Image.Height},
-		Timings: Timings{ms(p.Timings.Wait), ms(p.Timings.Decode), ms(p.Timings.Infer)},
+// AppendAnswer appends to b, as one line of JSON without a line end, what is
+// written to the output topic. The id is the record's.
+func AppendAnswer(b []byte, id string, p *model.Prediction) []byte {
+	b = appendString(append(b, `{"id":`...), id)
+	return appendPrediction(b, p, "")
+}
+
+// appendPrediction appends what follows the id. Source is where the image came
+// from, empty where the record held it.
+func appendPrediction(b []byte, p *model.Prediction, source string) []byte {
+	b = appendString(append(b, `,"model":`...), p.Model)
+	b = append(b, `,"version":`...)
+	if p.Version >= 0 {
+		b = strconv.AppendInt(b, p.Version, 10)
+	} else { // remote.NoVersion
+		b = append(b, null...)
 	}
-	if p.Label != model.LabelStable {
-		a.Label = p.Label
+	b = appendText(append(b, `,"version_label":`...), p.Label)
+	b = appendText(append(b, `,"digest":`...), p.Digest)
+	b = appendText(append(b, `,"precision":`...), p.Precision)
+	b = appendString(append(b, `,"backend":`...), p.Backend)
+	b = appendText(append(b, `,"server":`...), p.Server)
+	b = appendText(append(b, `,"fallback_reason":`...), clip(p.Reason, maxErrorBytes))
+	b = append(b, `,"wanted_version":`...)
+	if p.Wanted != nil {
+		b = strconv.AppendInt(b, *p.Wanted, 10)
+	} else {
+		b = append(b, null...)
 	}
-	return a
-}
-
-func ms(d time.Duration) float64 {
-	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
-}
-
-// JSON is the answer on one line, without a line end.
-func (a Answer) JSON() ([]byte, error) {
-	e := encoders.Get().(*encoder)
-	defer encoders.Put(e)
-	b, err := e.encode(a)
-	return bytes.Clone(b), err
-}
-
-// An encoder is what is used again from answer to answer.
-type encoder struct {
-	answer Answer
-	buffer bytes.Buffer
-	json   *json.Encoder
-}
-
-var encoders = sync.Pool{New: func() any {
-	e := &encoder{}
-	e.json = json.NewEncoder(&e.buffer)
-	e.json.SetEscapeHTML(false)
-	return e
-}}
-
-// encode returns what is valid until the next call.
-func (e *encoder) encode(a Answer) ([]byte, error) {
-	e.buffer.Reset()
-	e.answer = a
-	defer func() { e.answer = Answer{} }()
-	if err := e.json.Encode(&e.answer); err != nil {
-		return nil, fmt.Errorf("encode answer %s: %w", a.ID, err)
+	b = appendClasses(b, p.Classes)
+	b = append(b, `,"outputs":`...)
+	if len(p.Classes) > 0 || p.Output == "" {
+		b = append(b, null...)
+	} else {
+		b = appendString(append(b, '{'), p.Output)
+		b = append(b, ":["...)
+		for i, score := range p.Scores {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendScore(b, score)
+		}
+		b = append(b, "]}"...)
 	}
-	return bytes.TrimSuffix(e.buffer.Bytes(), []byte("\n")), nil
+	b = appendImage(append(b, `,"image":`...), p.Image, source)
+	b = appendMilliseconds(append(b, `,"timings_ms":{"wait":`...), p.Timings.Wait)
+	b = appendMilliseconds(append(b, `,"decode":`...), p.Timings.Decode)
+	b = appendMilliseconds(append(b, `,"infer":`...), p.Timings.Infer)
+	return append(b, "}}"...)
 }
 
-// idAt is where the id stands in an answer's JSON.
-const idAt = len(`{"id":"`)
+const null = "null"
+
+func appendClasses(b []byte, classes []model.Class) []byte {
+	if len(classes) == 0 {
+		return append(b, `,"class":null,"score":null,"predictions":null`...)
+	}
+	b = appendLabel(append(b, `,"class":`...), classes[0])
+	b = appendScore(append(b, `,"score":`...), classes[0].Score)
+	b = append(b, `,"predictions":[`...)
+	for i, c := range classes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendLabel(append(b, `{"label":`...), c)
+		b = append(b, `,"index":`...)
+		if c.Index >= 0 {
+			b = strconv.AppendInt(b, int64(c.Index), 10)
+		} else {
+			b = append(b, null...)
+		}
+		b = append(appendScore(append(b, `,"score":`...), c.Score), '}')
+	}
+	return append(b, ']')
+}
+
+// appendLabel appends a class' label. The model's own word, too, may be empty.
+func appendLabel(b []byte, c model.Class) []byte {
+	if c.Index < 0 {
+		return appendString(b, c.Label)
+	}
+	return appendText(b, c.Label)
+}
+
+func appendImage(b []byte, image model.Header, source string) []byte {
+	if image.Format == "" {
+		return append(b, null...)
+	}
+	b = appendText(append(b, `{"source":`...), source)
+	b = appendString(append(b, `,"format":`...), image.Format)
+	b = strconv.AppendInt(append(b, `,"width":`...), int64(image.Width), 10)
+	b = strconv.AppendInt(append(b, `,"height":`...), int64(image.Height), 10)
+	return append(b, '}')
+}
+
+// appendText appends a string, or null in place of an empty one.
+func appendText(b []byte, s string) []byte {
+	if s == "" {
+		return append(b, null...)
+	}
+	return appendString(b, s)
+}
+
+func appendString(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s) // bytes that are no UTF-8 become U+FFFD
+	return b
+}
+
+// scoreDigits is how many digits a score has after the point, at most.
+const scoreDigits = 7
+
+// appendScore appends a finite score as a decimal. From 1 on, the shortest one
+// that reads back as the same float32 never has more than scoreDigits digits
+// after the point.
+func appendScore(b []byte, score float32) []byte {
+	digits := -1
+	if -1 < score && score < 1 {
+		digits = scoreDigits
+	}
+	return appendDecimal(b, float64(score), digits, 32)
+}
+
+func appendMilliseconds(b []byte, d time.Duration) []byte {
+	return appendDecimal(b, float64(d)/float64(time.Millisecond), 3, 64)
+}
+
+// appendDecimal appends v without an exponent, with at least one digit after
+// the point, so that readers who guess a column's type see no integers, and no
+// more than are needed.
+func appendDecimal(b []byte, v float64, digits, bits int) []byte {
+	start := len(b)
+	b = strconv.AppendFloat(b, v, 'f', digits, bits)
+	point := bytes.IndexByte(b[start:], '.')
+	if point < 0 {
+		return append(b, ".0"...)
+	}
+	least := start + point + len(".0")
+	for len(b) > least && b[len(b)-1] == '0' {
+		b = b[:len(b)-1]
+	}
+	if string(b[start:]) == "-0.0" {
+		b = append(b[:start], "0.0"...)
+	}
+	return b
+}
+
+// format is the value of headerFormat.
+var format = []byte("2")
 
 // outputs is an output record with its headers, in one piece.
 type outputs struct {
 	records [1]stream.Record
-	headers [6]stream.Header
+	headers [7]stream.Header
 }
+
+// scratch holds buffers that answers are put together in.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // answerRecord is the answer to a record: with its key, headers and time, and
 // headers of our own.
-func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic string) ([]stream.Record, error) {
-	e := encoders.Get().(*encoder)
-	defer encoders.Put(e)
-	a := NewAnswer(p)
-	if image.Source != "record" {
-		a.Image.Source = image.Source
+func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic string) []stream.Record {
+	source := image.Source
+	if source == "record" {
+		source = ""
 	}
-	text, err := e.encode(a)
-	if err != nil {
-		return nil, err
-	}
-	// One piece of memory for the answer, whose id is put in here, since that
-	// needs no escaping, and for the last header.
-	b := make([]byte, 0, len(text)+len(r.Topic)+len(p.Model)+3*len("/9223372036854775807"))
-	b = append(b, text[:idAt]...)
-	b = appendRecordID(b, r)
+	buffer := scratch.Get().(*[]byte)
+	b := (*buffer)[:0]
+	b = append(b, `{"id":"`...)
 	id := len(b)
-	b = append(b, text[idAt:]...)
+	b = appendRecordID(b, r) // needs no escaping
+	idEnd := len(b)
+	b = appendPrediction(append(b, '"'), &p, source)
 	value := len(b)
-	b = append(append(b, p.Model...), '/')
-	b = strconv.AppendInt(b, a.Version, 10)
+	b = append(b, p.Model...)
+	if p.Version >= 0 {
+		b = strconv.AppendInt(append(b, '/'), p.Version, 10)
+	}
+	whole := bytes.Clone(b) // one piece of memory for the value and the headers
+	*buffer = b
+	scratch.Put(buffer)
 
 	out := &outputs{}
 	out.records[0] = stream.Record{
-		Topic: topic, Key: r.Key, Value: b[:value:value], Time: r.Time,
+		Topic: topic, Key: r.Key, Value: whole[:value:value], Time: r.Time,
 		Headers: append(append(out.headers[:0], r.Headers...),
-			stream.Header{Key: headerID, Value: b[idAt:id:id]},
-			stream.Header{Key: headerModel, Value: b[value:]},
+			stream.Header{Key: headerFormat, Value: format},
+			stream.Header{Key: headerID, Value: whole[id:idEnd:idEnd]},
+			stream.Header{Key: headerModel, Value: whole[value:]},
 		),
 	}
-	return out.records[:], nil
+	return out.records[:]
 }
 
 // Headers that inceptor adds; those of the input come before them.
 const (
-	headerID    = "inceptor-id"    // of answers and dead letters: topic-partition-offset
-	headerModel = "inceptor-model" // of answers: name/version
+	headerID = "inceptor-id" // of answers and dead letters: topic-partition-offset
+
+	// Of answers.
+	headerFormat = "inceptor-format" // of the value: 2
+	headerModel  = "inceptor-model"  // name/version, or the name where a model server does not tell the version
 
 	// Of dead letters.
 	headerReason    = "inceptor-reason" // a stable word

@@ -136,14 +136,11 @@ func (c *comparer) compare(ctx context.Context, job comparison) {
 	if job.ask != model.LabelShadow || c.publish == nil {
 		return
 	}
-	out, err := answerRecord(job.record, job.image, p, c.topic)
-	if err == nil {
-		out[0].Partition = job.record.Partition
-		limited, cancel := context.WithTimeout(ctx, shadowTimeout)
-		defer cancel()
-		err = c.publish(limited, out[0])
-	}
-	if err != nil && ctx.Err() == nil {
+	out := answerRecord(job.record, job.image, p, c.topic)
+	out[0].Partition = job.record.Partition
+	limited, cancel := context.WithTimeout(ctx, shadowTimeout)
+	defer cancel()
+	if err := c.publish(limited, out[0]); err != nil && ctx.Err() == nil {
 		c.metrics.compared(job.ask, "unpublished")
 		c.log.Debug("shadow answer is not published", "err", err)
 	}

@@ -49,7 +49,7 @@ func TestCompareNeverDelays(t *testing.T) {
 		metrics := NewMetrics(prometheus.NewRegistry())
 		var published atomic.Int64
 		c := newComparer(m, 2, "shadow", func(_ context.Context, r stream.Record) error {
-			if r.Topic != "shadow" || r.Partition != 3 || string(r.Key) != "k" || !strings.Contains(string(r.Value), `"label":"shadow"`) {
+			if r.Topic != "shadow" || r.Partition != 3 || string(r.Key) != "k" || !strings.Contains(string(r.Value), `"version_label":"shadow"`) {
 				t.Errorf("got %+v: %s", r, r.Value)
 			}
 			published.Add(1)

@@ -71,7 +71,7 @@ func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.
 		h.comparer.offer(r, image, p)
 	}
 	h.recent.answered(r, p)
-	return answerRecord(r, image, p, h.output)
+	return answerRecord(r, image, p, h.output), nil
 }
 
 // classify is the way through native code, which may crash the process.

@@ -31,7 +31,7 @@ func (f fakeModel) Classify(context.Context, []byte, []byte) (model.Prediction, 
 	}
 	return model.Prediction{
 		Info:    model.Info{Model: "inception", Version: 3, Digest: "sha256:abc"},
-		Backend: "local",
+		Backend: "local", Label: model.LabelStable, Precision: "float32",
 		Classes: []model.Class{{Label: "Neutral <&>", Index: 2, Score: 0.9997}, {Index: 0, Score: 0.0003}},
 		Image:   model.Header{Format: "png", Width: 640, Height: 480},
 		Timings: model.Timings{Wait: 1234567 * time.Nanosecond, Decode: 3 * time.Millisecond, Infer: 104 * time.Millisecond},
@@ -97,12 +97,15 @@ func TestAnswer(t *testing.T) {
 	want := stream.Record{
 		Topic: "out", Key: in.Key, Time: in.Time,
 		Headers: append(slices.Clone(in.Headers),
+			stream.Header{Key: "inceptor-format", Value: []byte("2")},
 			stream.Header{Key: "inceptor-id", Value: []byte("in-2-4711")},
 			stream.Header{Key: "inceptor-model", Value: []byte("inception/3")}),
-		Value: []byte(`{"id":"in-2-4711","model":"inception","version":3,"digest":"sha256:abc","backend":"local",` +
-			`"predictions":[{"label":"Neutral <&>","index":2,"score":0.9997},{"index":0,"score":0.0003}],` +
-			`"image":{"format":"png","width":640,"height":480},` +
-			`"timings_ms":{"wait":1.235,"decode":3,"infer":104}}`),
+		Value: []byte(`{"id":"in-2-4711","model":"inception","version":3,"version_label":"stable","digest":"sha256:abc",` +
+			`"precision":"float32","backend":"local","server":null,"fallback_reason":null,"wanted_version":null,` +
+			`"class":"Neutral <&>","score":0.9997,` +
+			`"predictions":[{"label":"Neutral <&>","index":2,"score":0.9997},{"label":null,"index":0,"score":0.0003}],"outputs":null,` +
+			`"image":{"source":null,"format":"png","width":640,"height":480},` +
+			`"timings_ms":{"wait":1.235,"decode":3.0,"infer":104.0}}`),
 	}
 	if diff := cmp.Diff(want, out[0]); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
@@ -381,7 +384,8 @@ func TestRecent(t *testing.T) {
 		t.Errorf("got %d, the first %s", len(l), l[0].ID)
 	}
 	for want, p := range map[string]model.Prediction{
-		"cat 0.7500":                   {Classes: []model.Class{{Label: "cat", Score: 0.75}}, Scores: []float32{0.75}},
+		"cat 0.7500":                   {Classes: []model.Class{{Label: "cat", Score: 0.75}}},
+		"own word 0.5000":              {Classes: []model.Class{{Label: "own word", Index: -1, Score: 0.5}}},
 		"[0.5]":                        {Scores: []float32{0.5}},
 		"[0 1 2 3 4 5 6 7] and 2 more": {Scores: []float32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
 	} {

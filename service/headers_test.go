@@ -35,7 +35,7 @@ func TestForgedHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string][]string{
-		"a": {"1"}, "b": {"2"}, headerReplays: {"1"}, headerID: {"in-2-4711"}, headerModel: {"inception/3"},
+		"a": {"1"}, "b": {"2"}, headerReplays: {"1"}, headerFormat: {"2"}, headerID: {"in-2-4711"}, headerModel: {"inception/3"},
 	}
 	if d := cmp.Diff(want, values(out[0])); d != "" {
 		t.Errorf("answer (-want +got):\n%s", d)

@@ -28,14 +28,14 @@ func (b *bench) agree(answers []measure.Answer) error {
 	for _, a := range answers {
 		var said struct {
 			Predictions []prediction
-			Scores      []float64 // inceptor's, of rows
+			Outputs     map[string][]float64 // inceptor's, of rows: one
 		}
 		if err := json.Unmarshal(a.Value, &said); err != nil {
 			return fmt.Errorf("answer %q: %w", a.Value, err)
 		}
-		if n := len(said.Scores); n > 0 {
-			best := slices.Max(said.Scores)
-			said.Predictions = []prediction{{slices.Index(said.Scores, best), best}}
+		for _, scores := range said.Outputs {
+			best := slices.Max(scores)
+			said.Predictions = []prediction{{slices.Index(scores, best), best}}
 		}
 		if len(said.Predictions) == 0 {
 			return fmt.Errorf("answer %q has no predictions", a.Value)

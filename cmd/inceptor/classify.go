@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -131,41 +132,34 @@ func classifyFile(ctx context.Context, m service.Model, files *input.Reader, nam
 
 func (c *classifyCmd) print(out io.Writer, table io.Writer, name string, p model.Prediction) error {
 	if c.JSON {
-		a := service.NewAnswer(p)
-		a.ID = name
-		line, err := a.JSON()
-		if err == nil {
-			_, err = fmt.Fprintf(out, "%s\n", line)
-		}
+		_, err := out.Write(append(service.AppendAnswer(nil, name, &p), '\n'))
 		return err
 	}
-	a := service.NewAnswer(p)
-	answer := classes(a, c.Top)
-	if len(a.Predictions) == 0 {
-		answer = fmt.Sprintf("%.4g", a.Scores)
+	answer := classes(p.Classes, c.Top)
+	if len(p.Classes) == 0 {
+		answer = fmt.Sprintf("%.4g", p.Scores)
 	}
 	_, err := fmt.Fprintf(table, "%s\t%s\t%s\tdecode %.1f ms\tinfer %.1f ms\n",
-		printable(filepath.Base(name)), answer, image(a), a.Timings.Decode, a.Timings.Infer)
+		printable(filepath.Base(name)), answer, image(p.Image.Format, p.Image.Width, p.Image.Height),
+		milliseconds(p.Timings.Decode), milliseconds(p.Timings.Infer))
 	return err
 }
 
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 // classes are the best classes of an answer with their scores, as a part of a line.
-func classes(a service.Answer, top int) string {
+func classes[C fmt.Stringer](all []C, top int) string {
 	list := make([]string, 0, top)
-	for _, c := range a.Predictions[:min(top, len(a.Predictions))] {
-		label := c.Label
-		if label == "" {
-			label = fmt.Sprintf("class %d", c.Index)
-		}
-		list = append(list, fmt.Sprintf("%s %.4f", printable(label), c.Score))
+	for _, c := range all[:min(top, len(all))] {
+		list = append(list, printable(c.String()))
 	}
 	return strings.Join(list, ", ")
 }
 
-// image is an answer's image as "jpeg 640×427".
-func image(a service.Answer) string {
-	if a.Image.Format == "" {
+// image is an image as "jpeg 640×427"; empty: it is no image.
+func image(format string, width, height int) string {
+	if format == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s %d×%d", printable(a.Image.Format), a.Image.Width, a.Image.Height)
+	return fmt.Sprintf("%s %d×%d", printable(format), width, height)
 }

@@ -157,7 +157,7 @@ func TestVersionHangs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, a := range h.answered(5) {
-				if a.Version != 2 {
+				if versionOf(a) != 2 {
 					t.Errorf("got %+v", a)
 				}
 			}
@@ -186,7 +186,7 @@ func TestVersionHangs(t *testing.T) {
 			h.answered(5)
 			h.send(20)
 			for _, a := range h.answered(25) {
-				if a.Backend != "remote" || !strings.Contains(a.Reason, "version 1 hangs") {
+				if a.Backend != "remote" || !strings.Contains(a.FallbackReason, "version 1 hangs") {
 					t.Errorf("got %+v", a)
 				}
 			}

@@ -95,7 +95,7 @@ func TestModelServerFaults(t *testing.T) {
 	}
 
 	for _, a := range answersInOrder(t, out, sent) {
-		if a.Backend != "remote" || a.Version != 2 || !strings.Contains(a.Reason, "no version is serving") {
+		if a.Backend != "remote" || versionOf(a) != 2 || !strings.Contains(a.FallbackReason, "no version is serving") {
 			t.Errorf("got %+v", a)
 		}
 	}
@@ -198,7 +198,7 @@ func TestRunsFail(t *testing.T) {
 		case number >= 50 && number < local:
 			want = a.Backend // either
 		}
-		if a.Backend != want || strings.Contains(a.Reason, "runs fail") != (want == "remote") {
+		if a.Backend != want || strings.Contains(a.FallbackReason, "runs fail") != (want == "remote") {
 			t.Errorf("record %d: got %+v", number, a)
 		}
 	}

@@ -81,12 +81,12 @@ func checkRemote(t *testing.T, photos []photo, r *kgo.Record, server string, tol
 		t.Fatal(err)
 	}
 	want := photos[number%len(photos)]
-	if a.Backend != "remote" || a.Server != server || a.Reason != "" || a.Version != 1 || len(a.Predictions) != len(want.scores) {
+	if a.Backend != "remote" || a.Server != server || a.FallbackReason != "" || versionOf(a) != 1 || len(a.Predictions) != len(want.scores) {
 		t.Errorf("%s: got %+v", want.name, a)
 	}
 	for _, c := range a.Predictions {
-		if c.Label == "" || math.Abs(float64(c.Score)-want.scores[c.Index]) > tolerance {
-			t.Errorf("%s: class %d %q scores %v, want %v", want.name, c.Index, c.Label, c.Score, want.scores[c.Index])
+		if c.Label == "" || math.Abs(float64(c.Score)-want.scores[*c.Index]) > tolerance {
+			t.Errorf("%s: class %d %q scores %v, want %v", want.name, *c.Index, c.Label, c.Score, want.scores[*c.Index])
 		}
 	}
 }
@@ -168,6 +168,7 @@ func TestFallback(t *testing.T) {
 	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.of(deadLetterTopic)) > 0 {
 		t.Errorf("%d records, %d answers, %d of them repeats, %d dead letters", sent, len(answers), repeats, len(out.of(deadLetterTopic)))
 	}
+	checkFormat(t, answers)
 	by := map[string]int{}
 	for _, r := range answers {
 		var a service.Answer
@@ -175,8 +176,8 @@ func TestFallback(t *testing.T) {
 			t.Fatal(err)
 		}
 		by[a.Backend]++
-		if remote := a.Backend == "remote"; remote != strings.Contains(a.Reason, "no TensorFlow runtime") {
-			t.Errorf("%s answered for the reason %q", a.Backend, a.Reason)
+		if remote := a.Backend == "remote"; remote != strings.Contains(a.FallbackReason, "no TensorFlow runtime") {
+			t.Errorf("%s answered for the reason %q", a.Backend, a.FallbackReason)
 		}
 	}
 	if by["remote"] != 24 || by["local"] != 16 {

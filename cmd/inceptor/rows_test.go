@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,12 +61,13 @@ func TestRows(t *testing.T) {
 			if code := p.terminate(30 * time.Second); code != 0 {
 				t.Errorf("SIGTERM: exit status %d", code)
 			}
+			checkFormat(t, out.of(outputTopic))
 			for _, r := range out.of(outputTopic) {
 				var a service.Answer
 				if err := json.Unmarshal(r.Value, &a); err != nil {
 					t.Fatal(err)
 				}
-				if w, ok := want[string(r.Key)]; !ok || !slices.Equal(a.Scores, []float32{w}) || len(a.Predictions) > 0 || a.Image.Format != "" {
+				if w, ok := want[string(r.Key)]; !ok || !slices.Equal(a.Outputs["value"], []float32{w}) || a.Predictions != nil || a.Image != nil {
 					t.Fatalf("%s: got %s, want %v", r.Key, r.Value, w)
 				}
 			}
@@ -120,13 +122,14 @@ func TestRowsCanary(t *testing.T) {
 		if err := json.Unmarshal(r.Value, &a); err != nil {
 			t.Fatal(err)
 		}
-		if before, ok := scores[string(r.Key)]; ok && !slices.EqualFunc(before, a.Scores, near) || len(a.Scores) != 10 {
-			t.Errorf("%s: got %v, %v before", r.Key, a.Scores, before)
+		got := a.Outputs["scores"]
+		if before, ok := scores[string(r.Key)]; ok && !slices.EqualFunc(before, got, near) || len(got) != 10 {
+			t.Errorf("%s: got %v, %v before", r.Key, got, before)
 		}
-		scores[string(r.Key)] = a.Scores
-		labels[fmt.Sprint(a.Version, a.Label)]++
+		scores[string(r.Key)] = got
+		labels[fmt.Sprint(versionOf(a), a.VersionLabel)]++
 	}
-	if labels["1"] < 55 || labels["2canary"] < 5 || len(labels) != 2 {
+	if labels["1stable"] < 55 || labels["2canary"] < 5 || len(labels) != 2 {
 		t.Errorf("answers by version and label: %v", labels)
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {
@@ -165,13 +168,22 @@ func TestExamples(t *testing.T) {
 			if code := p.terminate(30 * time.Second); code != 0 {
 				t.Errorf("SIGTERM: exit status %d", code)
 			}
+			checkFormat(t, out.of(outputTopic))
 			for _, r := range out.of(outputTopic) {
 				var a service.Answer
 				if err := json.Unmarshal(r.Value, &a); err != nil {
 					t.Fatal(err)
 				}
 				// The softmax of (x, 1) with x 0 or 1.
-				if len(a.Predictions) != 2 || len(a.Scores) != 2 || a.Scores[1] < 0.49 || (a.Scores[1] > 0.7) != (a.Predictions[0].Label == "bright" && a.Predictions[0].Score > 0.7) {
+				number, err := strconv.Atoi(string(r.Key))
+				if err != nil {
+					t.Fatal(err)
+				}
+				class, score := "bright", float32(0.7310586)
+				if number%2 == 1 {
+					class, score = "dark", 0.5
+				}
+				if a.Class != class || !near(a.Score, score) || len(a.Predictions) != 2 || a.Predictions[0].Label != class || a.Outputs != nil {
 					t.Errorf("%s: got %s", r.Key, r.Value)
 				}
 			}

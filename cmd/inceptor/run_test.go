@@ -77,6 +77,31 @@ func numbered(photos []photo, from, n int) []*kgo.Record {
 	return records
 }
 
+// versionOf is the version that has answered; -1: it is not told.
+func versionOf(a service.Answer) int64 {
+	if a.Version == nil {
+		return -1
+	}
+	return *a.Version
+}
+
+// checkFormat checks that answers are as the JSON Schema for readers says.
+func checkFormat(t *testing.T, answers []*kgo.Record) {
+	t.Helper()
+	values := make([][]byte, len(answers))
+	for i, r := range answers {
+		values[i] = r.Value
+		if format := lastHeader(r, "inceptor-format"); format != "2" {
+			t.Errorf("%s: format %q", r.Value, format)
+		}
+	}
+	for i, wrong := range testenv.Validate(t, filepath.Join(testenv.Root(t), "docs", "schemas", "answer.schema.json"), values...) {
+		if wrong != "" {
+			t.Errorf("%s: %s", values[i], wrong)
+		}
+	}
+}
+
 // checkAnswers checks every answer against the photo it is for, and the order
 // of each partition, in which repeats are left out. It returns the number of
 // repeats.
@@ -110,11 +135,11 @@ func checkAnswers(t *testing.T, photos []photo, answers []*kgo.Record) (repeats 
 		}
 		want := photos[number%len(photos)]
 		for _, c := range a.Predictions {
-			if math.Abs(float64(c.Score)-want.scores[c.Index]) > 1e-4 {
-				t.Errorf("%s (%s): class %d scores %v, want %v", a.ID, want.name, c.Index, c.Score, want.scores[c.Index])
+			if math.Abs(float64(c.Score)-want.scores[*c.Index]) > 1e-4 {
+				t.Errorf("%s (%s): class %d scores %v, want %v", a.ID, want.name, *c.Index, c.Score, want.scores[*c.Index])
 			}
 		}
-		if len(r.Headers) != 5 || string(r.Headers[0].Value) != want.name || string(r.Headers[2].Value) != "b" {
+		if len(r.Headers) != 6 || string(r.Headers[0].Value) != want.name || string(r.Headers[2].Value) != "b" {
 			t.Errorf("%s: headers are %v", a.ID, r.Headers)
 		}
 		if want := timeOf(number); !r.Timestamp.Equal(want) {

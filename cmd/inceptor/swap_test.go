@@ -197,8 +197,9 @@ func TestShadow(t *testing.T) {
 		t.Errorf("%d repeats, %d dead letters", repeats, len(out.of(deadLetterTopic)))
 	}
 	for topic, model := range map[string]string{outputTopic: "inception/1", "shadow": "inception/2"} {
+		checkFormat(t, out.of(topic))
 		for _, r := range out.of(topic) {
-			if got := lastHeader(r, "inceptor-model"); got != model || strings.Contains(string(r.Value), `"label":"shadow"`) != (topic == "shadow") {
+			if got := lastHeader(r, "inceptor-model"); got != model || strings.Contains(string(r.Value), `"version_label":"shadow"`) != (topic == "shadow") {
 				t.Errorf("%s: an answer by %s: %s", topic, got, r.Value)
 			}
 		}

@@ -128,11 +128,8 @@ func TestHostileText(t *testing.T) {
 		}
 	})
 	t.Run("demo and classify", func(t *testing.T) {
-		a := service.Answer{Predictions: []model.Class{{Label: hostile, Score: 1}}, Image: service.Image{Format: hostile}}
-		value, err := a.JSON()
-		if err != nil {
-			t.Fatal(err)
-		}
+		prediction := model.Prediction{Classes: []model.Class{{Label: hostile, Score: 1}}, Image: model.Header{Format: hostile}}
+		value := service.AppendAnswer(nil, hostile, &prediction)
 		for _, r := range []stream.Record{
 			{Key: []byte(hostile), Value: value},
 			{Key: []byte(hostile), Value: []byte(hostile)},
@@ -141,7 +138,6 @@ func TestHostileText(t *testing.T) {
 			calm(t, line(r, "dead"), 0)
 		}
 		var out, table bytes.Buffer
-		prediction := model.Prediction{Classes: a.Predictions}
 		if err := new(classifyCmd{Top: 2}).print(&out, &table, hostile, prediction); err != nil {
 			t.Fatal(err)
 		}
