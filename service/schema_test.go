@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -200,15 +201,34 @@ func TestDeadLetterSchema(t *testing.T) {
 
 var keyOfTable = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|")
 
-// The page about answers lists their keys in the order that they have.
+var example = regexp.MustCompile("(?s)```json\n(\\{\"id\".*?)```")
+
+// The page about answers lists their keys in the order that they have, and the
+// examples are answers.
 func TestAnswerDocs(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "answers.md"))
-	if err != nil {
-		t.Fatal(err)
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(testenv.Root(t), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var examples [][]byte
+	for _, name := range []string{"README.md", "docs/answers.md"} {
+		found := example.FindSubmatch(read(name))
+		if found == nil {
+			t.Fatalf("%s has no example", name)
+		}
+		examples = append(examples, bytes.ReplaceAll(found[1], []byte("\n"), nil))
+	}
+	for i, wrong := range testenv.Validate(t, closed(t, schemaFile(t, "answer.schema.json")), examples...) {
+		if wrong != "" {
+			t.Errorf("%s\n%s", wrong, examples[i])
+		}
 	}
 	var told []string
-	for _, match := range keyOfTable.FindAllStringSubmatch(string(b), -1) {
-		told = append(told, match[1])
+	for _, match := range keyOfTable.FindAllSubmatch(read("docs/answers.md"), -1) {
+		told = append(told, string(match[1]))
 	}
 	var keys []string
 	for f := range reflect.TypeFor[Answer]().Fields() {
