@@ -86,8 +86,9 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	// With oneDNN, what the remapper fuses hides NaN: see watch. Without it Inception takes no longer.
-	config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: &tfpb.RewriterConfig{Remapping: tfpb.RewriterConfig_OFF}}
+	if oneDNNOn() { // what the remapper fuses hides NaN then: see watch
+		config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: &tfpb.RewriterConfig{Remapping: tfpb.RewriterConfig_OFF}}
+	}
 	serialized, err := proto.Marshal(config)
 	if err != nil {
 		return nil, err

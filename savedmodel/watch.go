@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sys/cpu"
 
 	"inceptor/savedmodel/tfpb"
 )
@@ -49,6 +53,19 @@ func hides(n *tfpb.NodeDef, optimizer bool) bool {
 	}
 	words := n.GetAttr()["fused_ops"].GetList().GetS()
 	return len(words) > 0 && len(n.GetInput()) > 0 && slices.Contains([]string{"Relu", "Relu6"}, string(words[len(words)-1]))
+}
+
+// oneDNNOn tells whether TensorFlow calls oneDNN's kernels by itself (IsMKLEnabled in
+// tensorflow/core/util/util.cc). Its remapper then gains nothing with Inception, else a twentieth.
+func oneDNNOn() bool {
+	switch os.Getenv("TF_ENABLE_ONEDNN_OPTS") {
+	case "0", "false":
+		return false
+	case "":
+		x := cpu.X86
+		return runtime.GOARCH != "amd64" || x.HasAVX512VNNI || x.HasAVX512BF16 || x.HasAVXVNNI || x.HasAMXTile || x.HasAMXInt8 || x.HasAMXBF16
+	}
+	return true
 }
 
 // watch adds, for each tensor that has to be finite, an operation that tells whether it is, and
