@@ -76,7 +76,6 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 		if err := checkWeights(ctx, dir, mg); err != nil {
 			return nil, fmt.Errorf("load %s: %w", dir, err)
 		}
-		mg = nil
 		debug.FreeOSMemory() // before TensorFlow reads it all again
 	}
 	if err := ctx.Err(); err != nil {
