@@ -208,7 +208,9 @@ func (n *narrowing) narrowWeight(handle string, w *weight) string {
 	name := n.fresh(handle + "/" + BFloat16.String())
 	read := n.fresh(name + "/read")
 	n.casts[handle] = read
-	n.weights[name] = &weight{entry: w.entry, scale: w.scale, narrow: true}
+	short := *w
+	short.narrow = true
+	n.weights[name] = &short
 	e := w.entry
 	e.dtype = BFloat16
 	n.append(handleNode(name, e), readNode(read, name, e))

@@ -48,9 +48,7 @@ func openCheckpoint(ctx context.Context, dir string) (*checkpoint, error) {
 func newCheckpoint(dir string, index *bundleIndex) *checkpoint {
 	c := &checkpoint{dir: dir, index: index, entries: make(map[string]bundleEntry), shards: make(map[int32]*os.File), stopped: func() error { return nil }, infinite: make(map[string]bool)}
 	for _, e := range index.entries {
-		if !e.isSlice() {
-			c.entries[e.key] = e
-		}
+		c.entries[e.key] = e
 	}
 	return c
 }

@@ -75,12 +75,20 @@ func finite(values []float64) bool {
 
 func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 	switch n.GetOp() {
+	case "PlaceholderWithDefault": // that no signature feeds
+		if len(n.GetInput()) != 1 {
+			return nil, nil
+		}
+		return c.value(n.GetInput()[0])
 	case "ReadVariableOp":
 		_, w := c.g.weightOf(n.GetName())
 		return c.read(w)
 	case "Reshape":
 		return c.reshape(n)
 	case "Const":
+		if c.g.flow[n.GetName()] {
+			return nil, nil // it belongs to a loop, or may be dead
+		}
 		return floatsOf(n.GetAttr()["value"].GetTensor()), nil
 	}
 	arity, one, two := 1, unary[n.GetOp()], binaryOps[n.GetOp()]
@@ -131,7 +139,7 @@ func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
 	}
 	p := to.GetAttr()["value"].GetTensor()
 	dims := shapeOf(p.GetTensorShape())
-	if to.GetOp() != "Const" || DataType(p.GetDtype()) != Int32 || len(dims) != 1 ||
+	if to.GetOp() != "Const" || c.g.flow[to.GetName()] || DataType(p.GetDtype()) != Int32 || len(dims) != 1 ||
 		dims[0] < 0 || dims[0] > maxConstantRank {
 		return nil, nil
 	}
@@ -187,7 +195,7 @@ func (c *constants) read(w *weight) (*constant, error) {
 		return nil, nil
 	}
 	b := make([]byte, w.entry.size)
-	if err := c.g.values.read(w.entry, b); err != nil {
+	if err := w.read(c.g.values, b); err != nil {
 		return nil, err
 	}
 	return &constant{w.entry.shape, floats(b)}, nil

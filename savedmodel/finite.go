@@ -225,19 +225,23 @@ func checkWeights(ctx context.Context, dir string, mg *tfpb.MetaGraphDef) error 
 		return ctx.Err()
 	}
 	defer values.close()
-	restored, _ := restoredKeys(mg, ops, newBudget(ctx))
+	restored, _ := restoredValues(mg, ops, newBudget(ctx))
 	users := g.users()
 	for _, n := range nodes {
 		if !slices.Contains(variableOps, n.GetOp()) {
 			continue
 		}
-		key, ok := restored[n.GetName()]
+		value, ok := restored[n.GetName()]
 		if !ok {
-			key = n.GetName() // as TensorFlow 1 calls it
+			value.key = n.GetName() // as TensorFlow 1 calls it
 		}
-		values.infinite[key] = !flat || g.onlyMask(n.GetName(), users)
-		for _, e := range values.pieces(key) {
-			values.infinite[e.key] = values.infinite[key]
+		pieces := values.pieces(value.key)
+		if e, ok := values.entries[sliceKey(value.key, value.slice)]; ok && value.slice != nil {
+			pieces = []bundleEntry{e}
+		}
+		infinite := !flat || g.onlyMask(n.GetName(), users)
+		for _, e := range pieces {
+			values.infinite[e.key] = infinite
 			if err := values.scan(e); errors.Is(err, ErrDiverged) {
 				return err
 			}

@@ -128,7 +128,9 @@ func (g *frozenGraph) scaled(handle string, scale []float32) (string, error) {
 	if read, ok := g.copies[key]; ok {
 		return read, nil
 	}
-	w := &weight{entry: g.weights[handle].entry, scale: scale}
+	copied := *g.weights[handle]
+	w := &copied
+	w.scale = scale
 	cost := len(key) + 4*len(scale)
 	if g.weights[handle].copied { // the first copy mostly is in place of the weight
 		cost += int(w.entry.size)

@@ -20,6 +20,9 @@ type frozenGraph struct {
 	later   map[string]bool              // those of which not only output 0 is one
 	copies  map[string]string            // by scaledKey, the node that reads the scaled weight
 	watched map[string][]string          // by root, what tells whether that can be relied on; see watch
+	flow    map[string]bool              // nodes that a Switch may keep from running, or that are in a loop
+	starts  []string                     // nodes that run once, when a session is made
+	assets  map[string]string            // files, by the node that gives their path to those
 }
 
 // A weight is a variable's value: what the checkpoint has, or that times
@@ -29,13 +32,17 @@ type weight struct {
 	scale  []float32
 	narrow bool // float32 in the checkpoint, bfloat16 here
 	copied bool // there is one with a scale
+	// A value in parts: entry is only the whole's type, shape and size. Each
+	// part has so many rows, which follow one another in the whole's rows.
+	parts []bundleEntry
+	rows  int64
 }
 
 // freeze makes the graph of a model's signatures; ops are TensorFlow's
 // operations. An error that wraps errRefused says why that cannot be done.
 func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoint, work *budget) (*frozenGraph, error) {
 	g := newFrozenGraph(mg, ops, values, work)
-	for _, step := range []func() error{g.addSignatures, g.check, g.bind, g.checkFinite, g.fold} {
+	for _, step := range []func() error{g.addSignatures, g.decide, g.check, g.bind, g.checkFinite, g.join, g.bindTables, g.fold} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -47,7 +54,7 @@ func newFrozenGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *c
 	g := &frozenGraph{
 		flatGraph: newFlatGraph(mg, ops, work), meta: mg, values: values,
 		weights: make(map[string]*weight), library: make(map[string]*tfpb.FunctionDef), later: make(map[string]bool),
-		copies: make(map[string]string),
+		copies: make(map[string]string), flow: make(map[string]bool), assets: make(map[string]string),
 	}
 	g.fed = fedNodes(mg)
 	return g
@@ -89,7 +96,7 @@ func (g *frozenGraph) addSignatures() error {
 	}
 	slices.Sort(g.roots)
 	g.roots = slices.Compact(g.roots)
-	return nil
+	return g.addLoopEnds()
 }
 
 // addRoot adds a tensor of the main graph under its own name. What a call
@@ -143,17 +150,30 @@ func (g *frozenGraph) addRoot(tensor string) error {
 // What is known of operations that have state, or work on it. Any other one
 // is a reason to leave the graph alone.
 var (
-	// readers only read variables.
-	readers = map[string]bool{"ReadVariableOp": true, "ResourceGather": true, "ResourceGatherNd": true, "VariableShape": true}
-	// actors do no more than to stop a run, or than the functions do that
-	// they call, which are looked at too.
+	// readers only read variables and tables.
+	readers = map[string]bool{
+		"ReadVariableOp": true, "ResourceGather": true, "ResourceGatherNd": true, "VariableShape": true,
+		"LookupTableFind": true, "LookupTableFindV2": true, "LookupTableSize": true, "LookupTableSizeV2": true,
+	}
+	// random give what no other operation has a part in.
+	random = map[string]bool{"RandomUniform": true, "RandomUniformInt": true, "RandomStandardNormal": true, "TruncatedNormal": true}
+	// actors do no more than to stop a run, or to keep what others need of it,
+	// or than the functions do that they call, which are looked at too.
 	actors = map[string]bool{
 		"Assert": true, "If": true, "While": true, "Case": true, "PartitionedCall": true, "StatefulPartitionedCall": true,
 		"StatelessIf": true, "StatelessWhile": true, "StatelessCase": true,
 	}
-	// oldControlFlow are operations whose dead outputs control inputs carry on.
-	oldControlFlow = map[string]bool{"Switch": true, "RefSwitch": true, "Merge": true, "RefMerge": true}
 )
+
+// isActor tells whether it matters that an operation waits for another one
+// of this name.
+func isActor(op string) bool { return actors[op] || controlFlow[op] || isTensorArray(op) }
+
+// isTensorArray tells whether an operation works on a TensorArray, which is
+// made in a run and gone after it.
+func isTensorArray(op string) bool {
+	return strings.HasPrefix(op, "TensorArray") && !strings.HasPrefix(op, "TensorArrayGrad")
+}
 
 // check refuses what has state, and collects the functions that are still
 // called. It drops control inputs that only wait for variables to be read,
@@ -165,12 +185,19 @@ func (g *frozenGraph) check() error {
 		if err := g.checkNode(n, name, 0); err != nil {
 			return err
 		}
-		acts[name] = actors[n.GetOp()]
+		acts[name], g.flow[name] = isActor(n.GetOp()), controlFlow[n.GetOp()]
 		n.Input = slices.DeleteFunc(n.Input, func(in string) bool {
 			acting := acts[nodeOf(in)]
 			acts[name] = acts[name] || acting
+			g.flow[name] = g.flow[name] || g.flow[nodeOf(in)]
 			return !acting && strings.HasPrefix(in, "^")
 		})
+	}
+	for _, call := range g.called {
+		// The body's operations without inputs would leave the call's frame.
+		if slices.ContainsFunc(call.inputs, func(in string) bool { return g.flow[nodeOf(in)] }) {
+			return refuse("%q calls a function behind a Switch or in a loop", call.name)
+		}
 	}
 	g.prune(g.roots)
 	return nil
@@ -182,9 +209,12 @@ func (g *frozenGraph) checkNode(n *tfpb.NodeDef, name string, depth int) error {
 	switch {
 	case !known:
 		return refuse("TensorFlow has no operation %q", n.GetOp())
-	case n.GetOp() == "VarHandleOp" && depth == 0: // see bind
-	case oldControlFlow[n.GetOp()] || op.GetIsStateful() && !readers[n.GetOp()] && !actors[n.GetOp()]:
+	case depth == 0 && (isVariable(n.GetOp()) || isTable(n.GetOp())): // see bind and bindTables
+	case readers[n.GetOp()] || random[n.GetOp()] || isActor(n.GetOp()):
+	case op.GetIsStateful():
 		return refuse("%q (%s) has state", name, n.GetOp())
+	case slices.ContainsFunc(op.GetInputArg(), (*tfpb.OpDef_ArgDef).GetIsRef):
+		return refuse("%q (%s) may change a variable", name, n.GetOp())
 	}
 	for _, a := range n.GetAttr() {
 		for _, f := range append(a.GetList().GetFunc(), a.GetFunc()) {
@@ -221,30 +251,41 @@ func (g *frozenGraph) checkFunction(name string, depth int) error {
 
 // bind finds the value of each variable.
 func (g *frozenGraph) bind() error {
-	restored, err := restoredKeys(g.meta, g.ops, g.work)
+	restored, err := restoredValues(g.meta, g.ops, g.work)
 	if err != nil {
 		return err
 	}
-	changed, err := changedAtStart(g.meta, g.ops, g.work)
+	start, err := startGraph(g.meta, g.ops, g.work)
 	if err != nil {
 		return err
 	}
-	for _, name := range g.order {
+	changed := start.changed()
+	for _, name := range slices.Clone(g.order) {
 		n := g.nodes[name]
-		if n.GetOp() != "VarHandleOp" {
+		if !isVariable(n.GetOp()) {
 			continue
 		}
 		if changed[name] {
 			return refuse("variable %q is set when the model starts", name)
 		}
-		key, ok := restored[name]
+		value, ok := restored[name]
 		if !ok {
 			return refuse("variable %q is not restored", name)
 		}
-		if g.weights[name], err = g.weight(n, key); err != nil {
+		w, err := g.weight(n, value)
+		if err != nil {
 			return err
 		}
-		g.nodes[name] = handleNode(name, g.weights[name].entry)
+		if n.GetOp() == "VarHandleOp" {
+			g.weights[name], g.nodes[name] = w, handleNode(name, w.entry)
+			continue
+		}
+		// A variable of TensorFlow 1 is its own value.
+		handle := name + "/inceptor_handle"
+		g.weights[handle], g.nodes[name] = w, readNode(name, handle, w.entry)
+		if err := g.insert(handleNode(handle, w.entry)); err != nil {
+			return err
+		}
 	}
 	if len(g.weights) == 0 {
 		return refuse("the signatures use no variables")
@@ -252,15 +293,30 @@ func (g *frozenGraph) bind() error {
 	return nil
 }
 
+// isVariable tells whether an operation is a variable.
+func isVariable(op string) bool { return op == "VarHandleOp" || isReference(op) }
+
+// isReference tells whether an operation is a variable of TensorFlow 1: its
+// output refers to the memory that holds the value.
+func isReference(op string) bool { return op == "VariableV2" || op == "Variable" }
+
 // weight finds a variable's value.
-func (g *frozenGraph) weight(handle *tfpb.NodeDef, key string) (*weight, error) {
-	name := handle.GetName()
-	e, ok := g.values.entries[key]
+func (g *frozenGraph) weight(variable *tfpb.NodeDef, from savedValue) (*weight, error) {
+	name := variable.GetName()
+	e, ok := g.values.entries[from.key]
 	if !ok {
-		return nil, refuse("variable %q has no value: the checkpoint has no %q", name, key)
+		return nil, refuse("variable %q has no value: the checkpoint has no %q", name, from.key)
 	}
-	dtype := DataType(handle.GetAttr()["dtype"].GetType())
-	shape := shapeOf(handle.GetAttr()["shape"].GetShape())
+	dtype := DataType(variable.GetAttr()["dtype"].GetType())
+	shape := shapeOf(variable.GetAttr()["shape"].GetShape())
+	if variable.GetOp() == "Variable" && len(shape) == 0 {
+		shape = nil // which is how this one says that it may have any
+	}
+	if from.slice != nil {
+		if e, ok = g.values.entries[sliceKey(from.key, from.slice)]; !ok || !slices.Equal(g.values.entries[from.key].shape, from.whole) {
+			return nil, refuse("variable %q has no value: the checkpoint has another part of %q", name, from.key)
+		}
+	}
 	switch {
 	case e.sliced:
 		return nil, refuse("variable %q is in several parts", name)
@@ -296,6 +352,10 @@ func readNode(name, handle string, e bundleEntry) *tfpb.NodeDef {
 // weightOf is the weight that a tensor is read from, and its node; nil if it
 // is none.
 func (g *frozenGraph) weightOf(tensor string) (handle string, w *weight) {
+	if g.flow[nodeOf(tensor)] {
+		return "", nil
+	}
+	tensor = g.source(tensor)
 	n := g.nodes[tensor]
 	if g.fed[tensor] || n.GetOp() != "ReadVariableOp" || len(n.GetInput()) == 0 {
 		return "", nil
@@ -307,7 +367,7 @@ func (g *frozenGraph) weightOf(tensor string) (handle string, w *weight) {
 // handle is the node of the variable that an input is, "" if it is none.
 func (g *flatGraph) handle(input string) string {
 	n := g.nodes[g.source(input)]
-	if n.GetOp() != "VarHandleOp" {
+	if !isVariable(n.GetOp()) {
 		return ""
 	}
 	return n.GetName()

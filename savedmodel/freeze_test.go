@@ -274,9 +274,12 @@ func TestFreezeRefuses(t *testing.T) {
 		{"set at start", change(add(floatConst("ones", Shape{3}, []float32{1, 1, 1}), start), func(m *testModel) {
 			m.start = "start"
 		}), `variable "w" is set when the model starts`},
-		{"table", change(add(op("table", "HashTableV2", noT(attrs{"key_dtype": typeAttr(dtInt), "value_dtype": typeAttr(dtFloat)}))), func(m *testModel) {
-			m.nodes[2].Input = append(m.nodes[2].Input, "^table")
-		}), `"table" (HashTableV2) has state`},
+		{"table", change(add(
+			op("table", "HashTableV2", noT(attrs{"key_dtype": typeAttr(dtInt), "value_dtype": typeAttr(dtFloat)})), intConst("key"), floatConst("none", Shape{}, []float32{0}),
+			op("found", "LookupTableFindV2", noT(attrs{"Tin": typeAttr(dtInt), "Tout": typeAttr(dtFloat)}), "table", "key", "none"),
+		), func(m *testModel) {
+			m.nodes[2].Input[0] = "found"
+		}), `nothing fills the table "table" when the model starts`},
 		{"random", change(add(), func(m *testModel) {
 			m.nodes[2] = op("out", "RandomShuffle", nil, "w/read")
 		}), `"out" (RandomShuffle) has state`},

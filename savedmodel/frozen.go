@@ -114,7 +114,11 @@ var operations = sync.OnceValues(func() (map[string]*tfpb.OpDef, error) {
 		for _, result := range op.GetOutputArg() {
 			result.Description = ""
 		}
-		ops[op.GetName()] = &tfpb.OpDef{Name: op.GetName(), OutputArg: op.GetOutputArg(), IsStateful: op.GetIsStateful()}
+		known := &tfpb.OpDef{Name: op.GetName(), OutputArg: op.GetOutputArg(), IsStateful: op.GetIsStateful()}
+		if slices.ContainsFunc(op.GetInputArg(), (*tfpb.OpDef_ArgDef).GetIsRef) {
+			known.InputArg = op.GetInputArg()
+		}
+		ops[op.GetName()] = known
 	}
 	return ops, nil
 })
@@ -212,11 +216,15 @@ func (g *frozenGraph) def() (*tfpb.GraphDef, []string) {
 		loaded.Input = append(loaded.Input, "^"+assign)
 		names = append(names, name)
 	}
+	for _, name := range g.starts {
+		loaded.Input = append(loaded.Input, "^"+name)
+	}
 	def.Node = append(def.Node, loaded)
 	return def, names
 }
 
-// load reads the weights and gives them to the session's variables.
+// load reads the weights and gives them to the session's variables, and fills
+// its tables.
 func (g *frozenGraph) load(s *Session, names []string) error {
 	var (
 		feeds  []string
@@ -229,7 +237,7 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 	}()
 	for _, name := range names {
 		w := g.weights[name]
-		if err := g.values.check(w.entry); err != nil {
+		if err := w.check(g.values); err != nil {
 			return err
 		}
 		t, err := NewTensor(DataType(g.nodes[name].GetAttr()["dtype"].GetType()), w.entry.shape...)
@@ -241,6 +249,13 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 			return err
 		}
 		feeds = append(feeds, name+"/inceptor_value:0")
+	}
+	for node, path := range g.assets {
+		t, err := NewStringTensor([][]byte{[]byte(path)})
+		if err != nil {
+			return fmt.Errorf("asset %s: %w", path, err)
+		}
+		inputs, feeds = append(inputs, t), append(feeds, node+":0")
 	}
 	f, err := s.Function(feeds, []string{loadedName + ":0"})
 	if err != nil {
@@ -257,17 +272,38 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 	return nil
 }
 
+// check tells whether the checkpoint's files have the weight's bytes.
+func (w *weight) check(in *checkpoint) error {
+	if w.parts == nil {
+		return in.check(w.entry)
+	}
+	for _, e := range w.parts {
+		if err := in.check(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // read fills dst with the weight's value.
 func (w *weight) read(from *checkpoint, dst []byte) error {
 	if w.narrow {
 		full := make([]byte, w.entry.size)
-		if err := (&weight{entry: w.entry, scale: w.scale}).read(from, full); err != nil {
+		wide := *w
+		wide.narrow = false
+		if err := wide.read(from, full); err != nil {
 			return err
 		}
 		narrowFloats(dst, full)
 		return nil
 	}
-	if err := from.read(w.entry, dst); err != nil || w.scale == nil {
+	var err error
+	if w.parts == nil {
+		err = from.read(w.entry, dst)
+	} else {
+		err = w.readParts(from, dst)
+	}
+	if err != nil || w.scale == nil {
 		return err
 	}
 	for len(dst) > 0 {

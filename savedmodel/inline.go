@@ -40,12 +40,27 @@ type flatGraph struct {
 	functions map[string]*tfpb.FunctionDef
 	main      *scope
 	nodes     map[string]*tfpb.NodeDef
-	order     []string // of nodes: each comes after its inputs
+	order     []string // of nodes: each comes after its inputs, but for those that lead back in a loop
 	// fed are the nodes whose results a caller gives: nothing is known of them.
 	fed map[string]bool
+	// called are the calls that a body has replaced, with their inputs.
+	called []calledNode
+	// loopEnds are the operations that lead back to a loop's start. Each is
+	// added after what led to it.
+	loopEnds []loopEnd
 
 	inputsLeft, openedLeft, depthLeft int // what the bounds still allow
 	work                              *budget
+}
+
+type calledNode struct {
+	name   string
+	inputs []string
+}
+
+type loopEnd struct {
+	scope *scope
+	node  *tfpb.NodeDef
 }
 
 // A scope is a graph or function's body on its way into a flatGraph.
@@ -172,7 +187,7 @@ func (g *flatGraph) add(s *scope, n *tfpb.NodeDef) error {
 		return err
 	}
 	s.done[name] = true
-	flat := &tfpb.NodeDef{Name: s.prefix + name, Op: n.GetOp(), Device: n.GetDevice(), Input: inputs, Attr: make(map[string]*tfpb.AttrValue)}
+	flat := &tfpb.NodeDef{Name: s.prefix + name, Op: plainOp(n.GetOp()), Device: n.GetDevice(), Input: inputs, Attr: make(map[string]*tfpb.AttrValue)}
 	for key, value := range n.GetAttr() {
 		if _, ok := value.GetValue().(*tfpb.AttrValue_Placeholder); ok {
 			return refuse("%q takes the attribute %s from its function's call", flat.GetName(), key)
@@ -182,6 +197,9 @@ func (g *flatGraph) add(s *scope, n *tfpb.NodeDef) error {
 		default:
 			flat.Attr[key] = value
 		}
+	}
+	if flat.GetOp() == "Enter" { // two calls of a function run its loop in frames of their own
+		flat.Attr["frame_name"] = bytesAttr(s.prefix + string(n.GetAttr()["frame_name"].GetS()))
 	}
 	return g.insert(flat)
 }
@@ -201,6 +219,28 @@ func (g *flatGraph) insert(n *tfpb.NodeDef) error {
 	return nil
 }
 
+// loopEnd is the operation that gives the input of a Merge after each turn of
+// a loop, nil if the input is another one.
+func (g *flatGraph) loopEnd(s *scope, n *tfpb.NodeDef, input string) *tfpb.NodeDef {
+	end := s.nodes[nodeOf(input)]
+	if plainOp(n.GetOp()) != "Merge" || plainOp(end.GetOp()) != "NextIteration" {
+		return nil
+	}
+	return end
+}
+
+// addLoopEnds adds what loops need for another turn.
+func (g *flatGraph) addLoopEnds() error {
+	for len(g.loopEnds) > 0 {
+		end := g.loopEnds[0]
+		g.loopEnds = g.loopEnds[1:]
+		if err := g.add(end.scope, end.node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // inputs adds what a node of s needs, and returns its inputs in g.
 func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 	if g.depthLeft == 0 {
@@ -216,6 +256,11 @@ func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 				return nil, err
 			}
 			controls = append(controls, flat...)
+			continue
+		}
+		if end := g.loopEnd(s, n, in); end != nil {
+			g.loopEnds = append(g.loopEnds, loopEnd{s, end})
+			data = append(data, s.prefix+end.GetName())
 			continue
 		}
 		flat, err := g.tensor(s, in)
@@ -271,6 +316,7 @@ func (g *flatGraph) call(s *scope, n *tfpb.NodeDef) (*scope, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.called = append(g.called, calledNode{s.prefix + n.GetName(), inputs})
 	args := f.GetSignature().GetInputArg()
 	callee := newScope(s.prefix+n.GetName()+"/", f.GetNodeDef())
 	callee.depth = s.depth + 1

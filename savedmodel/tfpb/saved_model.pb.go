@@ -13,6 +13,7 @@ package tfpb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	anypb "google.golang.org/protobuf/types/known/anypb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -267,6 +268,7 @@ type CollectionDef struct {
 	//	*CollectionDef_BytesList_
 	//	*CollectionDef_Int64List_
 	//	*CollectionDef_FloatList_
+	//	*CollectionDef_AnyList_
 	Kind          isCollectionDef_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -345,6 +347,15 @@ func (x *CollectionDef) GetFloatList() *CollectionDef_FloatList {
 	return nil
 }
 
+func (x *CollectionDef) GetAnyList() *CollectionDef_AnyList {
+	if x != nil {
+		if x, ok := x.Kind.(*CollectionDef_AnyList_); ok {
+			return x.AnyList
+		}
+	}
+	return nil
+}
+
 type isCollectionDef_Kind interface {
 	isCollectionDef_Kind()
 }
@@ -365,6 +376,10 @@ type CollectionDef_FloatList_ struct {
 	FloatList *CollectionDef_FloatList `protobuf:"bytes,4,opt,name=float_list,json=floatList,proto3,oneof"`
 }
 
+type CollectionDef_AnyList_ struct {
+	AnyList *CollectionDef_AnyList `protobuf:"bytes,5,opt,name=any_list,json=anyList,proto3,oneof"`
+}
+
 func (*CollectionDef_NodeList_) isCollectionDef_Kind() {}
 
 func (*CollectionDef_BytesList_) isCollectionDef_Kind() {}
@@ -372,6 +387,8 @@ func (*CollectionDef_BytesList_) isCollectionDef_Kind() {}
 func (*CollectionDef_Int64List_) isCollectionDef_Kind() {}
 
 func (*CollectionDef_FloatList_) isCollectionDef_Kind() {}
+
+func (*CollectionDef_AnyList_) isCollectionDef_Kind() {}
 
 type SignatureDef struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
@@ -1170,6 +1187,50 @@ func (x *CollectionDef_FloatList) GetValue() []float32 {
 	return nil
 }
 
+type CollectionDef_AnyList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         []*anypb.Any           `protobuf:"bytes,1,rep,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectionDef_AnyList) Reset() {
+	*x = CollectionDef_AnyList{}
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectionDef_AnyList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectionDef_AnyList) ProtoMessage() {}
+
+func (x *CollectionDef_AnyList) ProtoReflect() protoreflect.Message {
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectionDef_AnyList.ProtoReflect.Descriptor instead.
+func (*CollectionDef_AnyList) Descriptor() ([]byte, []int) {
+	return file_savedmodel_tfpb_saved_model_proto_rawDescGZIP(), []int{2, 4}
+}
+
+func (x *CollectionDef_AnyList) GetValue() []*anypb.Any {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 type TensorInfo_CooSparse struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	ValuesTensorName     string                 `protobuf:"bytes,1,opt,name=values_tensor_name,json=valuesTensorName,proto3" json:"values_tensor_name,omitempty"`
@@ -1181,7 +1242,7 @@ type TensorInfo_CooSparse struct {
 
 func (x *TensorInfo_CooSparse) Reset() {
 	*x = TensorInfo_CooSparse{}
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[21]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1254,7 @@ func (x *TensorInfo_CooSparse) String() string {
 func (*TensorInfo_CooSparse) ProtoMessage() {}
 
 func (x *TensorInfo_CooSparse) ProtoReflect() protoreflect.Message {
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[21]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1300,7 @@ type TensorInfo_CompositeTensor struct {
 
 func (x *TensorInfo_CompositeTensor) Reset() {
 	*x = TensorInfo_CompositeTensor{}
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[22]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1312,7 @@ func (x *TensorInfo_CompositeTensor) String() string {
 func (*TensorInfo_CompositeTensor) ProtoMessage() {}
 
 func (x *TensorInfo_CompositeTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[22]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1345,7 @@ type TrackableObjectGraph_TrackableObject struct {
 
 func (x *TrackableObjectGraph_TrackableObject) Reset() {
 	*x = TrackableObjectGraph_TrackableObject{}
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[23]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1357,7 @@ func (x *TrackableObjectGraph_TrackableObject) String() string {
 func (*TrackableObjectGraph_TrackableObject) ProtoMessage() {}
 
 func (x *TrackableObjectGraph_TrackableObject) ProtoReflect() protoreflect.Message {
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[23]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1397,7 @@ type TrackableObjectGraph_TrackableObject_ObjectReference struct {
 
 func (x *TrackableObjectGraph_TrackableObject_ObjectReference) Reset() {
 	*x = TrackableObjectGraph_TrackableObject_ObjectReference{}
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[24]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1409,7 @@ func (x *TrackableObjectGraph_TrackableObject_ObjectReference) String() string {
 func (*TrackableObjectGraph_TrackableObject_ObjectReference) ProtoMessage() {}
 
 func (x *TrackableObjectGraph_TrackableObject_ObjectReference) ProtoReflect() protoreflect.Message {
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[24]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1450,7 @@ type TrackableObjectGraph_TrackableObject_SerializedTensor struct {
 
 func (x *TrackableObjectGraph_TrackableObject_SerializedTensor) Reset() {
 	*x = TrackableObjectGraph_TrackableObject_SerializedTensor{}
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[25]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1462,7 @@ func (x *TrackableObjectGraph_TrackableObject_SerializedTensor) String() string 
 func (*TrackableObjectGraph_TrackableObject_SerializedTensor) ProtoMessage() {}
 
 func (x *TrackableObjectGraph_TrackableObject_SerializedTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[25]
+	mi := &file_savedmodel_tfpb_saved_model_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1504,7 @@ var File_savedmodel_tfpb_saved_model_proto protoreflect.FileDescriptor
 const file_savedmodel_tfpb_saved_model_proto_rawDesc = "" +
 	"\n" +
 	"!savedmodel/tfpb/saved_model.proto\x12\n" +
-	"tensorflow\x1a\x1bsavedmodel/tfpb/graph.proto\x1a\x1csavedmodel/tfpb/tensor.proto\"\x84\x01\n" +
+	"tensorflow\x1a\x19google/protobuf/any.proto\x1a\x1bsavedmodel/tfpb/graph.proto\x1a\x1csavedmodel/tfpb/tensor.proto\"\x84\x01\n" +
 	"\n" +
 	"SavedModel\x12;\n" +
 	"\x1asaved_model_schema_version\x18\x01 \x01(\x03R\x17savedModelSchemaVersion\x129\n" +
@@ -1472,7 +1533,7 @@ const file_savedmodel_tfpb_saved_model_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x19.tensorflow.CollectionDefR\x05value:\x028\x01\x1aY\n" +
 	"\x11SignatureDefEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
-	"\x05value\x18\x02 \x01(\v2\x18.tensorflow.SignatureDefR\x05value:\x028\x01\"\xbf\x03\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.tensorflow.SignatureDefR\x05value:\x028\x01\"\xb6\x04\n" +
 	"\rCollectionDef\x12A\n" +
 	"\tnode_list\x18\x01 \x01(\v2\".tensorflow.CollectionDef.NodeListH\x00R\bnodeList\x12D\n" +
 	"\n" +
@@ -1480,7 +1541,8 @@ const file_savedmodel_tfpb_saved_model_proto_rawDesc = "" +
 	"\n" +
 	"int64_list\x18\x03 \x01(\v2#.tensorflow.CollectionDef.Int64ListH\x00R\tint64List\x12D\n" +
 	"\n" +
-	"float_list\x18\x04 \x01(\v2#.tensorflow.CollectionDef.FloatListH\x00R\tfloatList\x1a \n" +
+	"float_list\x18\x04 \x01(\v2#.tensorflow.CollectionDef.FloatListH\x00R\tfloatList\x12>\n" +
+	"\bany_list\x18\x05 \x01(\v2!.tensorflow.CollectionDef.AnyListH\x00R\aanyList\x1a \n" +
 	"\bNodeList\x12\x14\n" +
 	"\x05value\x18\x01 \x03(\tR\x05value\x1a!\n" +
 	"\tBytesList\x12\x14\n" +
@@ -1488,7 +1550,9 @@ const file_savedmodel_tfpb_saved_model_proto_rawDesc = "" +
 	"\tInt64List\x12\x18\n" +
 	"\x05value\x18\x01 \x03(\x03B\x02\x10\x01R\x05value\x1a%\n" +
 	"\tFloatList\x12\x18\n" +
-	"\x05value\x18\x01 \x03(\x02B\x02\x10\x01R\x05valueB\x06\n" +
+	"\x05value\x18\x01 \x03(\x02B\x02\x10\x01R\x05value\x1a5\n" +
+	"\aAnyList\x12*\n" +
+	"\x05value\x18\x01 \x03(\v2\x14.google.protobuf.AnyR\x05valueB\x06\n" +
 	"\x04kind\"\xef\x03\n" +
 	"\fSignatureDef\x12<\n" +
 	"\x06inputs\x18\x01 \x03(\v2$.tensorflow.SignatureDef.InputsEntryR\x06inputs\x12?\n" +
@@ -1589,7 +1653,7 @@ func file_savedmodel_tfpb_saved_model_proto_rawDescGZIP() []byte {
 }
 
 var file_savedmodel_tfpb_saved_model_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_savedmodel_tfpb_saved_model_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_savedmodel_tfpb_saved_model_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_savedmodel_tfpb_saved_model_proto_goTypes = []any{
 	(SaverDef_CheckpointFormatVersion)(0), // 0: tensorflow.SaverDef.CheckpointFormatVersion
 	(BundleHeaderProto_Endianness)(0),     // 1: tensorflow.BundleHeaderProto.Endianness
@@ -1611,26 +1675,28 @@ var file_savedmodel_tfpb_saved_model_proto_goTypes = []any{
 	(*CollectionDef_BytesList)(nil),       // 17: tensorflow.CollectionDef.BytesList
 	(*CollectionDef_Int64List)(nil),       // 18: tensorflow.CollectionDef.Int64List
 	(*CollectionDef_FloatList)(nil),       // 19: tensorflow.CollectionDef.FloatList
-	nil,                                   // 20: tensorflow.SignatureDef.InputsEntry
-	nil,                                   // 21: tensorflow.SignatureDef.OutputsEntry
-	nil,                                   // 22: tensorflow.SignatureDef.DefaultsEntry
-	(*TensorInfo_CooSparse)(nil),          // 23: tensorflow.TensorInfo.CooSparse
-	(*TensorInfo_CompositeTensor)(nil),    // 24: tensorflow.TensorInfo.CompositeTensor
-	(*TrackableObjectGraph_TrackableObject)(nil),                  // 25: tensorflow.TrackableObjectGraph.TrackableObject
-	(*TrackableObjectGraph_TrackableObject_ObjectReference)(nil),  // 26: tensorflow.TrackableObjectGraph.TrackableObject.ObjectReference
-	(*TrackableObjectGraph_TrackableObject_SerializedTensor)(nil), // 27: tensorflow.TrackableObjectGraph.TrackableObject.SerializedTensor
-	(*GraphDef)(nil),         // 28: tensorflow.GraphDef
-	(DataType)(0),            // 29: tensorflow.DataType
-	(*TensorShapeProto)(nil), // 30: tensorflow.TensorShapeProto
-	(*VersionDef)(nil),       // 31: tensorflow.VersionDef
-	(*TensorSliceProto)(nil), // 32: tensorflow.TensorSliceProto
-	(*OpList)(nil),           // 33: tensorflow.OpList
-	(*TensorProto)(nil),      // 34: tensorflow.TensorProto
+	(*CollectionDef_AnyList)(nil),         // 20: tensorflow.CollectionDef.AnyList
+	nil,                                   // 21: tensorflow.SignatureDef.InputsEntry
+	nil,                                   // 22: tensorflow.SignatureDef.OutputsEntry
+	nil,                                   // 23: tensorflow.SignatureDef.DefaultsEntry
+	(*TensorInfo_CooSparse)(nil),          // 24: tensorflow.TensorInfo.CooSparse
+	(*TensorInfo_CompositeTensor)(nil),    // 25: tensorflow.TensorInfo.CompositeTensor
+	(*TrackableObjectGraph_TrackableObject)(nil),                  // 26: tensorflow.TrackableObjectGraph.TrackableObject
+	(*TrackableObjectGraph_TrackableObject_ObjectReference)(nil),  // 27: tensorflow.TrackableObjectGraph.TrackableObject.ObjectReference
+	(*TrackableObjectGraph_TrackableObject_SerializedTensor)(nil), // 28: tensorflow.TrackableObjectGraph.TrackableObject.SerializedTensor
+	(*GraphDef)(nil),         // 29: tensorflow.GraphDef
+	(DataType)(0),            // 30: tensorflow.DataType
+	(*TensorShapeProto)(nil), // 31: tensorflow.TensorShapeProto
+	(*VersionDef)(nil),       // 32: tensorflow.VersionDef
+	(*TensorSliceProto)(nil), // 33: tensorflow.TensorSliceProto
+	(*OpList)(nil),           // 34: tensorflow.OpList
+	(*anypb.Any)(nil),        // 35: google.protobuf.Any
+	(*TensorProto)(nil),      // 36: tensorflow.TensorProto
 }
 var file_savedmodel_tfpb_saved_model_proto_depIdxs = []int32{
 	3,  // 0: tensorflow.SavedModel.meta_graphs:type_name -> tensorflow.MetaGraphDef
 	12, // 1: tensorflow.MetaGraphDef.meta_info_def:type_name -> tensorflow.MetaGraphDef.MetaInfoDef
-	28, // 2: tensorflow.MetaGraphDef.graph_def:type_name -> tensorflow.GraphDef
+	29, // 2: tensorflow.MetaGraphDef.graph_def:type_name -> tensorflow.GraphDef
 	8,  // 3: tensorflow.MetaGraphDef.saver_def:type_name -> tensorflow.SaverDef
 	13, // 4: tensorflow.MetaGraphDef.collection_def:type_name -> tensorflow.MetaGraphDef.CollectionDefEntry
 	14, // 5: tensorflow.MetaGraphDef.signature_def:type_name -> tensorflow.MetaGraphDef.SignatureDefEntry
@@ -1639,36 +1705,38 @@ var file_savedmodel_tfpb_saved_model_proto_depIdxs = []int32{
 	17, // 8: tensorflow.CollectionDef.bytes_list:type_name -> tensorflow.CollectionDef.BytesList
 	18, // 9: tensorflow.CollectionDef.int64_list:type_name -> tensorflow.CollectionDef.Int64List
 	19, // 10: tensorflow.CollectionDef.float_list:type_name -> tensorflow.CollectionDef.FloatList
-	20, // 11: tensorflow.SignatureDef.inputs:type_name -> tensorflow.SignatureDef.InputsEntry
-	21, // 12: tensorflow.SignatureDef.outputs:type_name -> tensorflow.SignatureDef.OutputsEntry
-	22, // 13: tensorflow.SignatureDef.defaults:type_name -> tensorflow.SignatureDef.DefaultsEntry
-	23, // 14: tensorflow.TensorInfo.coo_sparse:type_name -> tensorflow.TensorInfo.CooSparse
-	24, // 15: tensorflow.TensorInfo.composite_tensor:type_name -> tensorflow.TensorInfo.CompositeTensor
-	29, // 16: tensorflow.TensorInfo.dtype:type_name -> tensorflow.DataType
-	30, // 17: tensorflow.TensorInfo.tensor_shape:type_name -> tensorflow.TensorShapeProto
-	6,  // 18: tensorflow.AssetFileDef.tensor_info:type_name -> tensorflow.TensorInfo
-	0,  // 19: tensorflow.SaverDef.version:type_name -> tensorflow.SaverDef.CheckpointFormatVersion
-	1,  // 20: tensorflow.BundleHeaderProto.endianness:type_name -> tensorflow.BundleHeaderProto.Endianness
-	31, // 21: tensorflow.BundleHeaderProto.version:type_name -> tensorflow.VersionDef
-	29, // 22: tensorflow.BundleEntryProto.dtype:type_name -> tensorflow.DataType
-	30, // 23: tensorflow.BundleEntryProto.shape:type_name -> tensorflow.TensorShapeProto
-	32, // 24: tensorflow.BundleEntryProto.slices:type_name -> tensorflow.TensorSliceProto
-	25, // 25: tensorflow.TrackableObjectGraph.nodes:type_name -> tensorflow.TrackableObjectGraph.TrackableObject
-	33, // 26: tensorflow.MetaGraphDef.MetaInfoDef.stripped_op_list:type_name -> tensorflow.OpList
-	15, // 27: tensorflow.MetaGraphDef.MetaInfoDef.function_aliases:type_name -> tensorflow.MetaGraphDef.MetaInfoDef.FunctionAliasesEntry
-	4,  // 28: tensorflow.MetaGraphDef.CollectionDefEntry.value:type_name -> tensorflow.CollectionDef
-	5,  // 29: tensorflow.MetaGraphDef.SignatureDefEntry.value:type_name -> tensorflow.SignatureDef
-	6,  // 30: tensorflow.SignatureDef.InputsEntry.value:type_name -> tensorflow.TensorInfo
-	6,  // 31: tensorflow.SignatureDef.OutputsEntry.value:type_name -> tensorflow.TensorInfo
-	34, // 32: tensorflow.SignatureDef.DefaultsEntry.value:type_name -> tensorflow.TensorProto
-	6,  // 33: tensorflow.TensorInfo.CompositeTensor.components:type_name -> tensorflow.TensorInfo
-	26, // 34: tensorflow.TrackableObjectGraph.TrackableObject.children:type_name -> tensorflow.TrackableObjectGraph.TrackableObject.ObjectReference
-	27, // 35: tensorflow.TrackableObjectGraph.TrackableObject.attributes:type_name -> tensorflow.TrackableObjectGraph.TrackableObject.SerializedTensor
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	20, // 11: tensorflow.CollectionDef.any_list:type_name -> tensorflow.CollectionDef.AnyList
+	21, // 12: tensorflow.SignatureDef.inputs:type_name -> tensorflow.SignatureDef.InputsEntry
+	22, // 13: tensorflow.SignatureDef.outputs:type_name -> tensorflow.SignatureDef.OutputsEntry
+	23, // 14: tensorflow.SignatureDef.defaults:type_name -> tensorflow.SignatureDef.DefaultsEntry
+	24, // 15: tensorflow.TensorInfo.coo_sparse:type_name -> tensorflow.TensorInfo.CooSparse
+	25, // 16: tensorflow.TensorInfo.composite_tensor:type_name -> tensorflow.TensorInfo.CompositeTensor
+	30, // 17: tensorflow.TensorInfo.dtype:type_name -> tensorflow.DataType
+	31, // 18: tensorflow.TensorInfo.tensor_shape:type_name -> tensorflow.TensorShapeProto
+	6,  // 19: tensorflow.AssetFileDef.tensor_info:type_name -> tensorflow.TensorInfo
+	0,  // 20: tensorflow.SaverDef.version:type_name -> tensorflow.SaverDef.CheckpointFormatVersion
+	1,  // 21: tensorflow.BundleHeaderProto.endianness:type_name -> tensorflow.BundleHeaderProto.Endianness
+	32, // 22: tensorflow.BundleHeaderProto.version:type_name -> tensorflow.VersionDef
+	30, // 23: tensorflow.BundleEntryProto.dtype:type_name -> tensorflow.DataType
+	31, // 24: tensorflow.BundleEntryProto.shape:type_name -> tensorflow.TensorShapeProto
+	33, // 25: tensorflow.BundleEntryProto.slices:type_name -> tensorflow.TensorSliceProto
+	26, // 26: tensorflow.TrackableObjectGraph.nodes:type_name -> tensorflow.TrackableObjectGraph.TrackableObject
+	34, // 27: tensorflow.MetaGraphDef.MetaInfoDef.stripped_op_list:type_name -> tensorflow.OpList
+	15, // 28: tensorflow.MetaGraphDef.MetaInfoDef.function_aliases:type_name -> tensorflow.MetaGraphDef.MetaInfoDef.FunctionAliasesEntry
+	4,  // 29: tensorflow.MetaGraphDef.CollectionDefEntry.value:type_name -> tensorflow.CollectionDef
+	5,  // 30: tensorflow.MetaGraphDef.SignatureDefEntry.value:type_name -> tensorflow.SignatureDef
+	35, // 31: tensorflow.CollectionDef.AnyList.value:type_name -> google.protobuf.Any
+	6,  // 32: tensorflow.SignatureDef.InputsEntry.value:type_name -> tensorflow.TensorInfo
+	6,  // 33: tensorflow.SignatureDef.OutputsEntry.value:type_name -> tensorflow.TensorInfo
+	36, // 34: tensorflow.SignatureDef.DefaultsEntry.value:type_name -> tensorflow.TensorProto
+	6,  // 35: tensorflow.TensorInfo.CompositeTensor.components:type_name -> tensorflow.TensorInfo
+	27, // 36: tensorflow.TrackableObjectGraph.TrackableObject.children:type_name -> tensorflow.TrackableObjectGraph.TrackableObject.ObjectReference
+	28, // 37: tensorflow.TrackableObjectGraph.TrackableObject.attributes:type_name -> tensorflow.TrackableObjectGraph.TrackableObject.SerializedTensor
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_savedmodel_tfpb_saved_model_proto_init() }
@@ -1683,6 +1751,7 @@ func file_savedmodel_tfpb_saved_model_proto_init() {
 		(*CollectionDef_BytesList_)(nil),
 		(*CollectionDef_Int64List_)(nil),
 		(*CollectionDef_FloatList_)(nil),
+		(*CollectionDef_AnyList_)(nil),
 	}
 	file_savedmodel_tfpb_saved_model_proto_msgTypes[4].OneofWrappers = []any{
 		(*TensorInfo_Name)(nil),
@@ -1695,7 +1764,7 @@ func file_savedmodel_tfpb_saved_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_savedmodel_tfpb_saved_model_proto_rawDesc), len(file_savedmodel_tfpb_saved_model_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,135 @@
+package savedmodel
+
+import (
+	"slices"
+	"strings"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+// TensorFlow 1 writes conditions and loops as operations of the graph itself.
+// A Switch gives its input to one of two outputs. The other one is dead, and
+// so is all that takes it or waits for it. A Merge gives on the input that is
+// not dead. A loop has a frame: Enter leads into it and Exit out of it, and an
+// operation that has no input from a frame, not even a control input, is
+// outside.
+
+// controlFlow are these operations.
+var controlFlow = map[string]bool{
+	"Switch": true, "Merge": true, "Enter": true, "Exit": true, "NextIteration": true, "LoopCond": true, "ControlTrigger": true,
+}
+
+// plainOp is the name of an operation where variables are values: those that
+// take or give on a reference to one get the name of those for values.
+func plainOp(op string) string {
+	if plain, ok := strings.CutPrefix(op, "Ref"); ok && (controlFlow[plain] || plain == "Identity") {
+		return plain
+	}
+	return op
+}
+
+// decide removes conditions whose outcome is known, such as whether a model is
+// in training, and what never runs because of them.
+func (g *frozenGraph) decide() error {
+	d := deciding{
+		frozenGraph: g, used: make(map[string]bool),
+		nodes: make(map[string]bool), tensors: make(map[string]bool), given: make(map[string]string),
+	}
+	for _, n := range g.nodes {
+		for _, in := range n.GetInput() {
+			d.used[in] = true
+		}
+	}
+	for _, name := range g.order {
+		if n := g.nodes[name]; !g.fed[name] {
+			d.look(n)
+		}
+	}
+	g.prune(g.roots)
+	return nil
+}
+
+type deciding struct {
+	*frozenGraph
+	used           map[string]bool   // inputs of nodes
+	nodes, tensors map[string]bool   // that are dead
+	given          map[string]string // what a decided Switch gives on, by its output
+}
+
+func (d *deciding) dead(input string) bool {
+	if name, ok := strings.CutPrefix(input, "^"); ok {
+		return d.nodes[name]
+	}
+	return d.tensors[input] || d.nodes[nodeOf(input)]
+}
+
+// look looks at a node whose inputs were looked at.
+func (d *deciding) look(n *tfpb.NodeDef) {
+	for i, in := range n.GetInput() {
+		if from, ok := d.given[in]; ok {
+			n.Input[i] = from
+		}
+	}
+	name, inputs := n.GetName(), n.GetInput()
+	if n.GetOp() == "Merge" {
+		live := slices.DeleteFunc(slices.Clone(inputs), d.dead)
+		switch {
+		case len(live) == 0:
+			d.nodes[name] = true
+		case len(live) == 1 && len(inputs) > 1 && !strings.HasPrefix(live[0], "^") && !d.used[output(name, 1)] && !d.later[name]:
+			d.frozenGraph.nodes[name] = &tfpb.NodeDef{
+				Name: name, Op: "Identity", Device: n.GetDevice(), Input: live, Attr: map[string]*tfpb.AttrValue{"T": n.GetAttr()["T"]},
+			}
+		}
+		return
+	}
+	if slices.ContainsFunc(inputs, d.dead) {
+		d.nodes[name] = true
+		return
+	}
+	if n.GetOp() != "Switch" || len(inputs) != 2 {
+		return
+	}
+	if yes, known := d.truth(inputs[1]); known {
+		live, dead := 0, 1
+		if yes {
+			live, dead = 1, 0
+		}
+		d.given[output(name, live)] = inputs[0]
+		d.tensors[output(name, dead)] = true
+	}
+}
+
+// truth is a condition's value, if it is known.
+func (g *frozenGraph) truth(tensor string) (yes, known bool) {
+	not := false
+	for range maxCallDepth {
+		n := g.nodes[tensor]
+		if n == nil || g.fed[tensor] {
+			break
+		}
+		switch op, inputs := n.GetOp(), n.GetInput(); {
+		case op == "Const" && len(inputs) == 0:
+			p := n.GetAttr()["value"].GetTensor()
+			if DataType(p.GetDtype()) != Bool || len(p.GetTensorShape().GetDim()) > 0 {
+				return false, false
+			}
+			switch {
+			case len(p.GetBoolVal()) == 1:
+				return p.GetBoolVal()[0] != not, true
+			case len(p.GetTensorContent()) == 1:
+				return (p.GetTensorContent()[0] != 0) != not, true
+			}
+			return false, false
+		case len(inputs) != 1:
+			return false, false
+		case op == "Identity" || op == "PlaceholderWithDefault":
+		case op == "LogicalNot":
+			not = !not
+		default:
+			return false, false
+		}
+		tensor = n.GetInput()[0]
+	}
+	return false, false
+}
