@@ -28,6 +28,122 @@ func plainOp(op string) string {
 	return op
 }
 
+// A place is where a tensor is known to be there: under a condition, or in a
+// loop's frame. What is there in each run has none.
+type place struct {
+	parent *place
+	of     string // the condition or the frame
+	yes    bool   // the condition holds
+	frame  bool
+}
+
+// nowhere is the place of what is not understood.
+var nowhere = &place{}
+
+// A placing finds the places of a graph's tensors.
+type placing struct {
+	*frozenGraph
+	nodes   map[string]*place // of what an operation gives, unless tensors say otherwise
+	tensors map[string]*place
+	known   map[place]*place // so that places are equal if their pointers are
+}
+
+func (g *frozenGraph) newPlacing() *placing {
+	return &placing{g, make(map[string]*place), make(map[string]*place), make(map[place]*place)}
+}
+
+func (p *placing) child(c place) *place {
+	if c.parent == nowhere {
+		return nowhere
+	}
+	if p.known[c] == nil {
+		p.known[c] = &c
+	}
+	return p.known[c]
+}
+
+// of is the place of an input.
+func (p *placing) of(input string) *place {
+	if at, ok := p.tensors[input]; ok {
+		return at
+	}
+	return p.nodes[nodeOf(input)]
+}
+
+// within tells whether what is at a place is known to be there at another one.
+func (at *place) within(other *place) bool {
+	for ; at != other; at = at.parent {
+		if at == nil || at == nowhere {
+			return false
+		}
+	}
+	return true
+}
+
+// join is the place of what needs all the inputs.
+func (p *placing) join(inputs []string) *place {
+	var at *place
+	for _, in := range inputs {
+		switch next := p.of(in); {
+		case at == nowhere || next == nowhere:
+			return nowhere
+		case next.within(at):
+			at = next
+		case !at.within(next):
+			return nowhere
+		}
+	}
+	return at
+}
+
+// look finds the place of a node whose inputs were looked at, but for those
+// that lead back in a loop.
+func (p *placing) look(n *tfpb.NodeDef) {
+	name, inputs := n.GetName(), n.GetInput()
+	at := p.join(inputs)
+	switch op := n.GetOp(); {
+	case op == "Switch" && len(inputs) > 1:
+		condition := p.source(inputs[1])
+		if p.frozenGraph.nodes[condition].GetOp() == "LoopCond" {
+			break
+		}
+		for i := range 2 {
+			p.tensors[output(name, i)] = p.child(place{parent: at, of: condition, yes: i == 1})
+		}
+	case op == "Enter":
+		at = p.child(place{parent: at, of: string(n.GetAttr()["frame_name"].GetS()), frame: true})
+	case op == "Exit":
+		for at != nil && at != nowhere && !at.frame {
+			at = at.parent
+		}
+		if at == nil {
+			at = nowhere
+		} else if at != nowhere {
+			at = at.parent
+		}
+	case op == "Merge":
+		at = p.merged(inputs)
+	}
+	p.nodes[name] = at
+}
+
+// merged is the place of what a Merge of these inputs gives.
+func (p *placing) merged(inputs []string) *place {
+	for i, in := range inputs {
+		if p.frozenGraph.nodes[nodeOf(in)].GetOp() == "NextIteration" { // after it, the start of a loop
+			return p.join(slices.Delete(slices.Clone(inputs), i, i+1))
+		}
+	}
+	if len(inputs) != 2 {
+		return nowhere
+	}
+	a, b := p.of(inputs[0]), p.of(inputs[1])
+	if a == nil || b == nil || a == nowhere || b == nowhere || a.frame || b.frame || a.parent != b.parent || a.of != b.of || a.yes == b.yes {
+		return nowhere
+	}
+	return a.parent
+}
+
 // decide removes conditions whose outcome is known, such as whether a model is
 // in training, and what never runs because of them.
 func (g *frozenGraph) decide() error {

@@ -93,6 +93,7 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 	}
 	folded := cloneNode(n)
 	folded.Name = last + "/linear"
+	g.flow[folded.Name] = g.flow[n.GetName()]
 	folded.Input[1] = filter
 	bias := floatConst(last+"/bias", Shape{channels}, narrow(tail.shift))
 	for _, add := range []*tfpb.NodeDef{bias, folded} {

@@ -20,7 +20,7 @@ type frozenGraph struct {
 	later   map[string]bool              // those of which not only output 0 is one
 	copies  map[string]string            // by scaledKey, the node that reads the scaled weight
 	watched map[string][]string          // by root, what tells whether that can be relied on; see watch
-	flow    map[string]bool              // nodes that a Switch may keep from running, or that are in a loop
+	flow    map[string]bool              // nodes that a condition may keep from running, or that are in a loop
 	starts  []string                     // nodes that run once, when a session is made
 	assets  map[string]string            // files, by the node that gives their path to those
 }
@@ -180,23 +180,25 @@ func isTensorArray(op string) bool {
 // which nobody changes.
 func (g *frozenGraph) check() error {
 	acts := make(map[string]bool) // the node, or what it needs
+	places := g.newPlacing()
 	for _, name := range g.order {
 		n := g.nodes[name]
 		if err := g.checkNode(n, name, 0); err != nil {
 			return err
 		}
-		acts[name], g.flow[name] = isActor(n.GetOp()), controlFlow[n.GetOp()]
+		acts[name] = isActor(n.GetOp())
 		n.Input = slices.DeleteFunc(n.Input, func(in string) bool {
 			acting := acts[nodeOf(in)]
 			acts[name] = acts[name] || acting
-			g.flow[name] = g.flow[name] || g.flow[nodeOf(in)]
-			return !acting && strings.HasPrefix(in, "^")
+			return !acting && isControl(in)
 		})
+		places.look(n)
+		g.flow[name] = places.nodes[name] != nil
 	}
 	for _, call := range g.called {
 		// The body's operations without inputs would leave the call's frame.
-		if slices.ContainsFunc(call.inputs, func(in string) bool { return g.flow[nodeOf(in)] }) {
-			return refuse("%q calls a function behind a Switch or in a loop", call.name)
+		if places.join(call.inputs) != nil {
+			return refuse("%q calls a function under a condition or in a loop", call.name)
 		}
 	}
 	g.prune(g.roots)

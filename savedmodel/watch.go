@@ -81,6 +81,9 @@ func (g *frozenGraph) watch() error {
 			continue
 		}
 		in := n.GetInput()[0]
+		if g.flow[nodeOf(in)] {
+			continue // it cannot be fetched
+		}
 		if doubtful[nodeOf(in)] && finiteOf[in] == "" {
 			told, err := g.tellFinite(in, fmt.Sprintf("inceptor/finite_%d", len(finiteOf)))
 			if err != nil {
@@ -172,7 +175,7 @@ func (g *frozenGraph) tellFinite(tensor, name string) (string, error) {
 	return name, nil
 }
 
-// sorted are the nodes, each after its inputs. (What fold adds is at the end of g.order.)
+// sorted are the nodes, each after its inputs, but for those that lead back in a loop. (What fold adds is at the end of g.order.)
 func (g *flatGraph) sorted() []string {
 	list, done := make([]string, 0, len(g.order)), make(map[string]bool, len(g.order))
 	var stack []string
@@ -180,7 +183,11 @@ func (g *flatGraph) sorted() []string {
 		for stack = append(stack, name); len(stack) > 0; {
 			name := stack[len(stack)-1]
 			open := len(stack)
+			merges := g.nodes[name].GetOp() == "Merge"
 			for _, in := range g.nodes[name].GetInput() {
+				if merges && g.nodes[nodeOf(in)].GetOp() == "NextIteration" {
+					continue // which leads back in a loop
+				}
 				if !done[nodeOf(in)] {
 					stack = append(stack, nodeOf(in))
 				}
