@@ -3,15 +3,19 @@ package savedmodel
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"inceptor/savedmodel/tfpb"
 )
@@ -49,6 +53,24 @@ type testVariable struct {
 	values []float32 // fewer than shape says: the shard lacks them
 	// What is wrong with it.
 	noKey, noRestore, wrongShape bool
+	// reference is the operation of a variable of TensorFlow 1.
+	reference string
+	// A part of a variable in the checkpoint: its name, shape, and the part.
+	of    string
+	whole Shape
+	slice []extent
+}
+
+// sliceText is what RestoreV2 is told about a part.
+func (v testVariable) sliceText() string {
+	if v.slice == nil {
+		return ""
+	}
+	var dims, extents []string
+	for i, e := range v.slice {
+		dims, extents = append(dims, strconv.FormatInt(v.whole[i], 10)), append(extents, fmt.Sprintf("%d,%d", e.start, e.length))
+	}
+	return strings.Join(dims, " ") + " " + strings.Join(extents, ":")
 }
 
 // A testModel is written by save: variables and what restores them are added.
@@ -61,6 +83,13 @@ type testModel struct {
 	output    string        // fetched as "y"; "out:0" if it is empty
 	start     string        // operation that initializes
 	file      string        // what is restored; what the loader feeds if it is empty
+	// assets are files, by the operation that gives their path.
+	assets map[string]testAsset
+}
+
+type testAsset struct {
+	name, text string
+	collection bool // the graph has it where TensorFlow 1 had it
 }
 
 func (v testVariable) bytes() int64 {
@@ -100,6 +129,7 @@ func (m testModel) save(tb testing.TB) string {
 		entries = []tableEntry{header(1)}
 		data    []byte
 		keys    []string
+		parts   []string
 		types   []tfpb.DataType
 	)
 	dtype := attrs{"dtype": typeAttr(dtFloat)}
@@ -110,7 +140,11 @@ func (m testModel) save(tb testing.TB) string {
 		if v.wrongShape {
 			shape = Shape{7}
 		}
-		nodes = append(nodes, op(name, "VarHandleOp", noT(attrs{
+		kind, assign := "VarHandleOp", op(name+"/assign", "AssignVariableOp", noT(dtype))
+		if v.reference != "" {
+			kind, assign = v.reference, op(name+"/assign", "Assign", nil)
+		}
+		nodes = append(nodes, op(name, kind, noT(attrs{
 			"dtype": dtype["dtype"], "shape": shapeAttr(shape), "shared_name": bytesAttr(name),
 		})))
 		at := len(data)
@@ -118,7 +152,22 @@ func (m testModel) save(tb testing.TB) string {
 			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
 		}
 		if !v.noKey {
-			entries = append(entries, tableEntry{name, message(&tfpb.BundleEntryProto{
+			key := name
+			if v.slice != nil {
+				key = sliceKey(v.of, v.slice)
+				whole := &tfpb.BundleEntryProto{Dtype: dtFloat, Shape: shapeMessage(v.whole), Slices: []*tfpb.TensorSliceProto{{}}}
+				for _, e := range v.slice {
+					whole.Slices[0].Extent = append(whole.Slices[0].Extent, &tfpb.TensorSliceProto_Extent{
+						Start: e.start, HasLength: &tfpb.TensorSliceProto_Extent_Length{Length: e.length},
+					})
+				}
+				if at := slices.IndexFunc(entries, func(e tableEntry) bool { return e.key == v.of }); at < 0 {
+					entries = append(entries, tableEntry{v.of, message(whole)})
+				} else {
+					entries[at].value += message(&tfpb.BundleEntryProto{Slices: whole.Slices}) // which are added
+				}
+			}
+			entries = append(entries, tableEntry{key, message(&tfpb.BundleEntryProto{
 				Dtype: dtFloat, Shape: shapeMessage(v.shape), Offset: int64(at), Size: v.bytes(),
 				Crc32C: maskCRC(crc32.Checksum(data[at:], castagnoli)),
 			})})
@@ -127,14 +176,15 @@ func (m testModel) save(tb testing.TB) string {
 			continue
 		}
 		from := output("restore", len(keys))
-		keys, types = append(keys, name), append(types, dtFloat)
-		nodes = append(nodes, op(name+"/assign", "AssignVariableOp", noT(dtype), name, from))
+		keys, parts, types = append(keys, cmp.Or(v.of, name)), append(parts, v.sliceText()), append(types, dtFloat)
+		assign.Input = []string{name, from}
+		nodes = append(nodes, assign)
 		restore.Input = append(restore.Input, "^"+name+"/assign")
 	}
 	nodes = append(
 		nodes, restore,
 		op("file", "Placeholder", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_STRING), "shape": shapeAttr(Shape{})})),
-		stringConst("keys", keys...), stringConst("slices", make([]string, len(keys))...),
+		stringConst("keys", keys...), stringConst("slices", parts...),
 	)
 	if len(keys) > 0 {
 		nodes = append(nodes, op("restore", "RestoreV2", noT(attrs{"dtypes": typesAttr(types)}), cmp.Or(m.file, "file"), "keys", "slices"))
@@ -158,9 +208,26 @@ func (m testModel) save(tb testing.TB) string {
 	if m.start != "" {
 		mg.SignatureDef[initOpKey] = &tfpb.SignatureDef{Outputs: map[string]*tfpb.TensorInfo{initOpKey: info(m.start, "")}}
 	}
+	for node, a := range m.assets {
+		must(tb, os.MkdirAll(filepath.Join(dir, assetsDir), 0o700))
+		if filepath.IsLocal(a.name) {
+			must(tb, os.WriteFile(filepath.Join(dir, assetsDir, a.name), []byte(a.text), 0o600))
+		}
+		file := &tfpb.AssetFileDef{TensorInfo: &tfpb.TensorInfo{Encoding: &tfpb.TensorInfo_Name{Name: node + ":0"}}, Filename: a.name}
+		if !a.collection {
+			mg.AssetFileDef = append(mg.AssetFileDef, file)
+			continue
+		}
+		packed, err := anypb.New(file)
+		must(tb, err)
+		mg.CollectionDef = map[string]*tfpb.CollectionDef{"saved_model_assets": {
+			Kind: &tfpb.CollectionDef_AnyList_{AnyList: &tfpb.CollectionDef_AnyList{Value: []*anypb.Any{packed}}},
+		}}
+	}
 	b, err := proto.Marshal(&tfpb.SavedModel{SavedModelSchemaVersion: 1, MetaGraphs: []*tfpb.MetaGraphDef{mg}})
 	must(tb, err)
 	must(tb, os.WriteFile(filepath.Join(dir, graphFile), b, 0o600))
+	slices.SortFunc(entries, func(a, b tableEntry) int { return strings.Compare(a.key, b.key) })
 	index := new(tableBuilder).data(blockOf(entries), tableUncompressed)
 	index.handles[0].key = "~" // not before the last key, or TensorFlow does not look there
 	must(tb, os.WriteFile(filepath.Join(dir, indexFile), index.finish(), 0o600))

@@ -182,35 +182,42 @@ func TestFreeze(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			dir := test.model.save(t)
-			var shape []int64
-			for _, n := range test.model.nodes {
-				if n.GetName() == "in" {
-					shape = shapeOf(n.GetAttr()["shape"].GetShape())
-				}
-			}
-			n, _ := Shape(shape).Elements()
-			in := tensorOf(t, Float32, some(int(n), 9), shape...)
-			plain := loadWith(t, dir, Options{})
-			want := answer(t, plain, in)
-			for _, k := range []Kernels{KernelsTensorFlow, KernelsOneDNN} {
-				m := loadWith(t, dir, Options{Optimize: true, Kernels: k})
-				if !m.Frozen || m.Kernels != k {
-					t.Fatalf("frozen %v with %v: %s", m.Frozen, m.Kernels, m.WhyNot)
-				}
-				for range 2 {
-					if got := answer(t, m, in); !closeTo(got, want) {
-						t.Errorf("%v: %v, plain is %v", k, got, want)
-					}
-				}
-			}
-			found := kinds(t, dir, KernelsTensorFlow)
-			for kind, n := range test.want {
-				if found[kind] != n {
-					t.Errorf("%d of %s, not %d; there are %v", found[kind], kind, n, found)
-				}
-			}
+			checkFrozen(t, test.model, test.want)
 		})
+	}
+}
+
+// checkFrozen compares a model's answer optimized with its plain one, and
+// counts the operations of the graph for TensorFlow's kernels.
+func checkFrozen(t *testing.T, model testModel, operations map[string]int) {
+	t.Helper()
+	dir := model.save(t)
+	var shape []int64
+	for _, n := range model.nodes {
+		if n.GetName() == "in" {
+			shape = shapeOf(n.GetAttr()["shape"].GetShape())
+		}
+	}
+	n, _ := Shape(shape).Elements()
+	in := tensorOf(t, Float32, some(int(n), 9), shape...)
+	plain := loadWith(t, dir, Options{})
+	want := answer(t, plain, in)
+	for _, k := range []Kernels{KernelsTensorFlow, KernelsOneDNN} {
+		m := loadWith(t, dir, Options{Optimize: true, Kernels: k})
+		if !m.Frozen || m.Kernels != k {
+			t.Fatalf("frozen %v with %v: %s", m.Frozen, m.Kernels, m.WhyNot)
+		}
+		for range 2 {
+			if got := answer(t, m, in); !closeTo(got, want) {
+				t.Errorf("%v: %v, plain is %v", k, got, want)
+			}
+		}
+	}
+	found := kinds(t, dir, KernelsTensorFlow)
+	for kind, n := range operations {
+		if found[kind] != n {
+			t.Errorf("%d of %s, not %d; there are %v", found[kind], kind, n, found)
+		}
 	}
 }
 

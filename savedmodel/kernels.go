@@ -155,17 +155,26 @@ var finished = map[string]bool{}
 
 func init() {
 	for _, op := range []string{
-		"Add", "AddV2", "Assert", "All", "AvgPool", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DecodeImage", "DepthwiseConv2dNative",
-		"EnsureShape", "ExpandDims", "Identity", "IdentityN", "IsFinite", "MatMul", "MaxPool", "Mean", "Mul", "NoOp", "Pack", "Pad", "Placeholder",
-		"ReadVariableOp", "Relu", "Relu6", "Reshape", "ResizeBilinear", "Shape", "Sigmoid", "Softmax", "Squeeze", "StatelessWhile",
-		"StridedSlice", "Sub", "TensorListFromTensor", "TensorListReserve", "TensorListStack", "VarHandleOp", "While",
+		"Add", "AddV2", "All", "ArgMax", "Assert", "AvgPool", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DecodeImage", "DecodeJpeg",
+		"DecodePng", "DepthwiseConv2dNative", "EnsureShape", "ExpandDims", "Greater", "GreaterEqual", "HashTable", "HashTableV2", "Identity",
+		"IdentityN", "IsFinite", "Less", "LogicalAnd", "LogicalNot", "LookupTableFind", "LookupTableFindV2", "MatMul", "Max", "MaxPool", "Mean",
+		"Mul", "NoOp", "Pack", "Pad", "ParseExample", "ParseExampleV2", "Placeholder", "PlaceholderWithDefault", "Range", "ReadVariableOp",
+		"RealDiv", "Relu", "Relu6", "Reshape", "ResizeBilinear", "Shape", "Sigmoid", "Size", "Slice", "Softmax", "Squeeze", "StatelessWhile",
+		"StridedSlice", "Sub", "TensorListFromTensor", "TensorListReserve", "TensorListStack", "Tile", "TopKV2", "VarHandleOp", "While",
 		fusedConv, fusedProduct, oneDNNConv, oneDNNMaxPool, oneDNNAvgPool,
 	} {
 		finished[op] = true
 	}
 }
 
-// finished tells whether TensorFlow's graph optimizer may rest.
+// finished tells whether TensorFlow's graph optimizer may rest. It must where a
+// condition or a loop has layers: fused, they would hide NaN, see watch.
 func (g *frozenGraph) finished() bool {
-	return !slices.ContainsFunc(g.order, func(name string) bool { return !finished[g.nodes[name].GetOp()] })
+	if slices.ContainsFunc(g.order, func(name string) bool { return g.flow[name] && linear[g.nodes[name].GetOp()] > 0 }) {
+		return true
+	}
+	return !slices.ContainsFunc(g.order, func(name string) bool {
+		op := g.nodes[name].GetOp()
+		return !finished[op] && !controlFlow[op] && !isTensorArray(op) && !tableFillers[op]
+	})
 }
