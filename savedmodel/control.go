@@ -190,6 +190,8 @@ func (d *deciding) look(n *tfpb.NodeDef) {
 	if n.GetOp() == "Merge" {
 		live := slices.DeleteFunc(slices.Clone(inputs), d.dead)
 		switch {
+		case slices.ContainsFunc(inputs, func(in string) bool { return d.frozenGraph.nodes[nodeOf(in)].GetOp() == "NextIteration" }):
+			// A loop's start, whose later turns nobody has looked at yet.
 		case len(live) == 0:
 			d.nodes[name] = true
 		case len(live) == 1 && len(inputs) > 1 && !strings.HasPrefix(live[0], "^") && !d.used[output(name, 1)] && !d.later[name]:

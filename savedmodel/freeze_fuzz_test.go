@@ -18,8 +18,24 @@ func FuzzFreeze(f *testing.F) {
 	foreign.output = "more:0"
 	fed := narrowModel("second")
 	fed.input = "w/read:0"
+	decided := tableModel(append(condition("in", "merged", "yes", "switch"),
+		boolConst("no", false), op("is", "PlaceholderWithDefault", noT(attrs{"dtype": typeAttr(dtBool)}), "no"),
+		op("never", "Switch", nil, "merged", "is"), op("yes", "Neg", nil, "switch:1"), op("last", "Merge", attrs{"N": intAttr(2)}, "never", "never:1"),
+	)...)
+	decided.output = "last:0"
+	part := func(v testVariable, slice extent) testVariable {
+		v.of, v.whole, v.slice = "whole", Shape{6, 4}, []extent{slice, {0, 4}}
+		return v
+	}
 	models := []testModel{
-		nestedModel(), loopModel(), narrowModel("first"), foreign, fed,
+		nestedModel(), loopModel(), narrowModel("first"), foreign, fed, mappedModel(), tableModel(), decided,
+		{
+			variables: map[string]testVariable{"a": part(reference(filter(1, 2, 4)), extent{0, 2}), "b": part(reference(filter(2, 4, 4)), extent{2, 4})},
+			nodes: []*tfpb.NodeDef{
+				input(2, 6), identityOf("a"), identityOf("b"), intConst("axis"),
+				op("cat", "ConcatV2", attrs{"N": intAttr(2), "Tidx": typeAttr(dtInt)}, "a/read", "b/read", "axis"), op("out", "MatMul", nil, "in", "cat"),
+			},
+		},
 		{
 			variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 4), "mean": vector(4, 2), "variance": vector(4, 3), "beta": vector(4, 4)},
 			nodes: append(
@@ -80,6 +96,9 @@ func FuzzFreeze(f *testing.F) {
 		g.fuse(KernelsOneDNN, nil)
 		g.narrow()
 		g.finished()
+		if g.watch() != nil {
+			return
+		}
 		for _, name := range g.order {
 			if n := g.nodes[name]; n.GetName() != name {
 				t.Errorf("operation %q is called %q", name, n.GetName())
@@ -93,7 +112,7 @@ func FuzzFreeze(f *testing.F) {
 		_, names := g.def()
 		for _, name := range names {
 			w := g.weights[name]
-			if values.check(w.entry) != nil {
+			if w.check(values) != nil {
 				continue // before memory is taken
 			}
 			size := w.entry.size

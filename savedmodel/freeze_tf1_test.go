@@ -368,6 +368,10 @@ func TestFreezeRefusesTensorFlow1(t *testing.T) {
 		{"a loop without NextIteration", testModel{variables: simple.variables, nodes: append(loopOf("in", "x", 2, "turn/x"),
 			input(3), op("again", "AddV2", nil, "merge", "x"), op("merge", "Merge", attrs{"N": intAttr(2)}, "again", "x"), op("out", "AddV2", nil, "merge", "w"),
 		)}, `"merge" is part of a loop`},
+		{"a loop that never starts", testModel{variables: simple.variables, nodes: append(loopOf("never", "x", 2, "turn/x"),
+			input(3), boolConst("no", false), op("s", "Switch", nil, "in", "no"), op("never", "Identity", nil, "s:1"),
+			op("out", "AddV2", nil, "x", "w"), op("random", "RandomShuffle", nil, "x"),
+		), output: "random:0"}, `"random" (RandomShuffle) has state`},
 		{"a function in a loop", func() testModel {
 			m := nestedModel()
 			m.nodes = append(loopOf("in", "x", 2, "result",
