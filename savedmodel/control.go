@@ -146,7 +146,7 @@ func (p *placing) merged(inputs []string) *place {
 
 // decide removes conditions whose outcome is known, such as whether a model is
 // in training, and what never runs because of them.
-func (g *frozenGraph) decide() error {
+func (g *frozenGraph) decide() {
 	d := deciding{
 		frozenGraph: g, used: make(map[string]bool),
 		nodes: make(map[string]bool), tensors: make(map[string]bool), given: make(map[string]string),
@@ -162,7 +162,6 @@ func (g *frozenGraph) decide() error {
 		}
 	}
 	g.prune(g.roots)
-	return nil
 }
 
 type deciding struct {

@@ -42,7 +42,7 @@ type weight struct {
 // operations. An error that wraps errRefused says why that cannot be done.
 func freeze(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, values *checkpoint, work *budget) (*frozenGraph, error) {
 	g := newFrozenGraph(mg, ops, values, work)
-	for _, step := range []func() error{g.addSignatures, g.decide, g.check, g.bind, g.checkFinite, g.join, g.bindTables, g.fold} {
+	for _, step := range []func() error{g.addSignatures, g.check, g.bind, g.checkFinite, g.join, g.bindTables, g.fold} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -179,6 +179,7 @@ func isTensorArray(op string) bool {
 // called. It drops control inputs that only wait for variables to be read,
 // which nobody changes.
 func (g *frozenGraph) check() error {
+	g.decide()
 	acts := make(map[string]bool) // the node, or what it needs
 	places := g.newPlacing()
 	for _, name := range g.order {

@@ -164,6 +164,43 @@ func fileModel(asset testAsset) testModel {
 	return m
 }
 
+// twiceModel calls a function twice that holds a loop.
+func twiceModel() testModel {
+	first := map[string]string{"AddV2": "z", "Mul": "z", "Less": "z", "Switch": "output_false"} // results; others are called "output"
+	body := loopOf("x", "y", 2, "scaled", floatIn("half", 0.5, "^turn/i"), op("scaled", "Mul", nil, "turn/x", "half"))
+	kinds := make(map[string]string)
+	for _, n := range body {
+		kinds[n.GetName()] = n.GetOp()
+	}
+	for _, n := range body {
+		for i, in := range n.GetInput() {
+			name, second := strings.CutSuffix(in, ":1")
+			result, ok := first[kinds[name]]
+			switch {
+			case kinds[name] == "":
+				continue // the argument, or a control input
+			case second:
+				result = "output_true"
+			case !ok:
+				result = "output"
+			}
+			n.Input[i] = name + ":" + result + ":0"
+		}
+	}
+	floats := []tfpb.DataType{dtFloat}
+	return testModel{
+		variables: map[string]testVariable{"w": reference(vector(3, 1))},
+		functions: []*tfpb.FunctionDef{{
+			Signature: &tfpb.OpDef{Name: "quarter", InputArg: []*tfpb.OpDef_ArgDef{arg("x", Float32)}, OutputArg: []*tfpb.OpDef_ArgDef{arg("y", Float32)}},
+			NodeDef:   body, Ret: map[string]string{"y": "y:output:0"},
+		}},
+		nodes: []*tfpb.NodeDef{
+			input(3), op("a", "AddV2", nil, "in", "w"),
+			callOf("one", "quarter", floats, floats, "in"), callOf("two", "quarter", floats, floats, "a"), op("out", "Sub", nil, "one", "two"),
+		},
+	}
+}
+
 // Graphs of TensorFlow 1 give the same frozen as they are.
 func TestFreezeTensorFlow1(t *testing.T) {
 	norms := map[string]testVariable{
@@ -262,6 +299,7 @@ func TestFreezeTensorFlow1(t *testing.T) {
 				enterConst("w/in", "w/read"), enterConst("v/in", "v/read"), conv("conv", "turn/x", "w/in"), op("b", "BiasAdd", nil, "conv", "v/in"),
 				op("relu", "Relu", nil, "b"), floatIn("tenth", 0.1, "^turn/i"), op("scaled", "Mul", nil, "relu", "tenth"),
 			), input(2, 5, 5, 3), identityOf("w"), identityOf("v"))}, map[string]int{"_FusedConv2D": 1, "Relu": 1, "NextIteration": 2}},
+		{"a function with a loop, twice", twiceModel(), map[string]int{"Exit": 2}},
 		{"map_fn", mappedModel(), map[string]int{"TensorArrayV3": 2, "MatMul": 1}},
 		{"dropout that keeps all", testModel{variables: norms, nodes: slices.Concat(reads, []*tfpb.NodeDef{
 			op("keep", "PlaceholderWithDefault", noT(attrs{"dtype": typeAttr(dtFloat), "shape": shapeAttr(Shape{})}), "one"), floatIn("one", 1),

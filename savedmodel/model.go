@@ -38,8 +38,8 @@ type Model struct {
 // that was not done. Close the model to give its memory back.
 //
 // TensorFlow's own loader does it, unless o.Optimize is set and the model does
-// no more than to compute outputs from inputs and variables. Then the graph is
-// made here, for the signatures alone: calls of functions are replaced by
+// no more than to compute outputs from inputs, variables and tables that it
+// fills when it starts. Then the graph is made here, for the signatures alone: calls of functions are replaced by
 // their bodies, batch normalization goes into the filters of convolutions,
 // what follows a convolution becomes a part of it, and the weights come
 // straight from the checkpoint's files, each into the memory where it stays.
