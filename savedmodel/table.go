@@ -206,7 +206,7 @@ func (f *filling) take(count int64, ok bool) bool {
 
 // copyNode adds a node that the graph does not have yet.
 func (f *filling) copyNode(n *tfpb.NodeDef) error {
-	if f.frozenGraph.nodes[n.GetName()] != nil {
+	if f.nodes[n.GetName()] != nil {
 		return nil
 	}
 	return f.insert(n)
@@ -219,7 +219,8 @@ func (f *filling) rangeOf(n *tfpb.NodeDef) (int64, bool) {
 		return 0, false
 	}
 	for i := range v {
-		in, ok := n.GetInput()[i], false
+		var ok bool
+		in := n.GetInput()[i]
 		if size := f.start.nodes[in]; size.GetOp() == "Size" && len(size.GetInput()) > 0 {
 			of := f.start.nodes[size.GetInput()[0]]
 			v[i], ok = shapeOf(of.GetAttr()["value"].GetTensor().GetTensorShape()).Elements()

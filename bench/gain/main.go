@@ -64,12 +64,12 @@ func (w way) measure() error {
 	if err != nil {
 		return err
 	}
-	defer plain.Close()
+	defer func() { _ = plain.Close() }() // the process ends soon
 	optimized, err := w.load(true)
 	if err != nil {
 		return err
 	}
-	defer optimized.Close()
+	defer func() { _ = optimized.Close() }()
 	fmt.Printf("| %s |", w.Name)
 	for _, n := range batches {
 		if err := w.compare(plain, optimized, n); err != nil {
