@@ -1,105 +1,103 @@
 package savedmodel
 
-import (
-	"encoding/binary"
-	"math"
-	"slices"
+// maxPixelSteps bounds the operations that are followed.
+const maxPixelSteps = 1000
 
-	"inceptor/savedmodel/tfpb"
-)
+// A pixelWalk follows an input's pixels as long as they go to one operation, and it is known.
+type pixelWalk struct {
+	*graphWalk
+	frame  *frame
+	tensor tensorRef
 
-const (
-	maxPixelSteps = 1000 // operations that are followed, and that are computed within one another
-	maxChannels   = 64
-)
+	affine Affine
+	known  bool  // an operation did change the numbers
+	order  []int // channel i is the input's channel order[i]; nil: they are in the input's order
+	moved  bool  // the channels may no longer be the last dimension
+}
 
-// pixels finds the Pixels of an input: it follows the pixels as long as each operation is one that
-// is known, and they go to one only. What a Cast to integers cuts off is not regarded.
+// pixels finds the Pixels of an input. What a Cast to integers cuts off is not regarded.
 func (w *graphWalk) pixels(start tensorRef) (*Affine, error) {
 	var outputs []string
 	for _, info := range w.sig.Outputs {
 		outputs = append(outputs, info.Name)
 	}
 	w.top.body.needed = w.top.body.needs(outputs)
-	var (
-		a      = Affine{Scale: []float64{1}, Offset: []float64{0}}
-		known  = false
-		moved  = false // the channels may no longer be the last dimension
-		f, cur = w.top, start
-	)
+	p := &pixelWalk{graphWalk: w, frame: w.top, tensor: start, affine: Affine{Scale: []float64{1}, Offset: []float64{0}}}
 	for range maxPixelSteps {
-		f2, u, err := w.onlyUse(f, cur)
-		if err != nil || u.node == nil {
+		if goes, err := p.next(); err != nil {
+			return nil, err
+		} else if !goes {
 			break
 		}
-		f = f2
-		n := u.node
-		cur = tensorRef{n.name, 0}
-		switch n.op {
-		case "Identity", "Snapshot", "StopGradient", "PreventGradient", "CheckNumerics", "PlaceholderWithDefault", "EnsureShape", "Cast",
-			"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate", "CropAndResize":
-			if u.slot == 0 {
-				continue
-			}
-		case "Reshape", "ExpandDims", "Squeeze", "Transpose":
-			if moved = true; u.slot == 0 {
-				continue
-			}
-		case "PartitionedCall", "StatefulPartitionedCall":
-			inner, err := w.enter(f, n, w.g.callees(n)[0])
-			if err != nil {
-				return nil, err
-			}
-			if inner != nil {
-				f, cur = inner, tensorRef{"", u.slot}
-				continue
-			}
-		default:
-			next, err := w.apply(f, u, a, moved)
-			if err != nil {
-				return nil, err
-			}
-			if next != nil {
-				a, known = *next, true
-				continue
-			}
-		}
-		break
 	}
-	if !known {
+	if !p.known {
 		return nil, nil
 	}
-	return &a, nil
+	return &p.affine, nil
 }
 
-// onlyUse is the one input that a tensor goes to, in its frame or, where it is a result, in the
-// caller's; its node is nil if there is none, or more than one.
-func (w *graphWalk) onlyUse(f *frame, t tensorRef) (*frame, use, error) {
+// next goes through one operation; false: that is not known.
+func (p *pixelWalk) next() (bool, error) {
+	uses, err := p.uses()
+	if err != nil || len(uses) == 0 {
+		return false, err
+	}
+	if len(uses) > 1 {
+		return p.stacked(uses), nil
+	}
+	u := uses[0]
+	n := u.node
+	if isPlainCall(n.op) {
+		inner, err := p.enter(p.frame, n, p.g.callees(n)[0])
+		if err != nil || inner == nil {
+			return false, err
+		}
+		p.frame, p.tensor = inner, tensorRef{"", u.slot}
+		return true, nil
+	}
+	switch n.op {
+	case "Identity", "Snapshot", "StopGradient", "PreventGradient", "CheckNumerics", "PlaceholderWithDefault", "EnsureShape", "Cast",
+		"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate", "CropAndResize":
+	case "Reshape", "ExpandDims", "Squeeze", "Transpose":
+		p.moved = true
+	case "StridedSlice", "ReverseV2":
+		if p.moved || !p.reverses(n) {
+			return false, nil
+		}
+		p.reorder([]int{2, 1, 0})
+	default:
+		p.tensor = tensorRef{n.name, 0}
+		return p.apply(u)
+	}
+	p.tensor = tensorRef{n.name, 0}
+	return u.slot == 0, nil
+}
+
+// uses are the inputs of operations that the pixels go to, in their frame or, where they are a
+// function's result, in the caller's; none where they go to both, or where that is not known.
+func (p *pixelWalk) uses() ([]use, error) {
 	for {
-		if f.body.needed == nil {
-			f.body.needed = f.body.needs(f.body.results)
+		b := p.frame.body
+		if b.needed == nil {
+			b.needed = b.needs(b.results)
 		}
-		var only use
-		for _, u := range f.body.usesOf(t) {
-			if err := w.step(); err != nil {
-				return nil, use{}, err
+		var uses []use
+		for _, u := range b.usesOf(p.tensor) {
+			if err := p.step(); err != nil {
+				return nil, err
 			}
-			if !f.body.needed[u.node.name] || measures[u.node.op] {
-				continue
+			if b.needed[u.node.name] && !measures[u.node.op] {
+				uses = append(uses, u)
 			}
-			if only.node != nil {
-				return nil, use{}, nil
-			}
-			only = u
 		}
-		results := f.body.returnsOf(t)
+		results := b.returnsOf(p.tensor)
 		switch {
 		case len(results) == 0:
-			return f, only, nil
-		case len(results) > 1 || only.node != nil || !isPlainCall(f.call.op):
-			return nil, use{}, nil
+			return uses, nil
+		case len(results) > 1 || len(uses) > 0 || !isPlainCall(p.frame.call.op):
+			return nil, nil
 		}
-		f, t = f.caller, tensorRef{f.call.name, results[0]}
+		p.frame, p.tensor = p.frame.caller, tensorRef{p.frame.call.name, results[0]}
 	}
 }
 
@@ -108,46 +106,160 @@ func isPlainCall(op string) bool { return op == "PartitionedCall" || op == "Stat
 // measures are operations that look at a tensor's shape alone.
 var measures = map[string]bool{"Shape": true, "ShapeN": true, "Rank": true, "Size": true}
 
-// apply is what an operation makes of a; nil: it is not affine, or not known.
-func (w *graphWalk) apply(f *frame, u use, a Affine, moved bool) (*Affine, error) {
+// reorder makes channel i what was channel order[i].
+func (p *pixelWalk) reorder(order []int) {
+	if p.order == nil {
+		p.order = []int{0, 1, 2}
+	}
+	next := make([]int, len(order))
+	for i, from := range order {
+		next[i] = p.order[from]
+	}
+	p.order = next
+}
+
+// reverses tells whether an operation turns the order of the channels around, and does no more.
+func (p *pixelWalk) reverses(n *graphNode) bool {
+	if n.op == "ReverseV2" {
+		return len(n.inputs) == 2 && isChannelAxis(p.vector(n.inputs[1]))
+	}
+	if len(n.inputs) != 4 || n.mask("shrink_axis_mask") != 0 || n.mask("new_axis_mask") != 0 {
+		return false
+	}
+	strides := p.vector(n.inputs[3])
+	last := len(strides) - 1
+	if last < 0 || strides[last] != -1 || !n.whole(last) {
+		return false
+	}
+	for i, stride := range strides[:last] {
+		if stride != 1 || !n.whole(i) {
+			return false
+		}
+	}
+	return n.mask("ellipsis_mask") != 0 && last == 1 || last == 3
+}
+
+// stacked tells whether each use takes one channel, and all are put together again.
+func (p *pixelWalk) stacked(uses []use) bool {
+	const channels = 3
+	order := make([]int, channels)
+	taken := make([]bool, channels)
+	var pack *graphNode
+	for _, u := range uses {
+		slice := u.node
+		channel := p.channel(u)
+		next := p.frame.body.usesOf(tensorRef{slice.name, 0})
+		if channel < 0 || channel >= channels || len(next) != 1 || pack != nil && next[0].node != pack {
+			return false
+		}
+		pack = next[0].node
+		if next[0].slot >= channels || taken[next[0].slot] {
+			return false
+		}
+		order[next[0].slot], taken[next[0].slot] = channel, true
+	}
+	axis := float64(pack.attr["axis"].GetI())
+	if p.moved || len(uses) != channels || pack.op != "Pack" || len(pack.inputs) != channels || !isChannelAxis([]float64{axis}) {
+		return false
+	}
+	p.reorder(order)
+	p.tensor = tensorRef{pack.name, 0}
+	return true
+}
+
+// channel is the channel that a StridedSlice takes as x[..., i] does; -1: it is none.
+func (p *pixelWalk) channel(u use) int {
+	n := u.node
+	if n.op != "StridedSlice" || u.slot != 0 || len(n.inputs) != 4 || n.mask("new_axis_mask") != 0 {
+		return -1
+	}
+	begin := p.vector(n.inputs[1])
+	last := len(begin) - 1
+	if last < 0 || n.mask("shrink_axis_mask") != 1<<last {
+		return -1
+	}
+	for i := range last {
+		if !n.whole(i) {
+			return -1
+		}
+	}
+	if n.mask("ellipsis_mask") != 0 && last == 1 || last == 3 {
+		return int(begin[last])
+	}
+	return -1
+}
+
+func (n *graphNode) mask(name string) int64 { return n.attr[name].GetI() }
+
+// whole tells whether a StridedSlice leaves dimension i as long as it is, or several dimensions.
+func (n *graphNode) whole(i int) bool {
+	return n.mask("ellipsis_mask")>>i&1 == 1 || n.mask("begin_mask")>>i&1 == 1 && n.mask("end_mask")>>i&1 == 1
+}
+
+func isChannelAxis(axis []float64) bool { return len(axis) == 1 && (axis[0] == -1 || axis[0] == 3) }
+
+// vector is what a constant input holds.
+func (p *pixelWalk) vector(input string) []float64 {
+	return channelNumbers(p.constOf(p.frame, p.frame.body.ref(input)))
+}
+
+// apply goes on with what an operation makes of the pixels; false: it is not affine, or not known.
+func (p *pixelWalk) apply(u use) (bool, error) {
 	n := u.node
 	if len(n.inputs) == 1 && n.op == "Neg" {
-		return a.times([]float64{-1}), nil
+		p.affine, p.known = p.affine.times([]float64{-1}), true
+		return true, nil
 	}
 	if len(n.inputs) != 2 {
-		return nil, nil
+		return false, nil
 	}
-	c, err := w.number(f, f.body.ref(n.inputs[1-u.slot]), 0)
-	if err != nil || c == nil || moved && len(c) > 1 || !a.suits(c) {
-		return nil, err
+	c, err := p.number(p.frame, p.frame.body.ref(n.inputs[1-u.slot]), 0)
+	if err != nil || c == nil || p.moved && len(c) > 1 {
+		return false, err
+	}
+	if len(c) > 1 && p.order != nil {
+		if len(c) != len(p.order) {
+			return false, nil
+		}
+		ordered := make([]float64, len(c))
+		for i, from := range p.order {
+			ordered[from] = c[i]
+		}
+		c = ordered
+	}
+	if !p.affine.suits(c) {
+		return false, nil
 	}
 	first := u.slot == 0
 	switch {
 	case n.op == "Mul":
-		return a.times(c), nil
+		p.affine = p.affine.times(c)
 	case (n.op == "RealDiv" || n.op == "Div") && first:
-		return a.times(each(c, func(x float64) float64 { return 1 / x })), nil
+		p.affine = p.affine.times(each(c, func(x float64) float64 { return 1 / x }))
 	case n.op == "Add", n.op == "AddV2", n.op == "BiasAdd" && first && string(n.attr["data_format"].GetS()) != "NCHW":
-		return a.plus(c), nil
+		p.affine = p.affine.plus(c)
 	case n.op == "Sub" && first:
-		return a.plus(each(c, func(x float64) float64 { return -x })), nil
+		p.affine = p.affine.plus(each(c, func(x float64) float64 { return -x }))
 	case n.op == "Sub":
-		return a.times([]float64{-1}).plus(c), nil
+		p.affine = p.affine.times([]float64{-1}).plus(c)
+	default:
+		return false, nil
 	}
-	return nil, nil
+	p.known = true
+	return true, nil
 }
 
 func (a Affine) suits(c []float64) bool {
 	return len(c) == 1 || (len(a.Scale) == 1 || len(a.Scale) == len(c)) && (len(a.Offset) == 1 || len(a.Offset) == len(c))
 }
 
-func (a Affine) times(c []float64) *Affine {
+func (a Affine) times(c []float64) Affine {
 	mul := func(x, y float64) float64 { return x * y }
-	return &Affine{both(a.Scale, c, mul), both(a.Offset, c, mul)}
+	return Affine{both(a.Scale, c, mul), both(a.Offset, c, mul)}
 }
 
-func (a Affine) plus(c []float64) *Affine {
-	return &Affine{a.Scale, both(a.Offset, c, func(x, y float64) float64 { return x + y })}
+func (a Affine) plus(c []float64) Affine {
+	return Affine{a.Scale, both(a.Offset, c, func(x, y float64) float64 { return x + y })}
 }
 
 // both computes f of two lists, of which one may have one element, for all channels.
@@ -165,173 +277,4 @@ func each(a []float64, f func(float64) float64) []float64 {
 		v[i] = f(x)
 	}
 	return v
-}
-
-// number is the value of a tensor that depends on constants alone: one element, or one for each
-// channel. nil: it is not known, or not of such a shape.
-func (w *graphWalk) number(f *frame, t tensorRef, depth int) ([]float64, error) {
-	if err := w.step(); err != nil {
-		return nil, err
-	}
-	if p := w.constOf(f, t); p != nil {
-		return channelNumbers(p), nil
-	}
-	for t.node == "" {
-		if f, t = w.argument(f, t.index); f == nil {
-			return nil, nil
-		}
-	}
-	n := f.body.nodes[t.node]
-	if n == nil || w.fed(f, n) || t.index > 0 || depth == maxCallDepth {
-		return nil, nil
-	}
-	one, two := unaryNumbers[n.op], binaryNumbers[n.op]
-	switch {
-	case one != nil && len(n.inputs) >= 1:
-		v, err := w.number(f, f.body.ref(n.inputs[0]), depth+1)
-		if v == nil || err != nil {
-			return nil, err
-		}
-		if len(v) > 1 && n.op == "Reshape" && !w.keepsLast(f, n, len(v)) {
-			return nil, nil
-		}
-		return each(v, one), nil
-	case two != nil && len(n.inputs) == 2:
-		a, err := w.number(f, f.body.ref(n.inputs[0]), depth+1)
-		if a == nil || err != nil {
-			return nil, err
-		}
-		b, err := w.number(f, f.body.ref(n.inputs[1]), depth+1)
-		if b == nil || err != nil || len(a) > 1 && len(b) > 1 && len(a) != len(b) {
-			return nil, err
-		}
-		return both(a, b, two), nil
-	}
-	return nil, nil
-}
-
-// keepsLast tells whether a Reshape leaves all elements in the last dimension.
-func (w *graphWalk) keepsLast(f *frame, n *graphNode, elements int) bool {
-	if len(n.inputs) != 2 {
-		return false
-	}
-	shape := channelNumbers(w.constOf(f, f.body.ref(n.inputs[1])))
-	if len(shape) == 0 {
-		return false
-	}
-	last := shape[len(shape)-1]
-	return (last == float64(elements) || last == -1) &&
-		!slices.ContainsFunc(shape[:len(shape)-1], func(d float64) bool { return d != 1 })
-}
-
-func unchanged(x float64) float64 { return x }
-
-var (
-	unaryNumbers = map[string]func(float64) float64{
-		"Identity": unchanged, "Cast": unchanged, "Reshape": unchanged,
-		"Sqrt": math.Sqrt, "Rsqrt": func(x float64) float64 { return 1 / math.Sqrt(x) },
-		"Neg": func(x float64) float64 { return -x }, "Reciprocal": func(x float64) float64 { return 1 / x },
-	}
-	binaryNumbers = map[string]func(a, b float64) float64{
-		"Add":     func(a, b float64) float64 { return a + b },
-		"AddV2":   func(a, b float64) float64 { return a + b },
-		"Sub":     func(a, b float64) float64 { return a - b },
-		"Mul":     func(a, b float64) float64 { return a * b },
-		"RealDiv": func(a, b float64) float64 { return a / b },
-		"Div":     func(a, b float64) float64 { return a / b },
-		"Maximum": math.Max,
-		"Minimum": math.Min,
-	}
-)
-
-// channelNumbers are the elements of a constant that has one, or that has all in its last
-// dimension; otherwise nil.
-func channelNumbers(p *tfpb.TensorProto) []float64 {
-	shape := shapeOf(p.GetTensorShape())
-	n, ok := shape.Elements()
-	if p == nil || !ok || n < 1 || n > maxChannels || n > 1 && shape[len(shape)-1] != n {
-		return nil
-	}
-	dtype := DataType(p.GetDtype())
-	size := dtype.Size()
-	if b := p.GetTensorContent(); size > 0 && int64(len(b)) == n*int64(size) {
-		v := make([]float64, n)
-		for i := range v {
-			if v[i], ok = numberIn(dtype, b[i*size:]); !ok {
-				return nil
-			}
-		}
-		return v
-	}
-	v, err := filled(listedNumbers(p), n, 8)
-	if err != nil {
-		return nil
-	}
-	return v
-}
-
-// numberIn reads a number as it lies in memory.
-func numberIn(t DataType, b []byte) (float64, bool) {
-	switch t {
-	case Float32:
-		return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))), true
-	case Float64:
-		return math.Float64frombits(binary.LittleEndian.Uint64(b)), true
-	case BFloat16:
-		return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)), true
-	case Float16:
-		return halfFloat(binary.LittleEndian.Uint16(b)), true
-	case Int32:
-		return float64(int32(binary.LittleEndian.Uint32(b))), true
-	case Int64:
-		return float64(int64(binary.LittleEndian.Uint64(b))), true
-	case UInt8:
-		return float64(b[0]), true
-	}
-	return 0, false
-}
-
-// listedNumbers are the numbers in the field for a message's type.
-func listedNumbers(p *tfpb.TensorProto) []float64 {
-	switch DataType(p.GetDtype()) {
-	case Float32:
-		return floats64(p.GetFloatVal())
-	case Float64:
-		return p.GetDoubleVal()
-	case Int32, UInt8:
-		return floats64(p.GetIntVal())
-	case Int64:
-		return floats64(p.GetInt64Val())
-	case BFloat16:
-		return each(floats64(p.GetHalfVal()), func(x float64) float64 { return float64(math.Float32frombits(uint32(x) << 16)) })
-	case Float16:
-		return each(floats64(p.GetHalfVal()), func(x float64) float64 { return halfFloat(uint16(x)) })
-	}
-	return nil
-}
-
-func floats64[T float32 | int32 | int64](values []T) []float64 {
-	v := make([]float64, len(values))
-	for i, x := range values {
-		v[i] = float64(x)
-	}
-	return v
-}
-
-// halfFloat is the number that a float16 is.
-func halfFloat(b uint16) float64 {
-	sign, exponent, fraction := 1.0, int(b>>10&31), float64(b&1023)
-	if b>>15 == 1 {
-		sign = -1
-	}
-	switch exponent {
-	case 0:
-		return sign * math.Ldexp(fraction, -24)
-	case 31:
-		if fraction != 0 {
-			return math.NaN()
-		}
-		return sign * math.Inf(1)
-	}
-	return sign * math.Ldexp(fraction+1024, exponent-25)
 }

@@ -36,11 +36,21 @@ const (
 )
 
 // keptAttrs are the attributes that are kept.
-var keptAttrs = map[string]bool{
-	"value": true,                                                                           // constants
-	"f":     true, "body": true, "then_branch": true, "else_branch": true, "branches": true, // functions
-	"Nsparse": true, "num_sparse": true, "dense_keys": true, "sparse_keys": true, "Tdense": true, // parsers of tf.Examples
-	"sparse_types": true, "dense_shapes": true, "ragged_value_types": true, "data_format": true,
+var keptAttrs = attrSet(
+	"value",                                               // constants
+	"f", "body", "then_branch", "else_branch", "branches", // functions
+	"Nsparse", "num_sparse", "sparse_keys", "sparse_types", // parsers of tf.Examples
+	"dense_keys", "dense_shapes", "Tdense", "ragged_value_types",
+	"axis", "data_format", // where the channels are
+	"begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask",
+)
+
+func attrSet(names ...string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 // A structure is what is kept of one graph.

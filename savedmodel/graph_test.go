@@ -101,6 +101,11 @@ func vectorOf(name string, values ...float32) *tfpb.NodeDef {
 	return floatConst(name, Shape{1, 1, int64(len(values))}, values)
 }
 
+// channelOf takes one channel of the tensor in, as x[..., channel] does.
+func channelOf(name string, channel int) *tfpb.NodeDef {
+	return op(name, "StridedSlice", attrs{"ellipsis_mask": intAttr(1), "shrink_axis_mask": intAttr(2)}, "in", fmt.Sprintf("at%d", channel), "end", "ones")
+}
+
 func scalarOf(name string, value float32) *tfpb.NodeDef {
 	return floatConst(name, Shape{}, []float32{value})
 }
@@ -298,6 +303,30 @@ func TestGraphPixels(t *testing.T) {
 				functionOf("inner", "x a", []string{"m:z:0"}, op("c", "Cast", nil, "x"), op("r", "ResizeBilinear", nil, "c:y:0", "size"), op("m", "Mul", nil, "r:resized_images:0", "a")),
 			},
 		}, affine(0.25, -0.5)},
+		{"BGR by single channels", nodes(
+			channelOf("b", 2), channelOf("g", 1), channelOf("r", 0), op("bgr", "Pack", attrs{"axis": intAttr(-1)}, "b", "g", "r"),
+			intConst("at0", 0, 0), intConst("at1", 0, 1), intConst("at2", 0, 2), vectorOf("mean", -103, -116, -123), op("m", "BiasAdd", nil, "bgr", "mean"), conv("m"),
+		), &Affine{Scale: []float64{1}, Offset: []float64{-123, -116, -103}}},
+		{"two channels alone", nodes(
+			channelOf("b", 2), channelOf("g", 1), op("bgr", "Pack", attrs{"axis": intAttr(-1)}, "b", "g"),
+			intConst("at1", 0, 1), intConst("at2", 0, 2), scalarOf("two", 2), op("m", "Mul", nil, "bgr", "two"), conv("m"),
+		), nil},
+		{"single channels, put together elsewhere", nodes(
+			channelOf("b", 2), channelOf("g", 1), channelOf("r", 0), op("bgr", "Pack", attrs{"axis": intAttr(1)}, "b", "g", "r"),
+			intConst("at0", 0, 0), intConst("at1", 0, 1), intConst("at2", 0, 2), scalarOf("two", 2), op("m", "Mul", nil, "bgr", "two"), conv("m"),
+		), nil},
+		{"BGR by a stride of -1, and back", nodes(
+			intConst("zero", 0, 0), intConst("back", 1, -1), intConst("axis", 3), vectorOf("a", 1, 2, 3), vectorOf("b", 10, 20, 30),
+			op("bgr", "StridedSlice", attrs{"ellipsis_mask": intAttr(1), "begin_mask": intAttr(2), "end_mask": intAttr(2)}, "in", "zero", "zero", "back"),
+			op("m", "Mul", nil, "bgr", "a"), op("rgb", "ReverseV2", nil, "m", "axis"), op("p", "Add", nil, "rgb", "b"), conv("p"),
+		), &Affine{Scale: []float64{3, 2, 1}, Offset: []float64{10, 20, 30}}},
+		{"rows upside down", nodes(
+			intConst("axis", 1), scalarOf("two", 2), op("r", "ReverseV2", nil, "in", "axis"), op("m", "Mul", nil, "r", "two"), conv("m"),
+		), nil},
+		{"a part of the image", nodes(
+			intConst("zero", 0, 0, 0, 0), intConst("one", 1, 1, 1, -1), scalarOf("two", 2),
+			op("part", "StridedSlice", attrs{"begin_mask": intAttr(13), "end_mask": intAttr(15)}, "in", "zero", "zero", "one"), op("m", "Mul", nil, "part", "two"), conv("m"),
+		), nil},
 		{"the number is an input too", testGraph{inputs: []string{"in", "a"}, nodes: []*tfpb.NodeDef{in, scalarOf("a", 2), op("m", "Mul", nil, "in", "a"), conv("m")}}, nil},
 	}
 	for _, test := range tests {
@@ -340,6 +369,35 @@ func TestChannelNumbers(t *testing.T) {
 			test.value.TensorShape = shape
 			if diff := cmp.Diff(test.want, channelNumbers(test.value)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What TensorFlow and Keras write; see testdata/make.py.
+func TestGraphOfExports(t *testing.T) {
+	jpeg := []string{"DecodeJpeg"}
+	tests := []struct {
+		dir, signature, input string
+		tf2                   bool
+		want                  InputUse
+	}{
+		{"classic", "predict_images", "images", false, InputUse{Decoders: jpeg}},
+		{"classic", "serving_default", "inputs", false, InputUse{Features: map[string]Feature{
+			"image/encoded": {DType: String, Shape: Shape{}, Required: true, Decoders: jpeg},
+			"image/format":  {DType: String, Shape: Shape{}},
+		}}},
+		{"keras", "serving_default", "images", true, InputUse{Pixels: &Affine{Scale: []float64{1}, Offset: []float64{-123.68, -116.779, -103.939}}}},
+		{"tiny", "serving_default", "features", true, InputUse{}},
+	}
+	for _, test := range tests {
+		t.Run(test.dir+" "+test.signature, func(t *testing.T) {
+			g, err := ReadGraph(filepath.Join("testdata", test.dir))
+			must(t, err)
+			got, err := g.Input(test.signature, test.input)
+			must(t, err)
+			if diff := cmp.Diff(test.want, got, cmpopts.EquateEmpty(), cmpopts.EquateApprox(0, 1e-5)); diff != "" || g.TF2 != test.tf2 {
+				t.Errorf("TF2 %t (-want +got):\n%s", g.TF2, diff)
 			}
 		})
 	}
@@ -408,13 +466,6 @@ func TestReadGraph(t *testing.T) {
 		}
 	}
 
-	g, err = ReadGraph("testdata/tiny")
-	must(t, err)
-	use, err := g.Input("serving_default", "features")
-	must(t, err)
-	if !g.TF2 || !cmp.Equal(use, InputUse{}) {
-		t.Errorf("tiny: TF2 %t, %+v", g.TF2, use)
-	}
 	must(t, os.WriteFile(filepath.Join(dir, graphFile), []byte{0x12, 5, 1}, 0o600))
 	if _, err := ReadGraph(dir); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a broken file: %v", err)

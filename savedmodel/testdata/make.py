@@ -2,6 +2,8 @@
 
   tiny/    a SavedModel with two signatures, an asset, a warm-up file
   sharded/ only variables/: two shards and a partitioned variable
+  classic/ only the graph that TensorFlow 1 writes of decode_jpeg in map_fn, on tf.Examples
+  keras/   only the graph of a Keras model with ResNet50's preprocessing
 """
 
 import os
@@ -78,5 +80,54 @@ def sharded(path):
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=prefix)
 
 
+def graph_only(path):
+    for name in os.listdir(path):
+        if name != "saved_model.pb":
+            file = os.path.join(path, name)
+            shutil.rmtree(file) if os.path.isdir(file) else os.remove(file)
+
+
+def classic(path):
+    shutil.rmtree(path, ignore_errors=True)
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        examples = v1.placeholder(tf.string, name="tf_example")
+        features = {
+            "image/encoded": tf.io.FixedLenFeature([], tf.string),
+            "image/format": tf.io.FixedLenFeature([], tf.string, "jpeg"),
+        }
+        images = v1.parse_example(examples, features)["image/encoded"]
+
+        def pixels(image):
+            image = tf.image.convert_image_dtype(tf.image.decode_jpeg(image, channels=3), tf.float32)
+            return v1.image.resize_bilinear(tf.expand_dims(image, 0), [8, 8])[0]
+
+        scores = tf.reduce_mean(v1.map_fn(pixels, images, dtype=tf.float32), [1, 2])
+
+        def signature(method, **inputs):
+            info = v1.saved_model.build_tensor_info
+            return v1.saved_model.build_signature_def(
+                {key: info(tensor) for key, tensor in inputs.items()}, {"scores": info(scores)}, method)
+
+        builder = v1.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(session, ["serve"], {
+            "predict_images": signature("tensorflow/serving/predict", images=images),
+            "serving_default": signature("tensorflow/serving/classify", inputs=examples),
+        })
+        builder.save()
+    graph_only(path)
+
+
+def keras_graph(path):
+    shutil.rmtree(path, ignore_errors=True)
+    images = tf.keras.Input([8, 8, 3], name="images")
+    x = tf.keras.applications.resnet50.preprocess_input(images)
+    scores = tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.Conv2D(2, 3)(x))
+    tf.keras.Model(images, scores).export(path, verbose=False)
+    graph_only(path)
+
+
 tiny(os.path.join(HERE, "tiny"))
 sharded(os.path.join(HERE, "sharded", "variables"))
+classic(os.path.join(HERE, "classic"))
+keras_graph(os.path.join(HERE, "keras"))
