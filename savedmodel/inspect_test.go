@@ -254,11 +254,19 @@ func TestWarmup(t *testing.T) {
 			Request: &tfpb.PredictRequest{ModelSpec: &tfpb.ModelSpec{SignatureName: signature}},
 		}}}))
 	}
+	spec := &tfpb.ModelSpec{SignatureName: "c"}
+	classify := tfRecord(message(&tfpb.PredictionLog{LogType: &tfpb.PredictionLog_ClassifyLog{ClassifyLog: &tfpb.ClassifyLog{
+		Request: &tfpb.ClassificationRequest{ModelSpec: spec},
+	}}}))
+	regress := tfRecord(message(&tfpb.PredictionLog{LogType: &tfpb.PredictionLog_RegressLog{RegressLog: &tfpb.RegressLog{
+		Request: &tfpb.RegressionRequest{},
+	}}}))
 	tests := []struct {
 		name string
 		file []byte
 		want Warmup
 	}{
+		{"of the other methods", append(classify, regress...), Warmup{Records: 2, Signatures: map[string]int{"serving_default": 1, "c": 1}}},
 		{"empty", nil, Warmup{Signatures: map[string]int{}}},
 		{"two", append(predict(""), predict("x")...), Warmup{Records: 2, Signatures: map[string]int{"serving_default": 1, "x": 1}}},
 		{"no message", tfRecord("\xff"), Warmup{Records: 1, Signatures: map[string]int{}, Problem: "record 0 is no PredictionLog"}},

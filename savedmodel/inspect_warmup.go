@@ -2,6 +2,7 @@ package savedmodel
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ const (
 type Warmup struct {
 	Size       int64          `json:"size"` // bytes
 	Records    int            `json:"records"`
-	Signatures map[string]int `json:"signatures"` // Predict requests by signature
+	Signatures map[string]int `json:"signatures"` // requests by signature
 	// Problem says why TensorFlow Serving would not load the version with this
 	// file, though the file is whole.
 	Problem string `json:"problem,omitempty"`
@@ -64,17 +65,27 @@ func (w *Warmup) read(r io.Reader) error {
 			w.problem("record %d is no PredictionLog: %v", w.Records, err)
 			continue
 		}
-		request := log.GetPredictLog().GetRequest()
-		if request == nil {
+		spec, ok := requestedOf(&log)
+		if !ok {
 			w.problem("record %d holds no Predict request", w.Records)
 			continue
 		}
-		signature := request.GetModelSpec().GetSignatureName()
-		if signature == "" {
-			signature = defaultSignature
-		}
-		w.Signatures[signature]++
+		w.Signatures[cmp.Or(spec.GetSignatureName(), defaultSignature)]++
 	}
+}
+
+// requestedOf is what a log's request asks for; false: there is none. Requests of
+// kinds that are not read here count as those for the default signature.
+func requestedOf(log *tfpb.PredictionLog) (*tfpb.ModelSpec, bool) {
+	switch {
+	case log.GetPredictLog().GetRequest() != nil:
+		return log.GetPredictLog().GetRequest().GetModelSpec(), true
+	case log.GetClassifyLog().GetRequest() != nil:
+		return log.GetClassifyLog().GetRequest().GetModelSpec(), true
+	case log.GetRegressLog().GetRequest() != nil:
+		return log.GetRegressLog().GetRequest().GetModelSpec(), true
+	}
+	return nil, len(log.ProtoReflect().GetUnknown()) > 0
 }
 
 // problem keeps the first one.
