@@ -172,7 +172,11 @@ func (v *version) warmUpItems(sig signature, n int) ([]item, error) {
 		t, err := savedmodel.NewTensor(sig.dtype, 1, int64(sig.Input.Size[0]), int64(sig.Input.Size[1]), 3)
 		if err == nil {
 			items[i].pixels = t
-			err = fill(t, *v.pixels)
+			if i == 0 {
+				err = fill(t, *v.pixels)
+			} else {
+				copy(t.Bytes(), items[0].pixels.Bytes())
+			}
 		}
 		if err != nil {
 			for _, it := range items[:i+1] {

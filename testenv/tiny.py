@@ -130,7 +130,8 @@ def main():
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.serve})
     if arguments.kind in ("dense", "mixed"):
         return
-    for name, content in {"assets/labels.txt": "dark\nbright\n", "assets.extra/inceptor.yaml": "labels: labels.txt\n"}.items():
+    said = "input: {scale: 1, half_pixel_centers: false}\nlabels: labels.txt\n"
+    for name, content in {"assets/labels.txt": "dark\nbright\n", "assets.extra/inceptor.yaml": said}.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(content)
 

@@ -27,6 +27,29 @@ func TestCheckModelServer(t *testing.T) {
 	if err := os.WriteFile(spec, append(text, "\noutput: scores\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// What is assumed of the preprocessing is told, wherever the model is.
+	assuming := testenv.Tiny(t)
+	if err := os.WriteFile(filepath.Join(assuming, "1", "assets.extra", "inceptor.yaml"), []byte("labels: labels.txt\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fake := remotetest.NewFake("tiny")
+	fake.Classes, fake.PredictAlone = 2, true
+	server := remotetest.Serve(t, fake)
+	code, stdout, stderr := execute(t, "check", "--kafka.brokers", broker.Addr(), "--model.dir", assuming, "--model.name", "tiny",
+		"--model.backend", "local-then-remote", "--fallback.address", server.Addr(), "--fallback.version", "any")
+	const assumed = ": pixels −1…1 and half-pixel centers are assumed, not stated by the model"
+	if code != 0 || !strings.Contains(stdout, "warn  model"+assumed) || !strings.Contains(stdout, "warn  model server "+server.Addr()+assumed) {
+		t.Errorf("what is assumed: exit status %d\n%s%s", code, stdout, stderr)
+	}
+	picture := filepath.Join(testenv.Photos(t), "china.jpg")
+	for _, backend := range []string{"local", "remote"} {
+		code, stdout, stderr := execute(t, "classify", "--model.dir", assuming, "--model.name", "tiny", "--model.backend", backend,
+			"--fallback.address", server.Addr(), "--fallback.version", "any", picture, picture)
+		if code != 0 || strings.Count(stderr, "note"+assumed) != 1 {
+			t.Errorf("classify, %s: exit status %d\n%s%s", backend, code, stdout, stderr)
+		}
+	}
+
 	for _, test := range []struct {
 		name string
 		fake func(*remotetest.Fake)

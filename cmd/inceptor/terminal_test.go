@@ -108,7 +108,7 @@ func TestHostileText(t *testing.T) {
 				return
 			}
 			_ = json.NewEncoder(w).Encode([]model.Status{
-				{Version: 1, State: hostile, Label: hostile, Gate: hostile, Reason: hostile}, {Version: 2, Digest: hostile},
+				{Version: 1, State: hostile, Label: hostile, Gate: hostile, Reason: hostile}, {Version: 2, Digest: hostile, Assumed: hostile},
 			})
 		}))
 		defer server.Close()
