@@ -91,6 +91,7 @@ func (b *binder) bindOutputs() error {
 	if err := b.bindClasses(outputs); err != nil {
 		return err
 	}
+	b.values = !b.content.image() || b.sig.Method == methodRegress
 	shape := outputs[b.Output.Scores].Shape
 	switch {
 	case b.Output.Classes != "":
@@ -100,7 +101,6 @@ func (b *binder) bindOutputs() error {
 	case len(shape) == 1:
 		b.classes = 1
 	}
-	b.values = !b.content.image() || b.sig.Method == methodRegress
 	if err := checkLabels(b.labels, b.classes); err != nil {
 		return fmt.Errorf("output %q: %w", b.Output.Scores, err)
 	}
