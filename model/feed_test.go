@@ -17,8 +17,8 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// words adds the two best of a tiny model's classes, by words of its own, and a key
-// that comes back; mixed: turned round.
+// withWords adds the two best of a tiny model's classes, by words of its own, and a key
+// that comes back, mixed in another order.
 func (m tiny) withWords(t testing.TB, mixed bool) []byte {
 	t.Helper()
 	const float, str, whole = tfpb.DataType_DT_FLOAT, tfpb.DataType_DT_STRING, tfpb.DataType_DT_INT32
@@ -60,27 +60,27 @@ func (m tiny) withWords(t testing.TB, mixed bool) []byte {
 // other way round; the last images agree by their labels.
 func TestSwapToOwnWords(t *testing.T) {
 	base := t.TempDir()
-	plain := tiny{bias: 2, class: 4}
-	plain.write(t, filepath.Join(base, "1"))
+	of := func(version float32) tiny { return tiny{bias: version, class: 4} }
+	of(1).write(t, filepath.Join(base, "1"))
 	b := runTiny(t, base, func(c *Config) { c.Gate.Agreement, c.Gate.Images = 1, 10 })
-	b.awaitVersion(1)
-	ask := func(version int64, want ...Class) {
+	ask := func(version float32, first, second int) {
 		t.Helper()
+		b.awaitVersion(int64(version))
 		p, err := b.Classify(t.Context(), nil, pngImage(t, 4, 4))
-		if err != nil || p.Version != version || !slices.Equal(p.Classes[:2], want) || p.Scores != nil {
-			t.Fatalf("got %+v, %v, want %v of version %d", p, err, want, version)
+		want := []Class{{"label 0", first, version}, {"label 1", second, 0}}
+		if err != nil || !slices.Equal(p.Classes[:2], want) || p.Scores != nil {
+			t.Fatalf("got %+v, %v, want %v", p, err, want)
 		}
 	}
-	ask(1, Class{"label 0", 0, 2}, Class{"label 1", 1, 0})
-	plain.write(t, filepath.Join(base, "next"))
-	write(t, filepath.Join(base, "next/saved_model.pb"), plain.withWords(t, false))
-	b.must(os.Rename(filepath.Join(base, "next"), filepath.Join(base, "2")))
-	b.awaitVersion(2)
-	ask(2, Class{"label 0", NoIndex, 2}, Class{"label 1", NoIndex, 0})
-	plain.write(t, filepath.Join(base, "next"))
-	b.must(os.Rename(filepath.Join(base, "next"), filepath.Join(base, "3")))
-	b.awaitVersion(3)
-	ask(3, Class{"label 0", 0, 2}, Class{"label 1", 1, 0})
+	next := filepath.Join(base, "next")
+	ask(1, 0, 1)
+	of(2).write(t, next)
+	write(t, filepath.Join(next, "saved_model.pb"), of(2).withWords(t, false))
+	b.must(os.Rename(next, filepath.Join(base, "2")))
+	ask(2, NoIndex, NoIndex)
+	of(3).write(t, next)
+	b.must(os.Rename(next, filepath.Join(base, "3")))
+	ask(3, 0, 1)
 }
 
 // A model that gives another key back than it got is not asked: what it says of
