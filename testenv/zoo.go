@@ -1,0 +1,61 @@
+package testenv
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Zoo is the folder of models as people have them, ZOO/NAME/VERSION, which
+// testenv/zoo builds. A test that needs it fails where it is missing.
+func Zoo(tb testing.TB) string {
+	tb.Helper()
+	dir := filepath.Join(Root(tb), ".tools/zoo")
+	if _, err := os.Stat(filepath.Join(dir, "photos")); err != nil {
+		tb.Fatalf("%v: run `make setup`", err)
+	}
+	return dir
+}
+
+// A ZooAnswer is what Python TensorFlow says of a photo, or of a row, to one
+// of the zoo's models.
+type ZooAnswer struct {
+	File    string     // of a photo, absolute
+	Row     string     // in place of a photo, JSON
+	Example []byte     // the same as a tf.Example
+	Classes []ZooClass // the best first
+	Error   string     // why there are none
+}
+
+// A ZooClass is one class of an answer. It has a label where the model brings
+// its own words, else an index.
+type ZooClass struct {
+	Label *string
+	Index *int
+	Score float64
+}
+
+// ZooAnswers are the answers of a model of the zoo, by the name of the reading:
+// one way of calling one of its signatures, see testenv/zoo/answers.py.
+func ZooAnswers(tb testing.TB, model string) map[string][]ZooAnswer {
+	tb.Helper()
+	zoo := Zoo(tb)
+	file := filepath.Join(zoo, model, "answers.json")
+	data, err := os.ReadFile(file)
+	if err != nil {
+		tb.Fatalf("%v: run `make setup`", err)
+	}
+	var readings map[string][]ZooAnswer
+	if err := json.Unmarshal(data, &readings); err != nil {
+		tb.Fatalf("%s: %v", file, err)
+	}
+	for _, answers := range readings {
+		for i := range answers {
+			if answers[i].File != "" {
+				answers[i].File = filepath.Join(zoo, "photos", answers[i].File)
+			}
+		}
+	}
+	return readings
+}
