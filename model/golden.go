@@ -88,7 +88,8 @@ func (a *answerer) passGolden(ctx context.Context, dir string, convert func(Prep
 	return convert(p)
 }
 
-// measure is the convention with which try passes with the highest sum of scores.
+// measure is the convention with which try passes with the highest sum of scores; a
+// wide one only if none of those before it passes.
 // An error that is no *goldenError is final.
 func measure(try func(conversion) (sum float64, err error)) (best conversion, err error) {
 	var (
@@ -104,7 +105,7 @@ func measure(try func(conversion) (sum float64, err error)) (best conversion, er
 			failed = append(failed, fmt.Errorf("pixels %v: %w", c, err))
 		case err != nil:
 			return conversion{}, err
-		case !passed || sum > most:
+		case !passed || sum > most && !c.wide():
 			passed, most, best = true, sum, c
 		}
 	}

@@ -58,6 +58,11 @@ func (c conversion) String() string {
 	return text(c.offset) + "…" + text(255*c.scale+c.offset)
 }
 
+// wide tells whether the range is many times as wide as that of most models. Such
+// numbers make a network that was trained on small ones surer of its answer, not less
+// sure: a high score does not speak for them.
+func (c conversion) wide() bool { return math.Abs(255*c.scale) > 10 }
+
 // near tells whether two conversions make nearly the same range.
 func (c conversion) near(other conversion) bool {
 	most := 0.05 * math.Abs(255*c.scale)
@@ -174,6 +179,9 @@ func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string
 func (p *Preprocessing) convert(c conversion, from Origin) {
 	p.Scale, p.Offset, p.ScaleFrom = c.scale, c.offset, from
 }
+
+// Range is the range of the pixels that the model gets, such as −1…1.
+func (p Preprocessing) Range() string { return p.conversion().String() }
 
 func (p Preprocessing) conversion() conversion { return conversion{p.Scale, p.Offset} }
 
