@@ -21,7 +21,7 @@ func goodConfig() Config {
 		},
 		Input: input.Default(),
 		Model: model.Config{Name: "m", Dir: "d", Batch: model.Batch{Max: 1}, MaxPixels: 1,
-			Poll: time.Second, Gate: model.Gate{Timeout: time.Second}},
+			Poll: time.Second, Gate: model.Gate{Timeout: time.Minute}},
 		Shutdown: Shutdown{Timeout: time.Second},
 	}
 }
