@@ -247,6 +247,10 @@ func (b *binder) recordInput() (string, error) {
 		return "", fmt.Errorf("input %q takes tf.Examples, and the graph decodes no image from their features %q: "+
 			"set --input.format example, where the records are tf.Examples", key, keys(use.Features))
 	}
+	if m := b.sig.Method; !b.shown && (m == methodClassify || m == methodRegress) {
+		return "", fmt.Errorf("input %q takes tf.Examples, and no version in model.dir shows which feature the image is: put the version there, "+
+			"or name a signature of the method predict", key)
+	}
 	if !b.shown {
 		return "", fmt.Errorf("input %q takes strings, and no version in model.dir shows whether they are encoded images: %s, if they are",
 			key, b.write("input: {key: "+yamlWord(key)+"}"))

@@ -190,7 +190,7 @@ func TestBindInputs(t *testing.T) {
 		{name: "the key is fixed", yaml: "input: {key: x}\ninputs: {x: 1}", inputs: infos{"x": pixels}, failure: `leave one out`},
 		{name: "no size", inputs: infos{"x": tensor(float, -1, -1, -1, 3)}, failure: `write "input: {size: [HEIGHT, WIDTH]}" into DIR/1`},
 		{name: "server, strings", server: true, inputs: infos{"inputs": strs}, failure: `no version in model.dir shows whether they are encoded images`},
-		{name: "server, classify", server: true, method: methodClassify, inputs: infos{"images": strs}, failure: `no version in model.dir shows`},
+		{name: "server, classify", server: true, method: methodClassify, inputs: infos{"images": strs}, failure: `takes tf.Examples, and no version in model.dir shows which feature the image is`},
 		{name: "server, a default", server: true, known: true, inputs: infos{"x": pixels, "keep_prob": tensor(float)}, uses: uses{"keep_prob": {HasDefault: true}}, failure: `a model server does not know the graph's default for it: write "inputs: {keep_prob: VALUE}" into`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

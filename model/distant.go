@@ -344,7 +344,13 @@ func (unwatched) overdue(underway, bool) {} // fallback.budget bounds them
 func bindRemote(spec Spec, o offer, c Content) (signature, error) {
 	_, ok := o.signatures[bytesSignature]
 	if !ok || !c.image() {
-		return spec.bindServer(o, c)
+		sig, err := spec.bindServer(o, c)
+		if err != nil && o.file == "" && c.image() {
+			if only, ok := onlyFit(spec, o, c); ok {
+				return only, nil
+			}
+		}
+		return sig, err
 	}
 	encoded := spec
 	encoded.Signature = bytesSignature
@@ -360,6 +366,20 @@ func bindRemote(spec Spec, o offer, c Content) (signature, error) {
 		return sig, other
 	}
 	return sig, fmt.Errorf("%w; %w", err, other)
+}
+
+// onlyFit is the only signature of a server that is certain to take images, where
+// no version here names one; false: there is none, or several.
+func onlyFit(spec Spec, o offer, c Content) (fit signature, ok bool) {
+	n := 0
+	for key := range o.signatures {
+		other := spec
+		other.Signature = key
+		if sig, err := other.bindServer(o, c); err == nil {
+			fit, n = sig, n+1
+		}
+	}
+	return fit, n == 1
 }
 
 // bindServer is bind for what a server has. The names of outputs are given when

@@ -78,6 +78,30 @@ func TestBindView(t *testing.T) {
 	}
 }
 
+// Where no version here names a signature, a server's only one that surely takes
+// images is taken: TensorFlow Serving's Inception has tf.Examples by default.
+func TestBindServerOnlyFit(t *testing.T) {
+	strs := savedmodel.TensorInfo{DType: savedmodel.String, Shape: savedmodel.Shape{-1}}
+	outputs := map[string]savedmodel.TensorInfo{
+		"scores": {DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 5}}, "classes": {DType: savedmodel.String, Shape: savedmodel.Shape{-1, 5}},
+	}
+	signatures := map[string]savedmodel.Signature{
+		"serving_default": {Method: methodClassify, Inputs: map[string]savedmodel.TensorInfo{"inputs": strs}, Outputs: outputs},
+		"predict_images":  {Inputs: map[string]savedmodel.TensorInfo{"images": strs}, Outputs: outputs},
+	}
+	sig, err := bindRemote(defaultSpec(), offer{signatures: signatures, server: true}, Images)
+	if err != nil || sig.Signature != "predict_images" || sig.Output.Classes != "classes" {
+		t.Errorf("got %q, %v", sig.Signature, err)
+	}
+	if _, err := bindRemote(defaultSpec(), offer{signatures: signatures, server: true, file: "a version's"}, Images); err == nil {
+		t.Error("another signature than the version's was taken")
+	}
+	signatures["more_images"] = signatures["predict_images"]
+	if sig, err := bindRemote(defaultSpec(), offer{signatures: signatures, server: true}, Images); err == nil {
+		t.Errorf("of two that fit %q was taken", sig.Signature)
+	}
+}
+
 // photo is a picture with no two corners alike, and transparent on the right.
 func photo(w, h int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, w, h))
