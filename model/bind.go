@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -105,7 +106,7 @@ func (b *binder) bind() error {
 	}
 	if key := b.Input.decides(); err == nil && key != "" && (b.content == Rows || b.dtype == savedmodel.String) {
 		err = fmt.Errorf("%s: %s: the input is not pixels, so that no image is decoded for it here; "+
-			"leave the key out, or name a signature that takes pixels", specFile, key)
+			"leave the key out, or name a signature that takes pixels", b.where(), key)
 	}
 	if err == nil {
 		err = b.bindOutputs()
@@ -152,7 +153,7 @@ func (b *binder) bindInputs() error {
 	}
 	for _, key := range keys(b.Inputs) {
 		if !has(b.sig.Inputs, key) {
-			return fmt.Errorf("%s: inputs: the signature has no input %q, only %q", specFile, key, keys(b.sig.Inputs))
+			return fmt.Errorf("%s: inputs: the signature has no input %q, only %q", b.where(), key, keys(b.sig.Inputs))
 		}
 	}
 	bindRecord := b.bindRow
@@ -203,9 +204,9 @@ func (b *binder) recordInput() (string, error) {
 	if key := b.Input.Key; key != "" {
 		switch _, fixed := b.Inputs[key]; {
 		case !has(b.sig.Inputs, key):
-			return "", fmt.Errorf("%s: input.key: the signature has no input %q, only %q", specFile, key, keys(b.sig.Inputs))
+			return "", fmt.Errorf("%s: input.key: the signature has no input %q, only %q", b.where(), key, keys(b.sig.Inputs))
 		case fixed:
-			return "", fmt.Errorf("%s: the input %q is input.key and has a value in inputs: leave one out", specFile, key)
+			return "", fmt.Errorf("%s: the input %q is input.key and has a value in inputs: leave one out", b.where(), key)
 		}
 		return key, nil
 	}
@@ -372,7 +373,7 @@ func (b *binder) bindSize(key string, shape savedmodel.Shape) error {
 		case *size <= 0:
 			return fmt.Errorf("input %q: its shape %v does not tell height and width: %s", key, shape, b.write("input: {size: [HEIGHT, WIDTH]}"))
 		case dim > 0 && dim != *size:
-			return fmt.Errorf("input %q: shape %v does not take input.size %v of %s", key, shape, b.Input.Size, specFile)
+			return fmt.Errorf("input %q: shape %v does not take input.size %v of %s", key, shape, b.Input.Size, b.where())
 		}
 	}
 	if h, w := b.Input.Size[0], b.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
@@ -437,12 +438,14 @@ func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
 
 // write says which line a person writes, and where.
 func (o offer) write(line string) string {
-	file := o.file
-	if file == "" {
-		file = specFile + " of a version in model.dir"
+	if o.file == "" {
+		return fmt.Sprintf("write %q into %s of a version in model.dir", line, specFile)
 	}
-	return fmt.Sprintf("write %q into %s", line, file)
+	return fmt.Sprintf("write %q into %s", line, o.file)
 }
+
+// where is the file that a refusal speaks of.
+func (o offer) where() string { return cmp.Or(o.file, specFile) }
 
 var plainWord = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_./-]*$`)
 

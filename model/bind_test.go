@@ -276,3 +276,25 @@ func TestOutputInFile(t *testing.T) {
 		}
 	}
 }
+
+// What is wrong with inceptor.yaml is told with its line, in a person's words.
+func TestWordsOfFileErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"outputs: a":                     `line 1: there is no key "outputs"`,
+		"input: {sizes: [1, 2]}":         `line 1: there is no key "sizes"`,
+		"top_k: 5\ninput: {size: large}": "line 2: large is not a list of two numbers",
+		"top_k: many":                    "line 1: many is not a number",
+		"input: {align_corners: 7}":      "line 1: 7 is not true or false",
+		"input: {scale: x}":              "line 1: x is not a number",
+		"input: 5":                       "line 1: 5 is not a list of keys with values",
+		"# nothing yet":                  "",
+		"":                               "",
+	} {
+		dir := t.TempDir()
+		write(t, dir+"/"+specFile, []byte(text))
+		_, err := readSpec(dir)
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != dir+"/"+specFile+": "+want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}

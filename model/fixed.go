@@ -46,7 +46,7 @@ func (v *Value) UnmarshalYAML(node *yaml.Node) error {
 // its shape has no room for a batch, else the same for each record.
 func (b *binder) bindFixed(key string, in savedmodel.TensorInfo, v Value) error {
 	wrong := func(format string, args ...any) error {
-		return fmt.Errorf("%s: inputs: %s: the input is %v%v, "+format, append([]any{specFile, key, in.DType, in.Shape}, args...)...)
+		return fmt.Errorf("%s: inputs: %s: the input is %v%v, "+format, append([]any{b.where(), key, in.DType, in.Shape}, args...)...)
 	}
 	f := feed{key: key, dtype: in.DType, shape: in.Shape, from: fromFile, once: true}
 	if len(in.Shape) > 0 && in.Shape[0] < 0 {

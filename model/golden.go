@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Golden images lie in a version's assets.extra/golden, with a list of what
@@ -35,9 +32,7 @@ func readGolden(dir string) ([]Golden, error) {
 		return nil, err
 	}
 	var images []Golden
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&images); err != nil {
+	if err := decodeYAML(b, &images); err != nil {
 		return nil, fmt.Errorf("%s: %w", list, err)
 	}
 	return images, nil

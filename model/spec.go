@@ -1,15 +1,12 @@
 package model
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // specFile says, beside a SavedModel, how its input is made and its output
@@ -79,9 +76,7 @@ func readSpec(dir string) (spec Spec, err error) {
 	if err != nil {
 		return spec, err
 	}
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&spec); err != nil {
+	if err := decodeYAML(b, &spec); err != nil {
 		return spec, fmt.Errorf("%s: %w", path, err)
 	}
 	if emptyBackground(b) {
