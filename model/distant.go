@@ -17,7 +17,6 @@ import (
 	"inceptor/model/pixels"
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
-	"inceptor/savedmodel/tfpb"
 )
 
 // bytesSignature is the signature that takes encoded images, by TensorFlow
@@ -466,78 +465,6 @@ func (d *distant) dirOf(versions []int64) string {
 		return ""
 	}
 	return there[len(there)-1].dir
-}
-
-// run sends batches to the server.
-func (d *distant) run(sig signature, want int64, classes int, assumed bool) batchFunc {
-	ask := remote.Batch{
-		Signature: sig.Signature, Output: sig.Output.Scores, ClassOutput: sig.Output.Classes, AllOutputs: assumed,
-		Returned: map[string]string{},
-		Version:  want, Classes: classes,
-	}
-	if sig.Output.Classes != "" {
-		ask.Classes = 0 // the labels are not those of the places
-	}
-	for _, r := range sig.returned {
-		ask.Returned[r.output] = sig.feeds[r.feed].key
-	}
-	if sig.content.image() {
-		ask.Blank = func() (map[string]*tfpb.TensorProto, error) { return message(sig.feeds, []item{blankItem(sig)}, false) }
-	}
-	return func(items []item) (scored, error) {
-		batch := ask
-		var err error
-		if batch.Inputs, err = message(sig.feeds, items, false); err != nil {
-			return scored{}, err
-		}
-		if batch.Fixed, err = message(sig.feeds, items, true); err != nil {
-			return scored{}, err
-		}
-		answer, err := d.client.Predict(context.Background(), batch)
-		switch remote.KindOf(err) {
-		case remote.KindInput:
-			err = &InputError{ReasonModelRefused, err}
-		case remote.KindTooLarge:
-			err = &InputError{ReasonServerTooLarge, err}
-		}
-		got := scored{rows: answer.Scores, version: answer.Version, server: answer.Server}
-		if classes := slices.Concat(classesOfWords(answer.Words), classesOfNumbers(answer.Numbers)); len(classes) > 0 {
-			got.classes = split(classes, len(answer.Scores))
-		}
-		return got, err
-	}
-}
-
-// blankItem is an image that every model of images takes.
-func blankItem(sig signature) item {
-	if sig.dtype == savedmodel.String {
-		return item{encoded: usualSamples()[0].bytes}
-	}
-	return item{plain: make([]byte, sig.Input.Size[0]*sig.Input.Size[1]*3*sig.dtype.Size())}
-}
-
-// message makes the inputs of a batch as they are sent: those that are once for
-// the batch, or the others.
-func message(feeds []feed, items []item, once bool) (map[string]*tfpb.TensorProto, error) {
-	inputs := map[string]*tfpb.TensorProto{}
-	for _, f := range feeds {
-		if f.once != once {
-			continue
-		}
-		parts := f.parts(items)
-		t := remote.Strings(f.shape, parts...)
-		if f.dtype != savedmodel.String {
-			var err error
-			if t, err = remote.Numbers(f.dtype, f.shape, parts...); err != nil {
-				return nil, err
-			}
-		}
-		if once { // its shape is all of it
-			t.TensorShape.Dim = t.TensorShape.Dim[1:]
-		}
-		inputs[f.key] = t
-	}
-	return inputs, nil
 }
 
 // decodeInGo does what a decoder does, without TensorFlow and nearly the same.

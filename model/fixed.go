@@ -79,11 +79,12 @@ func (b *binder) bindFixed(key string, in savedmodel.TensorInfo, v Value) error 
 
 // put writes an element of the value; false: it is not of the input's type.
 func (f feed) put(i int, e element) bool {
-	switch size := f.dtype.Size(); {
-	case f.dtype == savedmodel.String:
+	size := f.dtype.Size()
+	switch f.dtype {
+	case savedmodel.String:
 		f.value.strings[i] = []byte(e.text)
 		return true
-	case f.dtype == savedmodel.Bool:
+	case savedmodel.Bool:
 		return (e.text == "true" || e.text == "false") && putElement(f.value.numbers[i:][:1], f.dtype, jsontext.Value(e.text))
 	default:
 		return (e.tag == "!!int" || e.tag == "!!float") && putElement(f.value.numbers[i*size:][:size], f.dtype, jsontext.Value(e.text))

@@ -77,9 +77,13 @@ func (r runner) call(ctx context.Context, inputs []*savedmodel.Tensor) (scored, 
 		out = out[1:]
 	}
 	for i, back := range r.returned {
-		if same, err := alike(out[i], inputs[back.feed]); err != nil || !same {
-			return scored{}, fmt.Errorf("the output %q is not the input %q: the model does not answer records in their order (%v)",
-				back.output, r.feeds[back.feed].key, err)
+		same, err := alike(out[i], inputs[back.feed])
+		if err != nil {
+			return scored{}, err
+		}
+		if !same {
+			return scored{}, fmt.Errorf("the output %q is not the input %q: the model does not answer records in their order",
+				back.output, r.feeds[back.feed].key)
 		}
 	}
 	return got, nil
