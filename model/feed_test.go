@@ -145,8 +145,8 @@ func TestRunner(t *testing.T) {
 			return numbers(savedmodel.Int64, savedmodel.Shape{2, 2}, slices.Concat(places, places))
 		}, back: places, want: []Class{{Index: 0}, {Index: 1}, {Index: 0}, {Index: 1}}},
 		{name: "int32", classes: func() *savedmodel.Tensor {
-			return numbers(savedmodel.Int32, savedmodel.Shape{2, 2}, []byte{7, 0, 0, 0, 8, 0, 0, 0, 9, 0, 0, 0, 1, 1, 0, 0})
-		}, back: places, want: []Class{{Index: 7}, {Index: 8}, {Index: 9}, {Index: 257}}},
+			return numbers(savedmodel.Int32, savedmodel.Shape{2, 2}, []byte{7, 0, 0, 0, 8, 0, 0, 0, 255, 255, 255, 255, 1, 1, 0, 0})
+		}, back: places, want: []Class{{Index: 7}, {Index: 8}, {Label: "-1", Index: NoIndex}, {Index: 257}}},
 		{name: "no classes", back: places},
 		{name: "the best class alone", classes: func() *savedmodel.Tensor { return strs(savedmodel.Shape{2, 1}, "a", "b") }, back: places,
 			failure: "classes of shape (2, 1) for scores of shape (2, 2)"},

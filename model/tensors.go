@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"inceptor/model/remote"
@@ -125,6 +126,9 @@ func classesOfNumbers[T int32 | int64](numbers []T) []Class {
 	classes := make([]Class, len(numbers))
 	for i, n := range numbers {
 		classes[i].Index = int(n)
+		if n < 0 { // no index, such as -1 for nothing
+			classes[i] = Class{Index: NoIndex, Label: strconv.FormatInt(int64(n), 10)}
+		}
 	}
 	return classes
 }
