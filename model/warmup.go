@@ -31,6 +31,12 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 		if err = ctx.Err(); err == nil {
 			each, err = v.tryMadeUp(sig, n)
 		}
+		if formats := v.samples; len(formats) > 1 {
+			for i := 0; i < len(formats) && refused(err); i++ { // of one format alone
+				v.samples = formats[i : i+1]
+				each, err = v.tryMadeUp(sig, n)
+			}
+		}
 	}
 	if err == nil {
 		start := time.Now()

@@ -2,8 +2,10 @@ package model
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,6 +48,51 @@ func TestWarmUpEncoded(t *testing.T) {
 				t.Errorf("pixels are assumed for encoded images: %+v", status)
 			}
 		})
+	}
+}
+
+// Batches are of several formats, if the model takes them together, else of one
+// that it takes.
+func TestWarmUpMixed(t *testing.T) {
+	openLibrary(t)
+	none := func(images [][]byte) bool { return false }
+	mixed := func(images [][]byte) bool { return !bytes.Equal(images[0], images[len(images)-1]) }
+	for name, test := range map[string]struct {
+		refuses func(images [][]byte) bool
+		formats string // of the largest batch
+		ok      bool
+	}{
+		"together":        {none, "jpeg png", true},
+		"one alone":       {mixed, "jpeg", true},
+		"only PNGs":       {func(images [][]byte) bool { return len(images) > 1 && (mixed(images) || images[0][0] == 0xff) }, "png", true},
+		"one image a run": {func(images [][]byte) bool { return len(images) > 1 }, "png", false},
+	} {
+		run := func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
+			images, err := in[0].Strings()
+			if err != nil {
+				return nil, err
+			}
+			if test.refuses(images) {
+				return nil, &savedmodel.Error{Code: savedmodel.InvalidArgument, Message: "no"}
+			}
+			scores, err := savedmodel.NewTensor(savedmodel.Float32, int64(len(images)), 2)
+			if err == nil {
+				clear(scores.Bytes())
+			}
+			return []*savedmodel.Tensor{scores}, err
+		}
+		v := &version{log: slog.New(slog.DiscardHandler)}
+		v.run = runner{run: run, feeds: []feed{{dtype: savedmodel.String, from: fromImage}}}
+		v.batcher = newBatcher(v.run.batch, Lanes, true, Batch{Max: 4}, unwatched{})
+		_, err := v.warmUp(t.Context(), t.TempDir(), signature{content: Images, dtype: savedmodel.String})
+		v.batcher.close()
+		var formats []string
+		for _, s := range v.samples {
+			formats = append(formats, s.format)
+		}
+		if got := strings.Join(formats, " "); got != test.formats || (err == nil) != test.ok {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, test.formats)
+		}
 	}
 }
 
