@@ -165,7 +165,7 @@ func (s *Server) Check(ctx context.Context, version int64) (Info, error) {
 
 // Assumed tells what of the preprocessing for the server nothing states, as
 // Prediction.Assumed; empty: all is known, or the server was not asked yet.
-func (s *Server) Assumed() string { return s.distant.assumption() }
+func (s *Server) Assumed() string { return s.assumption() }
 
 // Load asks the server for what it has. Its error is why it cannot answer.
 func (s *Server) Load(ctx context.Context) error { return s.load(ctx, remote.NoVersion) }
