@@ -60,7 +60,7 @@ func TestCheckModelServer(t *testing.T) {
 		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, 0, ": tiny, a version that the model server does not tell, classifies\n"},
 		{"other classes", func(f *remotetest.Fake) { f.Classes = 7 }, exitFailed, "2 lines for 7 classes"},
 		{"other classes, another output", func(f *remotetest.Fake) { f.Scores, f.Classes = "probabilities", 7 }, exitFailed,
-			`has no output "scores", only ["probabilities"]`},
+			`output "probabilities": labels: 2 lines for 7 classes`},
 	} {
 		for _, backend := range []string{"remote", "local-then-remote"} {
 			t.Run(test.name+", "+backend, func(t *testing.T) {
