@@ -35,6 +35,7 @@ type place struct {
 	of     string // the condition or the frame
 	yes    bool   // the condition holds
 	frame  bool
+	depth  int // places around it
 }
 
 // nowhere is the place of what is not understood.
@@ -53,7 +54,10 @@ func (g *frozenGraph) newPlacing() *placing {
 }
 
 func (p *placing) child(c place) *place {
-	if c.parent == nowhere {
+	if c.parent != nil {
+		c.depth = c.parent.depth + 1
+	}
+	if c.parent == nowhere || c.depth == maxCallDepth {
 		return nowhere
 	}
 	if p.known[c] == nil {

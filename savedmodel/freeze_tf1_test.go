@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -275,6 +276,19 @@ func TestFreezeTensorFlow1(t *testing.T) {
 			op("p", "MatMul", nil, "in", "cat"), op("out", "Mul", nil, "p", "a/read"),
 		}}, map[string]int{"ConcatV2": 0, "MatMul": 0, "_FusedMatMul": 1}},
 		{"tables of constants, one shared", tableModel(), map[string]int{"HashTableV2": 3, "LookupTableImportV2": 1, "InitializeTableV2": 1}},
+		{"tables of TensorFlow 0.12", func() testModel {
+			m := tableModel()
+			for _, n := range m.nodes {
+				switch n.Op {
+				case "HashTableV2", "LookupTableFindV2", "InitializeTableV2":
+					n.Op = strings.TrimSuffix(n.Op, "V2")
+				case "LookupTableImportV2":
+					n.Op, n.Attr = "InitializeTable", noT(attrs{"Tkey": typeAttr(dtLong), "Tval": typeAttr(dtString)})
+					delete(n.Attr, "T")
+				}
+			}
+			return m
+		}(), map[string]int{"HashTable": 3, "InitializeTable": 2}},
 		{"a table of a file", fileModel(testAsset{name: "words.txt", text: "zero\none\ntwo\n"}), map[string]int{"InitializeTableFromTextFileV2": 1}},
 		{"a table of a file, as TensorFlow 1 names it", fileModel(testAsset{name: "words.txt", text: "two\none\nzero\n", collection: true}), nil},
 		{"a condition before", testModel{variables: norms, nodes: slices.Concat(reads, condition("in", "x", "yes", "switch"), []*tfpb.NodeDef{
@@ -434,6 +448,30 @@ func TestFreezeRefusesTensorFlow1(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// A graph that TensorFlow refuses is not followed for ever before.
+func TestFreezeManyWays(t *testing.T) {
+	openLibrary(t)
+	m := tableModel()
+	for i := range 50 { // 2⁵⁰ ways lead to the first
+		from := "way" + strconv.Itoa(i+1)
+		m.nodes = append(m.nodes, op("way"+strconv.Itoa(i), "Identity", attrs{"T": typeAttr(dtString)}, from, from))
+	}
+	m.nodes = append(m.nodes, stringConst("way50", "zero"))
+	for _, n := range m.nodes {
+		if n.GetName() == "fill" {
+			n.Input[2] = "way0"
+		}
+	}
+	dir := m.save(t)
+	mg, err := readMetaGraphDef(dir, Options{}.tags())
+	must(t, err)
+	frozen, err := loadFrozen(context.Background(), dir, mg, Options{})
+	if err == nil {
+		must(t, frozen.Close())
+		t.Error("loaded")
 	}
 }
 

@@ -3,6 +3,7 @@ package savedmodel
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"math/bits"
 	"slices"
 )
@@ -38,16 +39,13 @@ func (g *frozenGraph) join() error {
 // joinedWeight is the weight that tensors make, put together along an axis;
 // nil if they are not parts of one.
 func (g *frozenGraph) joinedWeight(tensors []string, axis int64, joined map[string]bool) *weight {
-	var (
-		w       = &weight{}
-		handles []string
-	)
+	w, handles := &weight{}, make(map[string]bool)
 	for i, in := range tensors {
 		handle, part := g.weightOf(in)
-		if part == nil || part.parts != nil || joined[handle] || slices.Contains(handles, handle) {
+		if part == nil || part.parts != nil || joined[handle] || handles[handle] {
 			return nil
 		}
-		handles = append(handles, handle)
+		handles[handle] = true
 		e, rank := part.entry, int64(len(part.entry.shape))
 		if i == 0 {
 			if axis < 0 {
@@ -73,9 +71,7 @@ func (g *frozenGraph) joinedWeight(tensors []string, axis int64, joined map[stri
 		w.entry.size += e.size
 		w.parts = append(w.parts, e)
 	}
-	for _, h := range handles {
-		joined[h] = true
-	}
+	maps.Copy(joined, handles)
 	return w
 }
 

@@ -42,7 +42,7 @@ func (g *frozenGraph) bindTables() error {
 	if err != nil {
 		return err
 	}
-	f := filling{frozenGraph: g, start: start, files: assetsOf(g.meta), left: maxTable}
+	f := filling{frozenGraph: g, start: start, files: assetsOf(g.meta), left: maxTable, seen: make(map[string]bool)}
 	for _, name := range start.order {
 		n := start.nodes[name]
 		if len(n.GetInput()) == 0 {
@@ -105,6 +105,7 @@ type filling struct {
 	start *flatGraph
 	files map[string]string // see assetsOf
 	left  int64             // elements that tables may still have
+	seen  map[string]bool   // nodes that were copied
 }
 
 // add adds an operation that fills a table.
@@ -166,6 +167,10 @@ func (f *filling) addAsset(node, file string) error {
 // come from constants alone.
 func (f *filling) copyInput(tensor string, depth int) error {
 	n := f.start.nodes[nodeOf(tensor)]
+	if f.seen[n.GetName()] {
+		return nil
+	}
+	f.seen[n.GetName()] = true
 	switch op := n.GetOp(); {
 	case depth == 0 || n == nil:
 		return refuse("it is not clear what fills a table with %q", tensor)
