@@ -30,9 +30,10 @@ type version struct {
 	log      *slog.Logger
 
 	// Of the goroutine that loads; read only after that.
-	classes int           // 0: the signature does not say, and it has not warmed up yet
-	longest time.Duration // run of the warm-up
-	samples []sample      // made-up ones that the model takes, if it takes encoded images
+	classes int                       // 0: the signature does not say, and it has not warmed up yet
+	longest time.Duration             // run of the warm-up
+	samples []sample                  // made-up ones that the model takes, if it takes encoded images
+	remake  func(Preprocessing) error // makes pixels in another way, while no image is under way
 
 	// Safe for concurrent use.
 	vitals vitals
@@ -124,14 +125,6 @@ func (l loader) rescue(err *error) {
 	}
 }
 
-// A look is what can be told of a version from its files.
-type look struct {
-	spec   Spec
-	labels []string
-	digest string
-	graph  *savedmodel.Graph
-}
-
 // look passes the gates that need no TensorFlow. Its error is a *GateError.
 func (l loader) look(ctx context.Context) (seen look, err error) {
 	defer l.rescue(&err)
@@ -149,24 +142,12 @@ func (l loader) look(ctx context.Context) (seen look, err error) {
 		return look{}, atGate(GateComplete, err)
 	}
 	l.enter(GateSignature)
-	spec, err := readSpec(l.at.dir)
-	if err != nil {
-		return look{}, atGate(GateSignature, err)
-	}
-	labels, err := readLabels(l.at.dir, spec.Labels)
-	if err != nil {
-		return look{}, atGate(GateSignature, err)
+	if seen, err = lookInto(l.at.dir, l.config.Session.Tags); err != nil {
+		return look{}, err
 	}
 	l.enter(GateRead)
-	digest, err := savedmodel.Digest(ctx, l.at.dir)
-	if err != nil {
-		return look{}, atGate(GateRead, err)
-	}
-	graph, err := savedmodel.ReadGraph(l.at.dir, l.config.Session.Tags...)
-	if err != nil {
-		return look{}, atGate(GateRead, err)
-	}
-	return look{spec, labels, digest, graph}, nil
+	seen.digest, err = savedmodel.Digest(ctx, l.at.dir)
+	return seen, atGate(GateRead, err)
 }
 
 // load takes the version through all gates, after which it can serve. Its
@@ -265,9 +246,7 @@ func (l loader) discard(v *version) error {
 func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	c := l.config
 	l.enter(GateSignature)
-	sig, err := seen.spec.bind(offer{
-		signatures: v.model.Signatures, use: seen.graph.Input, labels: len(v.labels), file: filepath.Join(l.at.dir, specFile),
-	}, c.Content)
+	sig, err := seen.contract(v.model.Signatures, c.Content)
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
@@ -279,19 +258,19 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
-	v.run = newRunner(sig, run.Run)
-	v.bound(sig)
+	v.run = newRunner(sig.signature, run.Run)
+	v.bound(sig.signature)
 	l.enter(GateLoad)
 	switch {
 	case sig.content == Rows:
 		v.decode = newRowReader(sig.feeds).item
-	case sig.dtype != savedmodel.String:
-		p, contradiction := sig.preprocessing(v.model.Signatures, seen.graph)
-		if contradiction != "" {
+	case sig.pixels != nil:
+		if sig.contradiction != "" {
 			l.log.Warn("inceptor.yaml contradicts the model, and holds: scores are wrong if the model is right",
-				"model", v.info.Model, "version", v.info.Version, "file", filepath.Join(l.at.dir, specFile), "contradiction", contradiction)
+				"model", v.info.Model, "version", v.info.Version, "file", filepath.Join(l.at.dir, specFile), "contradiction", sig.contradiction)
 		}
-		if err := v.convert(p, sig.dtype, c); err != nil {
+		v.remake = func(p Preprocessing) error { return v.convert(p, sig.dtype, c) }
+		if err := v.remake(*sig.pixels); err != nil {
 			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
 		}
 	}
@@ -303,7 +282,7 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	l.enter(GateWarmUp)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
-	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig); err != nil {
+	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig.signature); err != nil {
 		return atGate(GateWarmUp, err)
 	}
 	l.took.WarmUp = time.Since(start)
@@ -312,7 +291,7 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 		return atGate(GateSignature, err)
 	}
 	l.enter(GateGolden)
-	if err := v.passGolden(ctx, l.at.dir, func(p Preprocessing) error { return v.convert(p, sig.dtype, c) }); err != nil {
+	if err := v.passGolden(ctx, l.at.dir, v.remake); err != nil {
 		return atGate(GateGolden, err)
 	}
 	v.note(l.at.dir, l.log)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 
+	"inceptor/model"
 	"inceptor/savedmodel"
+	"inceptor/service"
 )
 
 type inspectCmd struct {
@@ -13,12 +15,22 @@ type inspectCmd struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 
 	Variables bool `help:"List every variable, not only the largest."`
+
+	Input content `embed:"" prefix:"input." group:"Input"`
 }
 
 // Help is the long help.
 func (*inspectCmd) Help() string {
 	return `Lists tags, signatures, variables, assets, warm-up requests and the digest, and names every file that is missing or short. ` +
+		`"serving" is what the service does with the version: what each input takes, how pixels are made and where that is known from, which outputs are read, whose words the classes have, and what is assumed or missing, with the line to write. ` +
+		`It is decided by the same code as when "inceptor run" loads the version. ` +
 		`Exit status 1 if the version is incomplete: "inceptor run" would not take it.`
+}
+
+// An inspection is what is printed as JSON.
+type inspection struct {
+	*savedmodel.Info
+	Serving model.Explanation `json:"serving"`
 }
 
 func (c *inspectCmd) Run(a *app) error {
@@ -29,15 +41,16 @@ func (c *inspectCmd) Run(a *app) error {
 	if info.Digest, err = savedmodel.Digest(context.Background(), c.Dir); err != nil {
 		return err
 	}
+	serving := model.Explain(c.Dir, service.Config{Input: c.Input.config()}.ModelConfig().Content)
 	switch {
 	case c.JSON:
 		e := json.NewEncoder(a.stdout)
 		e.SetIndent("", "  ")
-		err = e.Encode(info)
+		err = e.Encode(inspection{info, serving})
 	case c.Variables:
 		err = errors.Join(info.WriteText(a.stdout), info.WriteVariables(a.stdout))
 	default:
-		err = info.WriteText(a.stdout)
+		err = errors.Join(info.WriteText(a.stdout), serving.WriteText(a.stdout))
 	}
 	if err == nil && !info.Complete {
 		err = errors.New("the version is incomplete")

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"inceptor/model"
+	"inceptor/testenv"
+)
+
+// Inspect tells what the service does with a version, as text and as JSON.
+func TestInspectServing(t *testing.T) {
+	graph := func(name string) string { return filepath.Join(testenv.Root(t), "savedmodel", "testdata", name) }
+	code, stdout, stderr := execute(t, "inspect", graph("classic"))
+	for _, line := range []string{
+		`serving    with --input.format image`,
+		`  signature  "serving_default" (tensorflow/serving/classify)`,
+		`  input      "inputs" string? takes a tf.Example with the encoded image as its feature "image/encoded"`,
+		`  images     gif, jpeg, png; decoded in the graph by DecodeJpeg`,
+		`  scores     "scores", of 3 classes`,
+		`  labels     none`,
+	} {
+		if !strings.Contains(stdout, "\n"+line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
+	if code != 0 || t.Failed() {
+		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+	}
+
+	code, stdout, stderr = execute(t, "inspect", "--json", graph("tiny"))
+	var told struct {
+		Digest  string
+		Serving model.Explanation
+	}
+	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != 0 {
+		t.Fatalf("exit status %d, %v\n%s%s", code, err, stdout, stderr)
+	}
+	if !strings.Contains(told.Serving.Refused, `input "features"`) || told.Digest == "" {
+		t.Errorf("as a model of images: %+v", told)
+	}
+	code, stdout, _ = execute(t, "inspect", "--input.format", "tensor-json", graph("tiny"))
+	if code != 0 || !strings.Contains(stdout, `"features" float32(?, 4) takes what the record holds`) {
+		t.Errorf("as a model of rows: exit status %d\n%s", code, stdout)
+	}
+}

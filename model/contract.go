@@ -1,0 +1,56 @@
+package model
+
+import (
+	"path/filepath"
+
+	"inceptor/savedmodel"
+)
+
+// A look is what can be told of a version from its files.
+type look struct {
+	dir    string
+	spec   Spec
+	labels []string
+	graph  *savedmodel.Graph
+	digest string // by loader.look
+}
+
+// lookInto reads what a version's files say of how it is to be run. Its error is
+// a *GateError.
+func lookInto(dir string, tags []string) (look, error) {
+	seen := look{dir: dir}
+	var err error
+	if seen.spec, err = readSpec(dir); err != nil {
+		return look{}, atGate(GateSignature, err)
+	}
+	if seen.labels, err = readLabels(dir, seen.spec.Labels); err != nil {
+		return look{}, atGate(GateSignature, err)
+	}
+	if seen.graph, err = savedmodel.ReadGraph(dir, tags...); err != nil {
+		return look{}, atGate(GateRead, err)
+	}
+	return seen, nil
+}
+
+// A contract is how records are answered by a version: what its load sets up, and what Explain tells.
+type contract struct {
+	signature
+	pixels        *Preprocessing // nil: the model takes other things than pixels
+	contradiction string         // between inceptor.yaml and the model; empty: none
+}
+
+// contract decides how a version with these signatures is run.
+func (seen look) contract(signatures map[string]savedmodel.Signature, c Content) (contract, error) {
+	sig, err := seen.spec.bind(offer{
+		signatures: signatures, use: seen.graph.Input, labels: len(seen.labels), file: filepath.Join(seen.dir, specFile),
+	}, c)
+	if err != nil {
+		return contract{}, err
+	}
+	p := contract{signature: sig}
+	if c != Rows && sig.dtype != savedmodel.String {
+		made, contradiction := sig.preprocessing(signatures, seen.graph)
+		p.pixels, p.contradiction = &made, contradiction
+	}
+	return p, nil
+}

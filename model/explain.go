@@ -1,0 +1,165 @@
+package model
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"inceptor/savedmodel"
+)
+
+// An Explanation tells what the service does with a version, by what its files
+// say: how a record becomes its input, and its output an answer.
+type Explanation struct {
+	Content Content `json:"content"` // what records hold: "image", "tensor-json" or "example"
+
+	// Refused tells why the service would not take the version, and what to do;
+	// empty: nothing is known that speaks against it. Then all that follows is empty.
+	Refused string `json:"refused,omitempty"`
+
+	Signature string           `json:"signature"`
+	Method    string           `json:"method"`
+	Inputs    []ExplainedInput `json:"inputs"` // by Key
+	// Formats are those of the images that the model's graph decodes with its
+	// Decoders; empty: it takes pixels, or no image.
+	Formats  []string `json:"formats,omitempty"`
+	Decoders []string `json:"decoders,omitempty"`
+	// Preprocessing is how pixels are made, for a model that takes pixels.
+	Preprocessing *Preprocessing `json:"preprocessing,omitempty"`
+	// Golden is the number of golden images with which a load measures what pixels
+	// the model takes, since nothing says it.
+	Golden int `json:"golden,omitempty"`
+
+	Scores  string        `json:"scores"`  // key of the output
+	Values  bool          `json:"values"`  // an answer has the scores as they are
+	Classes int           `json:"classes"` // 0: known once the model runs
+	Labels  ExplainedFrom `json:"labels"`
+	TopK    int           `json:"top_k"`
+
+	// Notes tell what is assumed or missing, each with what to write into which file.
+	Notes []string `json:"notes"`
+}
+
+// An ExplainedInput is an input of the signature.
+type ExplainedInput struct {
+	Key   string              `json:"key"`
+	DType savedmodel.DataType `json:"dtype"`
+	Shape savedmodel.Shape    `json:"shape"`
+	From  string              `json:"from"` // one of the words below
+	// Feature is that of a tf.Example which the image is put into.
+	Feature string `json:"feature,omitempty"`
+	// Returned is the key of the output that gives the input back.
+	Returned string `json:"returned,omitempty"`
+}
+
+// What an input takes.
+const (
+	FromPixels  = "pixels"        // of the image
+	FromImage   = "image"         // the encoded image as it came
+	FromExample = "example"       // a tf.Example made of the image
+	FromRecord  = "record"        // the record, or a part of it
+	FromKey     = "key"           // a number for each record of a batch, which comes back
+	FromFile    = "inceptor.yaml" // a value that is written there
+	FromDefault = "default"       // what the graph has for it
+)
+
+// ExplainedFrom says where the words of classes come from.
+type ExplainedFrom struct {
+	Output string `json:"output,omitempty"` // key of the output with each score's class
+	Words  bool   `json:"words,omitempty"`  // that output has the words themselves, not numbers
+	File   string `json:"file,omitempty"`   // in assets, with a line for each class
+}
+
+// Explain tells what the service does with the version in dir, a directory that
+// holds a saved_model.pb. It needs no TensorFlow: it decides by the same code as a
+// load. What a load finds out by running the model it does not know.
+func Explain(dir string, c Content) Explanation {
+	e := Explanation{Content: cmp.Or(c, Images), Inputs: []ExplainedInput{}, Notes: []string{}}
+	if err := e.explain(dir); err != nil {
+		e.Refused = err.Error()
+		if gate := (*GateError)(nil); errors.As(err, &gate) {
+			e.Refused = gate.Err.Error()
+		}
+	}
+	return e
+}
+
+func (e *Explanation) explain(dir string) error {
+	seen, err := lookInto(dir, nil)
+	if err != nil {
+		return err
+	}
+	p, err := seen.contract(seen.graph.Signatures, e.Content)
+	if err != nil {
+		return err
+	}
+	sig := seen.graph.Signatures[p.Signature]
+	e.Signature, e.Method = p.Signature, sig.Method
+	for _, key := range keys(sig.Inputs) {
+		e.Inputs = append(e.Inputs, p.explainInput(key, sig.Inputs[key]))
+	}
+	e.Formats, e.Decoders, e.Preprocessing = p.formats, p.decoders, p.pixels
+	e.Scores, e.Values, e.Classes, e.TopK = p.Output.Scores, p.values, p.classes, p.TopK
+	e.Labels = ExplainedFrom{Output: p.Output.Classes, Words: p.words}
+	if seen.labels != nil && !p.words {
+		e.Labels.File = p.Labels
+	}
+	return e.note(seen, p)
+}
+
+// explainInput tells what an input takes.
+func (p contract) explainInput(key string, info savedmodel.TensorInfo) ExplainedInput {
+	in := ExplainedInput{Key: key, DType: info.DType, Shape: info.Shape, From: FromDefault}
+	i := slices.IndexFunc(p.feeds, func(f feed) bool { return f.key == key })
+	if i < 0 {
+		return in
+	}
+	switch f := p.feeds[i]; {
+	case f.from == fromFile:
+		in.From = FromFile
+	case f.from == fromPlace:
+		in.From = FromKey
+	case f.from == fromRow, !p.content.image():
+		in.From = FromRecord
+	case f.feature != "":
+		in.From, in.Feature = FromExample, f.feature
+	case f.dtype == savedmodel.String:
+		in.From = FromImage
+	default:
+		in.From = FromPixels
+	}
+	for _, r := range p.returned {
+		if r.feed == i {
+			in.Returned = r.output
+		}
+	}
+	return in
+}
+
+// note collects what is assumed or missing.
+func (e *Explanation) note(seen look, p contract) error {
+	if p.contradiction != "" {
+		e.Notes = append(e.Notes, p.contradiction+": inceptor.yaml holds; scores are wrong if the model is right")
+	}
+	if p.pixels != nil {
+		golden, err := readGolden(seen.dir)
+		if err != nil {
+			return err
+		}
+		told := *p.pixels
+		if told.ScaleFrom == OriginAssumed && len(golden) > 0 {
+			e.Golden = len(golden)
+			told.ScaleFrom = OriginMeasured // by the load
+		}
+		if note := told.note(seen.dir); note != "" {
+			e.Notes = append(e.Notes, note)
+		}
+	}
+	if e.Content.image() && !e.Values && !e.Labels.Words && e.Labels.File == "" {
+		e.Notes = append(e.Notes, fmt.Sprintf("no words for the classes: answers have their numbers alone; write a line for each class into %s",
+			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels, "labels.txt"))))
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package model
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"inceptor/savedmodel"
+)
+
+// graphCopy copies a saved_model.pb of savedmodel's tests, with files beside it.
+func graphCopy(t *testing.T, name string, files map[string]string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../savedmodel/testdata", name, "saved_model.pb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	files["saved_model.pb"] = string(b)
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestExplain(t *testing.T) {
+	for name, test := range map[string]struct {
+		model   string
+		content Content
+		files   map[string]string
+		want    Explanation // without Notes
+		notes   []string    // parts of them; of Refused, if that is not empty
+	}{
+		"tf.Examples made of images": {
+			model: "classic",
+			want: Explanation{
+				Signature: "serving_default", Method: "tensorflow/serving/classify",
+				Inputs: []ExplainedInput{{Key: "inputs", DType: savedmodel.String, From: FromExample, Feature: "image/encoded"}},
+				Scores: "scores", Classes: 3, TopK: 5, Formats: []string{"gif", "jpeg", "png"}, Decoders: []string{"DecodeJpeg"},
+			},
+			notes: []string{"write a line for each class into DIR/assets/labels.txt"},
+		},
+		"encoded images, labels, another signature": {
+			model: "classic",
+			files: map[string]string{specFile: "{signature: predict_images, labels: l, top_k: 2}", "assets/l": "a\nb\nc\n"},
+			want: Explanation{
+				Signature: "predict_images", Method: "tensorflow/serving/predict",
+				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.String, From: FromImage}},
+				Scores: "scores", Classes: 3, TopK: 2, Formats: []string{"gif", "jpeg", "png"}, Decoders: []string{"DecodeJpeg"},
+				Labels: ExplainedFrom{File: "l"},
+			},
+		},
+		"pixels by the graph": {
+			model: "keras",
+			want: Explanation{
+				Signature: "serving_default", Method: "tensorflow/serving/predict",
+				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.Float32, From: FromPixels}},
+				Preprocessing: &Preprocessing{
+					Size: [2]int{8, 8}, Resize: "bilinear", HalfPixelCenters: true, Scale: 1, ScaleFrom: OriginGraph, ResizeFrom: OriginAssumed,
+				},
+				Scores: "output_0", Classes: 2, TopK: 5,
+			},
+			notes: []string{`write "input: {half_pixel_centers: true}" into DIR/` + specFile, "assets/labels.txt"},
+		},
+		"pixels by a file that contradicts the graph": {
+			model: "keras",
+			files: map[string]string{specFile: "{input: {scale: 0.5, half_pixel_centers: false}, labels: l}", "assets/l": "a\nb\n"},
+			want: Explanation{
+				Signature: "serving_default", Method: "tensorflow/serving/predict",
+				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.Float32, From: FromPixels}},
+				Preprocessing: &Preprocessing{
+					Size: [2]int{8, 8}, Resize: "bilinear", Scale: 0.5, ScaleFrom: OriginFile, ResizeFrom: OriginFile,
+				},
+				Scores: "output_0", Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l"},
+			},
+			notes: []string{"inceptor.yaml makes pixels of 0…127.5, the model seems to take 0…255"},
+		},
+		"rows": {
+			model: "tiny", content: Rows,
+			want: Explanation{
+				Signature: "serving_default", Method: "tensorflow/serving/predict",
+				Inputs: []ExplainedInput{{Key: "features", DType: savedmodel.Float32, From: FromRecord}},
+				Scores: "scores", Values: true, Classes: 3, TopK: 5,
+			},
+		},
+		"refused":                {model: "tiny", notes: []string{`signature "serving_default": input "features"`}},
+		"labels of another size": {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{"labels: 1 lines for 3 classes"}},
+		"a file that is wrong":   {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := test.files
+			if files == nil {
+				files = map[string]string{}
+			}
+			dir := graphCopy(t, test.model, files)
+			got := Explain(dir, test.content)
+			told := append([]string{got.Refused}, got.Notes...)
+			for i, part := range test.notes {
+				at := 0
+				if test.want.Signature != "" {
+					at = i + 1
+				}
+				if at >= len(told) || !strings.Contains(strings.ReplaceAll(told[at], dir, "DIR"), part) {
+					t.Errorf("got %q, want %q", told, part)
+				}
+			}
+			if test.want.Signature != "" && len(got.Notes) != len(test.notes) {
+				t.Errorf("notes %q, want %q", got.Notes, test.notes)
+			}
+			ignored := cmp.Options{
+				cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Explanation{}, "Content", "Notes", "Refused"),
+				cmpopts.IgnoreFields(ExplainedInput{}, "Shape"), cmpopts.IgnoreUnexported(Preprocessing{}),
+			}
+			if diff := cmp.Diff(test.want, got, ignored); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Golden images are a load's means to find out what nothing says.
+func TestExplainGolden(t *testing.T) {
+	dir := graphCopy(t, "keras", map[string]string{
+		goldenFile: "[{image: a.png, label: x, floor: 0.5}]", specFile: "{input: {half_pixel_centers: true}, labels: l}", "assets/l": "a\nb\n",
+	})
+	if e := Explain(dir, Images); e.Golden != 0 || len(e.Notes) > 0 {
+		t.Errorf("the graph says it: %d golden images, notes %q", e.Golden, e.Notes)
+	}
+}

@@ -1,0 +1,124 @@
+package model
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// WriteText writes the Explanation for a person to read. What comes from the model
+// is quoted.
+func (e Explanation) WriteText(w io.Writer) error {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "\nserving    with --input.format %s\n", e.Content)
+	t := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(t, "  "+name+"\t"+format+"\n", args...) }
+	if e.Refused != "" {
+		line("REFUSED", "%s", printed(e.Refused))
+	} else {
+		e.writeLines(line)
+	}
+	for _, note := range e.Notes {
+		line("note", "%s", printed(note))
+	}
+	_ = t.Flush() // to a buffer
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+func (e Explanation) writeLines(line func(name, format string, args ...any)) {
+	line("signature", "%q%s", e.Signature, inBrackets(e.Method))
+	for _, in := range e.Inputs {
+		line("input", "%q %v%v takes %s", in.Key, in.DType, in.Shape, in.takes())
+	}
+	if e.Formats != nil {
+		line("images", "%s; decoded in the graph by %s", strings.Join(e.Formats, ", "), strings.Join(e.Decoders, ", "))
+	}
+	if p := e.Preprocessing; p != nil {
+		line("size", "%d×%d", p.Size[0], p.Size[1])
+		line("resize", "%s: %s", p.sampling(), stated(p.ResizeFrom))
+		if e.Golden > 0 {
+			line("pixels", "measured with %d golden images when the version is loaded", e.Golden)
+		} else {
+			line("pixels", "%v, by pixel × %s + %s: %s", p.conversion(), decimal(p.Scale), decimal(p.Offset), stated(p.ScaleFrom))
+		}
+	}
+	classes := "of as many classes as it gives"
+	if e.Classes > 0 {
+		classes = fmt.Sprintf("of %d classes", e.Classes)
+	}
+	if e.Values {
+		classes += ", as they are"
+	}
+	line("scores", "%q, %s", e.Scores, classes)
+	line("labels", "%s", e.Labels)
+	line("answer", "the best %d classes", e.TopK)
+}
+
+// stated says where a value comes from.
+func stated(from Origin) string {
+	switch from {
+	case OriginFile:
+		return "stated by " + specFile
+	case OriginGraph:
+		return "stated by the graph"
+	case OriginMeasured:
+		return "measured with the golden images"
+	}
+	return "assumed, not stated by the model"
+}
+
+// takes says what an input takes.
+func (in ExplainedInput) takes() string {
+	switch in.From {
+	case FromPixels:
+		return "the image's pixels"
+	case FromImage:
+		return "the encoded image as it came"
+	case FromExample:
+		return fmt.Sprintf("a tf.Example with the encoded image as its feature %q", in.Feature)
+	case FromRecord:
+		return "what the record holds"
+	case FromKey:
+		return fmt.Sprintf("a number for each record, which comes back as %q", in.Returned)
+	case FromFile:
+		return "the value in " + specFile
+	}
+	return "nothing: its default holds"
+}
+
+// String says where the words of classes come from.
+func (l ExplainedFrom) String() string {
+	switch {
+	case l.Words:
+		return fmt.Sprintf("the words in the output %q", l.Output)
+	case l.Output != "" && l.File != "":
+		return fmt.Sprintf("of the numbers in the output %q, in assets/%s", l.Output, l.File)
+	case l.Output != "":
+		return fmt.Sprintf("none; the numbers in the output %q", l.Output)
+	case l.File != "":
+		return "assets/" + l.File
+	}
+	return "none"
+}
+
+func inBrackets(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + printed(s) + ")"
+}
+
+// printed is text of the model's on one line, without characters that a terminal
+// obeys.
+func printed(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '�'
+		}
+		return r
+	}, cmp.Or(s, "?"))
+}
