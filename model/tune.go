@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"inceptor/model/remote"
@@ -227,19 +225,7 @@ func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 
 // load loads the version, for as long as it takes to try it.
 func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations, drop func(), err error) {
-	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
-	v, err = loader{
-		config: c, decoding: newDecoding(c.MaxPixels), at: t.at,
-		log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, bound: boundOf,
-		gate: new(atomic.Pointer[string]), late: new(<-chan struct{}),
-	}.load(ctx)
-	if err != nil {
-		return nil, took, nil, err
-	}
-	return v, took, func() {
-		v.drop()
-		<-v.freed
-	}, nil
+	return loadOnce(ctx, c, t.at)
 }
 
 // try loads the version, runs it, and notes what is better than before.

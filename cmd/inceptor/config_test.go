@@ -103,7 +103,7 @@ func TestConfigurationSources(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "run", "demo", "check", "classify", "inspect", "models", "version"} {
+	for _, command := range []string{"", "run", "demo", "check", "classify", "inspect", "init", "models", "version"} {
 		args := []string{command, "--help"}
 		if command == "" {
 			args = args[1:]

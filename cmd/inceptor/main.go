@@ -37,6 +37,7 @@ type cli struct {
 	Models   modelsCmd   `cmd:"" help:"List the model's versions of a running service, and change which one serves."`
 	Replay   replayCmd   `cmd:"" help:"Send dead letters back to the input topic; --dry-run tells which."`
 	Inspect  inspectCmd  `cmd:"" help:"Tell what a SavedModel holds and whether it is complete; needs no TensorFlow library."`
+	Init     initCmd     `cmd:"" help:"Write a version's inceptor.yaml: how its input is made and its output read."`
 	Version  versionCmd  `cmd:"" help:"Tell the versions of this program and of TensorFlow, and what this processor can do."`
 }
 

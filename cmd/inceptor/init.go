@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"inceptor/model"
+	"inceptor/savedmodel"
+	"inceptor/service"
+	"inceptor/service/input"
+)
+
+type initCmd struct {
+	Dir    string `arg:"" help:"Directory of the version: the one that holds saved_model.pb." placeholder:"DIR"`
+	Image  string `help:"Picture to try the usual conventions for pixels on: −1…1, 0…1 and 0…255." type:"existingfile" placeholder:"FILE"`
+	Expect string `help:"What the picture shows: the label of its class, or the class's number. The convention that gives it with the highest score is written; 0…255 only where no other one gives it." placeholder:"LABEL"`
+
+	TensorFlow service.TensorFlow `embed:"" prefix:"tensorflow." group:"TensorFlow"`
+}
+
+// Help is the long help.
+func (*initCmd) Help() string {
+	return `Writes assets.extra/inceptor.yaml into the version's directory, with a comment for each key: signature, inputs, outputs, labels, and how images become pixels. ` +
+		`A file that is there is never replaced. What only the graph and its signature tell is written as it is, what is assumed as a comment; needs no TensorFlow library. ` +
+		`With --image, a model that takes pixels, and does not state which, is loaded and shown the picture in each of the usual conventions; --expect tells which answer is right. Without --expect, you are asked on a terminal. ` +
+		`"inceptor inspect" tells the same, and writes nothing.`
+}
+
+func (c *initCmd) Run(ctx context.Context, a *app) error {
+	if c.Expect != "" && c.Image == "" {
+		return usageError{[]error{errors.New("--expect: needs --image, the picture that shows it")}}
+	}
+	if err := model.CheckNoSpec(c.Dir); err != nil {
+		return err
+	}
+	e := model.Explain(c.Dir, model.Images)
+	if e.Refused != "" {
+		return fmt.Errorf("nothing was written: %s", e.Refused)
+	}
+	pixels, how := e.Preprocessing, ""
+	if c.Image != "" {
+		chosen, err := c.try(ctx, a)
+		if err != nil {
+			return fmt.Errorf("nothing was written: %w", err)
+		}
+		if pixels != nil && pixels.ScaleFrom == model.OriginAssumed {
+			how = fmt.Sprintf("Measured with %s, which is %s with it.", printable(filepath.Base(c.Image)), best(chosen, 1))
+		}
+		pixels = chosen.Preprocessing
+	}
+	path, err := model.WriteSpec(c.Dir, e.Draft(pixels, how))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "wrote %s\n", printable(path))
+	if pixels != nil && pixels.Assumed() != "" {
+		fmt.Fprintf(a.stdout, "%s: still assumed, see the file\n", pixels.Assumed())
+	}
+	return nil
+}
+
+// try shows the model the picture, prints what it answers in each way, and returns
+// the way that is right.
+func (c *initCmd) try(ctx context.Context, a *app) (model.Attempt, error) {
+	image, err := readImage(ctx, c.Image)
+	if err != nil {
+		return model.Attempt{}, err
+	}
+	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
+		return model.Attempt{}, err
+	}
+	attempts, err := model.Attempts(ctx, c.TensorFlow.Options(), c.Dir, image)
+	if err != nil {
+		return model.Attempt{}, err
+	}
+	if err := printAttempts(a.stdout, attempts); err != nil {
+		return model.Attempt{}, err
+	}
+	switch {
+	case c.Expect != "":
+		return c.expected(a.stdout, attempts)
+	case len(attempts) == 1:
+		return attempts[0], attempts[0].Err
+	}
+	return ask(a.stderr, os.Stdin, attempts)
+}
+
+// expected is the attempt that gives what is expected.
+func (c *initCmd) expected(w io.Writer, attempts []model.Attempt) (model.Attempt, error) {
+	rows, err := model.ExpectedFirst(attempts, c.Expect)
+	if err != nil {
+		return model.Attempt{}, fmt.Errorf("--expect: %w", err)
+	}
+	if len(rows) > 1 {
+		fmt.Fprintf(w, "row %d is taken; %d rows are right, so this picture alone proves little: try others of other classes\n", rows[0]+1, len(rows))
+	}
+	return attempts[rows[0]], nil
+}
+
+// readImage reads a file as the service reads a record.
+func readImage(ctx context.Context, name string) ([]byte, error) {
+	files, err := newFileReader(input.Bare)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = files.Close() }()
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	image, err := files.Read(ctx, content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	defer image.Release()
+	return slices.Clone(image.Bytes), nil
+}
+
+// shownClasses is how many classes a row lists.
+const shownClasses = 3
+
+func printAttempts(w io.Writer, attempts []model.Attempt) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "\tPIXELS\tBEST %d CLASSES\n", shownClasses)
+	for i, one := range attempts {
+		made := "the image as it is"
+		if one.Preprocessing != nil {
+			made = one.Preprocessing.Range()
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\n", i+1, made, best(one, shownClasses))
+	}
+	return t.Flush()
+}
+
+// best are the best classes of an attempt.
+func best(one model.Attempt, n int) string {
+	if one.Err != nil {
+		return printable(one.Err.Error())
+	}
+	var list []string
+	for _, c := range one.Classes[:min(n, len(one.Classes))] {
+		list = append(list, printable(c.String()))
+	}
+	return strings.Join(list, ", ")
+}
+
+var errNobodyToAsk = errors.New("nothing says which row is right, and there is no terminal to ask on: give --expect LABEL, what the picture shows")
+
+// ask lets the person at the terminal choose a row.
+func ask(w io.Writer, r *os.File, attempts []model.Attempt) (model.Attempt, error) {
+	if st, err := r.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+		return model.Attempt{}, errNobodyToAsk
+	}
+	lines := bufio.NewScanner(r)
+	for {
+		fmt.Fprintf(w, "Which row names what the picture shows? 1 to %d, or Enter for none: ", len(attempts))
+		if !lines.Scan() { // as at the null device
+			fmt.Fprintln(w)
+			return model.Attempt{}, errNobodyToAsk
+		}
+		text := strings.TrimSpace(lines.Text())
+		if text == "" {
+			return model.Attempt{}, errors.New("no row was chosen: try another picture, or write the file by hand")
+		}
+		n, err := strconv.Atoi(text)
+		if err == nil && n >= 1 && n <= len(attempts) && attempts[n-1].Err == nil {
+			return attempts[n-1], nil
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package model
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// What a version is explained to be is what init writes, and means the same.
+func TestDraft(t *testing.T) {
+	for _, test := range []struct {
+		model, signature string
+		pixels           *Preprocessing
+		how              string
+		want             []string
+	}{
+		{model: "classic", want: []string{"signature: serving_default", "  key: inputs", "output: scores", "# labels: labels.txt"}},
+		{model: "keras", want: []string{"  size: [8, 8]", "  # half_pixel_centers: true", "  # It is stated by the graph.", "  scale: 1", "  offset: 0"}},
+		{
+			model: "keras", pixels: &Preprocessing{Size: [2]int{8, 8}, Resize: "area", Scale: 0.25, Offset: -1, ScaleFrom: OriginMeasured, ResizeFrom: OriginFile},
+			how: "Measured with a cat.", want: []string{"  # Measured with a cat.", "  scale: 0.25", "  offset: -1", "  resize: area"},
+		},
+		{
+			model: "keras", pixels: &Preprocessing{Size: [2]int{8, 8}, Resize: "bilinear", Scale: 0.25, Offset: -1, ScaleFrom: OriginAssumed, ResizeFrom: OriginFile},
+			want: []string{"  # scale: 0.25", "  # offset: -1"},
+		},
+	} {
+		t.Run(test.model+" "+test.how, func(t *testing.T) {
+			dir := graphCopy(t, test.model, map[string]string{})
+			before := Explain(dir, Images)
+			pixels := test.pixels
+			if pixels == nil {
+				pixels = before.Preprocessing
+			}
+			text := before.Draft(pixels, test.how)
+			for _, line := range test.want {
+				if !strings.Contains(text, "\n"+line+"\n") {
+					t.Errorf("no line %q in\n%s", line, text)
+				}
+			}
+			path, err := WriteSpec(dir, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := Explain(dir, Images)
+			if p := after.Preprocessing; p != nil && pixels.ScaleFrom != OriginAssumed {
+				if p.ScaleFrom != OriginFile || p.conversion() != pixels.conversion() || p.Resize != pixels.Resize {
+					t.Errorf("pixels %v, want %v", p, pixels)
+				}
+			}
+			ignored := cmp.Options{cmpopts.IgnoreFields(Explanation{}, "Notes", "Preprocessing")}
+			if diff := cmp.Diff(before, after, ignored); diff != "" {
+				t.Errorf("(-before +after):\n%s", diff)
+			}
+
+			if _, err := WriteSpec(dir, "other"); err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("written again: %v", err)
+			}
+			if b, err := os.ReadFile(path); err != nil || string(b) != text {
+				t.Errorf("the file holds %q, %v", b, err)
+			}
+			if files, err := os.ReadDir(filepath.Dir(path)); err != nil || len(files) != 1 {
+				t.Errorf("left beside it: %v, %v", files, err)
+			}
+		})
+	}
+}
+
+func TestDraftOfClasses(t *testing.T) {
+	for name, test := range map[string]struct {
+		labels ExplainedFrom
+		want   string
+	}{
+		"words":   {ExplainedFrom{Output: "classes", Words: true}, "output: {scores: scores, classes: classes}"},
+		"numbers": {ExplainedFrom{Output: "class ids", File: "l.txt"}, "output: {scores: scores, classes: 'class ids'}\n\n# A file in assets with a line for each class.\nlabels: l.txt"},
+	} {
+		text := Explanation{Signature: "s", Scores: "scores", Labels: test.labels}.Draft(nil, "")
+		if !strings.Contains(text, "\n"+test.want+"\n") || test.labels.Words && strings.Contains(text, "labels:") {
+			t.Errorf("%s: no %q in\n%s", name, test.want, text)
+		}
+	}
+}
+
+func TestExpectedFirst(t *testing.T) {
+	attempt := func(c conversion, classes ...Class) Attempt {
+		p := &Preprocessing{}
+		p.convert(c, OriginMeasured)
+		return Attempt{Preprocessing: p, Classes: classes}
+	}
+	cat, dog := Class{Label: "Egyptian cat, puss", Index: 1, Score: 0.6}, Class{Label: "dog", Index: 2, Score: 0.4}
+	surer := cat
+	surer.Score = 0.9
+	for name, test := range map[string]struct {
+		attempts []Attempt
+		expected string
+		want     []int
+		err      string
+	}{
+		"one":                      {[]Attempt{attempt(minusOneToOne, dog, cat), attempt(zeroToOne, cat, dog)}, "Egyptian cat, puss", []int{1}, ""},
+		"a synonym":                {[]Attempt{attempt(minusOneToOne, cat)}, " PUSS ", []int{0}, ""},
+		"a number":                 {[]Attempt{attempt(minusOneToOne, cat)}, "1", []int{0}, ""},
+		"the highest score":        {[]Attempt{attempt(minusOneToOne, cat), attempt(zeroToOne, surer)}, "puss", []int{1, 0}, ""},
+		"0…255 is always sure":     {[]Attempt{attempt(zeroToOne, cat), attempt(zeroTo255, surer)}, "puss", []int{0, 1}, ""},
+		"0…255 alone":              {[]Attempt{attempt(zeroToOne, dog, cat), attempt(zeroTo255, surer)}, "puss", []int{1}, ""},
+		"one fails":                {[]Attempt{{Err: os.ErrInvalid}, attempt(zeroToOne, cat)}, "puss", []int{1}, ""},
+		"encoded images":           {[]Attempt{{Classes: []Class{cat}}}, "puss", []int{0}, ""},
+		"never the best":           {[]Attempt{attempt(zeroToOne, dog, cat)}, "puss", nil, "none of the rows"},
+		"not a class of the model": {[]Attempt{attempt(zeroToOne, dog, cat)}, "bird", nil, `no class "bird"`},
+		"a word without a number":  {[]Attempt{{Classes: []Class{{Label: "cat", Index: NoIndex}}}}, "-1", nil, "no class"},
+	} {
+		got, err := ExpectedFirst(test.attempts, test.expected)
+		if !cmp.Equal(got, test.want) || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: got %v, %v, want %v, %q", name, got, err, test.want, test.err)
+		}
+	}
+}
