@@ -30,9 +30,9 @@ const attemptPixels = 64_000_000
 // model: all of them where nothing says which it is, or the one that the model or
 // its inceptor.yaml states. The TensorFlow library must be open. Its error is that
 // the version cannot be loaded.
-func Attempts(ctx context.Context, o savedmodel.Options, dir string, image []byte) ([]Attempt, error) {
+func Attempts(ctx context.Context, o savedmodel.Options, dir string, given Given, image []byte) ([]Attempt, error) {
 	c := Config{Name: filepath.Base(filepath.Dir(dir)), Optimize: optimizeOff, Batch: Batch{Max: 1}, MaxPixels: attemptPixels, Session: o}
-	v, _, drop, err := loadOnce(ctx, c, candidate{dir: dir})
+	v, _, drop, err := loadOnce(ctx, c, candidate{dir: dir}, given)
 	if err != nil {
 		return nil, err
 	}
@@ -66,10 +66,10 @@ func (v *version) attempt(ctx context.Context, p *Preprocessing, image []byte) A
 }
 
 // loadOnce loads a version that answers nobody; drop frees it.
-func loadOnce(ctx context.Context, c Config, at candidate) (v *version, took Durations, drop func(), err error) {
+func loadOnce(ctx context.Context, c Config, at candidate, given Given) (v *version, took Durations, drop func(), err error) {
 	c.Session, c.Batch.Max = c.session(), c.MaxBatch()
 	v, err = loader{
-		config: c, decoding: newDecoding(c.MaxPixels), at: at,
+		config: c, decoding: newDecoding(c.MaxPixels), at: at, given: given,
 		log: slog.New(slog.DiscardHandler), observer: Unobserved{}, took: &took, bound: boundOf,
 		gate: new(atomic.Pointer[string]), late: new(<-chan struct{}),
 	}.load(ctx)

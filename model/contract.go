@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"inceptor/savedmodel"
@@ -15,14 +16,31 @@ type look struct {
 	digest string // by loader.look
 }
 
+// Given is what a person says of a version before its inceptor.yaml is written; the
+// zero value says nothing.
+type Given struct {
+	Signature string
+	Size      [2]int // height and width of the pixels that the model takes
+	Output    string // key of the scores
+}
+
+func (g Given) apply(s *Spec) {
+	s.Signature = cmp.Or(g.Signature, s.Signature)
+	s.Input.Size = cmp.Or(g.Size, s.Input.Size)
+	if g.Output != "" {
+		s.Output = Output{Scores: g.Output}
+	}
+}
+
 // lookInto reads what a version's files say of how it is to be run. Its error is
 // a *GateError.
-func lookInto(dir string, tags []string) (look, error) {
+func lookInto(dir string, tags []string, given Given) (look, error) {
 	seen := look{dir: dir}
 	var err error
 	if seen.spec, err = readSpec(dir); err != nil {
 		return look{}, atGate(GateSignature, err)
 	}
+	given.apply(&seen.spec)
 	if seen.labels, err = readLabels(dir, seen.spec.Labels); err != nil {
 		return look{}, atGate(GateSignature, err)
 	}

@@ -75,9 +75,12 @@ type ExplainedFrom struct {
 // Explain tells what the service does with the version in dir, a directory that
 // holds a saved_model.pb. It needs no TensorFlow: it decides by the same code as a
 // load. What a load finds out by running the model it does not know.
-func Explain(dir string, c Content) Explanation {
+func Explain(dir string, c Content) Explanation { return ExplainGiven(dir, c, Given{}) }
+
+// ExplainGiven is Explain with what a person says besides.
+func ExplainGiven(dir string, c Content, given Given) Explanation {
 	e := Explanation{Content: cmp.Or(c, Images), Inputs: []ExplainedInput{}, Notes: []string{}}
-	if err := e.explain(dir); err != nil {
+	if err := e.explain(dir, given); err != nil {
 		e.Refused = err.Error()
 		if gate := (*GateError)(nil); errors.As(err, &gate) {
 			e.Refused = gate.Err.Error()
@@ -86,8 +89,8 @@ func Explain(dir string, c Content) Explanation {
 	return e
 }
 
-func (e *Explanation) explain(dir string) error {
-	seen, err := lookInto(dir, nil)
+func (e *Explanation) explain(dir string, given Given) error {
+	seen, err := lookInto(dir, nil, given)
 	if err != nil {
 		return err
 	}

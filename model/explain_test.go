@@ -137,3 +137,19 @@ func TestExplainGolden(t *testing.T) {
 		t.Errorf("the graph says it: %d golden images, notes %q", e.Golden, e.Notes)
 	}
 }
+
+// What a person says counts like a line in inceptor.yaml.
+func TestExplainGiven(t *testing.T) {
+	dir := graphCopy(t, "classic", map[string]string{})
+	e := ExplainGiven(dir, Images, Given{Signature: "predict_images", Output: "scores"})
+	if e.Refused != "" || e.Signature != "predict_images" {
+		t.Errorf("got %+v", e)
+	}
+	if e := ExplainGiven(dir, Images, Given{Output: "none"}); !strings.Contains(e.Refused, `no output "none"`) {
+		t.Errorf("an output that is not there: %q", e.Refused)
+	}
+	keras := graphCopy(t, "keras", map[string]string{})
+	if e := ExplainGiven(keras, Images, Given{Size: [2]int{9, 8}}); !strings.Contains(e.Refused, "[9 8]") {
+		t.Errorf("another size: %q", e.Refused)
+	}
+}

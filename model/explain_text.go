@@ -47,7 +47,10 @@ func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 		}
 	}
 	classes := "of as many classes as it gives"
-	if e.Classes > 0 {
+	switch {
+	case e.Classes == 1:
+		classes = "of one class"
+	case e.Classes > 0:
 		classes = fmt.Sprintf("of %d classes", e.Classes)
 	}
 	if e.Values {

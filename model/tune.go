@@ -225,7 +225,7 @@ func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
 
 // load loads the version, for as long as it takes to try it.
 func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations, drop func(), err error) {
-	return loadOnce(ctx, c, t.at)
+	return loadOnce(ctx, c, t.at, Given{})
 }
 
 // try loads the version, runs it, and notes what is better than before.

@@ -103,6 +103,7 @@ type loader struct {
 	config   Config
 	decoding *decoding // shared with the versions that serve
 	at       candidate
+	given    Given       // what is said in place of its inceptor.yaml
 	files    fingerprint // of it, when it was found at rest
 	serving  *version    // what the new one must be compatible with; nil: nothing
 	recent   []answered  // images of it
@@ -142,7 +143,7 @@ func (l loader) look(ctx context.Context) (seen look, err error) {
 		return look{}, atGate(GateComplete, err)
 	}
 	l.enter(GateSignature)
-	if seen, err = lookInto(l.at.dir, l.config.Session.Tags); err != nil {
+	if seen, err = lookInto(l.at.dir, l.config.Session.Tags, l.given); err != nil {
 		return look{}, err
 	}
 	l.enter(GateRead)

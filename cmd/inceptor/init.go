@@ -24,6 +24,10 @@ type initCmd struct {
 	Image  string `help:"Picture to try the usual conventions for pixels on: −1…1, 0…1 and 0…255." type:"existingfile" placeholder:"FILE"`
 	Expect string `help:"What the picture shows: the label of its class, or the class's number. The convention that gives it with the highest score is written; 0…255 only where no other one gives it." placeholder:"LABEL"`
 
+	Signature string `help:"Signature that is run. Empty: serving_default, or the only one." placeholder:"KEY"`
+	Size      []int  `help:"Height and width of the images that the model takes, where its signature leaves them open." placeholder:"HEIGHT,WIDTH"`
+	Output    string `help:"Output with the scores, where the signature does not tell which has them." placeholder:"KEY"`
+
 	TensorFlow service.TensorFlow `embed:"" prefix:"tensorflow." group:"TensorFlow"`
 }
 
@@ -39,16 +43,23 @@ func (c *initCmd) Run(ctx context.Context, a *app) error {
 	if c.Expect != "" && c.Image == "" {
 		return usageError{[]error{errors.New("--expect: needs --image, the picture that shows it")}}
 	}
+	given := model.Given{Signature: c.Signature, Output: c.Output}
+	if len(c.Size) > 0 {
+		if len(c.Size) != 2 || min(c.Size[0], c.Size[1]) < 1 {
+			return usageError{[]error{errors.New("--size: want a height and a width, such as 224,224")}}
+		}
+		given.Size = [2]int(c.Size)
+	}
 	if err := model.CheckNoSpec(c.Dir); err != nil {
 		return err
 	}
-	e := model.Explain(c.Dir, model.Images)
+	e := model.ExplainGiven(c.Dir, model.Images, given)
 	if e.Refused != "" {
-		return fmt.Errorf("nothing was written: %s", e.Refused)
+		return fmt.Errorf("nothing was written: %s (init takes --signature, --size and --output)", e.Refused)
 	}
 	pixels, how := e.Preprocessing, ""
 	if c.Image != "" {
-		chosen, err := c.try(ctx, a)
+		chosen, err := c.try(ctx, a, given)
 		if err != nil {
 			return fmt.Errorf("nothing was written: %w", err)
 		}
@@ -70,7 +81,7 @@ func (c *initCmd) Run(ctx context.Context, a *app) error {
 
 // try shows the model the picture, prints what it answers in each way, and returns
 // the way that is right.
-func (c *initCmd) try(ctx context.Context, a *app) (model.Attempt, error) {
+func (c *initCmd) try(ctx context.Context, a *app, given model.Given) (model.Attempt, error) {
 	image, err := readImage(ctx, c.Image)
 	if err != nil {
 		return model.Attempt{}, err
@@ -78,7 +89,7 @@ func (c *initCmd) try(ctx context.Context, a *app) (model.Attempt, error) {
 	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
 		return model.Attempt{}, err
 	}
-	attempts, err := model.Attempts(ctx, c.TensorFlow.Options(), c.Dir, image)
+	attempts, err := model.Attempts(ctx, c.TensorFlow.Options(), c.Dir, given, image)
 	if err != nil {
 		return model.Attempt{}, err
 	}
