@@ -9,6 +9,7 @@ names it builds all models, and removes what else is in OUT.
 
 import argparse
 import concurrent.futures
+import functools
 import io
 import multiprocessing
 import os
@@ -54,7 +55,8 @@ def main():
     failed = []
     with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         names = names or sorted(pool.submit(building.names).result(), key=lambda name: (name not in LARGE, name))
-        for name, (error, took) in zip(names, pool.map(building.make, names, [arguments.out] * len(names))):
+        make = functools.partial(building.make, samples=sorted(arguments.photos.iterdir()), out=arguments.out)
+        for name, (error, took) in zip(names, pool.map(make, names)):
             print(f"{name:24} {error or f'{took:.1f} s'}", flush=True)
             if error:
                 failed.append(name)

@@ -109,13 +109,14 @@ class Modern:
 
 
 def ranked(outputs, reading):
-    """The classes, best first: {index, label, score}, without an index where the model has words."""
+    """The classes, best first: {index, label, score}, with a label and no index where the model has words."""
     scores = np.asarray(outputs[reading.scores], np.float64).reshape(-1)
-    words = None
-    if reading.classes:
-        words = [w.decode() if isinstance(w, bytes) else str(w) for w in np.asarray(outputs[reading.classes]).reshape(-1)]
-    order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    return [{"index": None if words else i, "label": words[i] if words else None, "score": float(scores[i])} for i in order]
+    classes = np.asarray(outputs[reading.classes]).reshape(-1) if reading.classes else np.arange(len(scores))
+    ranking = []
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        word = isinstance(classes[i], bytes)
+        ranking.append({"index": None if word else int(classes[i]), "label": classes[i].decode() if word else None, "score": float(scores[i])})
+    return ranking
 
 
 def vector(answer):

@@ -26,12 +26,14 @@ def asked(name, reading, photos):
     return {file: content for file, content in photos.items() if file != "black.png"}
 
 
-def make(name, out):
+def make(name, samples, out):
     """Builds one model; returns what went wrong, and how long it took."""
     start = time.monotonic()
     build, readings = registered()[name]
     import answers
+    import likeness
 
+    likeness.photos = samples
     directory = out / name / "1"
     shutil.rmtree(out / name, ignore_errors=True)
     photos = {file.name: file.read_bytes() for file in sorted((out / "photos").iterdir())}

@@ -1,6 +1,7 @@
 """What the models of TensorFlow 1 are made of: a small network, signatures, and how they are saved."""
 
 import contextlib
+import functools
 import pathlib
 
 import numpy as np
@@ -52,7 +53,11 @@ def convolutions(x, variable):
     return tf.reduce_mean(x, [1, 2])
 
 
-FEATURES = convolutions(tf.constant(likeness.pictures((96, 96))), lambda _, values: tf.constant(values, tf.float32)).numpy()
+@functools.cache
+def features():
+    """What the convolutions make of photos."""
+    with tf.Graph().as_default(), tf1.Session() as session:
+        return session.run(convolutions(tf.constant(likeness.pictures((96, 96))), lambda _, values: tf.constant(values, tf.float32)))
 
 
 def network(images, classes, resource=None, partitioner=None):
@@ -66,7 +71,7 @@ def network(images, classes, resource=None, partitioner=None):
         return tf1.get_variable(name, values.shape, initializer=initial)
 
     with tf1.variable_scope("net", use_resource=resource, partitioner=partitioner):
-        kernel, bias = likeness.last_layer(FEATURES, classes)
+        kernel, bias = likeness.last_layer(features(), classes)
         return tf.matmul(convolutions(images, variable), variable("fc/weights", kernel)) + variable("fc/biases", bias)
 
 

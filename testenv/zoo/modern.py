@@ -1,7 +1,6 @@
 """Models of Keras 3 and TensorFlow 2 as people export them."""
 
 import functools
-import pathlib
 
 import keras
 import numpy as np
@@ -9,7 +8,7 @@ import tensorflow as tf
 
 import likeness
 from answers import Reading
-from graphs import write
+from graphs import convolutions, features, write
 from registry import model, models
 
 layers = keras.layers
@@ -27,7 +26,7 @@ def begin():
     keras.utils.set_random_seed(1)
 
 
-def settle(network, size, low, high, spread=2.0):
+def settle(network, size, low, high):
     """Gives batch norms means and variances that fit the random weights, and the last dense layers weights that fit those."""
     pictures = likeness.pictures(size, low, high).astype(network.inputs[0].dtype)
     for part in network._flatten_layers():
@@ -37,23 +36,23 @@ def settle(network, size, low, high, spread=2.0):
     for i, part in enumerate(network.layers):
         if isinstance(part, layers.Dense):
             features = keras.Model(network.inputs, part.input).predict(pictures, verbose=0).astype(np.float32)
-            kernel, bias = likeness.last_layer(features, part.units, i, spread)
+            kernel, bias = likeness.last_layer(features, part.units, i)
             part.set_weights([kernel, bias])
 
 
-def export(directory, network, size=(96, 96), low=-1, high=1, spread=2.0):
-    settle(network, size, low, high, spread)
+def export(directory, network, size=(96, 96), low=-1, high=1):
+    settle(network, size, low, high)
     network.export(str(directory), verbose=False)
 
 
-def application(directory, make, size, low=-1, high=1, spread=2.0, **options):
+def application(directory, make, size, low=-1, high=1, **options):
     begin()
-    export(directory, make(weights=None, **options), size, low, high, spread)
+    export(directory, make(weights=None, **options), size, low, high)
 
 
 apps = keras.applications
 models(application, {"default": reading(input="", size=(299, 299))},
-       keras_inception_v3={"make": apps.InceptionV3, "size": (299, 299), "classes": 1001, "spread": 0.4})
+       keras_inception_v3={"make": apps.InceptionV3, "size": (299, 299), "classes": 1001})
 models(application, {"default": reading(input="", size=(96, 96), **WHOLE)},
        keras_mobilenet_v3={"make": apps.MobileNetV3Small, "size": (96, 96), "low": 0, "high": 255, "classes": 10,
                            "input_shape": (96, 96, 3), "include_preprocessing": True})
@@ -107,8 +106,7 @@ models(small, {"default": reading(**IMAGE, **WHOLE)},
        keras_preprocess_input={"before": lambda x: x / 127.5 - 1},
        keras_normalization={"before": layers.Normalization(mean=[123.675, 116.28, 103.53], variance=[58.395**2, 57.12**2, 57.375**2])},
        keras_caffe={"before": caffe},
-       keras_uint8={"dtype": "uint8", "before": layers.Rescaling(1 / 255)},
-       keras_augmented={"before": lambda x: layers.Rescaling(1 / 255)(layers.RandomFlip()(x))})
+       keras_uint8={"dtype": "uint8", "before": layers.Rescaling(1 / 255)})
 models(small, {"default": reading(**IMAGE, **UNIT)}, keras_minus_half={"before": lambda x: (x - 0.5) * 2, "high": 1})
 models(small, {"default": reading(**IMAGE)}, keras_plain={"low": -1, "high": 1},
        keras_sigmoid={"low": -1, "high": 1, "classes": 1, "activation": "sigmoid"},
@@ -131,35 +129,32 @@ def keras_sequential(directory):
     export(directory, network, low=0, high=255)
 
 
-@model(default=reading(input="sequential_1_input", size=(224, 224), scores="sequential_3"))
-def teachable_machine(directory):
-    """Teachable Machine's export: labels with their numbers beside saved_model.pb."""
-    begin()
-    image = layers.Input((224, 224, 3))
-    network = keras.Model(image, body(image, classes=3)[1])
-    settle(network, (224, 224), -1, 1)
-    module = Served(network, [None, 224, 224, 3], "sequential_1_input", "sequential_3")
-    tf.saved_model.save(module, str(directory), signatures=module.serve)
-    write(directory, {"labels.txt": "0 Cat\n1 Dog\n2 Bird of prey\n"})
+class Network(tf.Module):
+    """The small network of graphs.py with variables of TensorFlow 2, and one signature."""
 
-
-class Served(tf.Module):
-    """A tf.Module with one signature around a network."""
-
-    def __init__(self, network, shape, key="inputs", output="scores", before=lambda x: x, dtype=tf.float32):
+    def __init__(self, shape=(None, 96, 96, 3), dtype=tf.float32, key="inputs", output="scores", classes=10, activation=tf.nn.softmax, before=lambda x: x):
         super().__init__()
-        self.network = network
-        call = lambda x: {output: self.network(before(x), training=False)}  # noqa: E731
-        self.serve = tf.function(call, input_signature=[tf.TensorSpec(shape, dtype, name=key)])
+        self.values = {}
+        self.before, self.activation, self.output = before, activation, output
+
+        def create(name, values):
+            self.values[name] = tf.Variable(values, dtype=tf.float32, name=name)
+            return self.values[name]
+
+        convolutions(tf.zeros([1, 96, 96, 3]), create)
+        for name, values in zip(("weights", "biases"), likeness.last_layer(features(), classes)):
+            create(name, values)
+        self.serve = tf.function(self.scores, input_signature=[tf.TensorSpec(shape, dtype, name=key)])
+
+    def scores(self, x):
+        x = convolutions(self.before(x), lambda name, _: self.values[name])
+        return {self.output: self.activation(x @ self.values["weights"] + self.values["biases"])}
 
 
-def module(directory, shape=(None, 96, 96, 3), activation="softmax", **options):
-    begin()
-    image = layers.Input((None, None, 3))
-    network = keras.Model(image, body(image, activation=activation)[1])
-    settle(network, (96, 96), -1, 1)
-    served = Served(network, shape, **options)
-    tf.saved_model.save(served, str(directory), signatures={"serving_default": served.serve})
+def module(directory, files=None, **options):
+    network = Network(**options)
+    tf.saved_model.save(network, str(directory), signatures={"serving_default": network.serve})
+    write(directory, files or {})
 
 
 def each(decode):
@@ -180,8 +175,12 @@ def while_loop(x):
 decode_image = functools.partial(tf.io.decode_image, channels=3, expand_animations=False)
 decode_jpeg = functools.partial(tf.io.decode_jpeg, channels=3)
 models(module, {"default": reading(input="inputs", scores="scores")}, tf_module={}, tf_while={"before": while_loop})
+# Teachable Machine's labels have their numbers, and lie beside saved_model.pb.
+models(module, {"default": reading(input="sequential_1_input", size=(224, 224), scores="sequential_3")},
+       teachable_machine={"shape": (None, 224, 224, 3), "key": "sequential_1_input", "output": "sequential_3", "classes": 3,
+                          "files": {"labels.txt": "0 Cat\n1 Dog\n2 Bird of prey\n"}})
 models(module, {"default": reading(input="inputs", scores="logits", **UNIT)},
-       hub_v2={"shape": (None, None, None, 3), "output": "logits", "activation": None, "before": lambda x: x * 2 - 1})
+       hub_v2={"shape": (None, None, None, 3), "output": "logits", "activation": tf.identity, "before": lambda x: x * 2 - 1})
 BYTES = {"default": reading(input="image_bytes", takes="bytes", scores="scores")}
 STRINGS = {"shape": [None], "dtype": tf.string, "key": "image_bytes"}
 models(module, BYTES, tf_decode_image={**STRINGS, "before": each(decode_image)}, tf_decode_jpeg={**STRINGS, "before": each(decode_jpeg)})

@@ -144,7 +144,7 @@ def settle(session):
         found, features = training.run([
             {variable.op.name: value for mean, variance, *batch in b.statistics for variable, value in zip((mean, variance), batch)},
             b.features])
-    kernel, bias = likeness.last_layer(features, CLASSES, spread=0.4)
+    kernel, bias = likeness.last_layer(features, CLASSES)
     found |= {"InceptionV3/Logits/Conv2d_1c_1x1/weights": kernel[np.newaxis, np.newaxis], "InceptionV3/Logits/Conv2d_1c_1x1/biases": bias}
     for variable in tf1.global_variables():
         if variable.op.name in found:
