@@ -97,8 +97,7 @@ var specimens = []specimen{
 	{model: "detection", refused: `signature: signature "serving_default": the outputs ["detection_boxes" "detection_classes" "detection_scores" "num_detections"] are those of an object detector, and an answer has the classes of a whole image`},
 	{model: "top5_ids", pixels: assumed},
 	{model: "top5_alone", refused: `signature: signature "serving_default": output "scores": labels: 20 lines for 5 classes; if these are the best 5 of 20 classes, the signature must also give which ones, as strings or int64 in an output of the scores' shape`},
-	{model: "slim_v3", refused: `signature: signature "serving_default": its outputs do not tell which one has the scores: it has "logits" float32(?, 1001), "predictions" float32(?, 1001); write "output: logits" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
-	{model: "slim_v3", note: "predictions", yaml: "output: predictions\n", reading: "predictions", pixels: assumed},
+	{model: "slim_v3", reading: "predictions", pixels: assumed}, // rather than the logits
 	{model: "slim_v3", note: "logits", yaml: "output: logits\n", reading: "logits", pixels: assumed},
 
 	// What is not a number.
