@@ -36,16 +36,17 @@ const (
 )
 
 // keptAttrs are the attributes that are kept.
-var keptAttrs = attrSet(
+var keptAttrs = setOf(
 	"value",                                               // constants
 	"f", "body", "then_branch", "else_branch", "branches", // functions
 	"Nsparse", "num_sparse", "sparse_keys", "sparse_types", // parsers of tf.Examples
 	"dense_keys", "dense_shapes", "Tdense", "ragged_value_types",
+	"is_training",
 	"axis", "data_format", // where the channels are
 	"begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask",
 )
 
-func attrSet(names ...string) map[string]bool {
+func setOf(names ...string) map[string]bool {
 	set := make(map[string]bool, len(names))
 	for _, name := range names {
 		set[name] = true
