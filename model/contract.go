@@ -55,7 +55,11 @@ type contract struct {
 	signature
 	pixels        *Preprocessing // nil: the model takes other things than pixels
 	contradiction string         // between inceptor.yaml and the model; empty: none
+	training      []string       // operations that only training should run; nil: none, or not known
 }
+
+// asInTraining is told of a version with operations of training.
+const asInTraining = "the model runs as in training: an image's answer differs from run to run, or with the others in its batch; export it with training=False"
 
 // contract decides how a version with these signatures is run.
 func (seen look) contract(signatures map[string]savedmodel.Signature, c Content) (contract, error) {
@@ -65,7 +69,7 @@ func (seen look) contract(signatures map[string]savedmodel.Signature, c Content)
 	if err != nil {
 		return contract{}, err
 	}
-	p := contract{signature: sig}
+	p := contract{signature: sig, training: seen.graph.TrainingOps(sig.Signature)}
 	if c != Rows && sig.dtype != savedmodel.String {
 		made, contradiction := sig.preprocessing(signatures, seen.graph)
 		p.pixels, p.contradiction = &made, contradiction

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"inceptor/savedmodel"
 )
@@ -143,6 +144,9 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 
 // note collects what is assumed or missing.
 func (e *Explanation) note(seen look, p contract) error {
+	if p.training != nil {
+		e.Notes = append(e.Notes, fmt.Sprintf("%s (%s)", asInTraining, strings.Join(p.training, ", ")))
+	}
 	if p.contradiction != "" {
 		e.Notes = append(e.Notes, p.contradiction+": inceptor.yaml holds; scores are wrong if the model is right")
 	}

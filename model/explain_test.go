@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,8 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
 
 	"inceptor/savedmodel"
+	"inceptor/savedmodel/tfpb"
 )
 
 // graphCopy copies a saved_model.pb of savedmodel's tests, with files beside it.
@@ -151,5 +154,34 @@ func TestExplainGiven(t *testing.T) {
 	keras := graphCopy(t, "keras", map[string]string{})
 	if e := ExplainGiven(keras, Images, Given{Size: [2]int{9, 8}}); !strings.Contains(e.Refused, "[9 8]") {
 		t.Errorf("another size: %q", e.Refused)
+	}
+}
+
+// A model that was exported as it is trained is told of.
+func TestExplainTraining(t *testing.T) {
+	dir := graphCopy(t, "keras", map[string]string{})
+	file := filepath.Join(dir, "saved_model.pb")
+	b, err := os.ReadFile(file)
+	var saved tfpb.SavedModel
+	if err := errors.Join(err, proto.Unmarshal(b, &saved)); err != nil {
+		t.Fatal(err)
+	}
+	told := func() bool {
+		return strings.Contains(strings.Join(Explain(dir, Images).Notes, "; "), asInTraining+" (AssignVariableOp)")
+	}
+	if told() {
+		t.Error("told of a model that does not")
+	}
+	for _, f := range saved.GetMetaGraphs()[0].GetGraphDef().GetLibrary().GetFunction() {
+		if strings.Contains(f.GetSignature().GetName(), "__call__") {
+			f.NodeDef = append(f.NodeDef, &tfpb.NodeDef{Name: "seed", Op: "AssignVariableOp", Input: []string{"x", "y"}})
+		}
+	}
+	b, err = proto.Marshal(&saved)
+	if err := errors.Join(err, os.WriteFile(file, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if !told() {
+		t.Errorf("not told: %q", Explain(dir, Images).Notes)
 	}
 }

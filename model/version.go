@@ -251,6 +251,9 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	if err != nil {
 		return atGate(GateSignature, err)
 	}
+	if sig.training != nil {
+		l.log.Warn(asInTraining, "model", v.info.Model, "version", v.info.Version, "operations", sig.training)
+	}
 	v.classes = sig.classes
 	if err := v.compatible(l.serving); err != nil {
 		return atGate(GateSignature, err)

@@ -421,6 +421,7 @@ func FuzzGraph(f *testing.F) {
 			for key := range sig.Inputs {
 				_, _ = g.Input(signature, key)
 			}
+			_ = g.TrainingOps(signature)
 		}
 	})
 }
