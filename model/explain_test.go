@@ -185,3 +185,28 @@ func TestExplainTraining(t *testing.T) {
 		t.Errorf("not told: %q", Explain(dir, Images).Notes)
 	}
 }
+
+// What is explained is what a load does.
+func TestExplainIsWhatIsLoaded(t *testing.T) {
+	for name, yaml := range map[string]string{
+		"nothing said": "",
+		"all said":     "input: {scale: 2, offset: 1, half_pixel_centers: true}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			dir := filepath.Join(base, "1")
+			means{}.write(t, dir, yaml)
+			m, _, err := loadMeans(t, base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			loaded, told := m.Versions()[0], Explain(dir, Images)
+			if diff := cmp.Diff(loaded.Preprocessing, told.Preprocessing, cmpopts.IgnoreUnexported(Preprocessing{})); diff != "" {
+				t.Errorf("(-loaded +explained):\n%s", diff)
+			}
+			if notes := strings.Join(told.Notes, "; "); !strings.Contains(notes, loaded.Assumed) || loaded.Assumed == "" != (yaml != "") {
+				t.Errorf("notes %q, the load tells %q", notes, loaded.Assumed)
+			}
+		})
+	}
+}
