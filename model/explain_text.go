@@ -2,7 +2,6 @@ package model
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -57,7 +56,7 @@ func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 		classes += ", as they are"
 	}
 	line("scores", "%q, %s", e.Scores, classes)
-	line("labels", "%s", e.Labels)
+	line("labels", "%s", printed(e.Labels.String()))
 	line("answer", "the best %d classes", e.TopK)
 }
 
@@ -123,5 +122,5 @@ func printed(s string) string {
 			return '�'
 		}
 		return r
-	}, cmp.Or(s, "?"))
+	}, s)
 }
