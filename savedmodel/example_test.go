@@ -21,8 +21,8 @@ func ExampleInspect() {
 	fmt.Println("gives scores:", signature.Outputs["scores"].DType, signature.Outputs["scores"].Shape)
 	// Output:
 	// complete: true
-	// takes features: float32 (?, 4)
-	// gives scores: float32 (?, 3)
+	// takes features: float32 [N, 4]
+	// gives scores: float32 [N, 3]
 }
 
 // A model is loaded once and run many times. It needs TensorFlow's library.

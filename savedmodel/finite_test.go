@@ -103,12 +103,12 @@ func TestDiverged(t *testing.T) {
 		want  string // empty: it loads
 	}{
 		{"finite", base(nil), ""},
-		{"NaN in a filter", base(with("w", 17, nan)), `variable "w" has NaN at element 17 of (2, 2, 3, 4)`},
-		{"-Inf in a filter", base(with("w", 47, -inf)), `variable "w" has -Inf at element 47 of (2, 2, 3, 4)`},
+		{"NaN in a filter", base(with("w", 17, nan)), `variable "w" has NaN at element 17 of [2, 2, 3, 4]`},
+		{"-Inf in a filter", base(with("w", 47, -inf)), `variable "w" has -Inf at element 47 of [2, 2, 3, 4]`},
 		{"+Inf in a variance", base(with("variance", 1, inf)), `variable "variance" has +Inf at element 1 of (4)`},
 		{"NaN in a mean", base(with("mean", 0, nan)), `variable "mean" has NaN at element 0 of (4)`},
 		{"in a function", nested, `variable "v" has NaN at element 3 of (4)`},
-		{"in a graph with a loop", loop, `variable "w" has NaN at element 5 of (2, 2, 3, 4)`},
+		{"in a graph with a loop", loop, `variable "w" has NaN at element 5 of [2, 2, 3, 4]`},
 		{"NaN in no signature's variable", base(with("mask", 0, nan)), ""},
 		{"-Inf in a mask", base(with("mask", 2, -inf), masked...), ""},
 		{"NaN in a mask", base(with("mask", 2, nan), masked...), `variable "mask" has NaN at element 2 of (4)`},

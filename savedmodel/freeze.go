@@ -326,7 +326,7 @@ func (g *frozenGraph) weight(variable *tfpb.NodeDef, from savedValue) (*weight, 
 	case dtype.Size() == 0:
 		return nil, refuse("variable %q holds %v", name, dtype)
 	case e.dtype != dtype || !fits(e.shape, shape):
-		return nil, refuse("variable %q is %v%v, but its value %v%v", name, dtype, shape, e.dtype, e.shape)
+		return nil, refuse("variable %q is %v %v, but its value %v %v", name, dtype, shape, e.dtype, e.shape)
 	case g.values.index.bigEndian:
 		return nil, refuse("the checkpoint's numbers are big endian")
 	}

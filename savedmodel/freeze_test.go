@@ -274,7 +274,7 @@ func TestFreezeRefuses(t *testing.T) {
 		{"no variables", testModel{nodes: []*tfpb.NodeDef{input(3), op("out", "Neg", nil, "in")}}, "the signatures use no variables"},
 		{"no value", variable(gone), `variable "w" has no value: the checkpoint has no "w"`},
 		{"not restored", variable(lost), `variable "w" is not restored`},
-		{"another shape", variable(other), `variable "w" is float32(7), but its value float32(3)`},
+		{"another shape", variable(other), `variable "w" is float32 [7], but its value float32 [3]`},
 		{"written", change(add(assign), func(m *testModel) {
 			m.nodes[2].Input = append(m.nodes[2].Input, "^set")
 		}), `"set" (AssignVariableOp) has state`},

@@ -84,14 +84,6 @@ type graphNode struct {
 // and memory is bounded whatever the size of saved_model.pb. An error about the file's contents
 // wraps ErrMalformed.
 func ReadGraph(dir string, tags ...string) (*Graph, error) {
-	g, err := readGraph(dir, Options{Tags: tags}.tags())
-	if err != nil {
-		return nil, fmt.Errorf("read the graph of %s: %w", dir, err)
-	}
-	return g, nil
-}
-
-func readGraph(dir string, tags []string) (*Graph, error) {
 	name := filepath.Join(dir, graphFile)
 	st, err := os.Stat(name)
 	if err != nil {
@@ -105,9 +97,9 @@ func readGraph(dir string, tags []string) (*Graph, error) {
 		return nil, err
 	}
 	defer f.Close()
-	g, err := parseGraph(f, st.Size(), tags)
+	g, err := parseGraph(f, st.Size(), Options{Tags: tags}.tags())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", graphFile, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return g, nil
 }
@@ -134,9 +126,29 @@ func chooseGraph(graphs []parsedGraph, tags []string) (*parsedGraph, error) {
 		if slices.Equal(has, want) {
 			return &graphs[i], nil
 		}
-		others = append(others, fmt.Sprintf("%q", has))
+		others = append(others, tagList(has))
 	}
-	return nil, fmt.Errorf("no graph with the tags %q, only %s", want, strings.Join(others, ", "))
+	return nil, fmt.Errorf("the model has no graph with %s, which inceptor loads; it has one with %s: export it with tags=[%s]",
+		tagList(want), strings.Join(others, ", one with "), quotedList(want))
+}
+
+// tagList is the tags of a graph for a person.
+func tagList(tags []string) string {
+	switch len(tags) {
+	case 0:
+		return "no tags"
+	case 1:
+		return fmt.Sprintf("the tag %q", tags[0])
+	}
+	return "the tags " + quotedList(tags)
+}
+
+func quotedList(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strconv.Quote(w)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 // A structureReader keeps the structure of the graphs of one file.

@@ -341,7 +341,8 @@ func TestReadGraph(t *testing.T) {
 	if g, err = ReadGraph(dir, "gpu", "serve"); err != nil || len(g.Signatures["s"].Inputs) != 0 {
 		t.Errorf("tags gpu and serve: %v, %v", g, err)
 	}
-	if _, err := ReadGraph(dir, "train"); err == nil || !strings.HasSuffix(err.Error(), `saved_model.pb: no graph with the tags ["train"], only ["gpu" "serve"], ["serve"]`) {
+	if _, err := ReadGraph(dir, "train"); err == nil || !strings.HasSuffix(err.Error(), `saved_model.pb: the model has no graph with the tag "train", which inceptor loads; `+
+		`it has one with the tags "gpu", "serve", one with the tag "serve": export it with tags=["train"]`) {
 		t.Errorf("tag train: %v", err)
 	}
 	if _, err := ReadGraph(t.TempDir()); !errors.Is(err, os.ErrNotExist) {

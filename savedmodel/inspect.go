@@ -174,6 +174,9 @@ func (in *inspector) read(file string, use func(f *os.File, size int64) error) (
 	return true, in.judge(file, use(f, size))
 }
 
+// otherForms are files that hold the same as saved_model.pb, with how not to write them.
+var otherForms = map[string]string{"saved_model.pbtxt": " (as_text=False)", "saved_model.cpb": ""}
+
 func (in *inspector) graphs() error {
 	found, err := in.read(graphFile, func(f *os.File, size int64) error {
 		in.info.GraphBytes = size
@@ -192,9 +195,9 @@ func (in *inspector) graphs() error {
 	}
 	if !found {
 		reason := "does not exist"
-		for _, other := range []string{"saved_model.pbtxt", "saved_model.cpb"} {
+		for _, other := range slices.Sorted(maps.Keys(otherForms)) {
 			if _, ok, _ := in.size(other); ok {
-				reason += "; " + other + " does, but is not read here"
+				reason += "; " + other + " does, which inceptor does not read: save it as " + graphFile + otherForms[other]
 			}
 		}
 		in.missing(graphFile, "%s", reason)

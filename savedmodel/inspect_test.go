@@ -144,7 +144,7 @@ func TestInspectIncomplete(t *testing.T) {
 		{"no saved_model.pb", remove(graphFile), "saved_model.pb: does not exist"},
 		{"text form", func(dir string) error {
 			return os.Rename(filepath.Join(dir, graphFile), filepath.Join(dir, "saved_model.pbtxt"))
-		}, "saved_model.pb: does not exist; saved_model.pbtxt does, but is not read here"},
+		}, "saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: save it as saved_model.pb (as_text=False)"},
 		{"saved_model.pb short by a byte", edit(graphFile, cut), "saved_model.pb: malformed at byte 2: field 2 has 30640 bytes, but only 30639 are left"},
 		{"saved_model.pb empty", edit(graphFile, func([]byte) []byte { return nil }), "saved_model.pb: malformed at byte 0: no graph in the whole file"},
 		{"saved_model.pb with a hole", edit(graphFile, func(b []byte) []byte { clear(b[8192:12288]); return b }), "saved_model.pb: malformed at byte "},
@@ -332,20 +332,20 @@ func ExampleInspect() {
 	//
 	// graph      serve: written by TensorFlow 2.21.0, 23 nodes, 6 functions, 36 kinds of operation
 	//   signature describe (tensorflow/serving/predict)
-	//     in   text    string  ()   describe_text:0
-	//     out  labels  string  ()   StatefulPartitionedCall:0
-	//     out  parts   string  (?)  StatefulPartitionedCall:1
-	//     out  runs    int64   ()   StatefulPartitionedCall:2
-	//     out  text    string  ()   StatefulPartitionedCall:3
+	//     in   text    string  []   describe_text:0
+	//     out  labels  string  []   StatefulPartitionedCall:0
+	//     out  parts   string  [N]  StatefulPartitionedCall:1
+	//     out  runs    int64   []   StatefulPartitionedCall:2
+	//     out  text    string  []   StatefulPartitionedCall:3
 	//   signature serving_default (tensorflow/serving/predict)
-	//     in   features  float32  (?, 4)  serving_default_features:0
-	//     out  scores    float32  (?, 3)  StatefulPartitionedCall_1:0
+	//     in   features  float32  [N, 4]  serving_default_features:0
+	//     out  scores    float32  [N, 3]  StatefulPartitionedCall_1:0
 	//
 	// variables  4, 80 B in 1 shard
-	//   weights  float32  (4, 3)  48 B
-	//   bias     float32  (3)     12 B
-	//   title    string   ()      12 B
-	//   runs     int64    ()      8 B
+	//   weights  float32  [4, 3]  48 B
+	//   bias     float32  [3]     12 B
+	//   title    string   []      12 B
+	//   runs     int64    []      8 B
 	//
 	// assets
 	//   labels.txt  13 B  asset_path_initializer:0

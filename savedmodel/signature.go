@@ -36,6 +36,22 @@ type TensorInfo struct {
 	Encoding string   `json:"encoding,omitempty"` // "": one dense tensor; "coo_sparse" or "composite": several
 }
 
+// String returns dtype and shape as people write them: "float32 [N, 299, 299, 3]",
+// "bool []", "float32 of unknown shape", "sparse int64 [N, ?]".
+func (i TensorInfo) String() string {
+	s := fmt.Sprintf("%v %v", i.DType, i.Shape)
+	if i.Shape == nil {
+		s = fmt.Sprintf("%v of unknown shape", i.DType)
+	}
+	switch i.Encoding {
+	case "":
+		return s
+	case "coo_sparse":
+		return "sparse " + s
+	}
+	return i.Encoding + " " + s
+}
+
 // signaturesOf returns the signatures of a graph that can be called.
 func signaturesOf(mg *tfpb.MetaGraphDef) map[string]Signature {
 	return SignaturesOf(mg.GetSignatureDef())
@@ -95,19 +111,24 @@ func shapeOf(p *tfpb.TensorShapeProto) Shape {
 	return s
 }
 
-// String returns the shape as "(?, 299, 299, 3)", and "?" for an unknown rank.
+// String returns the shape as "[N, 299, 299, 3]": N is a first dimension that is
+// unknown, mostly that of the batch, and "?" any other. It is "?" for an unknown rank.
 func (s Shape) String() string {
 	if s == nil {
 		return "?"
 	}
 	dims := make([]string, len(s))
 	for i, d := range s {
-		dims[i] = "?"
-		if d >= 0 {
+		switch {
+		case d >= 0:
 			dims[i] = strconv.FormatInt(d, 10)
+		case i == 0:
+			dims[i] = "N"
+		default:
+			dims[i] = "?"
 		}
 	}
-	return "(" + strings.Join(dims, ", ") + ")"
+	return "[" + strings.Join(dims, ", ") + "]"
 }
 
 // Elements returns the number of elements, 1 for a scalar. It is false if a

@@ -63,12 +63,12 @@ func TestShape(t *testing.T) {
 		known    bool
 	}{
 		{"unknown rank", nil, "?", "null", 0, false},
-		{"scalar", Shape{}, "()", "[]", 1, true},
-		{"vector", Shape{3}, "(3)", "[3]", 3, true},
-		{"batch", Shape{-1, 299, 299, 3}, "(?, 299, 299, 3)", "[-1,299,299,3]", 0, false},
-		{"empty", Shape{math.MaxInt64, 0, math.MaxInt64}, "(9223372036854775807, 0, 9223372036854775807)",
+		{"scalar", Shape{}, "[]", "[]", 1, true},
+		{"vector", Shape{3}, "[3]", "[3]", 3, true},
+		{"batch", Shape{-1, 299, 299, 3}, "[N, 299, 299, 3]", "[-1,299,299,3]", 0, false},
+		{"empty", Shape{math.MaxInt64, 0, math.MaxInt64}, "[9223372036854775807, 0, 9223372036854775807]",
 			"[9223372036854775807,0,9223372036854775807]", 0, true},
-		{"too large", Shape{math.MaxInt64, 2}, "(9223372036854775807, 2)", "[9223372036854775807,2]", 0, false},
+		{"too large", Shape{math.MaxInt64, 2}, "[9223372036854775807, 2]", "[9223372036854775807,2]", 0, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -82,6 +82,22 @@ func TestShape(t *testing.T) {
 				t.Errorf("Elements() = %d, %t, want %d, %t", n, ok, test.elements, test.known)
 			}
 		})
+	}
+}
+
+// What people read of an input or output.
+func TestTensorInfoWords(t *testing.T) {
+	for want, info := range map[string]TensorInfo{
+		"float32 []":               {DType: Float32, Shape: Shape{}},
+		"float32 [N]":              {DType: Float32, Shape: Shape{-1}},
+		"uint8 [N, ?, 299, 3]":     {DType: UInt8, Shape: Shape{-1, -1, 299, 3}},
+		"string [1]":               {DType: String, Shape: Shape{1}},
+		"float16 of unknown shape": {DType: Float16},
+		"sparse int64 [N, ?]":      {DType: Int64, Shape: Shape{-1, -1}, Encoding: "coo_sparse"},
+	} {
+		if got := info.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -86,11 +86,11 @@ func NewTensor(dtype DataType, shape ...int64) (*Tensor, error) {
 		return nil, ErrNoRuntime
 	}
 	if n > math.MaxInt/dtype.Size() {
-		return nil, fmt.Errorf("new tensor: %v%v is too large", dtype, Shape(shape))
+		return nil, fmt.Errorf("new tensor: %v %v is too large", dtype, Shape(shape))
 	}
 	c, err := ctf.AllocateTensor(int32(dtype), shape, n*dtype.Size())
 	if err != nil {
-		return nil, fmt.Errorf("new tensor: %v%v: %w", dtype, Shape(shape), err)
+		return nil, fmt.Errorf("new tensor: %v %v: %w", dtype, Shape(shape), err)
 	}
 	return newTensor(c, dtype, shape), nil
 }
@@ -109,7 +109,7 @@ func NewStringTensor(values [][]byte, shape ...int64) (*Tensor, error) {
 	}
 	c, err := ctf.AllocateTensor(int32(String), shape, n*ctf.StringSize)
 	if err != nil {
-		return nil, fmt.Errorf("new tensor: string%v: %w", Shape(shape), err)
+		return nil, fmt.Errorf("new tensor: string %v: %w", Shape(shape), err)
 	}
 	for i, v := range values {
 		c.StringInit(i)

@@ -41,7 +41,7 @@ func TensorOf(p *tfpb.TensorProto) (*Tensor, error) {
 		}
 	}
 	if size := int64(dtype.Size()); size == 0 || int64(len(content))/size != n || int64(len(content))%size != 0 {
-		return nil, fmt.Errorf("tensor %v%v has %d bytes", dtype, shape, len(content))
+		return nil, fmt.Errorf("tensor %v %v has %d bytes", dtype, shape, len(content))
 	}
 	t, err := NewTensor(dtype, shape...)
 	if err != nil {

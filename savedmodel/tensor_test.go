@@ -62,7 +62,7 @@ func TestFixedTypes(t *testing.T) {
 			out := run(t, function(t, s, []string{"in-" + d.String()}, []string{"out-" + d.String()}), in)[0]
 			in.Close() // out must not need it
 			if out.DType() != d || !slices.Equal(out.Shape(), Shape{2, 3}) || !bytes.Equal(out.Bytes(), want) {
-				t.Errorf("got %v%v % x, want % x", out.DType(), out.Shape(), out.Bytes(), want)
+				t.Errorf("got %v %v % x, want % x", out.DType(), out.Shape(), out.Bytes(), want)
 			}
 			goType, renamed := goTypes[d]
 			if !renamed {
@@ -120,7 +120,7 @@ func TestStrings(t *testing.T) {
 		}
 	}
 	if len(got) != len(values) || out[0].DType() != String || !slices.Equal(out[0].Shape(), Shape{4, 2}) {
-		t.Errorf("%d strings, %v%v", len(got), out[0].DType(), out[0].Shape())
+		t.Errorf("%d strings, %v %v", len(got), out[0].DType(), out[0].Shape())
 	}
 	if out[0].Bytes() != nil {
 		t.Error("it has bytes")
@@ -166,7 +166,7 @@ func TestNewTensorRefuses(t *testing.T) {
 		shape []int64
 		want  string
 	}{
-		{"negative", Float32, []int64{2, -1}, "shape (2, ?) is not possible"},
+		{"negative", Float32, []int64{2, -1}, "shape [2, ?] is not possible"},
 		{"overflow", UInt8, []int64{math.MaxInt64, 2}, "is not possible"},
 		{"overflow before nothing", UInt8, []int64{1 << 33, 1 << 33, 0}, "is not possible"},
 		{"overflow in bytes", Float32, []int64{math.MaxInt64 / 2}, "is too large"},
@@ -237,7 +237,7 @@ func TestTensorClose(t *testing.T) {
 		t.Errorf("Run: %v", err)
 	}
 	if number.DType() != Float32 || !slices.Equal(number.Shape(), Shape{2}) {
-		t.Errorf("it was %v%v", number.DType(), number.Shape())
+		t.Errorf("it was %v %v", number.DType(), number.Shape())
 	}
 }
 

@@ -74,13 +74,13 @@ type Answer struct {
 func Numbers(dtype savedmodel.DataType, shape savedmodel.Shape, rows ...[]byte) (*tfpb.TensorProto, error) {
 	n, ok := shape.Elements()
 	if !ok || dtype.Size() == 0 {
-		return nil, fmt.Errorf("rows of %v%v have no fixed size", dtype, shape)
+		return nil, fmt.Errorf("rows of %v %v have no fixed size", dtype, shape)
 	}
 	size := int(n) * dtype.Size()
 	content := make([]byte, 0, size*len(rows))
 	for i, row := range rows {
 		if len(row) != size {
-			return nil, fmt.Errorf("row %d has %d bytes, %v%v has %d", i, len(row), dtype, shape, size)
+			return nil, fmt.Errorf("row %d has %d bytes, %v %v has %d", i, len(row), dtype, shape, size)
 		}
 		content = append(content, row...)
 	}
