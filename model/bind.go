@@ -1,14 +1,10 @@
 package model
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"inceptor/savedmodel"
 )
@@ -92,13 +88,13 @@ func (b *binder) bind() error {
 	sig, ok := b.signatures[b.Signature]
 	if !ok {
 		if len(b.signatures) == 0 {
-			return errors.New("the model has no signatures")
+			return errors.New(`the model has no signatures: export it with one that is called "serving_default"`)
 		}
 		return fmt.Errorf("no signature %q, only %q: %s", b.Signature, keys(b.signatures), b.write("signature: "+yamlWord(first(b.signatures))))
 	}
 	b.sig = sig
 	if all := keys(sig.Outputs); slices.ContainsFunc(all, isDetection) {
-		return fmt.Errorf("signature %q: the outputs %q are those of an object detector, and an answer has the classes of a whole image", b.Signature, all)
+		return fmt.Errorf("signature %q: the outputs %q are those of an object detector, and an answer has the classes of a whole image: export a classifier", b.Signature, all)
 	}
 	err := b.look()
 	if err == nil {
@@ -149,7 +145,7 @@ func isKey(in savedmodel.TensorInfo) bool {
 // bindInputs finds what each input is fed from.
 func (b *binder) bindInputs() error {
 	if len(b.sig.Inputs) == 0 {
-		return errors.New("it has no inputs")
+		return errors.New("it has no inputs: name a signature that takes what records hold")
 	}
 	for _, key := range keys(b.Inputs) {
 		if !has(b.sig.Inputs, key) {
@@ -168,6 +164,7 @@ func (b *binder) bindInputs() error {
 		}
 		b.inputKey = key
 	}
+	var missing []string
 	for _, key := range keys(b.sig.Inputs) {
 		in, use := b.sig.Inputs[key], b.uses[key]
 		value, fixed := b.Inputs[key]
@@ -185,16 +182,14 @@ func (b *binder) bindInputs() error {
 			err = b.bindBatch(key, in.Shape)
 		case use.HasDefault && !b.server:
 		default:
-			why := "the graph has no default for it"
-			if use.HasDefault {
-				why = "a model server does not know the graph's default for it"
-			}
-			err = fmt.Errorf("the model also needs the input %q, %v%v, and %s: %s", key, in.DType, in.Shape, why,
-				b.write("inputs: {"+yamlWord(key)+": VALUE}"))
+			missing = append(missing, key)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if len(missing) > 0 {
+		return b.needs(missing)
 	}
 	return nil
 }
@@ -232,6 +227,8 @@ func (b *binder) recordInput() (string, error) {
 		return fit[0], nil
 	case len(fit) > 1:
 		return "", fmt.Errorf("each of the inputs %q could take the image: %s, or whichever takes it", fit, b.write("input: {key: "+yamlWord(fit[0])+"}"))
+	case len(open) > 1 && b.content.image() && !slices.ContainsFunc(keys(b.sig.Inputs), func(key string) bool { return mayHoldImages(b.sig.Inputs[key]) }):
+		return "", fmt.Errorf("none of its inputs takes images, but numbers: it has %s; set --input.format tensor-json", describe(b.sig.Inputs))
 	case len(open) != 1:
 		return "", fmt.Errorf("none of its inputs takes an image for certain: it has %s; %s, if that takes it",
 			describe(b.sig.Inputs), b.write("input: {key: "+yamlWord(first(b.sig.Inputs))+"}"))
@@ -264,6 +261,11 @@ func (b *binder) recordInput() (string, error) {
 // those of TensorFlow Serving's Inception, its ResNet, AutoML and the Cloud's
 // prediction service, in lower case.
 var imageKeys = []string{"image_bytes", "images", "image", "encoded_image", "encoded_images", "encoded_image_string_tensor", "jpeg", "jpegs"}
+
+// mayHoldImages tells whether an input has a type and shape of images, of any kind.
+func mayHoldImages(in savedmodel.TensorInfo) bool {
+	return in.DType == savedmodel.String || in.Shape == nil || len(in.Shape) > 2 || len(in.Shape) == 2 && flatSide(in.Shape[1]) > 0
+}
 
 // takesRecord tells whether an input surely takes what records hold.
 func (b *binder) takesRecord(key string) bool {
@@ -306,13 +308,14 @@ func (b *binder) bindImage(key string, in savedmodel.TensorInfo) error {
 			}
 		}
 		b.formats = formatsOf(b.decoders)
-	case savedmodel.Float32, savedmodel.UInt8:
+	default:
+		if err := notPixels(key, in); err != nil {
+			return err
+		}
 		if err := b.bindSize(key, in.Shape); err != nil {
 			return err
 		}
 		f.shape = savedmodel.Shape{int64(b.Input.Size[0]), int64(b.Input.Size[1]), 3}
-	default:
-		return fmt.Errorf("input %q is %v, want float32, uint8 or string", key, in.DType)
 	}
 	b.dtype, b.feeds = in.DType, append(b.feeds, f)
 	return b.bindBatch(key, in.Shape)
@@ -321,7 +324,7 @@ func (b *binder) bindImage(key string, in savedmodel.TensorInfo) error {
 // bindExample is for records that are tf.Examples.
 func (b *binder) bindExample(key string, in savedmodel.TensorInfo) error {
 	if in.DType != savedmodel.String {
-		return fmt.Errorf("input %q is %v, want strings, which hold tf.Examples", key, in.DType)
+		return fmt.Errorf("input %q is %v, and tf.Examples are strings: set --input.format tensor-json, or name a signature that takes tf.Examples", key, in)
 	}
 	if err := b.checkStrings(key, in.Shape); err != nil {
 		return err
@@ -337,7 +340,7 @@ func (b *binder) checkStrings(key string, shape savedmodel.Shape) error {
 	if len(shape) == 0 {
 		return fmt.Errorf("input %q takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn", key)
 	}
-	return fmt.Errorf("input %q takes strings of shape %v, want [N]", key, shape)
+	return fmt.Errorf("input %q takes strings of the shape %v, want [N]: export a signature that takes [N] and reshapes", key, shape)
 }
 
 // exampleFeature is the feature that the image goes to, with what decodes it.
@@ -345,7 +348,7 @@ func (b *binder) exampleFeature(key string, use savedmodel.InputUse) (string, []
 	names := imageFeatures(use)
 	if len(names) != 1 {
 		return "", nil, fmt.Errorf("input %q takes tf.Examples with the features %q, of which %d hold an image: "+
-			"an Example is made of an image only where one does", key, keys(use.Features), len(names))
+			"an Example is made of an image only where one does; set --input.format example and send whole tf.Examples", key, keys(use.Features), len(names))
 	}
 	var missing []string
 	for _, name := range keys(use.Features) {
@@ -360,24 +363,22 @@ func (b *binder) exampleFeature(key string, use savedmodel.InputUse) (string, []
 	return names[0], use.Features[names[0]].Decoders, nil
 }
 
-// bindSize checks the shape of pixels, and takes the size from it.
+// bindSize takes the size of pixels from their shape, or from inceptor.yaml.
 func (b *binder) bindSize(key string, shape savedmodel.Shape) error {
-	if len(shape) != 4 || (shape[3] != 3 && shape[3] != -1) {
-		return fmt.Errorf("input %q: shape %v is not [N, height, width, 3]", key, shape)
-	}
 	for i := range b.Input.Size {
 		size := &b.Input.Size[i]
 		switch dim := int(shape[1+i]); {
 		case *size == 0 && dim > 0:
 			*size = dim
 		case *size <= 0:
-			return fmt.Errorf("input %q: its shape %v does not tell height and width: %s", key, shape, b.write("input: {size: [HEIGHT, WIDTH]}"))
+			return fmt.Errorf("input %q has the shape %v, which does not tell height and width: %s", key, shape, b.write("input: {size: [HEIGHT, WIDTH]}"))
 		case dim > 0 && dim != *size:
-			return fmt.Errorf("input %q: shape %v does not take input.size %v of %s", key, shape, b.Input.Size, b.where())
+			return fmt.Errorf("%s: input.size: [%d, %d] is not the size of the input %q, which has the shape %v: leave the key out",
+				b.where(), b.Input.Size[0], b.Input.Size[1], key, shape)
 		}
 	}
 	if h, w := b.Input.Size[0], b.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
-		return fmt.Errorf("input %q: its size %d×%d is over %d on a side, or over %d pixels: memory for it is taken for each image",
+		return fmt.Errorf("input %q has the size %d×%d, which is over %d on a side, or over %d pixels: export the model for smaller images",
 			key, h, w, maxInputSide, maxInputPixels)
 	}
 	return nil
@@ -393,14 +394,14 @@ const (
 // bindRow takes any input of a type that JSON has, if its rows have one size.
 func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
 	if !slices.Contains(rowTypes, in.DType) {
-		return fmt.Errorf("input %q is %v; rows can have %v", key, in.DType, rowTypes)
+		return fmt.Errorf("input %q is %v; rows can have %s: export a signature that takes one of these and casts", key, in, list(rowTypes))
 	}
 	if len(in.Shape) == 0 {
-		return fmt.Errorf("input %q: shape %v is not [N, …]", key, in.Shape)
+		return fmt.Errorf("input %q is %v; rows need [N, …]: export it with a batch of None", key, in)
 	}
 	n, ok := in.Shape[1:].Elements()
 	if !ok || n < 1 {
-		return fmt.Errorf("input %q: its shape %v does not tell the size of a row", key, in.Shape)
+		return fmt.Errorf("input %q has the shape %v, which does not tell the size of a row: export it with fixed sizes, but for the batch", key, in.Shape)
 	}
 	numbers, words, total := 0, 0, min(n, maxRowElements+1)
 	for _, f := range rowFeeds(b.feeds) {
@@ -411,7 +412,7 @@ func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
 		}
 	}
 	if total > maxRowElements {
-		return fmt.Errorf("input %q: with its shape %v a row has over %d elements", key, in.Shape, maxRowElements)
+		return fmt.Errorf("input %q has the shape %v, with which a row has over %d elements: export a smaller one", key, in.Shape, maxRowElements)
 	}
 	f := feed{key: key, dtype: in.DType, shape: in.Shape[1:], n: int(n), at: numbers}
 	if f.dtype == savedmodel.String {
@@ -430,40 +431,10 @@ func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
 		return nil
 	}
 	if shape[0] != 1 {
-		return fmt.Errorf("input %q: its batch is fixed at %d, want 1 or any", key, shape[0])
+		return fmt.Errorf("input %q takes batches of exactly %d: export it with a batch of None", key, shape[0])
 	}
 	b.maxBatch = 1
 	return nil
-}
-
-// write says which line a person writes, and where.
-func (o offer) write(line string) string {
-	if o.file == "" {
-		return fmt.Sprintf("write %q into %s of a version in model.dir", line, specFile)
-	}
-	return fmt.Sprintf("write %q into %s", line, o.file)
-}
-
-// where is the file that a refusal speaks of.
-func (o offer) where() string { return cmp.Or(o.file, specFile) }
-
-var plainWord = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_./-]*$`)
-
-// yamlWord is a key as YAML takes it.
-func yamlWord(key string) string {
-	if plainWord.MatchString(key) {
-		return key
-	}
-	return "'" + strings.ReplaceAll(key, "'", "''") + "'"
-}
-
-// describe lists inputs or outputs with their types and shapes.
-func describe(infos map[string]savedmodel.TensorInfo) string {
-	var list []string
-	for _, key := range keys(infos) {
-		list = append(list, fmt.Sprintf("%s %v%v", strconv.Quote(key), infos[key].DType, infos[key].Shape))
-	}
-	return strings.Join(list, ", ")
 }
 
 // sameShape tells whether two shapes are declared alike; a shape of unknown rank

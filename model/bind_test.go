@@ -72,8 +72,13 @@ func TestBindScoresAndClasses(t *testing.T) {
 		{name: "rows, classes beside", content: Rows, outputs: infos{"scores": tensor(float, -1, 3), "class_ids": tensor(whole, -1, 3)}, scores: "scores", classes: "class_ids"},
 
 		{name: "several heads", outputs: infos{"age": tensor(float, -1, 9), "sex": tensor(float, -1, 2)},
-			failure: `it has "age" float32(?, 9), "sex" float32(?, 2); write "output: age" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
+			failure: `it has "age" float32 [N, 9], "sex" float32 [N, 2]; write "output: age" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
 		{name: "an embedding beside", outputs: infos{"features": tensor(float, -1, 128), "maps": tensor(float, -1, 8, 8, 128)}, failure: `write "output: features" into`},
+		{name: "an embedding first", outputs: infos{"features": tensor(float, -1, 32), "probabilities": tensor(float, -1, 10)}, failure: `write "output: probabilities" into`},
+		{name: "two as wide as the labels", labels: 9, outputs: infos{"a": tensor(float, -1, 9), "b": tensor(float, -1, 9), "scores": tensor(float, -1, 32)}, failure: `write "output: a" into`},
+		{name: "a name with the word", outputs: infos{"a": tensor(float, -1, 9), "main_scores": tensor(float, -1, 9)}, failure: `write "output: main_scores" into`},
+		{name: "a softmax", outputs: infos{"a": tensor(float, -1, 9), "b": {Name: "net/Softmax:0", DType: float, Shape: savedmodel.Shape{-1, 9}}}, failure: `write "output: b" into`},
+		{name: "named wrongly", yaml: "z", outputs: infos{"features": tensor(float, -1, 32), "probabilities": tensor(float, -1, 10)}, failure: `write "output: probabilities" into`},
 		{name: "two that are called scores", outputs: infos{"scores": tensor(float, -1, 9), "probabilities": tensor(float, -1, 9)}, failure: `write "output: probabilities" into`},
 		{name: "two with words", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5), "synsets": tensor(word, -1, 5)},
 			failure: `write "output: {scores: scores, classes: synsets}" into DIR/1/assets.extra/inceptor.yaml, or without classes if none has`},
@@ -81,13 +86,19 @@ func TestBindScoresAndClasses(t *testing.T) {
 		{name: "classes as floats", yaml: "scores", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(float, -1, 5)}, failure: `export it as int64 or string`},
 		{name: "detection", outputs: infos{"detection_scores": tensor(float, -1, 100), "detection_classes": tensor(float, -1, 100), "num_detections": tensor(float, -1)}, failure: "an object detector"},
 		{name: "detection, named", yaml: "detection_scores", outputs: infos{"detection_scores": tensor(float, -1, 100), "num_detections": tensor(float, -1)}, failure: "an object detector"},
-		{name: "the best class without scores", outputs: infos{"classes": tensor(whole, -1)}, failure: `output "classes" is int64(?), want float32 [N, classes]`},
-		{name: "nothing fits", outputs: infos{"a": tensor(whole, -1), "b": tensor(float, -1, 2, 2)}, failure: `none of its outputs is float32 [N, classes]: it has "a" int64(?), "b" float32(?, 2, 2)`},
-		{name: "vector", outputs: infos{"scores": tensor(float, -1)}, failure: "want float32 [N, classes]"},
-		{name: "double", outputs: infos{"scores": tensor(savedmodel.Float64, -1, 5)}, failure: "want float32"},
+		{name: "the best class without scores", outputs: infos{"classes": tensor(whole, -1)}, failure: `output "classes", int64 [N], gives classes without their scores: export the scores as well, float32 [N, classes]`},
+		{name: "nothing fits", outputs: infos{"a": tensor(whole, -1), "b": tensor(float, -1, 2, 2)}, failure: `none of its outputs is float32 [N, classes]: it has "a" int64 [N], "b" float32 [N, 2, 2]`},
+		{name: "a map of ones", outputs: infos{"scores": tensor(float, -1, 1, 1, 10)}, failure: `has the shape [N, 1, 1, 10]; want [N, classes]: export the signature with tf.reshape(scores, [-1, 10])`},
+		{name: "a map", outputs: infos{"scores": tensor(float, -1, 7, 7, 10)}, failure: `has the shape [N, 7, 7, 10]; want [N, classes]: export a signature with the scores of each record`},
+		{name: "rows, a map", content: Rows, outputs: infos{"scores": tensor(float, -1, 7, 7, 10)}, failure: `want [N, n] or [N]: export the signature with tf.reshape(scores, [-1, 490])`},
+		{name: "truth values", outputs: infos{"scores": tensor(savedmodel.Bool, -1, 10)}, failure: `output "scores" is bool [N, 10], not scores: export the scores, float32 [N, classes]`},
+		{name: "whole numbers", outputs: infos{"a": tensor(whole, -1, 10)}, failure: `tf.cast(a, tf.float32)`},
+		{name: "sparse", outputs: infos{"a": {DType: float, Shape: savedmodel.Shape{-1, 10}, Encoding: "coo_sparse"}}, failure: `output "a" is sparse float32 [N, 10]; scores must be one dense tensor`},
+		{name: "vector", outputs: infos{"scores": tensor(float, -1)}, failure: `output "scores" has the shape [N]; want [N, classes]: export the signature with tf.reshape(scores, [-1, 1])`},
+		{name: "double", outputs: infos{"scores": tensor(savedmodel.Float64, -1, 5)}, failure: `output "scores" is float64 [N, 5]; scores must be float32: export the signature with tf.cast(scores, tf.float32)`},
 		{name: "named and not there", yaml: "z", outputs: infos{"a": tensor(float, -1, 5)}, failure: `it has no output "z", only ["a"]: write "output: a" into`},
 		{name: "classes not there", yaml: "{scores: a, classes: z}", outputs: infos{"a": tensor(float, -1, 5)}, failure: `it has no output "z"`},
-		{name: "classes of another shape", yaml: "{scores: a, classes: b}", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 4)}, failure: `output "b" is string(?, 4) and cannot have the classes of "a"`},
+		{name: "classes of another shape", yaml: "{scores: a, classes: b}", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 4)}, failure: `output "b" is string [N, 4] and cannot have the classes of "a"`},
 		{name: "the best few without classes", labels: 1001, outputs: infos{"scores": tensor(float, -1, 5)}, failure: "labels: 1001 lines for 5 classes; if these are the best 5 of 1001 classes"},
 		{name: "no line for the background", labels: 1000, outputs: infos{"scores": tensor(float, -1, 1001)}, failure: "where the first class is the background"},
 	} {
@@ -177,12 +188,16 @@ func TestBindInputs(t *testing.T) {
 		{name: "tf.Examples without an image", inputs: infos{"examples": strs}, uses: uses{"examples": {Features: map[string]savedmodel.Feature{"age": {DType: float}}}}, failure: "set --input.format example"},
 		{name: "tf.Examples that need more", inputs: infos{"examples": strs}, uses: uses{"examples": example("age", "height")}, failure: `also need the features ["age" "height"]`},
 		{name: "one string", inputs: infos{"image": tensor(word)}, uses: uses{"image": decodes}, failure: `input "image" takes one string and no batch`},
-		{name: "a column of strings", inputs: infos{"image": tensor(word, -1, 1)}, uses: uses{"image": decodes}, failure: "takes strings of shape (?, 1), want [N]"},
-		{name: "an input that nothing feeds", inputs: infos{"x": pixels, "phase": tensor(savedmodel.Bool)}, failure: `the model also needs the input "phase", bool(), and the graph has no default for it: write "inputs: {phase: VALUE}" into DIR/1`},
+		{name: "a column of strings", inputs: infos{"image": tensor(word, -1, 1)}, uses: uses{"image": decodes}, failure: "takes strings of the shape [N, 1], want [N]"},
+		{name: "an input that nothing feeds", inputs: infos{"x": pixels, "phase": tensor(savedmodel.Bool)}, failure: `the model also needs the input "phase" bool [], and the graph has no default for it: write "inputs: {phase: VALUE}" into DIR/1`},
+		{name: "several that nothing feeds", yaml: "inputs: {rate: 1}", inputs: infos{"x": pixels, "keep": tensor(float), "phase": tensor(savedmodel.Bool, -1), "rate": tensor(float)},
+			failure: `the model also needs the inputs "keep" float32 [], "phase" bool [N], and the graph has no default for them: write "inputs: {keep: VALUE, phase: VALUE, rate: VALUE}" into DIR/1/assets.extra/inceptor.yaml`},
+		{name: "rows of one number each", inputs: infos{"a": tensor(float, -1), "b": tensor(float, -1, 2)}, failure: `it has "a" float32 [N], "b" float32 [N, 2]; set --input.format tensor-json`},
+		{name: "another size", yaml: "input: {size: [9, 5]}", inputs: infos{"x": pixels}, failure: `inceptor.yaml: input.size: [9, 5] is not the size of the input "x", which has the shape [N, 4, 5, 3]: leave the key out`},
 		{name: "a key that does not come back", inputs: infos{"x": pixels, "key": strs}, failure: `write "inputs: {key: VALUE}" into`},
 		{name: "two images", inputs: infos{"a": pixels, "b": pixels}, failure: `each of the inputs ["a" "b"] could take the image: write "input: {key: a}" into`},
 		{name: "a value for no input", yaml: "inputs: {phas: false}", inputs: infos{"x": pixels}, failure: `inputs: the signature has no input "phas", only ["x"]`},
-		{name: "a value of another type", yaml: "inputs: {phase: 1}", inputs: infos{"x": pixels, "phase": tensor(savedmodel.Bool)}, failure: `inputs: phase: the input is bool(), not "1"`},
+		{name: "a value of another type", yaml: "inputs: {phase: 1}", inputs: infos{"x": pixels, "phase": tensor(savedmodel.Bool)}, failure: `inputs: phase: the input is bool [], not "1"`},
 		{name: "a fraction", yaml: "inputs: {n: 1.5}", inputs: infos{"x": pixels, "n": tensor(whole)}, failure: `not "1.5"`},
 		{name: "a value of another length", yaml: "inputs: {n: [1, 2]}", inputs: infos{"x": pixels, "n": tensor(whole, 3)}, failure: "want 3 elements, not 2"},
 		{name: "an endless value", yaml: "inputs: {n: 1}", inputs: infos{"x": pixels, "n": tensor(whole, 1<<40)}, failure: "over 65536 elements"},
@@ -227,6 +242,39 @@ func TestBindInputs(t *testing.T) {
 				t.Errorf("got %s, %q, %v\nwant %s, %q", got, bound.formats, err, test.want, test.formats)
 			}
 		})
+	}
+}
+
+// Each kind of input that is not [N, height, width, 3] is called by its name.
+func TestNotPixels(t *testing.T) {
+	float := savedmodel.Float32
+	gives := "; inceptor gives [N, height, width, 3]: "
+	for want, in := range map[string]savedmodel.TensorInfo{
+		"takes float32 of unknown shape" + gives + "export it with the shape [None, HEIGHT, WIDTH, 3]":                                                      anyShape(float),
+		"takes rows of 4 numbers, not images: set --input.format tensor-json":                                                                               tensor(float, -1, 4),
+		"takes int64 [N, ?], rows of numbers, not images: set --input.format tensor-json":                                                                   tensor(savedmodel.Int64, -1, -1),
+		"takes float32 [N], a number for each record, not images: set --input.format tensor-json":                                                           tensor(float, -1),
+		"takes float32 [], one value" + gives + "name a signature that takes images":                                                                        tensor(float),
+		"takes float32 [N, 192], perhaps flat images of 8×8×3" + gives + "export a signature that flattens them with tf.reshape(x, [-1, 192]);":             tensor(float, -1, 192),
+		"takes float32 [96, 96, 3], one image without a batch" + gives + "export a signature with a batch, by tf.map_fn":                                    tensor(float, 96, 96, 3),
+		"takes float32 [N, 28, 28], gray images without a channel" + gives + "export a signature that takes tf.image.rgb_to_grayscale(x)[..., 0]":           tensor(float, -1, 28, 28),
+		"takes float32 [N, 28, 28, 1], gray images" + gives + "export a signature that makes them gray, with tf.image.rgb_to_grayscale(x)":                  tensor(float, -1, 28, 28, 1),
+		"takes uint8 [N, 3, 96, 96], channels first" + gives + "export a signature that transposes, with tf.transpose(x, [0, 3, 1, 2])":                     tensor(savedmodel.UInt8, -1, 3, 96, 96),
+		"takes float32 [N, 3, ?, ?], channels first" + gives:                                                                                                tensor(float, -1, 3, -1, -1),
+		"takes float32 [N, 1, 28, 28], gray images, channels first" + gives:                                                                                 tensor(float, -1, 1, 28, 28),
+		"takes float32 [N, 9, 9, 4], images of 4 channels" + gives + "export a signature that takes 3":                                                      tensor(float, -1, 9, 9, 4),
+		"takes float32 [N, 16, 96, 96, 3], with 5 dimensions" + gives:                                                                                       tensor(float, -1, 16, 96, 96, 3),
+		"takes float16 [N, 9, 9, 3]; inceptor makes float32 and uint8 pixels: export a signature that takes float32 and casts, with tf.cast(x, tf.float16)": tensor(savedmodel.Float16, -1, 9, 9, 3),
+		"takes sparse float32 [N, 9, 9, 3]; inceptor gives one dense tensor":                                                                                {DType: float, Shape: savedmodel.Shape{-1, 9, 9, 3}, Encoding: "coo_sparse"},
+	} {
+		if err := notPixels("x", in); err == nil || !strings.HasPrefix(err.Error(), `input "x" `+want) {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
+	for _, in := range []savedmodel.TensorInfo{tensor(float, -1, 9, 9, 3), tensor(savedmodel.UInt8, -1, -1, -1, -1), tensor(float, 1, 9, 9, 3), tensor(float, -1, 3, 3, 3)} {
+		if err := notPixels("x", in); err != nil {
+			t.Errorf("%v: %v", in, err)
+		}
 	}
 }
 

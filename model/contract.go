@@ -2,6 +2,8 @@ package model
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"inceptor/savedmodel"
@@ -45,7 +47,10 @@ func lookInto(dir string, tags []string, given Given) (look, error) {
 		return look{}, atGate(GateSignature, err)
 	}
 	if seen.graph, err = savedmodel.ReadGraph(dir, tags...); err != nil {
-		return look{}, atGate(GateRead, err)
+		if file := (*fs.PathError)(nil); errors.As(err, &file) {
+			return look{}, atGate(GateRead, err)
+		}
+		return look{}, atGate(GateSignature, err)
 	}
 	return seen, nil
 }

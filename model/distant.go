@@ -258,7 +258,7 @@ func (d *distant) assume(want int64, why error) (remote.Metadata, error) {
 	}
 	graph, ok := info.Graph(tags...)
 	if !ok {
-		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and %s has no graph with the tags %q", why, dir, tags)
+		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and %s has no graph with the tag %s", why, dir, list(tags))
 	}
 	return remote.Metadata{Version: remote.NoVersion, Signatures: graph.Signatures}, nil
 }

@@ -96,7 +96,7 @@ func TestExplain(t *testing.T) {
 				Scores: "scores", Values: true, Classes: 3, TopK: 5,
 			},
 		},
-		"refused":                {model: "tiny", notes: []string{`signature "serving_default": input "features"`}},
+		"refused":                {model: "tiny", notes: []string{`signature "serving_default": input "features" takes rows of 4 numbers, not images: set --input.format tensor-json`}},
 		"labels of another size": {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{"labels: 1 lines for 3 classes"}},
 		"a file that is wrong":   {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
 	} {
@@ -152,7 +152,7 @@ func TestExplainGiven(t *testing.T) {
 		t.Errorf("an output that is not there: %q", e.Refused)
 	}
 	keras := graphCopy(t, "keras", map[string]string{})
-	if e := ExplainGiven(keras, Images, Given{Size: [2]int{9, 8}}); !strings.Contains(e.Refused, "[9 8]") {
+	if e := ExplainGiven(keras, Images, Given{Size: [2]int{9, 8}}); !strings.Contains(e.Refused, "[9, 8]") {
 		t.Errorf("another size: %q", e.Refused)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"inceptor/savedmodel"
 )
 
 // WriteText writes the Explanation for a person to read. What comes from the model
@@ -31,7 +33,7 @@ func (e Explanation) WriteText(w io.Writer) error {
 func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 	line("signature", "%q%s", e.Signature, inBrackets(e.Method))
 	for _, in := range e.Inputs {
-		line("input", "%q %v%v takes %s", in.Key, in.DType, in.Shape, in.takes())
+		line("input", "%q %v takes %s", in.Key, savedmodel.TensorInfo{DType: in.DType, Shape: in.Shape}, in.takes())
 	}
 	if e.Formats != nil {
 		line("images", "%s; decoded in the graph by %s", strings.Join(e.Formats, ", "), strings.Join(e.Decoders, ", "))

@@ -46,7 +46,7 @@ func (v *Value) UnmarshalYAML(node *yaml.Node) error {
 // its shape has no room for a batch, else the same for each record.
 func (b *binder) bindFixed(key string, in savedmodel.TensorInfo, v Value) error {
 	wrong := func(format string, args ...any) error {
-		return fmt.Errorf("%s: inputs: %s: the input is %v%v, "+format, append([]any{b.where(), key, in.DType, in.Shape}, args...)...)
+		return fmt.Errorf("%s: inputs: %s: the input is %v, "+format, append([]any{b.where(), key, in}, args...)...)
 	}
 	f := feed{key: key, dtype: in.DType, shape: in.Shape, from: fromFile, once: true}
 	if len(in.Shape) > 0 && in.Shape[0] < 0 {
@@ -61,7 +61,7 @@ func (b *binder) bindFixed(key string, in savedmodel.TensorInfo, v Value) error 
 	n, ok := f.shape.Elements()
 	switch {
 	case in.Encoding != "" || !slices.Contains(rowTypes, in.DType):
-		return wrong("and a value can be %v", rowTypes)
+		return wrong("and a value can be %s", list(rowTypes))
 	case !ok || n < 1 || n > maxValueElements:
 		return wrong("whose size is not known, or over %d elements", maxValueElements)
 	case int64(len(v.elements)) != n:

@@ -39,14 +39,14 @@ func (e *GateError) transient() bool {
 		file   *fs.PathError
 	)
 	switch {
-	case e.Gate == GateRead, e.Gate == GateTimeout, e.Gate == GateMemory:
+	case e.Gate == GateTimeout, e.Gate == GateMemory:
 		return true
 	case errors.As(e.Err, new(*OverdueError)): // a file server may be gone
 		return true
 	case errors.As(e.Err, &status):
 		return status.Transient()
 	case errors.As(e.Err, &file): // but a file that is missing must come first
-		return !errors.Is(file, fs.ErrNotExist)
+		return e.Gate == GateRead || !errors.Is(file, fs.ErrNotExist)
 	}
 	return false
 }

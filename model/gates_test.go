@@ -103,7 +103,7 @@ func TestRetriesGrow(t *testing.T) {
 	k := &known{candidate: candidate{2, ""}}
 	var pauses []time.Duration
 	for range 10 {
-		m.refuse(k, atGate(GateRead, errors.New("no")))
+		m.refuse(k, atGate(GateMemory, errors.New("no")))
 		pauses = append(pauses, time.Until(k.retry))
 	}
 	for i := range pauses[1:5] { // random by a fifth
@@ -246,9 +246,9 @@ func TestBindOutputs(t *testing.T) {
 		"one":                {Images, "", infos{"x": image}, infos{"a": matrix}, "", 7},
 		"several":            {Images, "", infos{"x": image}, infos{"a": matrix, "b": matrix}, `write "output: a" into`, 0},
 		"several, named":     {Images, "a", infos{"x": image}, infos{"a": matrix, "b": vector}, "", 7},
-		"vector of images":   {Images, "", infos{"x": image}, infos{"b": vector}, "want float32 [N, classes]", 0},
+		"vector of images":   {Images, "", infos{"x": image}, infos{"b": vector}, "want [N, classes]", 0},
 		"vector of rows":     {Rows, "", infos{"x": matrix}, infos{"b": vector}, "", 1},
-		"float64":            {Images, "", infos{"x": image}, infos{"a": double}, "want float32", 0},
+		"float64":            {Images, "", infos{"x": image}, infos{"a": double}, "scores must be float32", 0},
 		"two inputs":         {Images, "", infos{"x": image, "y": image}, infos{"a": matrix}, `each of the inputs ["x" "y"] could take the image`, 0},
 		"two inputs of rows": {Rows, "", infos{"x": matrix, "y": vector}, infos{"a": matrix}, "", 7},
 	} {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ func checkLabels(lines, scores int) error {
 	case lines+1 == scores:
 		why = "; where the first class is the background, the file begins with a line for that"
 	}
-	return fmt.Errorf("labels: %d lines for %d classes%s", lines, scores, why)
+	return fmt.Errorf("labels: %d lines for %d classes%s", lines, scores, cmp.Or(why, ": the file needs a line for each class"))
 }
 
 // readLabels reads the labels of the version in dir, one a line; nil: it has

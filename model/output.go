@@ -129,10 +129,10 @@ func (b *binder) bindScores(outputs map[string]savedmodel.TensorInfo) error {
 	}
 	out, ok := outputs[key]
 	if !ok {
-		return fmt.Errorf("it has no output %q, only %q: %s", key, keys(outputs), b.write("output: "+yamlWord(first(outputs))))
+		return fmt.Errorf("it has no output %q, only %q: %s", key, keys(outputs), b.write("output: "+yamlWord(b.likeliest(outputs))))
 	}
 	if !b.holdsScores(out, outputs) {
-		return fmt.Errorf("output %q is %v%v, want float32 %s", key, out.DType, out.Shape, b.scoreShapes())
+		return b.notScores(key, out)
 	}
 	b.Output.Scores = key
 	return nil
@@ -181,7 +181,7 @@ func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string,
 	case len(outputs) == 1:
 		return keys(outputs)[0], nil // which is told why, if it does not fit
 	case len(fit) == 0:
-		return "", fmt.Errorf("none of its outputs is float32 %s: it has %s", b.scoreShapes(), describe(outputs))
+		return "", fmt.Errorf("none of its outputs is float32 %s: it has %s; export the scores so", b.scoreShapes(), describe(outputs))
 	case len(labelled) == 1:
 		return labelled[0], nil
 	case len(labelled) > 1:
@@ -207,7 +207,37 @@ func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string,
 		return fit[0], nil
 	}
 	return "", fmt.Errorf("its outputs do not tell which one has the scores: it has %s; %s, or whichever has them",
-		describe(outputs), b.write("output: "+yamlWord(fit[0])))
+		describe(outputs), b.write("output: "+yamlWord(b.likeliest(only(outputs, fit)))))
+}
+
+// likeliest is the output to name first where a person must say which one has the
+// scores: one as wide as there are labels, one that is called so, or a softmax's.
+func (b *binder) likeliest(outputs map[string]savedmodel.TensorInfo) string {
+	points := func(key string) (n int) {
+		out, lower := outputs[key], strings.ToLower(key)
+		if b.holdsScores(out, outputs) {
+			n += 16
+		}
+		if width := int64(b.labels); width > 0 && len(out.Shape) == 2 && out.Shape[1] == width {
+			n += 32
+		}
+		switch {
+		case named(scoreNames, key):
+			n += 8
+		case slices.ContainsFunc(scoreNames, func(name string) bool { return strings.Contains(lower, name) }):
+			n += 4
+		case strings.Contains(strings.ToLower(out.Name), "softmax"):
+			n += 2
+		case named(logitNames, key):
+			n++
+		}
+		return n
+	}
+	return slices.MaxFunc(keys(outputs), func(x, y string) int { return points(x) - points(y) }) // the first of several
+}
+
+func isNumber(t savedmodel.TensorInfo) bool {
+	return isFloat(t) || holdsClasses(t) && t.DType != savedmodel.String
 }
 
 func isFloat(t savedmodel.TensorInfo) bool {
@@ -225,10 +255,10 @@ func (b *binder) bindClasses(outputs map[string]savedmodel.TensorInfo) error {
 		out, ok := outputs[key]
 		switch {
 		case !ok:
-			return fmt.Errorf("it has no output %q, only %q", key, keys(outputs))
+			return fmt.Errorf("it has no output %q, only %q: %s", key, keys(outputs), b.write("output: "+yamlWord(b.Output.Scores)))
 		case !holdsClasses(out) || !mayBeShape(out.Shape, scores.Shape):
-			return fmt.Errorf("output %q is %v%v and cannot have the classes of %q: want string, int64 or int32 of its shape %v",
-				key, out.DType, out.Shape, b.Output.Scores, scores.Shape)
+			return fmt.Errorf("output %q is %v and cannot have the classes of %q: want string, int64 or int32 of its shape %v; %s",
+				key, out, b.Output.Scores, scores.Shape, b.write("output: "+yamlWord(b.Output.Scores)))
 		}
 		b.setClasses(key, out)
 		return nil

@@ -156,13 +156,13 @@ func TestBindRow(t *testing.T) {
 		input savedmodel.TensorInfo
 		want  string
 	}{
-		"unknown rank":  {savedmodel.TensorInfo{DType: savedmodel.Float32}, "is not [N, …]"},
-		"scalar":        {savedmodel.TensorInfo{DType: savedmodel.Float32, Shape: savedmodel.Shape{}}, "is not [N, …]"},
+		"unknown rank":  {savedmodel.TensorInfo{DType: savedmodel.Float32}, "rows need [N, …]: export it with a batch of None"},
+		"scalar":        {savedmodel.TensorInfo{DType: savedmodel.Float32, Shape: savedmodel.Shape{}}, "rows need [N, …]: export it with a batch of None"},
 		"any length":    {input(savedmodel.Float32, -1), "does not tell the size of a row"},
 		"empty":         {input(savedmodel.Float32, 0), "does not tell the size of a row"},
 		"huge":          {input(savedmodel.Float32, 1<<13, 1<<13), "over 16777216"},
-		"type":          {input(savedmodel.Complex64), "complex64; rows can have"},
-		"fixed batch":   {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{4}}, "fixed at 4"},
+		"type":          {input(savedmodel.Complex64), "complex64 [N]; rows can have float32, "},
+		"fixed batch":   {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{4}}, "takes batches of exactly 4: export it with a batch of None"},
 		"alone is fine": {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{1, 3}}, ""},
 	} {
 		sig, err := rowSignature(t, map[string]savedmodel.TensorInfo{"x": c.input})

@@ -21,8 +21,12 @@ type candidate struct {
 	dir    string
 }
 
+// modelFiles are those that make a folder a version. One in a form that is not read
+// is refused with its reason, rather than overlooked.
+var modelFiles = []string{"saved_model.pb", "saved_model.pbtxt", "saved_model.cpb"}
+
 // scan lists the version folders of a base directory, the highest last: those
-// with a number for a name, leading zeros allowed, that hold a saved_model.pb.
+// with a number for a name, leading zeros allowed, that hold one of modelFiles.
 // Everything else in there is somebody else's.
 func scan(base string) ([]candidate, error) {
 	entries, err := os.ReadDir(base)
@@ -33,25 +37,29 @@ func scan(base string) ([]candidate, error) {
 	for _, e := range entries {
 		number, err := strconv.ParseUint(e.Name(), 10, 63)
 		if err != nil {
-			if e.Name() == "saved_model.pb" {
+			if slices.Contains(modelFiles, e.Name()) {
 				return nil, fmt.Errorf("model.dir: %s is a version itself, not the folder of the versions; name %s and call the version by a number",
 					base, filepath.Dir(filepath.Clean(base)))
 			}
 			continue
 		}
 		dir := filepath.Join(base, e.Name())
-		_, err = os.Stat(filepath.Join(dir, "saved_model.pb"))
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			continue
+		if slices.ContainsFunc(modelFiles, func(file string) bool { return mayExist(filepath.Join(dir, file)) }) {
+			found = append(found, candidate{int64(number), dir})
 		}
-		// One that cannot be read is refused with its reason.
-		found = append(found, candidate{int64(number), dir})
 	}
 	slices.SortFunc(found, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(len(a.dir), len(b.dir)))
 	})
 	// Of 2 and 002, the one without the zeros: one number is one version.
 	return slices.CompactFunc(found, func(a, b candidate) bool { return a.number == b.number }), nil
+}
+
+// mayExist tells whether there is such a file, or it cannot be told: what cannot be
+// read is refused with its reason.
+func mayExist(file string) bool {
+	_, err := os.Stat(file)
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
 // Bounds on what is looked at in a version's folder.

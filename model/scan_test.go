@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ func TestScan(t *testing.T) {
 		write(t, filepath.Join(base, name, "saved_model.pb"), nil)
 	}
 	write(t, filepath.Join(base, "4", "other"), nil)
+	write(t, filepath.Join(base, "11", "saved_model.pbtxt"), nil)
 	write(t, filepath.Join(base, "5"), nil)
 	link(t, "saved_model.pb", filepath.Join(base, "7", "saved_model.pb"))
 	found, err := scan(base)
@@ -32,8 +34,8 @@ func TestScan(t *testing.T) {
 	for _, c := range found {
 		got = append(got, filepath.Base(c.dir))
 	}
-	// 7 cannot be read: it is refused, not overlooked.
-	if diff := cmp.Diff([]string{"2", "7", "9", "10"}, got); diff != "" {
+	// 7 and 11 cannot be read: they are refused, not overlooked.
+	if diff := cmp.Diff([]string{"2", "7", "9", "10", "11"}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -96,7 +98,9 @@ func TestTransient(t *testing.T) {
 		err  GateError
 		want bool
 	}{
-		{"unreadable", GateError{GateRead, errors.New("x")}, true},
+		{"unreadable", GateError{GateRead, file(syscall.EACCES)}, true},
+		{"gone meanwhile", GateError{GateRead, file(syscall.ENOENT)}, true},
+		{"folders too deep", GateError{GateRead, errors.New("x")}, false},
 		{"late", GateError{GateTimeout, context.DeadlineExceeded}, true},
 		{"half", GateError{GateComplete, errors.New("x")}, false},
 		{"disk", GateError{GateSignature, file(syscall.EIO)}, true},
@@ -107,6 +111,26 @@ func TestTransient(t *testing.T) {
 	} {
 		if got := test.err.transient(); got != test.want {
 			t.Errorf("%s: got %v", test.name, got)
+		}
+	}
+}
+
+// A graph that is not there stays away however often it is looked for; a file that
+// cannot be read may be read later.
+func TestGraphThatIsNotThere(t *testing.T) {
+	unreadable := t.TempDir()
+	link(t, "saved_model.pb", filepath.Join(unreadable, "saved_model.pb"))
+	for name, test := range map[string]struct {
+		dir, gate, text string
+		transient       bool
+	}{
+		"another tag": {graphCopy(t, "keras", map[string]string{}), GateSignature, `the model has no graph with the tag "gpu", which inceptor loads; it has one with the tag "serve": export it with tags=["gpu"]`, false},
+		"unreadable":  {unreadable, GateRead, "saved_model.pb", true},
+	} {
+		_, err := lookInto(test.dir, []string{"gpu"}, Given{})
+		var gate *GateError
+		if !errors.As(err, &gate) || gate.Gate != test.gate || gate.transient() != test.transient || !strings.Contains(err.Error(), test.text) {
+			t.Errorf("%s: got %v, want it at the gate %s, transient %v, %s", name, err, test.gate, test.transient, test.text)
 		}
 	}
 }

@@ -287,7 +287,7 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig.signature); err != nil {
-		return atGate(GateWarmUp, err)
+		return atGate(GateWarmUp, lostVariable(err))
 	}
 	l.took.WarmUp = time.Since(start)
 	v.batcher.bind(l.bound(v.longest))

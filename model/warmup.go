@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,6 +51,24 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 		return 0, nil
 	}
 	return 0, err
+}
+
+// noVariable is how TensorFlow says that a variable has no value.
+var noVariable = regexp.MustCompile(`Could not find variable (.+?)\. This could mean`)
+
+// lostVariable says what to do about a model whose variables TensorFlow's loader does
+// not find, and leaves other errors as they are.
+func lostVariable(err error) error {
+	status := (*savedmodel.Error)(nil)
+	if !errors.As(err, &status) {
+		return err
+	}
+	found := noVariable.FindStringSubmatch(status.Message)
+	if found == nil {
+		return err
+	}
+	return fmt.Errorf("TensorFlow's loader has no value for the variable %q: "+
+		"Keras 3 models must be written by model.export(DIR), not tf.saved_model.save", found[1])
 }
 
 // refused tells whether an error is the model's refusal of what it was fed.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"path/filepath"
@@ -269,4 +271,19 @@ func tfRecords(t *testing.T, messages ...*tfpb.PredictionLog) []byte {
 		file = append(file, binary.LittleEndian.AppendUint32(record, sum(record))...)
 	}
 	return file
+}
+
+// What tf.saved_model.save makes of a Keras 3 model runs nowhere but in Python.
+func TestLostVariable(t *testing.T) {
+	status := &savedmodel.Error{Code: savedmodel.Code(9), Message: "Could not find variable scores/bias. This could mean that the variable has been deleted. " +
+		"In TF1, it can also mean the variable is uninitialized.\n\t [[{{node functional_1/scores_1/BiasAdd/ReadVariableOp}}]]"}
+	err := lostVariable(fmt.Errorf("batch of 1: %w", status))
+	if want := `TensorFlow's loader has no value for the variable "scores/bias": Keras 3 models must be written by model.export(DIR), not tf.saved_model.save`; err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+	for _, other := range []error{nil, errors.New("x"), &savedmodel.Error{Code: savedmodel.InvalidArgument, Message: "x"}} {
+		if got := lostVariable(other); got != other { //nolint:errorlint // the same
+			t.Errorf("%v became %v", other, got)
+		}
+	}
 }

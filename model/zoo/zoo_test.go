@@ -183,7 +183,7 @@ func (s specimen) checkRefused(t *testing.T, err error, dir string) {
 		err = gate
 	}
 	got := strings.ReplaceAll(err.Error(), dir, "DIR")
-	if s.refused != "" && got != s.refused || !strings.Contains(got, s.refusedLike) {
+	if s.refused != "" && got != s.refused || !strings.Contains(got, s.refusedLike) || strings.Contains(got, "\n") {
 		t.Errorf("refused:\n%s\nwant:\n%s", got, s.refused+s.refusedLike)
 	}
 }
