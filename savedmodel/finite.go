@@ -145,17 +145,57 @@ func oddConstant(n *tfpb.NodeDef) error {
 	return fmt.Errorf("constant %q has NaN at element %d of %v: %w", n.GetName(), at, shape, ErrDiverged)
 }
 
+// infiniteConstant tells whether a constant holds NaN or ±Inf.
+func infiniteConstant(p *tfpb.TensorProto) bool {
+	dtype := DataType(p.GetDtype())
+	at, _ := oddNumber(p.GetTensorContent(), dtype, false)
+	exponent := floatBits[dtype].exponent
+	return at >= 0 ||
+		slices.ContainsFunc(p.GetFloatVal(), func(v float32) bool { return v-v != 0 }) ||
+		slices.ContainsFunc(p.GetDoubleVal(), func(v float64) bool { return v-v != 0 }) ||
+		exponent != 0 && slices.ContainsFunc(p.GetHalfVal(), func(v int32) bool { return uint64(v)&exponent == exponent })
+}
+
+// infinite tells whether a weight holds ±Inf, as a mask may, or cannot be read.
+func (g *frozenGraph) infinite(w *weight) bool {
+	if w == nil {
+		return false
+	}
+	entries := w.parts
+	if entries == nil {
+		entries = []bundleEntry{w.entry}
+	}
+	for _, e := range entries {
+		if !g.values.infinite[e.key] {
+			continue
+		}
+		g.values.infinite[e.key] = false
+		err := g.values.scan(e)
+		g.values.infinite[e.key] = true
+		if err != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // What becomes of a mask on its way to where it is used, and there.
 var (
 	handsOn = map[string]bool{
+		"Enter": true, "Exit": true, "Merge": true, "NextIteration": true, "Switch": true, // of TensorFlow 1's conditions and loops
 		"BroadcastTo": true, "Cast": true, "ExpandDims": true, "GatherV2": true, "Identity": true, "ReadVariableOp": true, "Reshape": true,
 		"ResourceGather": true, "Slice": true, "Squeeze": true, "StridedSlice": true, "Tile": true, "Transpose": true,
 	}
-	masks = map[string]bool{"Add": true, "AddV2": true, "Maximum": true, "Minimum": true, "Select": true, "SelectV2": true}
+	masks = map[string]bool{
+		"Add": true, "AddV2": true, "ClipByValue": true, "Equal": true, "Greater": true, "GreaterEqual": true, "Less": true, "LessEqual": true,
+		"LowerBound": true, "Maximum": true, "Minimum": true, "NotEqual": true, "Select": true, "SelectV2": true, "UpperBound": true,
+	}
+	// callers run functions, in which a variable may be a mask as well: nobody looks there.
+	callers = map[string]bool{"Case": true, "If": true, "StatelessCase": true, "StatelessIf": true, "StatelessWhile": true, "While": true}
 )
 
-// onlyMask tells whether all that is done with a variable is to add it to, or to choose between it
-// and, what is computed of inputs. There -Inf takes something away, as a mask of attention does. In
+// onlyMask tells whether all that is done with a variable is to add it to, to compare it with, or to
+// choose between it and, what is computed of inputs. There -Inf takes something away, as a mask of attention does. In
 // a filter, a bias or a batch normalization no infinite number has a meaning.
 func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 	stack, seen := []string{name}, make(map[string]bool)
@@ -173,6 +213,7 @@ func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 				return nodeOf(in) != of && op != "Const" && op != "ReadVariableOp"
 			}
 			switch {
+			case callers[n.GetOp()]:
 			case handsOn[n.GetOp()]:
 				stack = append(stack, user)
 			case !masks[n.GetOp()] || !slices.ContainsFunc(n.GetInput(), computed):

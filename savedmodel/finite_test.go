@@ -93,6 +93,15 @@ func TestDiverged(t *testing.T) {
 		return func(v map[string]testVariable) { v[name] = withAt(v[name], at, value) }
 	}
 	masked := []*tfpb.NodeDef{readOf("mask"), op("out", "AddV2", nil, "relu", "mask/read")}
+	inFunction := loopModel()
+	inFunction.variables["w"] = withAt(inFunction.variables["w"], 2, -inf)
+	loopWith := func(kind string) testModel {
+		return testModel{
+			variables: map[string]testVariable{"w": withAt(vector(3, 1), 2, -inf)},
+			nodes:     append(loopOf("in", "out", 2, "y", enterConst("w/in", "w/read"), op("y", kind, nil, "turn/x", "w/in")), input(3), readOf("w")),
+		}
+	}
+	inLoop, filterInLoop := loopWith("AddV2"), loopWith("Mul")
 	nested := nestedModel()
 	nested.variables["v"] = withAt(nested.variables["v"], 3, nan)
 	loop := base(with("w", 5, nan))
@@ -111,6 +120,11 @@ func TestDiverged(t *testing.T) {
 		{"in a graph with a loop", loop, `variable "w" has NaN at element 5 of [2, 2, 3, 4]`},
 		{"NaN in no signature's variable", base(with("mask", 0, nan)), ""},
 		{"-Inf in a mask", base(with("mask", 2, -inf), masked...), ""},
+		{"+Inf to compare with", base(with("mask", 2, inf), readOf("mask"), op("less", "Less", nil, "relu", "mask/read"),
+			op("out", "SelectV2", nil, "less", "relu", "bn")), ""},
+		{"-Inf in a mask in a function", inFunction, ""},
+		{"-Inf in a mask in a loop", inLoop, ""},
+		{"-Inf in a filter in a loop", filterInLoop, `variable "w" has -Inf at element 2 of (3)`},
 		{"NaN in a mask", base(with("mask", 2, nan), masked...), `variable "mask" has NaN at element 2 of (4)`},
 		{"-Inf in a constant", base(nil, floatConst("c", Shape{4}, []float32{0, 0, -inf, 0}), op("out", "AddV2", nil, "relu", "c")), ""},
 		{"NaN in a constant", base(nil, floatConst("c", Shape{4}, []float32{0, 0, nan, 0}), op("out", "AddV2", nil, "relu", "c")),
