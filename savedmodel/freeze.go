@@ -19,7 +19,7 @@ type frozenGraph struct {
 	roots   []string                     // nodes of the signatures' inputs and outputs
 	later   map[string]bool              // those of which not only output 0 is one
 	copies  map[string]string            // by scaledKey, the node that reads the scaled weight
-	watched map[string][]string          // by root, what tells whether that can be relied on; see watch
+	watched map[signatureOutput][]string // what tells whether an output can be relied on; see watch
 	flow    map[string]bool              // nodes that a condition may keep from running, or that are in a loop
 	starts  []string                     // nodes that run once, when a session is made
 	assets  map[string]string            // files, by the node that gives their path to those

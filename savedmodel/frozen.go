@@ -44,7 +44,7 @@ func loadFrozen(ctx context.Context, dir string, mg *tfpb.MetaGraphDef, o Option
 	precision, whyFloat32 := o.Precision.available(kernels)
 	var (
 		s       *Session
-		watched map[string][]string
+		watched map[signatureOutput][]string
 	)
 	for except := []string(nil); s == nil; {
 		g, err := freeze(mg, ops, values, newBudget(ctx))
@@ -184,7 +184,11 @@ func (g *frozenGraph) config(o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: &tfpb.RewriterConfig{DisableMetaOptimizer: g.finished()}}
+	rewrite := &tfpb.RewriterConfig{DisableMetaOptimizer: g.finished()}
+	if oneDNNOn() { // what the remapper fuses hides NaN then, in functions too
+		rewrite.Remapping = tfpb.RewriterConfig_OFF
+	}
+	config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: rewrite}
 	// Nothing is added later, so the session need not keep what it began with.
 	config.Experimental.OptimizeForStaticGraph = true
 	config.Experimental.DisableOutputPartitionGraphs = true

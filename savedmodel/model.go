@@ -31,7 +31,7 @@ type Model struct {
 	Precision  Precision
 	WhyFloat32 string
 
-	watched map[string][]string // by output, what a run fetches beside it; see watch
+	watched map[signatureOutput][]string // what a run fetches beside an output; see watch
 }
 
 // Load reads the SavedModel in dir, variables and all. It opens the library if
@@ -133,7 +133,7 @@ func (m *Model) SignatureFunction(key string, inputs, outputs []string) (*Functi
 	if err != nil {
 		return nil, fmt.Errorf("signature %q: output %w", key, err)
 	}
-	watches := m.watches(fetches)
+	watches := m.watches(key, fetches)
 	f, err := m.Function(feeds, slices.Concat(fetches, watches))
 	if err != nil {
 		return nil, err
@@ -142,12 +142,12 @@ func (m *Model) SignatureFunction(key string, inputs, outputs []string) (*Functi
 	return f, nil
 }
 
-// watches are what a run must fetch beside these outputs, so that it fails if what it makes of its
+// watches are what a run must fetch beside these outputs of a signature, so that it fails if what it makes of its
 // input is not finite.
-func (m *Model) watches(outputs []string) []string {
+func (m *Model) watches(signature string, outputs []string) []string {
 	var list []string
 	for _, name := range outputs {
-		list = append(list, m.watched[nodeOf(name)]...)
+		list = append(list, m.watched[signatureOutput{signature, nodeOf(name)}]...)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

@@ -14,15 +14,15 @@ import (
 )
 
 // ErrNotFinite is wrapped by a run's error if what the model computes of its input, before its
-// first layer that would hide that, is NaN or infinite. As the model is written, scores would be
-// NaN; a batch may have one such input among others.
+// first layer that would hide that, is NaN or infinite. As the model is written, its scores mostly
+// are NaN then; a batch may have one such input among others.
 var ErrNotFinite = errors.New("what the model makes of its input is not finite")
 
 // A convolution or product that is fused with the Relu or Relu6 after it may hide NaN: oneDNN's
 // kernels make it 0, whoever fuses them. A Relu by itself hands it on, as all other operations do
-// but MaxPool, which loses it in TensorFlow's own kernel too. Weights are finite, so NaN comes by
-// the input, or by an operation that makes it of finite numbers, such as a division by zero. So a
-// run fetches, beside its outputs, whether all those tensors are finite that come to such a layer
+// but MaxPool, which loses it in TensorFlow's own kernel too. Weights are finite, or masks; so NaN
+// comes by the input, by a mask or a constant, or by an operation that makes it of finite numbers,
+// such as a division by zero. So a run fetches, beside its outputs, whether all those tensors are finite that come to such a layer
 // from elsewhere than from another layer.
 
 // keeping are operations of which finite numbers get finite ones, unless they are so large that
@@ -45,12 +45,8 @@ func init() {
 // integers are the types whose numbers are finite.
 var integers = []DataType{Bool, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64}
 
-// hides tells whether a node may make a number of what is none: by its kernel, or because
-// TensorFlow's optimizer fuses it.
-func hides(n *tfpb.NodeDef, optimizer bool) bool {
-	if optimizer && linear[n.GetOp()] > 0 && len(n.GetInput()) > 0 {
-		return true
-	}
+// hides tells whether a node's kernel may make a number of what is none.
+func hides(n *tfpb.NodeDef) bool {
 	words := n.GetAttr()["fused_ops"].GetList().GetS()
 	return len(words) > 0 && len(n.GetInput()) > 0 && slices.Contains([]string{"Relu", "Relu6"}, string(words[len(words)-1]))
 }
@@ -73,47 +69,44 @@ func oneDNNOn() bool {
 func (g *frozenGraph) watch() error {
 	doubtful := make(map[string]bool) // by node: it may give what is not finite, as far as its operation tells
 	finiteOf := make(map[string]string)
-	optimizer := !g.finished()
 	for _, name := range g.sorted() {
 		n := g.nodes[name]
 		doubtful[name] = g.mayBreak(n, doubtful)
-		if !hides(n, optimizer) {
+		if !hides(n) {
 			continue
 		}
-		in := n.GetInput()[0]
-		if g.flow[nodeOf(in)] {
+		if slices.ContainsFunc(n.GetInput(), func(in string) bool { return g.flow[nodeOf(in)] }) {
 			continue // it cannot be fetched
 		}
-		if doubtful[nodeOf(in)] && finiteOf[in] == "" {
-			told, err := g.tellFinite(in, fmt.Sprintf("inceptor/finite_%d", len(finiteOf)))
+		for _, in := range n.GetInput() {
+			if !doubtful[nodeOf(in)] || finiteOf[in] != "" || isControl(in) {
+				continue
+			}
+			told, err := g.tellFinite(in, n.GetAttr()["T"], fmt.Sprintf("inceptor/finite_%d", len(finiteOf)))
 			if err != nil {
 				return err
 			}
 			finiteOf[in] = told
 		}
-		doubtful[name] = false // or the run fails
+		doubtful[name] = g.fed[name] // or the run fails
 	}
-	g.watched = make(map[string][]string)
-	for _, root := range g.roots {
-		seen, stack := make(map[string]bool), []string{root}
-		for len(finiteOf) > 0 && len(stack) > 0 {
-			name := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			if seen[name] {
-				continue
-			}
-			seen[name] = true
-			if err := g.work.take(1); err != nil {
+	g.watched = make(map[signatureOutput][]string)
+	for key, def := range g.meta.GetSignatureDef() {
+		if !callable(key) || len(finiteOf) == 0 {
+			continue
+		}
+		inputs := make(map[string]bool)
+		for _, info := range def.GetInputs() {
+			inputs[nodeOf(info.GetName())] = true
+		}
+		for _, info := range def.GetOutputs() {
+			root := nodeOf(info.GetName())
+			list, err := g.above(root, inputs, finiteOf)
+			if err != nil {
 				return err
 			}
-			n := g.nodes[name]
-			if hides(n, optimizer) {
-				if told := finiteOf[n.GetInput()[0]]; told != "" && !slices.Contains(g.watched[root], told) {
-					g.watched[root] = append(g.watched[root], told)
-				}
-			}
-			for _, in := range n.GetInput() {
-				stack = append(stack, nodeOf(in))
+			if len(list) > 0 {
+				g.watched[signatureOutput{key, root}] = list
 			}
 		}
 	}
@@ -121,6 +114,36 @@ func (g *frozenGraph) watch() error {
 		g.roots = append(g.roots, told)
 	}
 	return nil
+}
+
+// A signatureOutput is a node that gives an output of a signature. The same node may be computed of
+// other inputs in another signature.
+type signatureOutput struct{ signature, node string }
+
+// above lists what tells about the layers that a run computes for an output, given the nodes that
+// are its inputs.
+func (g *frozenGraph) above(root string, inputs map[string]bool, finiteOf map[string]string) ([]string, error) {
+	var list []string
+	seen, stack := make(map[string]bool), []string{root}
+	for len(stack) > 0 {
+		name := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if seen[name] || inputs[name] {
+			continue
+		}
+		seen[name] = true
+		n := g.nodes[name]
+		if err := g.work.take(int64(1 + len(n.GetInput()))); err != nil {
+			return nil, err
+		}
+		for _, in := range n.GetInput() {
+			if told := finiteOf[in]; told != "" && hides(n) && !slices.Contains(list, told) {
+				list = append(list, told)
+			}
+			stack = append(stack, nodeOf(in))
+		}
+	}
+	return list, nil
 }
 
 // mayBreak tells whether a node may give what is not finite though its layers are: those before it
@@ -131,7 +154,11 @@ func (g *frozenGraph) mayBreak(n *tfpb.NodeDef, doubtful map[string]bool) bool {
 	switch op := n.GetOp(); {
 	case g.fed[n.GetName()]:
 		return !slices.Contains(integers, dtype("dtype"))
-	case op == "Const", op == "ReadVariableOp", op == "VarHandleOp":
+	case op == "Const":
+		return infiniteConstant(n.GetAttr()["value"].GetTensor())
+	case op == "ReadVariableOp" && len(data) > 0:
+		return g.infinite(g.weights[g.handle(data[0])])
+	case op == "VarHandleOp":
 		return false
 	case op == "Cast" && slices.Contains(integers, dtype("SrcT")), slices.Contains(integers, dtype("T")):
 		return false
@@ -152,18 +179,18 @@ func divides(c *constant) bool {
 }
 
 // tellFinite adds what tells whether all numbers of a tensor are finite, and returns its name.
-func (g *frozenGraph) tellFinite(tensor, name string) (string, error) {
+func (g *frozenGraph) tellFinite(tensor string, dtype *tfpb.AttrValue, name string) (string, error) {
 	index := func(name string, shape Shape, value int32) *tfpb.NodeDef {
 		return &tfpb.NodeDef{Name: name, Op: "Const", Attr: map[string]*tfpb.AttrValue{
 			"dtype": typeAttr(tfpb.DataType_DT_INT32),
 			"value": tensorAttr(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT32, TensorShape: shapeMessage(shape), IntVal: []int32{value}}),
 		}}
 	}
-	ints, floats := typeAttr(tfpb.DataType_DT_INT32), typeAttr(tfpb.DataType_DT_FLOAT)
+	ints := typeAttr(tfpb.DataType_DT_INT32)
 	for _, n := range []*tfpb.NodeDef{
 		index(name+"/list", Shape{1}, -1), index(name+"/first", Shape{}, 0),
-		{Name: name + "/flat", Op: "Reshape", Input: []string{tensor, name + "/list"}, Attr: map[string]*tfpb.AttrValue{"T": floats, "Tshape": ints}},
-		{Name: name + "/each", Op: "IsFinite", Input: []string{name + "/flat"}, Attr: map[string]*tfpb.AttrValue{"T": floats}},
+		{Name: name + "/flat", Op: "Reshape", Input: []string{tensor, name + "/list"}, Attr: map[string]*tfpb.AttrValue{"T": dtype, "Tshape": ints}},
+		{Name: name + "/each", Op: "IsFinite", Input: []string{name + "/flat"}, Attr: map[string]*tfpb.AttrValue{"T": dtype}},
 		{Name: name, Op: "All", Input: []string{name + "/each", name + "/first"}, Attr: map[string]*tfpb.AttrValue{
 			"Tidx": ints, "keep_dims": boolAttr(false),
 		}},
