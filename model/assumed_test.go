@@ -224,7 +224,7 @@ func TestGoldenMeasures(t *testing.T) {
 		refused []string
 	}{
 		"one passes":     {"", 200, 255, OriginMeasured, nil},
-		"several pass":   {"", 0.5, 1, OriginMeasured, nil}, // those of 0…255 are always large
+		"several pass":   {"", 0.5, 1, OriginAssumed, nil},
 		"none passes":    {"", 300, 0, "", []string{"pixels −1…1: white.bmp is \"red\" with 1, want", "pixels 0…255: white.bmp is \"red\" with 255", `write "input: {scale: …, offset: …}"`}},
 		"scale is known": {"labels: labels.txt\ninput: {scale: 0.00392156862745098}", 200, 0, "", []string{`white.bmp is "red" with 1, want "red" with at least 200`}},
 	} {
@@ -247,7 +247,7 @@ func TestGoldenMeasures(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, p := redOf(t, m, whitePixel)
-			if status := m.Versions()[0]; math.Abs(got-test.want) > 1e-4 || status.Preprocessing.ScaleFrom != test.from || strings.Contains(p.Assumed, "pixels") {
+			if status := m.Versions()[0]; math.Abs(got-test.want) > 1e-4 || status.Preprocessing.ScaleFrom != test.from || strings.Contains(p.Assumed, "pixels −1…1") != (test.from == OriginAssumed) {
 				t.Errorf("white is %v, want %v; %v, %q", got, test.want, status.Preprocessing, p.Assumed)
 			}
 		})

@@ -65,7 +65,7 @@ func (a *answerer) passGolden(ctx context.Context, dir string, convert func(Prep
 		return err
 	}
 	p := *a.pixels
-	found, err := measure(func(c conversion) (float64, error) {
+	found, only, err := measure(func(c conversion) (float64, error) {
 		p.convert(c, OriginMeasured)
 		if err := convert(p); err != nil {
 			return 0, err
@@ -79,16 +79,20 @@ func (a *answerer) passGolden(ctx context.Context, dir string, convert func(Prep
 	if err != nil {
 		return err
 	}
-	p.convert(found, OriginMeasured)
+	from := OriginMeasured
+	if !only { // scores alone do not tell: more contrast may make a model surer of its answer
+		from = OriginAssumed
+	}
+	p.convert(found, from)
 	return convert(p)
 }
 
 // measure is the convention with which try passes with the highest sum of scores; a
-// wide one only if none of those before it passes.
-// An error that is no *goldenError is final.
-func measure(try func(conversion) (sum float64, err error)) (best conversion, err error) {
+// wide one only if none of those before it passes. It tells whether try passes with
+// no other one. An error that is no *goldenError is final.
+func measure(try func(conversion) (sum float64, err error)) (best conversion, only bool, err error) {
 	var (
-		passed bool
+		passed int
 		most   float64
 		failed []error
 	)
@@ -99,15 +103,18 @@ func measure(try func(conversion) (sum float64, err error)) (best conversion, er
 		case errors.As(err, &bad):
 			failed = append(failed, fmt.Errorf("pixels %v: %w", c, err))
 		case err != nil:
-			return conversion{}, err
-		case !passed || sum > most && !c.wide():
-			passed, most, best = true, sum, c
+			return conversion{}, false, err
+		default:
+			if passed == 0 || sum > most && !c.wide() {
+				most, best = sum, c
+			}
+			passed++
 		}
 	}
-	if passed {
-		return best, nil
+	if passed == 0 {
+		return conversion{}, false, &goldenError{joined(failed)}
 	}
-	return conversion{}, &goldenError{joined(failed)}
+	return best, passed == 1, nil
 }
 
 // joined is the texts of errors in one line.

@@ -115,8 +115,8 @@ func conversionOf(scale, offset float64) (conversion, bool) {
 	case offset == 0: // the channels' deviations alone, or nothing
 	case within(zero, 90, 140):
 		return zeroTo255, true // x/127.5 - 1, or less a mean of 103.9 to 123.7
-	case within(zero, 0.3, 0.6):
-		return zeroToOne, true // x*2 - 1, or less a mean of 0.406 to 0.485
+	case within(zero, 0.3, 0.6) && (within(zero, 0.49, 0.51) || !within(scale, 1.3, 2.5)):
+		return zeroToOne, true // x*2 - 1, or less a mean of 0.406 to 0.485; by a deviation of 0.4 to 0.8, −1…1 may be bright
 	case within(zero, -1.01, -0.99) && (within(scale, 0.499, 0.501) || within(scale, 127, 128)):
 		return minusOneToOne, true // (x+1)/2, (x+1)*127.5
 	}
