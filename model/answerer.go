@@ -83,6 +83,9 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 	if err != nil {
 		return Prediction{}, a.named(err)
 	}
+	if err := a.fits(r); err != nil {
+		return Prediction{}, err
+	}
 	p = Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server, Precision: a.precision,
 		Image:   header,
@@ -98,6 +101,21 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 		p.Output, p.Scores = a.output, r.scores
 	}
 	return p, nil
+}
+
+// fits makes sure that the labels are those of a result's classes. They were when
+// it was loaded, as far as that could be known.
+func (a *answerer) fits(r result) error {
+	err := error(nil)
+	if r.classes == nil {
+		err = checkLabels(len(a.labels), len(r.scores))
+	} else {
+		err = checkIndices(len(a.labels), r.classes)
+	}
+	if err != nil {
+		return &InputError{ReasonModelRefused, err}
+	}
+	return nil
 }
 
 // named adds to the error of a run that does not end which version it is of.

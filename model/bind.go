@@ -20,10 +20,11 @@ type signature struct {
 	formats  []string            // of images that the graph's decoders take; nil: all, or none are decoded there
 	decoders []string            // of the graph
 	returned []returned
-	words    bool // the classes' output has words, not numbers
-	values   bool // an answer has the scores as they are
-	classes  int  // 0: not known, or the model brings classes of its own
-	maxBatch int  // 0: any
+	words    bool   // the classes' output has words, not numbers
+	values   bool   // an answer has the scores as they are
+	doubt    string // what to write if the classes' output, numbers that nobody named, has none; empty: it surely has them
+	classes  int    // 0: not known, or the model brings classes of its own
+	maxBatch int    // 0: any
 }
 
 // A returned is an output that gives an input back unchanged.

@@ -68,9 +68,15 @@ func TestBindScoresAndClasses(t *testing.T) {
 		{name: "named, its classes are found", yaml: "a", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 5)}, scores: "a", classes: "b"},
 		{name: "both named", yaml: "{scores: a, classes: c}", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 5), "c": tensor(word, -1, 5)}, scores: "a", classes: "c"},
 		{name: "no classes, said so", yaml: "{scores: a}", outputs: infos{"a": anyShape(float), "classes": tensor(whole, -1)}, scores: "a"},
+		{name: "no classes in words of the same shape, said so", yaml: "{scores: a}", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 5)}, scores: "a"},
 		{name: "rows, a number beside", content: Rows, outputs: infos{"scores": tensor(float, -1, 1), "count": tensor(whole, -1, 1)}, scores: "scores"},
 		{name: "rows, classes beside", content: Rows, outputs: infos{"scores": tensor(float, -1, 3), "class_ids": tensor(whole, -1, 3)}, scores: "scores", classes: "class_ids"},
 
+		{name: "numbers of another shape than two classes", outputs: infos{"probabilities": tensor(float, -1, 3), "decided": tensor(whole, -1, 3)}, scores: "probabilities", classes: "decided"},
+		{name: "two classes, named", yaml: "{scores: probabilities, classes: one_hot}", outputs: infos{"probabilities": tensor(float, -1, 2), "one_hot": tensor(whole, -1, 2)}, scores: "probabilities", classes: "one_hot"},
+
+		{name: "two classes, and which one it is", outputs: infos{"probabilities": tensor(float, -1, 2), "one_hot": tensor(whole, -1, 2)},
+			failure: `write "output: {scores: probabilities, classes: one_hot}" into DIR/1/assets.extra/inceptor.yaml, or without classes if none has`},
 		{name: "several heads", outputs: infos{"age": tensor(float, -1, 9), "sex": tensor(float, -1, 2)},
 			failure: `it has "age" float32 [N, 9], "sex" float32 [N, 2]; write "output: age" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
 		{name: "an embedding beside", outputs: infos{"features": tensor(float, -1, 128), "maps": tensor(float, -1, 8, 8, 128)}, failure: `write "output: features" into`},

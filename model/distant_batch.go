@@ -42,10 +42,17 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 			err = &InputError{ReasonServerTooLarge, err}
 		}
 		got := scored{rows: answer.Scores, version: answer.Version, server: answer.Server}
-		if classes := slices.Concat(classesOfWords(answer.Words), classesOfNumbers(answer.Numbers)); len(classes) > 0 {
+		if err != nil {
+			return got, err
+		}
+		words, err := classesOfWords(answer.Words)
+		if err != nil {
+			return got, err
+		}
+		if classes := slices.Concat(words, classesOfNumbers(answer.Numbers)); len(classes) > 0 {
 			got.classes = split(classes, len(answer.Scores))
 		}
-		return got, err
+		return got, sig.checkClasses(got.classes)
 	}
 }
 

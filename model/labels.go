@@ -24,6 +24,17 @@ func checkLabels(lines, scores int) error {
 	return fmt.Errorf("labels: %d lines for %d classes%s", lines, scores, cmp.Or(why, ": the file needs a line for each class"))
 }
 
+// checkIndices makes sure that a file of labels has a line for each index.
+func checkIndices(lines int, classes []Class) error {
+	for _, c := range classes {
+		if lines > 0 && c.Index >= lines {
+			return fmt.Errorf("labels: the model gives class %d, and there are %d lines, from 0: perhaps its first class is the background, "+
+				"for which the file needs a line", c.Index, lines)
+		}
+	}
+	return nil
+}
+
 // readLabels reads the labels of the version in dir, one a line; nil: it has
 // none, and answers carry the class index alone.
 func readLabels(dir, name string) ([]string, error) {

@@ -263,6 +263,9 @@ func (b *binder) bindClasses(outputs map[string]savedmodel.TensorInfo) error {
 		b.setClasses(key, out)
 		return nil
 	}
+	if b.Output.whole {
+		return nil // a person says that none has them
+	}
 	if b.sig.Method == methodClassify && b.Output.Scores == "scores" && holdsClasses(outputs["classes"]) {
 		b.setClasses("classes", outputs["classes"])
 		return nil
@@ -287,14 +290,21 @@ func (b *binder) bindClasses(outputs map[string]savedmodel.TensorInfo) error {
 			perhaps = append(perhaps, key)
 		}
 	}
+	// Of two classes, 0 and 1 may also tell which one is it.
+	if shape := scores.Shape; len(words)+len(likely) == 0 && len(shape) == 2 && shape[1] == 2 {
+		numbers, perhaps = nil, append(perhaps, numbers...)
+	}
 	for _, found := range [][]string{words, likely, numbers} {
 		if len(found) == 1 {
 			b.setClasses(found[0], outputs[found[0]])
+			if !b.words {
+				b.doubt = b.write("output: {scores: " + yamlWord(b.Output.Scores) + "}")
+			}
 			return nil
 		}
 		perhaps = append(perhaps, found...)
 	}
-	if len(perhaps) == 0 || b.Output.whole {
+	if len(perhaps) == 0 {
 		return nil
 	}
 	line := fmt.Sprintf("output: {scores: %s, classes: %s}", yamlWord(b.Output.Scores), yamlWord(perhaps[len(perhaps)-1]))

@@ -18,10 +18,11 @@ type runner struct {
 	feeds    []feed
 	classes  bool // the second output has the classes of the scores, which are the first
 	returned []returned
+	check    func([][]Class) error // of the classes, while it warms up
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
-	return runner{run, sig.feeds, sig.Output.Classes != "", sig.returned}
+	return runner{run, sig.feeds, sig.Output.Classes != "", sig.returned, sig.checkClasses}
 }
 
 // batch is a batchFunc.
@@ -55,27 +56,14 @@ func (r runner) call(ctx context.Context, inputs []*savedmodel.Tensor) (scored, 
 		return scored{}, err
 	}
 	defer closeAll(out)
-	got := scored{version: remote.NoVersion}
-	shape := out[0].Shape()
-	if len(shape) < 1 || len(shape) > 2 || slices.Contains(shape, 0) {
-		return scored{}, fmt.Errorf("the model gave scores of shape %v, want [N, classes]", shape)
+	scores, out := out[0], out[1:]
+	var classes *savedmodel.Tensor
+	if r.classes {
+		classes, out = out[0], out[1:]
 	}
-	all, err := savedmodel.Data[float32](out[0])
+	got, err := scoredOf(scores, classes)
 	if err != nil {
 		return scored{}, err
-	}
-	got.rows = split(slices.Clone(all), int(shape[0])) // all dies with the tensor
-	out = out[1:]
-	if r.classes {
-		if !slices.Equal(out[0].Shape(), shape) {
-			return scored{}, fmt.Errorf("the model gave classes of shape %v for scores of shape %v", out[0].Shape(), shape)
-		}
-		classes, err := classesIn(out[0])
-		if err != nil {
-			return scored{}, err
-		}
-		got.classes = split(classes, int(shape[0]))
-		out = out[1:]
 	}
 	for i, back := range r.returned {
 		same, err := alike(out[i], inputs[back.feed])
@@ -87,6 +75,32 @@ func (r runner) call(ctx context.Context, inputs []*savedmodel.Tensor) (scored, 
 				back.output, r.feeds[back.feed].key)
 		}
 	}
+	return got, nil
+}
+
+// scoredOf reads what a model gave; classes are nil where a score's place is its class.
+func scoredOf(scores, classes *savedmodel.Tensor) (scored, error) {
+	got := scored{version: remote.NoVersion}
+	shape := scores.Shape()
+	if len(shape) < 1 || len(shape) > 2 || slices.Contains(shape, 0) {
+		return scored{}, fmt.Errorf("the model gave scores of shape %v, want [N, classes]", shape)
+	}
+	all, err := savedmodel.Data[float32](scores)
+	if err != nil {
+		return scored{}, err
+	}
+	got.rows = split(slices.Clone(all), int(shape[0])) // all dies with the tensor
+	if classes == nil {
+		return got, nil
+	}
+	if !slices.Equal(classes.Shape(), shape) {
+		return scored{}, fmt.Errorf("the model gave classes of shape %v for scores of shape %v", classes.Shape(), shape)
+	}
+	own, err := classesIn(classes)
+	if err != nil {
+		return scored{}, err
+	}
+	got.classes = split(own, int(shape[0]))
 	return got, nil
 }
 
@@ -104,7 +118,10 @@ func split[T any](all []T, n int) [][]T {
 func classesIn(t *savedmodel.Tensor) ([]Class, error) {
 	if t.DType() == savedmodel.String {
 		words, err := t.Strings()
-		return classesOfWords(words), err
+		if err != nil {
+			return nil, err
+		}
+		return classesOfWords(words)
 	}
 	if t.DType() == savedmodel.Int32 {
 		numbers, err := savedmodel.Data[int32](t)
@@ -114,12 +131,18 @@ func classesIn(t *savedmodel.Tensor) ([]Class, error) {
 	return classesOfNumbers(numbers), err
 }
 
-func classesOfWords(words [][]byte) []Class {
+// maxWordBytes bounds a word that a model has for a class.
+const maxWordBytes = 4 << 10
+
+func classesOfWords(words [][]byte) ([]Class, error) {
 	classes := make([]Class, len(words))
 	for i, word := range words {
+		if len(word) > maxWordBytes {
+			return nil, &InputError{ReasonModelRefused, fmt.Errorf("the model gives a class a word of %d bytes, at most %d are taken", len(word), maxWordBytes)}
+		}
 		classes[i] = Class{Index: NoIndex, Label: strings.ToValidUTF8(string(word), "\ufffd")}
 	}
-	return classes
+	return classes, nil
 }
 
 func classesOfNumbers[T int32 | int64](numbers []T) []Class {
@@ -131,6 +154,33 @@ func classesOfNumbers[T int32 | int64](numbers []T) []Class {
 		}
 	}
 	return classes
+}
+
+// repeated is an index that the classes of one record have twice.
+func repeated(classes []Class) (index int, ok bool) {
+	seen := make(map[int]bool, len(classes))
+	for _, c := range classes {
+		if c.Index >= 0 && seen[c.Index] {
+			return c.Index, true
+		}
+		seen[c.Index] = true
+	}
+	return 0, false
+}
+
+// checkClasses makes sure that numbers which seem to be classes are that: what is
+// 0 or 1 for each class has the form of indices, too.
+func (bound signature) checkClasses(rows [][]Class) error {
+	if bound.doubt == "" {
+		return nil
+	}
+	for _, classes := range rows {
+		if index, ok := repeated(classes); ok {
+			return fmt.Errorf("output %q has %d more than once for a record, so that it may not have the classes of the scores: %s",
+				bound.Output.Classes, index, bound.doubt)
+		}
+	}
+	return nil
 }
 
 // alike tells whether two tensors hold the same.

@@ -159,12 +159,23 @@ func (v *version) tryBatch(items []item) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range got.rows {
+	return v.checkScored(got)
+}
+
+// checkScored makes sure that what the model gives can be answered.
+func (v *version) checkScored(got scored) error {
+	if err := v.run.check(got.classes); err != nil {
+		return err
+	}
+	for i, row := range got.rows {
 		if at := notFinite(row); at >= 0 {
 			return &InputError{ReasonNotFinite, fmt.Errorf("score of class %d is %v", at, row[at])}
 		}
 		if got.classes != nil {
-			continue // the labels are the model's own
+			if err := checkIndices(len(v.labels), got.classes[i]); err != nil {
+				return err
+			}
+			continue // a score's place is no class
 		}
 		if v.classes == 0 { // the signature did not say
 			v.classes = len(row)

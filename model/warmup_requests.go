@@ -88,14 +88,15 @@ func (v *version) warmUpRequest(ctx context.Context, record []byte, sig signatur
 		return false, err
 	}
 	defer closeAll(out)
-	scores, err := savedmodel.Data[float32](out[slices.Index(outputs, v.output)])
-	if err != nil {
-		return false, err
+	var classes *savedmodel.Tensor
+	if i := slices.Index(outputs, sig.Output.Classes); i >= 0 {
+		classes = out[i]
 	}
-	if at := notFinite(scores); at >= 0 {
-		return false, fmt.Errorf("score %d is %v", at, scores[at])
+	got, err := scoredOf(out[slices.Index(outputs, v.output)], classes)
+	if err == nil {
+		err = v.checkScored(got)
 	}
-	return true, nil
+	return err == nil, err
 }
 
 // requested is what a logged request feeds, by the signature's keys. Requests to

@@ -1,0 +1,151 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"inceptor/savedmodel/tfpb"
+)
+
+// withNumbers gives a tiny model an output of integers with the scores' shape: the
+// classes of its scores in their order, or 1 for each score that is above the bias.
+func (m tiny) withNumbers(t testing.TB, mask bool) []byte {
+	t.Helper()
+	const float, whole = tfpb.DataType_DT_FLOAT, tfpb.DataType_DT_INT32
+	var model tfpb.SavedModel
+	if err := proto.Unmarshal(m.bytes(t), &model); err != nil {
+		t.Fatal(err)
+	}
+	meta := model.GetMetaGraphs()[0]
+	g := &graph{def: meta.GetGraphDef()}
+	sig := meta.GetSignatureDef()["serving_default"]
+	if mask {
+		g.add("half", "Const", nil, floatConst(0.5))
+		g.add("above", "Greater", []string{"scores", "half"}, attrs{"T": typeAttr(float)})
+		g.add("decided", "Cast", []string{"above"}, attrs{"SrcT": typeAttr(tfpb.DataType_DT_BOOL), "DstT": typeAttr(whole), "Truncate": boolAttr(false)})
+		sig.Outputs = map[string]*tfpb.TensorInfo{"scores": info("scores:0", float, -1, -1), "labels": info("decided:0", whole, -1, -1)}
+	} else {
+		g.add("k", "Const", nil, int32Const(nil, 2))
+		g.add("top", "TopKV2", []string{"scores", "k"}, attrs{"T": typeAttr(float), "sorted": boolAttr(true)})
+		sig.Outputs = map[string]*tfpb.TensorInfo{"scores": info("top:0", float, -1, -1), "indices": info("top:1", whole, -1, -1)}
+	}
+	b, err := proto.Marshal(&model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Integers beside the scores are their classes only if they can be, and a label is
+// given to none that the file has no line for.
+func TestNumbersBesideScores(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		mask   bool
+		yaml   string
+		labels int
+		want   []Class // nil: refused
+		gate   string
+		reason string
+	}{
+		{name: "the best two", want: []Class{{"", 0, 7}, {"", 1, 0}}},
+		{name: "the best two, with labels", yaml: "labels: labels.txt", labels: 6, want: []Class{{"l0", 0, 7}, {"l1", 1, 0}}},
+		{name: "a line too few", yaml: "labels: labels.txt", labels: 1, gate: GateWarmUp, reason: "the model gives class 1, and there are 1 lines"},
+		{name: "1 for what it is", mask: true, gate: GateWarmUp, reason: `output "labels" has 0 more than once for a record`},
+		{name: "1 for what it is, told", mask: true, yaml: "output: {scores: scores}", want: []Class{{"", 0, 7}, {"", 1, 0}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			base := t.TempDir()
+			m := tiny{bias: 7, class: 5}
+			dir := filepath.Join(base, "1")
+			m.write(t, dir)
+			if err := os.RemoveAll(filepath.Join(dir, "assets")); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(dir, "saved_model.pb"), m.withNumbers(t, test.mask))
+			write(t, filepath.Join(dir, specFile), []byte(test.yaml))
+			if test.labels > 0 {
+				write(t, filepath.Join(dir, "assets/labels.txt"), lines(test.labels))
+			}
+			manager, _, err := loadMeans(t, base)
+			if test.want == nil {
+				if s := manager.Versions()[0]; err == nil || s.Gate != test.gate || !strings.Contains(s.Reason, test.reason) {
+					t.Errorf("got %+v, %v, want %s", s, err, test.reason)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := manager.Classify(t.Context(), nil, pngImage(t, 4, 4))
+			if err != nil || fmt.Sprint(p.Classes[:2]) != fmt.Sprint(test.want) {
+				t.Errorf("got %v, %v, want %v", p.Classes, err, test.want)
+			}
+		})
+	}
+}
+
+func lines(n int) (b []byte) {
+	for i := range n {
+		b = fmt.Appendf(b, "l%d\n", i)
+	}
+	return b
+}
+
+// A result that the labels are not for is nobody's answer.
+func TestLabelsFit(t *testing.T) {
+	a := &answerer{labels: []string{"x", "y", "z"}}
+	for _, test := range []struct {
+		name string
+		r    result
+		want string // part of the error; empty: none
+	}{
+		{"all", result{scores: []float32{1, 2, 3}}, ""},
+		{"one score more", result{scores: []float32{1, 2, 3, 4}}, "labels: 3 lines for 4 classes"},
+		{"one fewer", result{scores: []float32{1, 2}}, "labels: 3 lines for 2 classes"},
+		{"indices", result{scores: []float32{1, 2}, classes: []Class{{Index: 2}, {Index: 0}}}, ""},
+		{"no index", result{scores: []float32{1}, classes: []Class{{Label: "-1", Index: NoIndex}}}, ""},
+		{"an index without a line", result{scores: []float32{1, 2}, classes: []Class{{Index: 0}, {Index: 3}}}, "the model gives class 3, and there are 3 lines"},
+	} {
+		err := a.fits(test.r)
+		guilty := (*InputError)(nil)
+		if test.want == "" && err != nil || test.want != "" && (!errors.As(err, &guilty) || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+	}
+	if err := new(answerer).fits(result{scores: []float32{1}}); err != nil {
+		t.Errorf("without labels: %v", err)
+	}
+}
+
+// What is 0 or 1 for each class is found out as no classes, also on a model server.
+func TestDoubtedClasses(t *testing.T) {
+	rows := [][]Class{classesOfNumbers([]int64{4, 2, -1, -1}), classesOfNumbers([]int64{0, 1, 0, 0})}
+	sig := signature{Spec: Spec{Output: Output{Classes: "c"}}, doubt: "write it"}
+	if err := sig.checkClasses(rows[:1]); err != nil {
+		t.Error(err)
+	}
+	if err := sig.checkClasses(rows); err == nil || !strings.Contains(err.Error(), `output "c" has 0 more than once for a record`) || !strings.HasSuffix(err.Error(), ": write it") {
+		t.Errorf("got %v", err)
+	}
+	if err := (signature{}).checkClasses(rows); err != nil {
+		t.Errorf("named by a person: %v", err)
+	}
+}
+
+func TestWordsAreBounded(t *testing.T) {
+	long := strings.Repeat("a", maxWordBytes)
+	if got, err := classesOfWords([][]byte{[]byte(long), {}}); err != nil || got[0].Label != long {
+		t.Errorf("got %v, %v", got, err)
+	}
+	guilty := (*InputError)(nil)
+	if _, err := classesOfWords([][]byte{[]byte(long + "a")}); !errors.As(err, &guilty) || guilty.Reason != ReasonModelRefused {
+		t.Errorf("got %v", err)
+	}
+}
