@@ -31,6 +31,9 @@ type InputUse struct {
 	HasDefault bool
 	// Returned are the keys of the signature's outputs that are this input unchanged, sorted.
 	Returned []string
+	// Computed: outputs are computed from the strings or numbers in the input, by other operations
+	// than those that decode or parse it.
+	Computed bool
 	// Pixels is what the graph computes first of each number in the input, of those that are not
 	// strings. nil: it is not known, or nothing.
 	Pixels *Affine
@@ -87,6 +90,11 @@ func (g *Graph) input(signature, key string) (InputUse, error) {
 		return InputUse{}, fmt.Errorf("the graph has no operation %q", start.node)
 	}
 	w := &graphWalk{g: g, sig: sig, stepsLeft: maxWalkSteps, top: &frame{body: g.main}}
+	outputs := make([]string, 0, len(sig.Outputs))
+	for _, info := range sig.Outputs {
+		outputs = append(outputs, info.Name)
+	}
+	g.main.needed = g.main.needs(outputs)
 	use := InputUse{HasDefault: g.hasDefault(start.node)}
 	if err := w.follow(start, &use); err != nil {
 		return InputUse{}, err

@@ -17,11 +17,6 @@ type pixelWalk struct {
 
 // pixels finds the Pixels of an input. What a Cast to integers cuts off is not regarded.
 func (w *graphWalk) pixels(start tensorRef) (*Affine, error) {
-	var outputs []string
-	for _, info := range w.sig.Outputs {
-		outputs = append(outputs, info.Name)
-	}
-	w.top.body.needed = w.top.body.needs(outputs)
 	p := &pixelWalk{graphWalk: w, frame: w.top, tensor: start, affine: Affine{Scale: []float64{1}, Offset: []float64{0}}}
 	for range maxPixelSteps {
 		if goes, err := p.next(); err != nil {
@@ -78,15 +73,13 @@ func (p *pixelWalk) next() (bool, error) {
 func (p *pixelWalk) uses() ([]use, error) {
 	for {
 		b := p.frame.body
-		if b.needed == nil {
-			b.needed = b.needs(b.results)
-		}
+		needed := b.forResults()
 		var uses []use
 		for _, u := range b.usesOf(p.tensor) {
 			if err := p.step(); err != nil {
 				return nil, err
 			}
-			if b.needed[u.node.name] && !measures[u.node.op] {
+			if needed[u.node.name] && !measures[u.node.op] {
 				uses = append(uses, u)
 			}
 		}

@@ -352,6 +352,15 @@ func (b *body) returnsOf(t tensorRef) []int {
 	return b.rets[t]
 }
 
+// forResults are the nodes that a body's results need; of the main graph, the outputs of the
+// signature that is followed.
+func (b *body) forResults() map[string]bool {
+	if b.needed == nil {
+		b.needed = b.needs(b.results)
+	}
+	return b.needed
+}
+
 // needs are the nodes that compute the given tensors of b.
 func (b *body) needs(tensors []string) map[string]bool {
 	needed := make(map[string]bool)

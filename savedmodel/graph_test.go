@@ -182,6 +182,25 @@ func TestGraphEncodedImages(t *testing.T) {
 				functionOf("same", "x", []string{"x"}),
 			},
 		}, InputUse{Returned: []string{"call:1", "in"}}},
+		{"returned and computed with", testGraph{
+			outputs: []string{"in", "call"},
+			nodes:   []*tfpb.NodeDef{placeholder, callNode("call", "two", "in")},
+			functions: []*tfpb.FunctionDef{
+				functionOf("two", "a", []string{"id:output:0"}, op("n", "StringLength", nil, "a"), op("id", "Identity", nil, "n:output:0")),
+			},
+		}, InputUse{Returned: []string{"in"}, Computed: true}},
+		{"returned, and computed with for nothing", testGraph{
+			outputs: []string{"in", "call"},
+			nodes:   []*tfpb.NodeDef{placeholder, callNode("call", "two", "in"), op("hash", "StringToHashBucketFast", nil, "in"), op("rows", "Shape", nil, "in")},
+			functions: []*tfpb.FunctionDef{
+				functionOf("two", "a", []string{"a"}, op("n", "StringLength", nil, "a"), op("id", "Identity", nil, "n:output:0")),
+			},
+		}, InputUse{Returned: []string{"call", "in"}}},
+		{"it decides between branches", testGraph{
+			outputs:   []string{"in", "if"},
+			nodes:     []*tfpb.NodeDef{placeholder, op("c", "Const", nil), op("if", "If", attrs{"then_branch": funcAttr("same"), "else_branch": funcAttr("same")}, "in", "c")},
+			functions: []*tfpb.FunctionDef{functionOf("same", "x", []string{"x"})},
+		}, InputUse{Returned: []string{"in"}, Computed: true}},
 		{"with a default", testGraph{nodes: []*tfpb.NodeDef{op("c", "Const", nil), op("in", "PlaceholderWithDefault", nil, "c")}},
 			InputUse{HasDefault: true}},
 		{"a constant", testGraph{nodes: []*tfpb.NodeDef{op("in", "Const", nil)}}, InputUse{HasDefault: true}},
@@ -274,8 +293,8 @@ func TestGraphOfExports(t *testing.T) {
 			"image/encoded": {DType: String, Shape: Shape{}, Required: true, Decoders: jpeg},
 			"image/format":  {DType: String, Shape: Shape{}},
 		}}},
-		{"keras", "serving_default", "images", true, InputUse{Pixels: &Affine{Scale: []float64{1}, Offset: []float64{-123.68, -116.779, -103.939}}}},
-		{"tiny", "serving_default", "features", true, InputUse{}},
+		{"keras", "serving_default", "images", true, InputUse{Computed: true, Pixels: &Affine{Scale: []float64{1}, Offset: []float64{-123.68, -116.779, -103.939}}}},
+		{"tiny", "serving_default", "features", true, InputUse{Computed: true}},
 	}
 	for _, test := range tests {
 		t.Run(test.dir+" "+test.signature, func(t *testing.T) {

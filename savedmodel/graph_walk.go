@@ -153,7 +153,11 @@ func (t *trail) visit(s state, u use) error {
 		}
 		return nil
 	}
-	for _, function := range t.g.callees(n) {
+	functions := t.g.callees(n)
+	if (functions == nil || n.isBranch() && u.slot == 0) && !measures[n.op] && s.frame.isNeeded(n) {
+		t.use.Computed = true
+	}
+	for _, function := range functions {
 		f, err := t.enter(s.frame, n, function)
 		if err != nil {
 			return err
@@ -224,8 +228,7 @@ func (w *graphWalk) enter(f *frame, n *graphNode, function string) (*frame, erro
 		return nil, fmt.Errorf("calls of functions are more than %d deep", maxCallDepth)
 	}
 	inner := &frame{body: b, caller: f, call: n, depth: f.depth + 1}
-	switch n.op {
-	case "If", "StatelessIf", "Case", "StatelessCase":
+	if n.isBranch() {
 		inner.shift = 1
 	}
 	if f.callees == nil {
@@ -233,6 +236,25 @@ func (w *graphWalk) enter(f *frame, n *graphNode, function string) (*frame, erro
 	}
 	f.callees[key] = inner
 	return inner, nil
+}
+
+// isBranch tells whether an operation runs one of several functions, by its first input.
+func (n *graphNode) isBranch() bool {
+	switch n.op {
+	case "If", "StatelessIf", "Case", "StatelessCase":
+		return true
+	}
+	return false
+}
+
+// isNeeded tells whether a node of the frame serves an output of the signature.
+func (f *frame) isNeeded(n *graphNode) bool {
+	for ; f != nil && f.body.forResults()[n.name]; n, f = f.call, f.caller {
+		if f.caller == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // constOf is the value of a tensor that a Const gives, nil if another operation does.
