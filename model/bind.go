@@ -22,7 +22,7 @@ type signature struct {
 	returned []returned
 	words    bool   // the classes' output has words, not numbers
 	values   bool   // an answer has the scores as they are
-	doubt    string // what to write if the classes' output, numbers that nobody named, has none; empty: it surely has them
+	doubt    string // what to write if the classes' output, which nobody named, has none; empty: it surely has them
 	classes  int    // 0: not known, or the model brings classes of its own
 	maxBatch int    // 0: any
 }
@@ -115,7 +115,7 @@ func (b *binder) bind() error {
 }
 
 // look asks the graph what it does with each input. Without one, an output of an
-// input's name, type and shape is taken for that input.
+// input's name, type and shape is taken for that input, if it is a key's name.
 func (b *binder) look() error {
 	b.uses, b.shown = map[string]savedmodel.InputUse{}, b.use != nil
 	for key := range b.sig.Inputs {
@@ -128,15 +128,22 @@ func (b *binder) look() error {
 		} else if err != nil {
 			return fmt.Errorf("input %q: %w", key, err)
 		}
+		if use.Computed {
+			use.Returned = nil // it is more than a key: what is fed would change the answer
+		}
 		b.uses[key] = use
 	}
 	for key, in := range b.sig.Inputs {
-		if out, ok := b.sig.Outputs[key]; ok && !b.shown && isKey(in) && in.DType == out.DType && sameShape(in.Shape, out.Shape) {
+		if out, ok := b.sig.Outputs[key]; ok && !b.shown && isKey(in) && named(recordKeys, key) && in.DType == out.DType && sameShape(in.Shape, out.Shape) {
 			b.uses[key] = savedmodel.InputUse{Returned: []string{key}}
 		}
 	}
 	return nil
 }
+
+// recordKeys are inputs that only tell records apart where nothing but the name
+// tells, in lower case.
+var recordKeys = []string{"key", "keys", "id", "ids", "uuid", "image_id", "image_key", "record_id", "example_id", "instance_id", "row_key"}
 
 // isKey tells whether an input can take a key for each record.
 func isKey(in savedmodel.TensorInfo) bool {

@@ -52,7 +52,7 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 		if classes := slices.Concat(words, classesOfNumbers(answer.Numbers)); len(classes) > 0 {
 			got.classes = split(classes, len(answer.Scores))
 		}
-		return got, sig.checkClasses(got.classes)
+		return got, sig.checkClasses(got)
 	}
 }
 

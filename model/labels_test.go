@@ -124,18 +124,37 @@ func TestLabelsFit(t *testing.T) {
 	}
 }
 
-// What is 0 or 1 for each class is found out as no classes, also on a model server.
+// Outputs that only look like the classes of the scores are found out, also on a
+// model server.
 func TestDoubtedClasses(t *testing.T) {
-	rows := [][]Class{classesOfNumbers([]int64{4, 2, -1, -1}), classesOfNumbers([]int64{0, 1, 0, 0})}
+	words := func(words ...string) (classes []Class) {
+		for _, w := range words {
+			classes = append(classes, Class{Label: w, Index: NoIndex})
+		}
+		return classes
+	}
 	sig := signature{Spec: Spec{Output: Output{Classes: "c"}}, doubt: "write it"}
-	if err := sig.checkClasses(rows[:1]); err != nil {
-		t.Error(err)
-	}
-	if err := sig.checkClasses(rows); err == nil || !strings.Contains(err.Error(), `output "c" has 0 more than once for a record`) || !strings.HasSuffix(err.Error(), ": write it") {
-		t.Errorf("got %v", err)
-	}
-	if err := (signature{}).checkClasses(rows); err != nil {
-		t.Errorf("named by a person: %v", err)
+	for name, test := range map[string]struct {
+		scores  []float32
+		classes []Class
+		want    string // part of the error; empty: none
+	}{
+		"the best three":           {[]float32{3, 2, 2}, classesOfNumbers([]int64{7, 2, 5}), ""},
+		"nothing for the rest":     {[]float32{3, 0, 0}, classesOfNumbers([]int64{0, -1, -1}), ""},
+		"all in their places":      {[]float32{1, 3, 2}, classesOfNumbers([]int64{0, 1, 2}), ""},
+		"the order of all":         {[]float32{1, 3, 2}, classesOfNumbers([]int64{1, 2, 0}), `output "c" has numbers in another order than the scores`},
+		"1 for what it is":         {[]float32{1, 3, 2}, classesOfNumbers([]int64{0, 1, 0}), `output "c" has 0 more than once for a record`},
+		"all words":                {[]float32{1, 3, 2}, words("a", "b", "c"), ""},
+		"the best words":           {[]float32{3, 2, 1}, words("b", "", ""), ""},
+		"a verdict for each class": {[]float32{1, 3, 2}, words("no", "yes", "no"), `output "c" has no more than once for a record`},
+	} {
+		err := sig.checkClasses(scored{rows: [][]float32{test.scores}, classes: [][]Class{test.classes}})
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasSuffix(err.Error(), ": write it")) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+		if err := (signature{}).checkClasses(scored{rows: [][]float32{test.scores}, classes: [][]Class{test.classes}}); err != nil {
+			t.Errorf("%s, named by a person: %v", name, err)
+		}
 	}
 }
 

@@ -203,7 +203,7 @@ func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string,
 	known := func(key string) bool {
 		return slices.Contains(fit, key) || named(classNames, key) && !isFloat(outputs[key])
 	}
-	if len(fit) == 1 && (named(logitNames, fit[0]) || !slices.ContainsFunc(keys(outputs), func(key string) bool { return !known(key) })) {
+	if len(fit) == 1 && !isInner(fit[0]) && (named(logitNames, fit[0]) || !slices.ContainsFunc(keys(outputs), func(key string) bool { return !known(key) })) {
 		return fit[0], nil
 	}
 	return "", fmt.Errorf("its outputs do not tell which one has the scores: it has %s; %s, or whichever has them",
@@ -238,6 +238,15 @@ func (b *binder) likeliest(outputs map[string]savedmodel.TensorInfo) string {
 
 func isNumber(t savedmodel.TensorInfo) bool {
 	return isFloat(t) || holdsClasses(t) && t.DType != savedmodel.String
+}
+
+// isInner tells whether an output's name is that of what a model computes on its way
+// to the scores.
+func isInner(key string) bool {
+	key = strings.ToLower(key)
+	return slices.ContainsFunc([]string{"embed", "feature", "hidden", "pool", "representation", "bottleneck"}, func(part string) bool {
+		return strings.Contains(key, part)
+	})
 }
 
 func isFloat(t savedmodel.TensorInfo) bool {
@@ -297,7 +306,7 @@ func (b *binder) bindClasses(outputs map[string]savedmodel.TensorInfo) error {
 	for _, found := range [][]string{words, likely, numbers} {
 		if len(found) == 1 {
 			b.setClasses(found[0], outputs[found[0]])
-			if !b.words {
+			if !b.words || !named(classNames, found[0]) {
 				b.doubt = b.write("output: {scores: " + yamlWord(b.Output.Scores) + "}")
 			}
 			return nil

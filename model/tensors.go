@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,7 +19,7 @@ type runner struct {
 	feeds    []feed
 	classes  bool // the second output has the classes of the scores, which are the first
 	returned []returned
-	check    func([][]Class) error // of the classes, while it warms up
+	check    func(scored) error // of the classes, while it warms up
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
@@ -156,31 +157,47 @@ func classesOfNumbers[T int32 | int64](numbers []T) []Class {
 	return classes
 }
 
-// repeated is an index that the classes of one record have twice.
-func repeated(classes []Class) (index int, ok bool) {
-	seen := make(map[int]bool, len(classes))
+// repeated is a class that one record has twice. Numbers below zero, and empty
+// words, may stand for nothing.
+func repeated(classes []Class) (twice Class, ok bool) {
+	seen := make(map[Class]bool, len(classes))
 	for _, c := range classes {
-		if c.Index >= 0 && seen[c.Index] {
-			return c.Index, true
+		if nothing := c.Index < 0 && (c.Label == "" || c.Label[0] == '-'); !nothing && seen[c] {
+			return c, true
 		}
-		seen[c.Index] = true
+		seen[c] = true
 	}
-	return 0, false
+	return Class{}, false
 }
 
-// checkClasses makes sure that numbers which seem to be classes are that: what is
-// 0 or 1 for each class has the form of indices, too.
-func (bound signature) checkClasses(rows [][]Class) error {
+// checkClasses makes sure that what seems to be the classes of the scores is that.
+// What is 0 or 1, or yes or no, for each class has the same form; so has the order
+// of all classes beside scores that are not in it.
+func (bound signature) checkClasses(got scored) error {
 	if bound.doubt == "" {
 		return nil
 	}
-	for _, classes := range rows {
-		if index, ok := repeated(classes); ok {
-			return fmt.Errorf("output %q has %d more than once for a record, so that it may not have the classes of the scores: %s",
-				bound.Output.Classes, index, bound.doubt)
+	for i, classes := range got.classes {
+		if c, ok := repeated(classes); ok {
+			return fmt.Errorf("output %q has %s more than once for a record, so that it may not have the classes of the scores: %s",
+				bound.Output.Classes, cmp.Or(c.Label, strconv.Itoa(c.Index)), bound.doubt)
+		}
+		if ownOrder(classes) && !slices.IsSortedFunc(got.rows[i], func(a, b float32) int { return cmp.Compare(b, a) }) {
+			return fmt.Errorf("output %q has numbers in another order than the scores, so that it may not have their classes: %s",
+				bound.Output.Classes, bound.doubt)
 		}
 	}
 	return nil
+}
+
+// ownOrder tells whether the classes of one record are indices, and not each that
+// of its place.
+func ownOrder(classes []Class) bool {
+	place := -1
+	return slices.ContainsFunc(classes, func(c Class) bool {
+		place++
+		return c.Index >= 0 && c.Index != place
+	})
 }
 
 // alike tells whether two tensors hold the same.

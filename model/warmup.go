@@ -164,7 +164,7 @@ func (v *version) tryBatch(items []item) error {
 
 // checkScored makes sure that what the model gives can be answered.
 func (v *version) checkScored(got scored) error {
-	if err := v.run.check(got.classes); err != nil {
+	if err := v.run.check(got); err != nil {
 		return err
 	}
 	for i, row := range got.rows {
