@@ -148,12 +148,16 @@ func appendClasses(b []byte, classes []model.Class) []byte {
 	return append(b, ']')
 }
 
+// maxLabelBytes bounds a label in an answer: a model may give any string as its word.
+const maxLabelBytes = 1024
+
 // appendLabel appends a class' label. The model's own word, too, may be empty.
 func appendLabel(b []byte, c model.Class) []byte {
+	label := clip(c.Label, maxLabelBytes)
 	if c.Index < 0 {
-		return appendString(b, c.Label)
+		return appendString(b, label)
 	}
-	return appendText(b, c.Label)
+	return appendText(b, label)
 }
 
 func appendImage(b []byte, image model.Header, source string) []byte {

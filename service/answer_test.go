@@ -15,7 +15,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
@@ -242,6 +244,47 @@ func TestScore(t *testing.T) {
 		if got := string(appendScore(nil, test.score)); got != test.want {
 			t.Errorf("%g: got %s, want %s", test.score, got, test.want)
 		}
+	}
+}
+
+// Whatever a model gives as words and scores, the answer is one line of valid JSON
+// in UTF-8, of bounded length, that reads back as the same words.
+func TestAnswerWords(t *testing.T) {
+	p := kinds()[0].p
+	answer := func(words ...string) []byte {
+		p.Classes = nil
+		for _, word := range words {
+			p.Classes = append(p.Classes, model.Class{Label: word, Index: -1, Score: math.MaxFloat32})
+		}
+		return AppendAnswer(nil, "in-0-0", &p)
+	}
+	check := func(t rapid.TB, words ...string) {
+		value := answer(words...)
+		if v := jsontext.Value(value); !v.IsValid() || !utf8.Valid(value) || bytes.ContainsAny(value, "\r\n") {
+			t.Fatalf("not one line of JSON: %q", value)
+		}
+		var a Answer
+		if err := json.Unmarshal(value, &a); err != nil {
+			t.Fatal(err)
+		}
+		for i, word := range words {
+			if got, want := a.Predictions[i].Label, clip(word, 1024); got != want {
+				t.Errorf("%q: got %q, want %q", word, got, want)
+			}
+		}
+	}
+	for _, word := range []string{
+		"", `"`, `\`, `a "cat", of sorts`, "a\nb\r\tc", "\x00\x1f\x7f", "\xff\xfe", "Katze 🐈 é", "\u2028\u2029", "<script>&", "\xed\xa0\x80", "null",
+	} {
+		check(t, word)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		check(t, string(rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "word")), rapid.String().Draw(t, "other"))
+	})
+	long := strings.Repeat("\x01é", 1<<20)
+	check(t, long)
+	if n := len(answer(long, long, long, long, long)); n > 32<<10 {
+		t.Errorf("%d bytes, of words that are too long", n)
 	}
 }
 
