@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -95,7 +96,8 @@ func (v *version) tryMadeUp(sig signature, n int) (each time.Duration, err error
 // findSamples finds those of the made-up pictures that a model of encoded images
 // takes. Its error says what the model said to each, if it takes none.
 func (v *version) findSamples(ctx context.Context, sig signature) error {
-	var failed []error
+	var reasons []string             // why pictures were refused
+	formats := map[string][]string{} // that were refused, by reason
 	for _, made := range []func() []sample{usualSamples, rareSamples} {
 		var taken []sample
 		for _, p := range made() {
@@ -108,7 +110,11 @@ func (v *version) findSamples(ctx context.Context, sig signature) error {
 			case err == nil:
 				taken = append(taken, p)
 			case refused(err):
-				failed = append(failed, fmt.Errorf("%s of %d×%d: %w", p.format, sampleWidth, sampleHeight, err))
+				why := err.Error()
+				if formats[why] == nil {
+					reasons = append(reasons, why)
+				}
+				formats[why] = append(formats[why], p.format)
 			default:
 				return err
 			}
@@ -117,7 +123,10 @@ func (v *version) findSamples(ctx context.Context, sig signature) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w (%s): put a request that it takes into %s", errSamples, joined(failed), savedmodel.WarmupFile)
+	for i, why := range reasons {
+		reasons[i] = fmt.Sprintf("%s of %d×%d: %s", strings.Join(formats[why], ", "), sampleWidth, sampleHeight, why)
+	}
+	return fmt.Errorf("%w (%s): put a request that it takes into %s", errSamples, strings.Join(reasons, "; "), savedmodel.WarmupFile)
 }
 
 var errSamples = errors.New("the model refuses every made-up picture")

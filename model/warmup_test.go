@@ -140,6 +140,9 @@ func TestWarmUpRefused(t *testing.T) {
 					t.Errorf("got %v, want %q", err, part)
 				}
 			}
+			if err != nil && strings.Count(err.Error(), "\n") != 1 { // a line for each version
+				t.Errorf("several lines: %q", err)
+			}
 			warned := log.lines("warmed up by its own requests only")
 			if test.want == nil && (err != nil || len(warned) != 1 || !strings.Contains(warned[0], "requests=1")) {
 				t.Errorf("got %v, the log says %q", err, warned)

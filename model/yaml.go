@@ -27,6 +27,7 @@ func decodeYAML(b []byte, v any) error {
 	lines := make([]string, len(wrong.Errors))
 	for i, text := range wrong.Errors {
 		lines[i] = unknownKey.ReplaceAllString(text, `there is no key "$1"`)
+		lines[i] = keyAgain.ReplaceAllString(lines[i], `the key "$1" is there already, at line $2: write what both have under one`)
 		lines[i] = wrongType.ReplaceAllStringFunc(lines[i], func(match string) string {
 			part := wrongType.FindStringSubmatch(match)
 			return fmt.Sprintf("%s is not %s", part[1], kindOf(part[2]))
@@ -37,6 +38,7 @@ func decodeYAML(b []byte, v any) error {
 
 var (
 	unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
+	keyAgain   = regexp.MustCompile(`mapping key "(.*)" already defined at line (\d+)`)
 	wrongType  = regexp.MustCompile("cannot unmarshal !!\\w+(?: `(.*)`)? into (.+)$")
 )
 

@@ -9,6 +9,7 @@ package ctf
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrNoRuntime says that the program was built without cgo, and so cannot
@@ -58,7 +59,10 @@ type Error struct {
 	Message string
 }
 
-func (e *Error) Error() string { return e.Code.String() + ": " + e.Message }
+// Error is one line. TensorFlow's messages have several, with the nodes that failed.
+func (e *Error) Error() string {
+	return e.Code.String() + ": " + strings.Join(strings.Fields(e.Message), " ")
+}
 
 // Transient tells whether the same call may succeed another time, because the
 // fault lay with the machine or with other calls, not with what was given.
