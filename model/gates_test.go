@@ -312,7 +312,8 @@ func TestReadSpec(t *testing.T) {
 	}{
 		"no file":         {want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
 		"no file, labels": {labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: "labels.txt", TopK: 5}},
-		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
+		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: "labels.txt", TopK: 5}},
+		"no labels":       {yaml: "{labels: ''}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
 		"all said": {
 			yaml: "{signature: s, input: {size: [3, 4], resize: area, align_corners: true, scale: 2, offset: -3}, output: o, labels: l, top_k: 7}",
 			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: new(true), Scale: new(2.0), Offset: new(-3.0)}, Output: Output{Scores: "o"}, Labels: "l", TopK: 7},

@@ -23,7 +23,8 @@ type Spec struct {
 	// Inputs are values for the signature's inputs that take nothing from records.
 	Inputs map[string]Value `yaml:"inputs"`
 	Output Output           `yaml:"output"`
-	// Labels is a file in assets with a line for each class.
+	// Labels is a file in assets with a line for each class. Where the file does
+	// not say, it is labels.txt if that is there.
 	Labels string `yaml:"labels"`
 	// TopK is how many classes an answer lists, the best first.
 	TopK int `yaml:"top_k"`
@@ -61,16 +62,16 @@ func defaultSpec() Spec {
 	return Spec{Signature: defaultSignature, Input: Input{Resize: "bilinear"}, TopK: 5}
 }
 
-// readSpec reads the spec of the version in dir. A version without the file has
-// the defaults, and its labels in assets/labels.txt if that is there.
+// readSpec reads the spec of the version in dir. What the file does not say has
+// its default, and so has everything in a version without the file.
 func readSpec(dir string) (spec Spec, err error) {
 	spec = defaultSpec()
+	if _, err := os.Stat(filepath.Join(dir, "assets/labels.txt")); err == nil {
+		spec.Labels = "labels.txt"
+	}
 	path := filepath.Join(dir, specFile)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(dir, "assets/labels.txt")); err == nil {
-			spec.Labels = "labels.txt"
-		}
 		return spec, nil
 	}
 	if err != nil {
