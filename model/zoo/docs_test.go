@@ -1,0 +1,61 @@
+//go:build !race
+
+package zoo
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The section of docs/models.md on models that were tried names each specimen, and
+// tells of its refusal and of what it takes in inceptor.yaml.
+func TestDocs(t *testing.T) {
+	b, err := os.ReadFile("../../docs/models.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(b), "\n## Models that were tried\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	tables := map[string]string{} // of models, by the first word of its head
+	head := ""
+	for line := range strings.Lines(section) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		switch {
+		case !strings.HasPrefix(line, "|"):
+			head = ""
+		case head == "":
+			head = strings.Trim(cells[0], "| ")
+		default:
+			for _, match := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(cells[len(cells)-1], -1) {
+				if tables[match[1]] != "" {
+					t.Errorf("%s stands there twice", match[1])
+				}
+				tables[match[1]] = head
+			}
+		}
+	}
+	want := map[string]string{}
+	for _, s := range specimens {
+		works := s.refused == "" && s.refusedLike == ""
+		alone := works && s.yaml == "" && s.content == ""
+		switch {
+		case alone:
+			want[s.model] = "served by itself"
+		case works && want[s.model] != "served by itself":
+			want[s.model] = "served with a line"
+		case want[s.model] == "":
+			want[s.model] = "refused"
+		}
+	}
+	names := maps.Clone(want)
+	maps.Copy(names, tables)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if tables[name] != want[name] {
+			t.Errorf("%s: docs/models.md has it as %q, the table of TestZoo as %q", name, tables[name], want[name])
+		}
+	}
+}
