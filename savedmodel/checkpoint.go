@@ -16,7 +16,8 @@ type checkpoint struct {
 	index   *bundleIndex
 	entries map[string]bundleEntry // by key
 	shards  map[int32]*os.File
-	stopped func() error // ctx.Err of the load that reads
+	stopped func() error             // ctx.Err of the load that reads
+	slices  map[string][]bundleEntry // by the key of the value that they are parts of; see pieces
 	// infinite are the keys of values in which ±Inf is no fault.
 	infinite map[string]bool
 }

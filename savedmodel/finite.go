@@ -87,7 +87,7 @@ func (c *checkpoint) oddWeight(e bundleEntry, part []byte, at int) error {
 func (c *checkpoint) name(e bundleEntry) string {
 	key := e.key
 	if e.isSlice() {
-		key, _, _ = strings.Cut(key[1:], "\x00\x01")
+		key = slicedKey(e)
 	}
 	if objects, ok := c.entries[objectGraphKey]; ok {
 		if shard, err := c.shard(objects); err == nil {
@@ -109,13 +109,22 @@ func (c *checkpoint) pieces(key string) []bundleEntry {
 	case !e.sliced:
 		return []bundleEntry{e}
 	}
-	var list []bundleEntry
-	for _, piece := range c.index.entries {
-		if piece.isSlice() && strings.HasPrefix(piece.key[1:], key+"\x00\x01") {
-			list = append(list, piece)
+	if c.slices == nil {
+		c.slices = make(map[string][]bundleEntry)
+		for _, piece := range c.index.entries {
+			if piece.isSlice() {
+				of := slicedKey(piece)
+				c.slices[of] = append(c.slices[of], piece)
+			}
 		}
 	}
-	return list
+	return c.slices[key]
+}
+
+// slicedKey is the key of the value that an entry is a part of.
+func slicedKey(piece bundleEntry) string {
+	key, _, _ := strings.Cut(piece.key[1:], "\x00\x01")
+	return key
 }
 
 // oddConstant is why a constant is refused; nil: it is not, or the node is none.
@@ -206,6 +215,9 @@ func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 			continue
 		}
 		seen[of] = true
+		if g.work.take(int64(scopeCost*(1+len(users[of])))) != nil {
+			return false // and the next step fails
+		}
 		for _, user := range users[of] {
 			n := g.nodes[user]
 			computed := func(in string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -171,6 +172,24 @@ func TestPieces(t *testing.T) {
 				t.Errorf("%s: called %q", name, got)
 			}
 		}
+	}
+}
+
+// Weights that share a long way are not followed without a bound.
+func TestOnlyMaskBudget(t *testing.T) {
+	g := newFlatGraph(&tfpb.MetaGraphDef{}, nil, newBudget(t.Context()))
+	last, weights := "w", []string(nil)
+	for i := range 3000 {
+		w, next := fmt.Sprint("w", i), fmt.Sprint("next", i)
+		g.nodes[w], g.nodes[next] = op(w, "VariableV2", nil), op(next, "Reshape", nil, last, w)
+		g.order, weights, last = append(g.order, w, next), append(weights, w), next
+	}
+	users := g.users()
+	for _, w := range weights {
+		g.onlyMask(w, users)
+	}
+	if err := g.work.take(1); !errors.Is(err, errRefused) {
+		t.Errorf("the budget has %d bytes left: %v", g.work.left, err)
 	}
 }
 
