@@ -106,7 +106,7 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 // fits makes sure that the labels are those of a result's classes. They were when
 // it was loaded, as far as that could be known.
 func (a *answerer) fits(r result) error {
-	err := error(nil)
+	var err error
 	if r.classes == nil {
 		err = checkLabels(len(a.labels), len(r.scores))
 	} else {
