@@ -149,7 +149,7 @@ func TestRunner(t *testing.T) {
 		}, back: places, want: []Class{{Index: 7}, {Index: 8}, {Label: "-1", Index: NoIndex}, {Index: 257}}},
 		{name: "no classes", back: places},
 		{name: "the best class alone", classes: func() *savedmodel.Tensor { return strs(savedmodel.Shape{2, 1}, "a", "b") }, back: places,
-			failure: "classes of shape (2, 1) for scores of shape (2, 2)"},
+			failure: "classes of shape [2, 1] for scores of shape [2, 2]"},
 		{name: "another order", back: slices.Concat(places[8:], places[:8]), failure: `output "id" is not the input "key": the model does not answer records in their order`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

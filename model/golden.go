@@ -42,7 +42,7 @@ func readGolden(dir string) ([]Golden, error) {
 func (g Golden) read(dir string) ([]byte, error) {
 	list := filepath.Join(dir, goldenFile)
 	if !filepath.IsLocal(g.Image) {
-		return nil, fmt.Errorf("%s: %q is not beside it", list, g.Image)
+		return nil, fmt.Errorf("%s: image: %q is not a file below %s", list, g.Image, filepath.Dir(list))
 	}
 	return os.ReadFile(filepath.Join(filepath.Dir(list), g.Image))
 }

@@ -57,7 +57,7 @@ func (m *Manager) loadNext(ctx context.Context, p plan) {
 		switch {
 		case k == p.stable && (m.config.Copies == copiesOne || err != nil && m.config.Copies == copiesAuto):
 			if err != nil {
-				m.log.Info("no room beside", "model", m.config.Name, "version", k.number, "reason", err)
+				m.log.Info("no room for a second version; the serving one is unloaded first", "model", m.config.Name, "version", k.number, "reason", err)
 			}
 			m.load(ctx, k, serving)
 			return
