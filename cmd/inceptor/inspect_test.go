@@ -17,7 +17,7 @@ func TestInspectServing(t *testing.T) {
 	for _, line := range []string{
 		`serving    with --input.format image`,
 		`  signature  "serving_default" (tensorflow/serving/classify)`,
-		`  input      "inputs" string? takes a tf.Example with the encoded image as its feature "image/encoded"`,
+		`  input      "inputs" string of unknown shape takes a tf.Example with the encoded image as its feature "image/encoded"`,
 		`  images     gif, jpeg, png; decoded in the graph by DecodeJpeg`,
 		`  scores     "scores", of 3 classes`,
 		`  labels     none`,
