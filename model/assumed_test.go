@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -283,18 +284,20 @@ func TestServerPixels(t *testing.T) {
 		golden       bool
 		black, white float64 // their scores
 		from         Origin
+		version      string // of the one here, if not 1
 	}{
-		"not here":          {means{}, false, "", false, -1, 1, OriginAssumed},
-		"here, not said":    {means{}, true, "top_k: 3", false, -1, 1, OriginAssumed},
-		"here, written":     {means{}, true, "input: {scale: 1}", false, 0, 255, OriginFile},
-		"the graph here":    {means{scale: 2, offset: -1}, true, "", false, -1, 1, OriginGraph},
-		"graph not at hand": {means{scale: 2, offset: -1}, false, "", false, -3, 1, OriginAssumed},
-		"measured":          {means{}, true, "labels: labels.txt", true, 0, 255, OriginMeasured},
-		"uint8, not here":   {means{dtype: tfpb.DataType_DT_UINT8}, false, "", false, 0, 255, OriginGraph},
+		"not here":           {means{}, false, "", false, -1, 1, OriginAssumed, ""},
+		"here, not said":     {means{}, true, "top_k: 3", false, -1, 1, OriginAssumed, ""},
+		"here, written":      {means{}, true, "input: {scale: 1}", false, 0, 255, OriginFile, ""},
+		"the graph here":     {means{scale: 2, offset: -1}, true, "", false, -1, 1, OriginGraph, ""},
+		"another graph here": {means{scale: 2, offset: -1}, true, "", false, -1, 1, OriginAssumed, "2"},
+		"graph not at hand":  {means{scale: 2, offset: -1}, false, "", false, -3, 1, OriginAssumed, ""},
+		"measured":           {means{}, true, "labels: labels.txt", true, 0, 255, OriginMeasured, ""},
+		"uint8, not here":    {means{dtype: tfpb.DataType_DT_UINT8}, false, "", false, 0, 255, OriginGraph, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			openLibrary(t)
-			dir := filepath.Join(t.TempDir(), "1")
+			dir := filepath.Join(t.TempDir(), cmp.Or(test.version, "1"))
 			test.model.write(t, dir, test.yaml)
 			if test.golden {
 				write(t, filepath.Join(dir, goldenFile), []byte("- {image: white.bmp, label: red, floor: 200}\n"))
@@ -329,7 +332,7 @@ func TestServerPixels(t *testing.T) {
 			if math.Abs(black-test.black) > 1e-4 || math.Abs(white-test.white) > 1e-4 {
 				t.Errorf("black is %v and white is %v, want %v and %v", black, white, test.black, test.white)
 			}
-			if told := strings.Contains(p.Assumed, "pixels −1…1"); told != (test.from == OriginAssumed) || s.Assumed() != p.Assumed {
+			if told := strings.Contains(p.Assumed, "pixels "); told != (test.from == OriginAssumed) || s.Assumed() != p.Assumed {
 				t.Errorf("assumed: the prediction tells %q, the server %q", p.Assumed, s.Assumed())
 			}
 			server.Kill()

@@ -222,6 +222,9 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 		d.log.Warn("model server has Predict alone: signature, preprocessing and labels are assumed to be those of a version here, "+
 			"and which version it has is known from its answers at most", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"))
 	}
+	if b.pixels != nil && b.pixels.ScaleFrom == OriginGraph && b.sig.dtype != savedmodel.UInt8 && !d.has(metadata.Version) {
+		b.pixels.ScaleFrom = OriginAssumed // the graph is another version's
+	}
 	b.note(dir, d.log)
 	d.log.Info("model server has what is wanted", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"), "encoded", b.decode == nil, "output", remote.OneLine(b.output))
 	d.mu.Lock()
@@ -442,6 +445,12 @@ func (d *distant) graph(versions ...int64) *savedmodel.Graph {
 		return nil
 	}
 	return g
+}
+
+// has tells whether a version is in the model's directory.
+func (d *distant) has(version int64) bool {
+	there, err := scan(d.config.Dir)
+	return err == nil && slices.ContainsFunc(there, func(c candidate) bool { return c.number == version })
 }
 
 // dirOf is the folder of the first of the versions that is there, else of the
