@@ -338,6 +338,7 @@ func TestOutputInFile(t *testing.T) {
 // What is wrong with inceptor.yaml is told with its line, in a person's words.
 func TestWordsOfFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
+		"input: {size: [1, 2]}\ninput: {scale: 1}": `line 2: the key "input" is there already, at line 1: write what both have under one`,
 		"outputs: a":                     `line 1: there is no key "outputs"`,
 		"input: {sizes: [1, 2]}":         `line 1: there is no key "sizes"`,
 		"top_k: 5\ninput: {size: large}": "line 2: large is not a list of two numbers",

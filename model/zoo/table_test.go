@@ -32,13 +32,15 @@ var specimens = []specimen{
 	{model: "png_only"},
 	{model: "bytes_crop"},
 	{model: "b64_in", refused: `signature: signature "serving_default": input "b64" takes strings, and the graph decodes no images from them: write "input: {key: b64}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; texts are records of --input.format tensor-json`},
+	{model: "b64_in", note: "key", yaml: "input: {key: b64}\n", refusedLike: `(jpeg, png, gif, bmp of 640×480: batch of 1: invalid argument: Invalid character found in base64.`},
 	{model: "scalar_bytes", refused: `signature: signature "serving_default": input "image" takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn`},
 
 	// tf.Examples and rows of numbers.
 	{model: "estimator_dnn", content: model.Examples, reading: "classify"},
 	{model: "estimator_dnn", note: "predict", content: model.Examples, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
 	{model: "estimator_dnn", note: "images", refused: `signature: signature "serving_default": input "inputs" takes tf.Examples, and the graph decodes no image from their features ["a"]: set --input.format example, where the records are tf.Examples`},
-	{model: "estimator_raw", content: model.Rows, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
+	{model: "estimator_raw", content: model.Rows, reading: "predict"}, // the only signature
+	{model: "estimator_raw", note: "yaml", content: model.Rows, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
 	{model: "estimator_raw", note: "images", refused: `signature: signature "predict": input "a" takes rows of 4 numbers, not images: set --input.format tensor-json`},
 	{model: "text", refused: `signature: signature "serving_default": input "text" takes strings, and the graph decodes no images from them: write "input: {key: text}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; texts are records of --input.format tensor-json`},
 	{model: "tf_text", refused: `signature: signature "serving_default": input "text" takes strings, and the graph decodes no images from them: write "input: {key: text}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; texts are records of --input.format tensor-json`},
