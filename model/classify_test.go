@@ -246,7 +246,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"unknown key", change(specFile, "signatur: x\n"), "signatur"},
 		{"unknown signature", change(specFile, "signature: x\n"), `no signature "x"`},
 		{"unknown output", change(specFile, "output: x\n"), `no output "x"`},
-		{"wrong size", change(specFile, "input: {size: [1, 2]}\n"), "does not take input.size [1 2]"},
+		{"wrong size", change(specFile, "input: {size: [1, 2]}\n"), "input.size: [1, 2] is not the size of the input"},
 		{"wrong resize", change(specFile, "input: {resize: cubic}\n"), "cubic"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

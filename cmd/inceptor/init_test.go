@@ -58,7 +58,7 @@ func TestInitCommand(t *testing.T) {
 		"expected, but no picture": {[]string{"--expect", "bright"}, exitUsage, "--expect: needs --image"},
 		"nobody to ask":            {[]string{"--image", square(t, 220)}, exitFailed, "give --expect LABEL"},
 		"no size":                  {[]string{"--size", "8"}, exitUsage, "--size: want a height and a width"},
-		"another size":             {[]string{"--size", "9,8"}, exitFailed, "does not take input.size [9 8]"},
+		"another size":             {[]string{"--size", "9,8"}, exitFailed, "input.size: [9, 8] is not the size of the input"},
 		"no such signature":        {[]string{"--signature", "x", "--output", "y"}, exitFailed, "init takes --signature, --size and --output"},
 		"no such class":            {[]string{"--image", square(t, 220), "--expect", "cat"}, exitFailed, `no class "cat"`},
 		"never that class":         {[]string{"--image", square(t, 10), "--expect", "bright"}, exitFailed, "best class in none of the rows"},
