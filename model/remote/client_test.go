@@ -319,7 +319,14 @@ func TestPredictBlames(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Batch){
 		"signature": func(b *Batch) { b.Signature = "none" },
-		"input":     func(b *Batch) { b.Inputs = map[string]*tfpb.TensorProto{"none": anyOf(b.Inputs)} },
+		"input": func(b *Batch) {
+			blank := b.Blank
+			b.Inputs = map[string]*tfpb.TensorProto{"none": anyOf(b.Inputs)}
+			b.Blank = func() (map[string]*tfpb.TensorProto, error) { // it has the same names
+				inputs, err := blank()
+				return map[string]*tfpb.TensorProto{"none": anyOf(inputs)}, err
+			}
+		},
 	} {
 		for _, b := range []Batch{batchOf(1), bytesOf("a")} {
 			change(&b)

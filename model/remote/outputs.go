@@ -146,7 +146,7 @@ func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([
 		width = dims[1].GetSize()
 	}
 	if len(dims) < 1 || len(dims) > 2 || t.GetTensorShape().GetUnknownRank() || dims[0].GetSize() != int64(n) || width < 1 {
-		return nil, fmt.Errorf("output %q has the shape %v, want (%d, classes)", key, sizes(dims), n)
+		return nil, fmt.Errorf("output %q has the shape %v, want [%d, classes]", key, sizes(dims), n)
 	}
 	if width > math.MaxInt32 { // the product below shall not overflow
 		return nil, fmt.Errorf("output %q has %d classes", key, width)
