@@ -171,8 +171,8 @@ func TestParseBundleIndexMalformed(t *testing.T) {
 		{"negative offset", "at byte -1", entry(&tfpb.BundleEntryProto{Offset: -1})},
 		{"negative size", "-1 bytes", entry(&tfpb.BundleEntryProto{Size: -1})},
 		{"end overflows", "2 bytes at byte 9223372036854775806", entry(&tfpb.BundleEntryProto{Offset: math.MaxInt64 - 1, Size: 2})},
-		{"size and shape", "4 bytes for float32 (2)", entry(&tfpb.BundleEntryProto{Dtype: tfpb.DataType_DT_FLOAT, Shape: shapeProto(2), Size: 4})},
-		{"unknown dimension", "for float32 (?)", entry(&tfpb.BundleEntryProto{Dtype: tfpb.DataType_DT_FLOAT, Shape: shapeProto(-1), Size: 4})},
+		{"size and shape", "4 bytes for float32 [2]", entry(&tfpb.BundleEntryProto{Dtype: tfpb.DataType_DT_FLOAT, Shape: shapeProto(2), Size: 4})},
+		{"unknown dimension", "for float32 [N]", entry(&tfpb.BundleEntryProto{Dtype: tfpb.DataType_DT_FLOAT, Shape: shapeProto(-1), Size: 4})},
 		{"slices overflow", "for float64", entry(&tfpb.BundleEntryProto{Dtype: tfpb.DataType_DT_DOUBLE, Shape: shapeProto(math.MaxInt64), Slices: []*tfpb.TensorSliceProto{{}}})},
 		{"rank", "255 dimensions", entry(&tfpb.BundleEntryProto{Shape: shapeProto(make([]int64, 255)...)})},
 	}
