@@ -66,8 +66,8 @@ func TestBadInput(t *testing.T) {
 	if resident[1] > resident[0]*125/100 {
 		t.Errorf("resident memory grew from %d to %d MB", resident[0], resident[1])
 	}
-	// It is 1 GB; what declares 2 GiB and got them would show.
-	if peak > 1800 {
+	// It is 1 GB, and 1.5 to 1.9 with the race detector; what declares 2 GiB and got them would show.
+	if peak > 2600 {
 		t.Errorf("resident memory was %d MB at the peak", peak)
 	}
 	address := p.await(`listening address=(\S+)`, time.Second)
