@@ -13,7 +13,7 @@ import (
 
 // The section of docs/models.md on models that were tried names each specimen, and
 // tells of its refusal and of what it takes in inceptor.yaml.
-func TestDocs(t *testing.T) {
+func TestZooDocs(t *testing.T) {
 	b, err := os.ReadFile("../../docs/models.md")
 	if err != nil {
 		t.Fatal(err)
