@@ -19,7 +19,7 @@ import (
 // the runs of its warm-up and for what TensorFlow keeps.
 const (
 	memoryTimes    = 3
-	memoryConstant = 400 << 20
+	memoryConstant = 512 << 20
 )
 
 // load is m.Load within the bounds of time and memory.
