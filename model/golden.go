@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -24,7 +23,7 @@ type Golden struct {
 // readGolden reads the list of the version in dir, empty if there is none.
 func readGolden(dir string) ([]Golden, error) {
 	list := filepath.Join(dir, goldenFile)
-	b, err := os.ReadFile(list)
+	b, err := readVersionFile(list, maxSettingsBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -44,7 +43,7 @@ func (g Golden) read(dir string) ([]byte, error) {
 	if !filepath.IsLocal(g.Image) {
 		return nil, fmt.Errorf("%s: image: %q is not a file below %s", list, g.Image, filepath.Dir(list))
 	}
-	return os.ReadFile(filepath.Join(filepath.Dir(list), g.Image))
+	return readVersionFile(filepath.Join(filepath.Dir(list), g.Image), maxGoldenBytes)
 }
 
 // A goldenError says that a golden image was not answered as it should be.

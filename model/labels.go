@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -42,7 +41,7 @@ func readLabels(dir, name string) ([]string, error) {
 		return nil, nil
 	}
 	path := filepath.Join(dir, "assets", name)
-	b, err := os.ReadFile(path)
+	b, err := readVersionFile(path, maxLabelsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("labels: %w", err)
 	}

@@ -70,7 +70,7 @@ func readSpec(dir string) (spec Spec, err error) {
 		spec.Labels = "labels.txt"
 	}
 	path := filepath.Join(dir, specFile)
-	b, err := os.ReadFile(path)
+	b, err := readVersionFile(path, maxSettingsBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return spec, nil
 	}

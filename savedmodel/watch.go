@@ -20,10 +20,12 @@ var ErrNotFinite = errors.New("what the model makes of its input is not finite")
 
 // A convolution or product that is fused with the Relu or Relu6 after it may hide NaN: oneDNN's
 // kernels make it 0, whoever fuses them. A Relu by itself hands it on, as all other operations do
-// but MaxPool, which loses it in TensorFlow's own kernel too. Weights are finite, or masks; so NaN
-// comes by the input, by a mask or a constant, or by an operation that makes it of finite numbers,
-// such as a division by zero. So a run fetches, beside its outputs, whether all those tensors are finite that come to such a layer
-// from elsewhere than from another layer.
+// but MaxPool, which loses it in TensorFlow's own kernel too.
+//
+// Weights are finite, or masks. So NaN comes by the input, by a mask or a constant, or by an
+// operation that makes it of finite numbers, such as a division by zero. A run therefore fetches,
+// beside its outputs, one boolean for each tensor that enters such a layer and is not the result of
+// another one: whether all its numbers are finite.
 
 // keeping are operations of which finite numbers get finite ones, unless they are so large that
 // float32 ends.
@@ -202,7 +204,8 @@ func (g *frozenGraph) tellFinite(tensor string, dtype *tfpb.AttrValue, name stri
 	return name, nil
 }
 
-// sorted are the nodes, each after its inputs, but for those that lead back in a loop. (What fold adds is at the end of g.order.)
+// sorted are the nodes, each after its inputs, but for those that lead back in a loop. (What fold
+// adds is at the end of g.order.)
 func (g *flatGraph) sorted() []string {
 	list, done := make([]string, 0, len(g.order)), make(map[string]bool, len(g.order))
 	var stack []string
