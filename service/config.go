@@ -34,7 +34,7 @@ type Config struct {
 type Kafka struct {
 	Brokers    []string `default:"localhost:9092" help:"Brokers to start from, host:port; any one that answers is enough."`
 	Group      string   `default:"inceptor" help:"Consumer group. Processes with the same group share the partitions."`
-	Input      string   `default:"ImageInputTopic" help:"Topic that images are read from."`
+	Input      []string `default:"ImageInputTopic" help:"Topics that images are read from: one, or several of which all answers go to the same output. Partition 3 of each goes to partition 3 of the output."`
 	Output     string   `default:"ImageOutputTopic" help:"Topic that predictions are written to, in the order of the input."`
 	DeadLetter string   `default:"ImageDeadLetterTopic" help:"Topic for what cannot be answered: the record whole, with reason and origin in its headers."`
 	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
@@ -225,9 +225,15 @@ func (k Kafka) Validate() []error {
 		problem("kafka.group: must not be empty")
 	}
 	topics := map[string]string{}
-	for _, t := range []struct{ key, name string }{
-		{"kafka.input", k.Input}, {"kafka.output", k.Output}, {"kafka.dead-letter", k.DeadLetter}, {"kafka.shadow", k.Shadow},
-	} {
+	if len(k.Input) == 0 {
+		problem("kafka.input: must name at least one topic")
+	}
+	type topic struct{ key, name string }
+	var named []topic
+	for _, input := range k.Input {
+		named = append(named, topic{"kafka.input", input})
+	}
+	for _, t := range append(named, topic{"kafka.output", k.Output}, topic{"kafka.dead-letter", k.DeadLetter}, topic{"kafka.shadow", k.Shadow}) {
 		if err := checkTopicName(t.name); err != nil {
 			problem("%s: %w", t.key, err)
 		} else if other, taken := topics[t.name]; taken {

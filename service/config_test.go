@@ -16,7 +16,7 @@ import (
 func goodConfig() Config {
 	return Config{
 		Kafka: Kafka{
-			Brokers: []string{"a:1"}, Group: "g", Input: "in", Output: "out", DeadLetter: "dead", Shadow: "shadow",
+			Brokers: []string{"a:1"}, Group: "g", Input: []string{"in"}, Output: "out", DeadLetter: "dead", Shadow: "shadow",
 			Window: Window{Records: 1, Bytes: 1}, SASL: SASL{Mechanism: "none"}, Compression: "none",
 		},
 		Input: input.Default(),
@@ -42,9 +42,11 @@ func TestValidate(t *testing.T) {
 			[]string{`kafka.brokers: "a:kafka"`, `kafka.brokers: "a:0"`, `kafka.brokers: "a:65536"`, "http.listen"}},
 		{"same topic", func(c *Config) { c.Kafka.Output = "in" }, []string{`kafka.output: "in" is kafka.input`}},
 		{"topic names", func(c *Config) {
-			c.Kafka.Input, c.Kafka.Output, c.Kafka.DeadLetter = "", "a b", strings.Repeat("x", 250)
+			c.Kafka.Input, c.Kafka.Output, c.Kafka.DeadLetter = []string{""}, "a b", strings.Repeat("x", 250)
 		},
 			[]string{"kafka.input", "kafka.output", "kafka.dead-letter"}},
+		{"no topic", func(c *Config) { c.Kafka.Input = nil }, []string{"kafka.input: must name"}},
+		{"same topic twice", func(c *Config) { c.Kafka.Input = []string{"a", "b", "a"} }, []string{`kafka.input: "a" is kafka.input already`}},
 		{"window", func(c *Config) { c.Kafka.Window = Window{Records: -1} }, []string{"kafka.window.records", "kafka.window.bytes"}},
 		{"transaction", func(c *Config) {
 			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}

@@ -24,7 +24,7 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 		return stream.Config{}, err
 	}
 	return stream.Config{
-		Brokers: k.Brokers, Group: k.Group, Input: k.Input, Outputs: c.outputs(),
+		Brokers: k.Brokers, Group: k.Group, Inputs: k.Input, Outputs: c.outputs(),
 		TLS: tlsConfig, SASL: sasl, Compression: k.Compression,
 		Window:       c.window(),
 		BatchBytes:   c.batchBytes(),

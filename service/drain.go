@@ -3,6 +3,8 @@ package service
 import (
 	"log/slog"
 	"time"
+
+	"inceptor/service/stream"
 )
 
 // drainCheck is Metrics, and warns when so many partitions are assigned that
@@ -15,7 +17,7 @@ type drainCheck struct {
 }
 
 // Assigned implements stream.Observer.
-func (d drainCheck) Assigned(partitions []int) {
+func (d drainCheck) Assigned(partitions []stream.Partition) {
 	d.Metrics.Assigned(partitions)
 	window := d.config.window().Records
 	each := time.Duration(d.imageTook.Load()) // zero: not known, as that of a model server

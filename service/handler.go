@@ -76,7 +76,7 @@ func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.
 
 // classify is the way through native code, which may crash the process.
 func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
-	waited, err := h.turns.enter(ctx, r.Partition)
+	waited, err := h.turns.enter(ctx, r.Source())
 	if err != nil {
 		return model.Prediction{}, err
 	}

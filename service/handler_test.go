@@ -289,11 +289,14 @@ func TestClip(t *testing.T) {
 	}
 }
 
+// of is a partition of the topic "in".
+func of(id int) stream.Partition { return stream.Partition{Topic: "in", ID: id} }
+
 func TestHTTP(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	metrics := NewMetrics(registry)
 	s := &Service{
-		config:  Config{Kafka: Kafka{Input: "in", Output: "out"}},
+		config:  Config{Kafka: Kafka{Input: []string{"in"}, Output: "out"}},
 		metrics: metrics, recent: &recent{}, registry: registry, model: fakeModel{}, started: time.Now(),
 	}
 	registry.MustRegister(NewModelInfo(s.model))
@@ -319,22 +322,22 @@ func TestHTTP(t *testing.T) {
 	if code, r := ready(); code != 503 || r.Ready || len(r.Reasons) != 1 {
 		t.Errorf("not assigned: %d %+v", code, r)
 	}
-	metrics.Assigned([]int{0, 2})
-	metrics.Retrying(2, stream.Handling, errors.New("no model"))
-	if code, r := ready(); code != 200 || !r.Ready || !slices.Equal(r.Partitions, []int{0, 2}) || r.Retrying["2"] != "no model" {
+	metrics.Assigned([]stream.Partition{of(0), of(2)})
+	metrics.Retrying(of(2), stream.Handling, errors.New("no model"))
+	if code, r := ready(); code != 200 || !r.Ready || fmt.Sprint(r.Partitions) != "[in-0 in-2]" || r.Retrying["in-2"] != "no model" {
 		t.Errorf("assigned: %d %+v", code, r)
 	}
-	metrics.Retrying(0, stream.Handling, errors.New("no model"))
+	metrics.Retrying(of(0), stream.Handling, errors.New("no model"))
 	if code, r := ready(); code != 503 || len(r.Retrying) != 2 {
 		t.Errorf("all partitions are stuck: %d %+v", code, r)
 	}
-	metrics.Retrying(0, stream.Handling, nil)
-	metrics.Retrying(2, stream.Publishing, errors.New("refused"))
-	if _, r := ready(); r.Retrying["2"] != "no model; refused" {
+	metrics.Retrying(of(0), stream.Handling, nil)
+	metrics.Retrying(of(2), stream.Publishing, errors.New("refused"))
+	if _, r := ready(); r.Retrying["in-2"] != "no model; refused" {
 		t.Errorf("stuck twice: %+v", r)
 	}
-	metrics.Retrying(2, stream.Handling, nil)
-	if _, r := ready(); r.Retrying["2"] != "refused" {
+	metrics.Retrying(of(2), stream.Handling, nil)
+	if _, r := ready(); r.Retrying["in-2"] != "refused" {
 		t.Errorf("another record is handled: %+v", r)
 	}
 	s.model = fakeModel{err: model.ErrNoVersion}
@@ -342,7 +345,7 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("no version: %d %+v", code, r)
 	}
 
-	metrics.Committed(2, 5, 7)
+	metrics.Committed(of(2), 5, 7)
 	s.recent.deadLetter(record(nil), "undecodable", errors.New("<script>"))
 	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || strings.Contains(body, "<script>") {
 		t.Errorf("page: %d %s", code, body)
@@ -358,14 +361,14 @@ func TestHTTP(t *testing.T) {
 	}
 	_, body := get("/metrics")
 	for _, want := range []string{
-		`inceptor_lag_records{partition="2"} 7`, `inceptor_assigned_partitions 2`, `inceptor_stuck_partitions 1`,
+		`inceptor_lag_records{partition="2",topic="in"} 7`, `inceptor_assigned_partitions 2`, `inceptor_stuck_partitions 1`,
 		`inceptor_model_info{digest="sha256:abc",model="inception",version="3"} 1`, `inceptor_live_tensors 0`,
 	} {
 		if !strings.Contains(body, want+"\n") {
 			t.Errorf("/metrics does not hold %s", want)
 		}
 	}
-	metrics.Retrying(2, stream.Publishing, nil)
+	metrics.Retrying(of(2), stream.Publishing, nil)
 	metrics.Revoked()
 	if _, body = get("/metrics"); strings.Contains(body, "inceptor_lag_records{") || !strings.Contains(body, "inceptor_stuck_partitions 0\n") {
 		t.Errorf("after the generation: %s", body)

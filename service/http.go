@@ -11,21 +11,21 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"inceptor/model"
+	"inceptor/service/stream"
 )
 
 // A Readiness is the body of /readyz.
 type Readiness struct {
-	Ready      bool              `json:"ready"`
-	Reasons    []string          `json:"reasons,omitempty"` // why not
-	Partitions []int             `json:"partitions"`
-	Retrying   map[string]string `json:"retrying,omitempty"` // partition to error
+	Ready      bool               `json:"ready"`
+	Reasons    []string           `json:"reasons,omitempty"` // why not
+	Partitions []stream.Partition `json:"partitions"`
+	Retrying   map[string]string  `json:"retrying,omitempty"` // partition to error
 }
 
 //go:embed page.html
@@ -67,7 +67,7 @@ func (s *Service) routes() http.Handler {
 func (s *Service) readiness() Readiness {
 	s.metrics.mu.Lock()
 	defer s.metrics.mu.Unlock()
-	r := Readiness{Partitions: append([]int{}, s.metrics.assigned...)}
+	r := Readiness{Partitions: append([]stream.Partition{}, s.metrics.assigned...)}
 	if !s.metrics.joined {
 		r.Reasons = append(r.Reasons, "not a member of the consumer group yet")
 	}
@@ -85,7 +85,7 @@ func (s *Service) readiness() Readiness {
 		for _, stage := range slices.Sorted(maps.Keys(errs)) {
 			texts = append(texts, errs[stage].Error())
 		}
-		r.Retrying[strconv.Itoa(p)] = strings.Join(texts, "; ")
+		r.Retrying[p.String()] = strings.Join(texts, "; ")
 	}
 	r.Ready = len(r.Reasons) == 0
 	return r
@@ -121,7 +121,7 @@ func (s *Service) status() status {
 	})
 	return status{
 		Readiness: s.readiness(),
-		Input:     s.config.Kafka.Input, Output: s.config.Kafka.Output, Model: serving,
+		Input:     strings.Join(s.config.Kafka.Input, ", "), Output: s.config.Kafka.Output, Model: serving,
 		Assumed:  assumed,
 		Up:       time.Since(s.started).Round(time.Second),
 		Versions: versions,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"inceptor/savedmodel"
@@ -47,7 +48,7 @@ type journal struct {
 	closed   bool        // the file is another process's now
 	free     []int       // slots
 	marks    map[suspect]mark
-	assigned []int // partitions
+	assigned map[sourceOf]bool // partitions
 }
 
 // A mark is on a record that is suspected or guilty.
@@ -73,7 +74,7 @@ func openJournal(c Crash, k Kafka, blame func(version int64) bool, log *slog.Log
 	if dir == "" {
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("inceptor-%d", os.Getuid()))
 	}
-	j, err := newJournal(dir, k.Group, k.Input, blame)
+	j, err := newJournal(dir, k.Group, strings.Join(slices.Sorted(slices.Values(k.Input)), ","), blame)
 	if err != nil {
 		log.Warn("no journal: a record that crashes the process will do so again", "err", err)
 		return nil
@@ -85,21 +86,21 @@ func openJournal(c Crash, k Kafka, blame func(version int64) bool, log *slog.Log
 	return j
 }
 
-func newJournal(dir, group, topic string, blame func(version int64) bool) (*journal, error) {
-	file, mem, err := mapJournal(dir, journalName(group, topic))
+func newJournal(dir, group, topics string, blame func(version int64) bool) (*journal, error) {
+	file, mem, err := mapJournal(dir, journalName(group, topics))
 	if err != nil || mem == nil {
 		return nil, err
 	}
-	j := resume(mem, topic, newKillCounter("/").read, blame)
+	j := resume(mem, topics, newKillCounter("/").read, blame)
 	j.file = file
 	savedmodel.CountCrashes(j.mem.crashes())
 	return j, nil
 }
 
 // resume makes a journal of the file that the process before has left.
-func resume(mem journalFile, topic string, kills func() killCount, blame func(version int64) bool) *journal {
+func resume(mem journalFile, topics string, kills func() killCount, blame func(version int64) bool) *journal {
 	j := &journal{mem: mem, kills: kills, marks: map[suspect]mark{}}
-	mem.begin(topic)
+	mem.begin(topics)
 	var d death
 	version, tried := mem.version()
 	if *mem.crashes() > 0 {
@@ -164,22 +165,26 @@ func (j *journal) tries(version int64) bool {
 }
 
 // assign notes the partitions that are this process's.
-func (j *journal) assign(partitions []int) {
+func (j *journal) assign(partitions []stream.Partition) {
 	if j == nil {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.assigned = partitions
+	j.assigned = map[sourceOf]bool{}
+	for _, p := range partitions {
+		j.assigned[sourceOf{topicSum(p.Topic), int32(p.ID)}] = true
+	}
 }
 
 // committed forgets the records of a partition below the offset that the group
 // has committed: they are answered, here or by another process.
-func (j *journal) committed(partition int, next int64) {
+func (j *journal) committed(partition stream.Partition, next int64) {
 	if j == nil {
 		return
 	}
-	j.forget(func(s suspect) bool { return s.partition == int32(partition) && s.offset < next })
+	source := sourceOf{topicSum(partition.Topic), int32(partition.ID)}
+	j.forget(func(s suspect) bool { return s.source() == source && s.offset < next })
 }
 
 // forget takes the marks off records that are not worked on now.
@@ -204,13 +209,13 @@ type journalObserver struct {
 }
 
 // Assigned implements stream.Observer.
-func (o journalObserver) Assigned(partitions []int) {
+func (o journalObserver) Assigned(partitions []stream.Partition) {
 	o.journal.assign(partitions)
 	o.Observer.Assigned(partitions)
 }
 
 // Committed implements stream.Observer.
-func (o journalObserver) Committed(partition int, next, lag int64) {
+func (o journalObserver) Committed(partition stream.Partition, next, lag int64) {
 	o.journal.committed(partition, next)
 	o.Observer.Committed(partition, next, lag)
 }
@@ -347,7 +352,7 @@ func (j *journal) give(e entry, came outcome) {
 func (j *journal) note(s slot) int {
 	if len(j.free) == 0 {
 		for s, m := range j.marks {
-			if !m.busy && !slices.Contains(j.assigned, int(s.partition)) {
+			if !m.busy && !j.assigned[s.source()] {
 				delete(j.marks, s)
 				j.release(m.slot)
 			}

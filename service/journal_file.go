@@ -17,10 +17,10 @@ import (
 type journalFile []byte
 
 // The head: the magic, the count of crashes (4 bytes), the digest of the
-// topic's name, the number of the version that is new in it, and the cgroup
+// topics' names, the number of the version that is new in it, and the cgroup
 // and its count of kills as they were when the last suspect was begun.
 const (
-	journalMagic = "INCJ0002"
+	journalMagic = "INCJ0003"
 	crashesAt    = len(journalMagic)
 	topicAt      = 16
 	versionAt    = topicAt + sha256.Size
@@ -28,12 +28,13 @@ const (
 	headBytes    = 128
 )
 
-// A slot: offset, partition, sum, state and deaths in one.
+// A slot: offset, partition, sum, state and deaths in one, and which topic.
 const (
 	slotBytes    = 24
 	partitionAt  = 8
 	sumAt        = partitionAt + 4
 	stateAt      = sumAt + 4
+	whichAt      = stateAt + 4
 	slots        = 2 * maxPlaces // half of them for suspects, as many as were under way
 	journalBytes = headBytes + slots*slotBytes
 )
@@ -57,6 +58,7 @@ const (
 
 // A suspect is one record. Its content counts: a topic may be made anew.
 type suspect struct {
+	topic     uint32 // a checksum of its name
 	partition int32
 	offset    int64
 	sum       uint32
@@ -64,19 +66,32 @@ type suspect struct {
 
 func suspectOf(r stream.Record) suspect {
 	sum := crc32.Update(crc32.Checksum(r.Key, castagnoli), castagnoli, r.Value)
-	return suspect{int32(r.Partition), r.Offset, sum}
+	return suspect{topicSum(r.Topic), int32(r.Partition), r.Offset, sum}
+}
+
+// A sourceOf is a partition, as the file has it.
+type sourceOf struct {
+	topic     uint32
+	partition int32
+}
+
+func (s suspect) source() sourceOf { return sourceOf{s.topic, s.partition} }
+
+// topicSum is a checksum of a topic's name.
+func topicSum(name string) uint32 {
+	return crc32.Checksum(unsafe.Slice(unsafe.StringData(name), len(name)), castagnoli) // a copy for each record would cost
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// journalName is what the names of a topic's journals begin with.
-func journalName(group, topic string) string {
-	return fmt.Sprintf("%x", sha256.Sum256([]byte(group+"\x00"+topic)))[:16]
+// journalName is what the names of a group's journals begin with.
+func journalName(group, topics string) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(group+"\x00"+topics)))[:16]
 }
 
-// begin makes it an empty journal, unless it is one of this topic.
-func (f journalFile) begin(topic string) {
-	digest := sha256.Sum256([]byte(topic))
+// begin makes it an empty journal, unless it is one of these topics.
+func (f journalFile) begin(topics string) {
+	digest := sha256.Sum256([]byte(topics))
 	if string(f[:crashesAt]) == journalMagic && bytes.Equal(f[topicAt:versionAt], digest[:]) {
 		return
 	}
@@ -129,6 +144,7 @@ func (f journalFile) slot(i int) slot {
 	return slot{
 		suspect: suspect{
 			offset:    int64(binary.NativeEndian.Uint64(b)),
+			topic:     binary.NativeEndian.Uint32(b[whichAt:]),
 			partition: int32(binary.NativeEndian.Uint32(b[partitionAt:])),
 			sum:       binary.NativeEndian.Uint32(b[sumAt:]),
 		},
@@ -139,6 +155,7 @@ func (f journalFile) slot(i int) slot {
 func (f journalFile) set(i int, s slot) {
 	b := f.at(i)
 	binary.NativeEndian.PutUint64(b, uint64(s.offset))
+	binary.NativeEndian.PutUint32(b[whichAt:], s.topic)
 	binary.NativeEndian.PutUint32(b[partitionAt:], uint32(s.partition))
 	binary.NativeEndian.PutUint32(b[sumAt:], s.sum)
 	f.setState(i, s.state, s.deaths)

@@ -34,7 +34,7 @@ func TestJournalRunsOverdue(t *testing.T) {
 	if _, err := j.begin(recordAt(2)); !errors.Is(err, errCrashed) {
 		t.Errorf("got %v", err)
 	}
-	j.committed(1, 3)
+	j.committed(of(1), 3)
 	j.check(t, 0, 0)
 
 	j.try(7, true)

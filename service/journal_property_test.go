@@ -56,11 +56,11 @@ type work struct {
 
 func (s *simulation) start() {
 	s.journal = resume(s.mem, "in", func() killCount { return s.kills }, blameless)
-	s.journal.assign([]int{0, 1})
+	s.journal.assign([]stream.Partition{of(0), of(1)})
 	s.works, s.answered = nil, map[suspect]bool{}
 	for p, next := range s.committed { // as a driver does, soon
 		if rapid.Bool().Draw(s.T, "told of what is committed") {
-			s.journal.committed(p, int64(next))
+			s.journal.committed(of(p), int64(next))
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (s *simulation) commit(p int) {
 		next++
 	}
 	s.committed[p] = next
-	s.journal.committed(p, int64(next))
+	s.journal.committed(of(p), int64(next))
 }
 
 // waiting lists what is in the windows and neither answered nor under way.

@@ -121,13 +121,13 @@ func TestJournalGuiltyUntilCommitted(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 		}
-		j.committed(1, 3) // what is before it
-		j.committed(0, 9)
+		j.committed(of(1), 3) // what is before it
+		j.committed(of(0), 9)
 		j.check(t, 0, 1)
 		end()
 	}
 	j = open4test(t, dir, "in")
-	j.committed(1, 4)
+	j.committed(of(1), 4)
 	j.check(t, 0, 0)
 	_ = j.close()
 	open4test(t, dir, "in").check(t, 0, 0)
@@ -149,7 +149,7 @@ func TestJournalTwoGuilty(t *testing.T) {
 	}
 	j = open4test(t, dir, "in")
 	j.check(t, 3, 2)
-	j.committed(1, 4)
+	j.committed(of(1), 4)
 	j.check(t, 1, 0)
 }
 
@@ -385,7 +385,7 @@ func TestJournalSuspectTwice(t *testing.T) {
 		t.Fatal("the second is not alone")
 	case <-time.After(10 * time.Millisecond):
 	}
-	j.committed(1, 2) // while it is worked on: the other one was answered
+	j.committed(of(1), 2) // while it is worked on: the other one was answered
 	first.end(workedOn)
 	work := <-second
 	work.end(workedOn)
@@ -417,12 +417,12 @@ func TestJournalFullOfOthers(t *testing.T) {
 	j.die(t, false)
 	j = open4test(t, dir, "in")
 	j.check(t, slots, 0)
-	journalObserver{stream.Unobserved{}, j}.Assigned([]int{1, 5})
+	journalObserver{stream.Unobserved{}, j}.Assigned([]stream.Partition{of(1), of(5)})
 	work := mustBegin(t, j, slots)
 	if j.check(t, slots/2, 0); work.slot < 0 {
 		t.Error("no slot")
 	}
-	journalObserver{stream.Unobserved{}, j}.Committed(1, slots, 0)
+	journalObserver{stream.Unobserved{}, j}.Committed(of(1), slots, 0)
 	j.check(t, 0, 0)
 }
 

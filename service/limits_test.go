@@ -49,13 +49,13 @@ func TestDrainCheck(t *testing.T) {
 	c.Kafka.Window.Records, c.Shutdown.Timeout = 64, 20*time.Second
 	var log bytes.Buffer
 	d := drainCheck{NewMetrics(prometheus.NewRegistry()), c, slog.New(slog.NewTextHandler(&log, nil))}
-	d.Assigned([]int{0, 1, 2, 3, 4, 5, 6, 7}) // before anything is known
+	d.Assigned(make([]stream.Partition, 8)) // before anything is known
 	d.VersionLoaded(1, model.Durations{Each: 75 * time.Millisecond})
-	d.Assigned([]int{0, 1, 2, 3})
+	d.Assigned(make([]stream.Partition, 4))
 	if log.Len() > 0 {
 		t.Errorf("4 partitions take 20 s: got %s", &log)
 	}
-	d.Assigned([]int{0, 1, 2, 3, 4})
+	d.Assigned(make([]stream.Partition, 5))
 	if got := log.String(); !strings.Contains(got, "partitions=5") || !strings.Contains(got, "takes=24s") {
 		t.Errorf("got %q", got)
 	}

@@ -53,9 +53,9 @@ type Metrics struct {
 	fallbackFor prometheus.Counter
 
 	mu       sync.Mutex
-	assigned []int
+	assigned []stream.Partition
 	joined   bool
-	stuck    map[int]map[stream.Stage]error // by partition
+	stuck    map[stream.Partition]map[stream.Stage]error // by partition
 }
 
 // stageBuckets span a header read and a batch that takes half a minute.
@@ -98,7 +98,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "inceptor_lag_records", Help: "Records of each assigned partition that are not committed yet.",
-		}, []string{"partition"}),
+		}, []string{"topic", "partition"}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "inceptor_retries_total", Help: "Tries to read, handle or publish a record that came to nothing.",
 		}),
@@ -106,7 +106,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_stuck_partitions", Help: "Partitions that stand still: reading, or a record, is being tried again.",
 		}),
 		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_assigned_partitions", Help: "Partitions of the input that this process works on.",
+			Name: "inceptor_assigned_partitions", Help: "Partitions of the inputs that this process works on.",
 		}),
 		desired: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_desired_version", Help: "Version that was chosen by hand, or the highest there is; other than the serving one for long, it was refused; -1: none.",
@@ -154,7 +154,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		fallbackFor: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "inceptor_fallback_active_seconds_total", Help: "Time in which the model server answered in place of a version here.",
 		}),
-		stuck: map[int]map[stream.Stage]error{},
+		stuck: map[stream.Partition]map[stream.Stage]error{},
 	}
 	f := &m.fast
 	f.answered = m.records.WithLabelValues("answered", "")
@@ -317,7 +317,7 @@ func (m *Metrics) FellBack(now bool, did time.Duration) {
 }
 
 // Assigned implements stream.Observer.
-func (m *Metrics) Assigned(partitions []int) {
+func (m *Metrics) Assigned(partitions []stream.Partition) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.assigned, m.joined = partitions, true
@@ -345,12 +345,12 @@ func (m *Metrics) InFlight(records int, bytes int64) {
 func (m *Metrics) Published(_ int, took time.Duration) { m.fast.publish.Observe(took.Seconds()) }
 
 // Committed implements stream.Observer.
-func (m *Metrics) Committed(partition int, _, lag int64) {
-	m.lag.WithLabelValues(strconv.Itoa(partition)).Set(float64(lag))
+func (m *Metrics) Committed(p stream.Partition, _, lag int64) {
+	m.lag.WithLabelValues(p.Topic, strconv.Itoa(p.ID)).Set(float64(lag))
 }
 
 // Retrying implements stream.Observer.
-func (m *Metrics) Retrying(partition int, stage stream.Stage, err error) {
+func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	stuck := m.stuck[partition]

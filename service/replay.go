@@ -70,8 +70,8 @@ type Letter struct {
 	Original   stream.Record // as it was, with topic, partition and offset of its origin
 }
 
-// Replay reads the dead letters of the input topic and sends the chosen ones
-// back to it, with their own key, value and headers, to the partition that they came
+// Replay reads the dead letters of the input topics and sends the chosen ones
+// back to theirs, with their own key, value and headers, to the partition that they came
 // from. It calls each for all of them, before they are sent, unless dry is set: then
 // none is. It returns how many were sent, or would be.
 func Replay(ctx context.Context, c Config, log *slog.Logger, f ReplayFilter, dry bool, each func(Replayed)) (sent int, err error) {
@@ -92,7 +92,7 @@ func Replay(ctx context.Context, c Config, log *slog.Logger, f ReplayFilter, dry
 			log.Warn("not a dead letter", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
 			return nil
 		}
-		if l.Original.Topic != c.Kafka.Input {
+		if !slices.Contains(c.Kafka.Input, l.Original.Topic) {
 			return nil
 		}
 		l.Replays = min(l.Replays, seen.add(l.Original))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -228,7 +229,7 @@ func limitWarnings(c Config, topics []stream.Topic) []string {
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
 	for _, t := range topics {
 		limit[t.Name] = t.MaxMessageBytes
-		switch written := t.Name != c.Kafka.Input; {
+		switch written := !slices.Contains(c.Kafka.Input, t.Name); {
 		case written && t.MinInSync > t.Replicas && t.Replicas > 0:
 			warn("min.insync.replicas of %s is %d, but it has %d replicas: nothing can be written to it", t.Name, t.MinInSync, t.Replicas)
 		case t.Replicas == 1:
@@ -239,17 +240,20 @@ func limitWarnings(c Config, topics []stream.Topic) []string {
 	}
 	// What the input takes the dead-letter topic must take too, with the
 	// headers that are added.
-	in, dead := limit[c.Kafka.Input], limit[c.Kafka.DeadLetter]
-	if in > 0 && dead > 0 && dead < in+deadLetterOverhead {
-		warn("max.message.bytes of %s is %d, of %s %d: the largest records do not fit with the %d bytes of headers that a dead letter adds, "+
-			"and would be dead letters without their values; raise it to %d",
-			c.Kafka.DeadLetter, dead, c.Kafka.Input, in, deadLetterOverhead, in+deadLetterOverhead)
-	}
-	// A batch may always take twice what it takes compressed.
-	if bound := c.batchBytes(); int64(in) > bound {
-		warn("max.message.bytes of %s is %d: compressed batches that take more than %d bytes when they are decompressed may come, "+
-			"and each is one dead letter for all its records; raise kafka.window.bytes, or let producers send smaller batches",
-			c.Kafka.Input, in, bound)
+	dead := limit[c.Kafka.DeadLetter]
+	for _, input := range c.Kafka.Input {
+		in := limit[input]
+		if in > 0 && dead > 0 && dead < in+deadLetterOverhead {
+			warn("max.message.bytes of %s is %d, of %s %d: the largest records do not fit with the %d bytes of headers that a dead letter adds, "+
+				"and would be dead letters without their values; raise it to %d",
+				c.Kafka.DeadLetter, dead, input, in, deadLetterOverhead, in+deadLetterOverhead)
+		}
+		// A batch may always take twice what it takes compressed.
+		if bound := c.batchBytes(); int64(in) > bound {
+			warn("max.message.bytes of %s is %d: compressed batches that take more than %d bytes when they are decompressed may come, "+
+				"and each is one dead letter for all its records; raise kafka.window.bytes, or let producers send smaller batches",
+				input, in, bound)
+		}
 	}
 	return warnings
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"inceptor/service/stream"
 )
 
 // turns lets so many records into the model at a time, and those that wait by
@@ -13,17 +15,17 @@ import (
 type turns struct {
 	mu      sync.Mutex
 	free    int
-	waiting map[int][]chan struct{} // by partition, the first first; closed when it is let in
-	order   []int                   // partitions that have some waiting; the next first
+	waiting map[stream.Partition][]chan struct{} // by partition, the first first; closed when it is let in
+	order   []stream.Partition                   // partitions that have some waiting; the next first
 }
 
 func newTurns(places int) *turns {
-	return &turns{free: places, waiting: map[int][]chan struct{}{}}
+	return &turns{free: places, waiting: map[stream.Partition][]chan struct{}{}}
 }
 
 // enter waits for a place, and returns for how long it had to. Give the place
 // back with leave, unless there is an error, which is that of ctx.
-func (t *turns) enter(ctx context.Context, partition int) (waited time.Duration, err error) {
+func (t *turns) enter(ctx context.Context, partition stream.Partition) (waited time.Duration, err error) {
 	t.mu.Lock()
 	if t.free > 0 {
 		t.free--
@@ -71,13 +73,13 @@ func (t *turns) next() {
 }
 
 // drop takes one that waits out, and tells whether others of its partition do.
-func (t *turns) drop(partition, i int) (others bool) {
+func (t *turns) drop(partition stream.Partition, i int) (others bool) {
 	rest := slices.Delete(t.waiting[partition], i, i+1)
 	if len(rest) > 0 {
 		t.waiting[partition] = rest
 		return true
 	}
 	delete(t.waiting, partition)
-	t.order = slices.DeleteFunc(t.order, func(p int) bool { return p == partition })
+	t.order = slices.DeleteFunc(t.order, func(p stream.Partition) bool { return p == partition })
 	return false
 }

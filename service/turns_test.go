@@ -17,7 +17,7 @@ import (
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1)
-		if waited, err := turns.enter(t.Context(), 0); err != nil || waited != 0 {
+		if waited, err := turns.enter(t.Context(), of(0)); err != nil || waited != 0 {
 			t.Fatal(waited, err)
 		}
 		var (
@@ -27,7 +27,7 @@ func TestTurns(t *testing.T) {
 		var g sync.WaitGroup
 		wait := func(ctx context.Context, partition int) {
 			g.Go(func() {
-				if _, err := turns.enter(ctx, partition); err != nil {
+				if _, err := turns.enter(ctx, of(partition)); err != nil {
 					if !errors.Is(err, context.Canceled) {
 						t.Error(err)
 					}
@@ -78,7 +78,7 @@ func TestTurnsAtOnce(t *testing.T) {
 		}
 		g.Go(func() {
 			defer cancel()
-			if _, err := turns.enter(ctx, i%5); err != nil {
+			if _, err := turns.enter(ctx, of(i%5)); err != nil {
 				return
 			}
 			mu.Lock()

@@ -94,7 +94,7 @@ func TestContentEndsNothing(t *testing.T) {
 		limit("100")
 		send(kgo.Record{Key: []byte("stuck"), Value: []byte("\x00")})
 		ready := ""
-		for end := time.Now().Add(time.Minute); !strings.Contains(ready, `"0":"`); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !strings.Contains(ready, `-0":"`); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("/readyz does not tell of the partition: %s", ready)
 			}

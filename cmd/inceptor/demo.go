@@ -36,7 +36,7 @@ func (*demoCmd) Help() string {
 
 func (c *demoCmd) Run(ctx context.Context, a *app) error {
 	k := &c.Kafka
-	broker, err := embedded.Start(c.Port, 2, k.Input)
+	broker, err := embedded.Start(c.Port, 2, k.Input...)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (c *demoCmd) Run(ctx context.Context, a *app) error {
 	if problems := c.Validate(); len(problems) > 0 {
 		return usageError{problems}
 	}
-	photos, err := readPhotos(c.Photos, k.Input)
+	photos, err := readPhotos(c.Photos, k.Input[0])
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ or name one of the samples:
 and read the answers, and what could not be answered:
   kcat -C -b %[1]s -t %[3]s -e
   kcat -C -b %[1]s -t %[4]s -e -f '%%k: %%h\n'
-`, broker, c.Kafka.Input, c.Kafka.Output, c.Kafka.DeadLetter, photo)
+`, broker, c.Kafka.Input[0], c.Kafka.Output, c.Kafka.DeadLetter, photo)
 	if c.HTTP.Listen != "" {
 		fmt.Fprintf(w, "Page: http://%s   Metrics: http://%s/metrics\n", c.HTTP.Listen, c.HTTP.Listen)
 	}

@@ -19,8 +19,8 @@ func (c Config) Checked() (Config, error) {
 	if c.Group == "" {
 		problem("no consumer group")
 	}
-	if c.Input == "" {
-		problem("no input topic")
+	if len(c.Inputs) == 0 {
+		problem("no input topics")
 	}
 	if len(c.Outputs) == 0 {
 		problem("no output topics")
@@ -67,7 +67,7 @@ func (c Config) Checked() (Config, error) {
 type Unobserved struct{}
 
 // Assigned implements Observer.
-func (Unobserved) Assigned([]int) {}
+func (Unobserved) Assigned([]Partition) {}
 
 // Revoked implements Observer.
 func (Unobserved) Revoked() {}
@@ -79,7 +79,7 @@ func (Unobserved) InFlight(int, int64) {}
 func (Unobserved) Published(int, time.Duration) {}
 
 // Committed implements Observer.
-func (Unobserved) Committed(int, int64, int64) {}
+func (Unobserved) Committed(Partition, int64, int64) {}
 
 // Retrying implements Observer.
-func (Unobserved) Retrying(int, Stage, error) {}
+func (Unobserved) Retrying(Partition, Stage, error) {}

@@ -1,5 +1,5 @@
 // Package stream is the seam between inceptor and Kafka. A driver below it
-// reads one topic as a member of a consumer group, hands each record to a
+// reads topics as a member of a consumer group, hands each record to a
 // Handler, publishes what the handler returns and commits: delivery belongs
 // to the driver alone, meaning to the handler alone.
 //

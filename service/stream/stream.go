@@ -1,10 +1,14 @@
 package stream
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 )
 
@@ -27,6 +31,37 @@ type Record struct {
 	Time      time.Time
 }
 
+// A Partition is one partition of an input topic.
+type Partition struct {
+	Topic string
+	ID    int
+}
+
+// String is the topic's name and the partition's number: "images-3".
+func (p Partition) String() string { return p.Topic + "-" + strconv.Itoa(p.ID) }
+
+// MarshalText is String, for JSON.
+func (p Partition) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is the opposite of MarshalText.
+func (p *Partition) UnmarshalText(text []byte) error {
+	at := bytes.LastIndexByte(text, '-')
+	n, err := strconv.Atoi(string(text[at+1:]))
+	if at < 0 || err != nil {
+		return fmt.Errorf("%q is no partition: want TOPIC-NUMBER", text)
+	}
+	p.Topic, p.ID = string(text[:at]), n
+	return nil
+}
+
+// ComparePartitions orders partitions by topic, then by number.
+func ComparePartitions(a, b Partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
+}
+
+// Source is the partition that an input record comes from.
+func (r Record) Source() Partition { return Partition{r.Topic, r.Partition} }
+
 // A Handler turns one input record into the records it causes, in the order
 // in which they are to be published; none is an answer too. Its error means
 // "try again later": the driver backs off, calls it again and does not commit.
@@ -38,7 +73,7 @@ type Handler func(ctx context.Context, r Record) ([]Record, error)
 type Config struct {
 	Brokers []string // host:port; any one that answers is enough
 	Group   string   // consumer group
-	Input   string   // topic that is read
+	Inputs  []string // topics that are read
 	Outputs []string // topics that the handler's outputs go to
 
 	TLS         *tls.Config // nil: plain text
@@ -114,7 +149,7 @@ type Window struct {
 type Observer interface {
 	// Assigned is called with the partitions of a new generation: none, if
 	// the group has more members than partitions.
-	Assigned(partitions []int)
+	Assigned(partitions []Partition)
 	// Revoked is called when that generation ends.
 	Revoked()
 	// InFlight adds to the records and bytes in the windows.
@@ -125,12 +160,12 @@ type Observer interface {
 	// Committed is called after a commit, and again when the lag has changed
 	// without one, so once soon after the partition was assigned: next is the offset that a restart begins with, lag how
 	// many records of the partition lie after it.
-	Committed(partition int, next, lag int64)
+	Committed(partition Partition, next, lag int64)
 	// Retrying is called each time a record could not be read, handled or
 	// published, and once with a nil error when it could: of each stage by
 	// itself. Of reading only what is wrong with a partition is told, and not
 	// that a broker is gone.
-	Retrying(partition int, stage Stage, err error)
+	Retrying(partition Partition, stage Stage, err error)
 }
 
 // A Stage is what is done with a record.

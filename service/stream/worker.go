@@ -95,7 +95,7 @@ func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot)
 		}
 		if err == nil {
 			if !failing.IsZero() {
-				w.cfg.Observer.Retrying(r.Partition, Handling, nil)
+				w.cfg.Observer.Retrying(r.Source(), Handling, nil)
 				w.trouble.Worked("handle")
 			}
 			s.Done(outputs)
@@ -105,7 +105,7 @@ func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot)
 			s.Drop()
 			return
 		}
-		w.cfg.Observer.Retrying(r.Partition, Handling, err)
+		w.cfg.Observer.Retrying(r.Source(), Handling, err)
 		w.trouble.Failed("handle", err, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 		t := time.NewTimer(pause.NextBackOff())
 		select {

@@ -60,7 +60,7 @@ func TestWorkerTriesAgain(t *testing.T) {
 		const long = 24 * time.Hour
 		begun := time.Now()
 		var calls []time.Time
-		cfg, err := Config{Brokers: []string{"x:1"}, Group: "g", Input: "in", Outputs: []string{"out"}, Window: Window{Records: 1},
+		cfg, err := Config{Brokers: []string{"x:1"}, Group: "g", Inputs: []string{"in"}, Outputs: []string{"out"}, Window: Window{Records: 1},
 			Unread: func(Batch) []Record { return nil }}.Checked()
 		if err != nil {
 			t.Fatal(err)

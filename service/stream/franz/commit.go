@@ -86,9 +86,9 @@ func (s *session) commit(ctx context.Context) error {
 		}
 	}
 	s.lastEnd = time.Now()
-	took, published := time.Since(tx.begin), map[int]int{}
+	took, published := time.Since(tx.begin), map[stream.Partition]int{}
 	for _, o := range tx.outputs {
-		published[o.source.Partition]++
+		published[o.source.Source()]++
 	}
 	for _, n := range published {
 		s.cfg.Observer.Published(n, took)
@@ -108,17 +108,29 @@ func (s *session) commit(ctx context.Context) error {
 func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
 	next := s.tx.offsets()
 	ctx = kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
-		topic := kmsg.NewTxnOffsetCommitRequestTopic()
-		topic.Topic = s.cfg.Input
-		if len(req.Topics) > 0 {
-			topic.TopicID = req.Topics[0].TopicID
+		topics := map[string]*kmsg.TxnOffsetCommitRequestTopic{}
+		for _, polled := range req.Topics {
+			topic := kmsg.NewTxnOffsetCommitRequestTopic()
+			topic.Topic, topic.TopicID = polled.Topic, polled.TopicID
+			topics[polled.Topic] = &topic
 		}
 		for id, offset := range next {
+			topic := topics[id.Topic]
+			if topic == nil {
+				t := kmsg.NewTxnOffsetCommitRequestTopic()
+				t.Topic = id.Topic
+				topic, topics[id.Topic] = &t, &t
+			}
 			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.Metadata = id, offset, &req.MemberID
+			p.Partition, p.Offset, p.Metadata = int32(id.ID), offset, &req.MemberID
 			topic.Partitions = append(topic.Partitions, p)
 		}
-		req.Topics = append(req.Topics[:0], topic)
+		req.Topics = req.Topics[:0]
+		for _, topic := range topics {
+			if len(topic.Partitions) > 0 {
+				req.Topics = append(req.Topics, *topic)
+			}
+		}
 		return nil
 	})
 	s.turn.alone(func() {
@@ -175,30 +187,42 @@ func (s *session) settled(ctx context.Context) (committed bool, err error) {
 }
 
 // heldBack is why partitions have no offsets.
-func heldBack(unstable []int32) error {
-	slices.Sort(unstable)
+func heldBack(unstable []stream.Partition) error {
+	slices.SortFunc(unstable, stream.ComparePartitions)
 	return fmt.Errorf("a transaction has not ended in partitions %v: %w", unstable, kerr.UnstableOffsetCommit)
 }
 
-// offsets are what the group has committed of partitions of the input, or of all
+// offsets are what the group has committed of partitions of the inputs, or of all
 // of them where there are none given; those that a transaction may yet change
 // are unstable instead.
-func (s *session) offsets(ctx context.Context, partitions []int32) (stable map[int32]int64, unstable []int32, err error) {
+func (s *session) offsets(ctx context.Context, partitions []stream.Partition) (stable map[stream.Partition]int64, unstable []stream.Partition, err error) {
 	failed := func(err error) error {
 		return fmt.Errorf("look up the offsets of group %s: %w", s.cfg.Group, err)
 	}
-	input, err := kadm.NewClient(s.client).Metadata(ctx, s.cfg.Input)
+	inputs, err := kadm.NewClient(s.client).Metadata(ctx, s.cfg.Inputs...)
 	if err != nil {
 		return nil, nil, failed(err)
 	}
-	topic := kmsg.NewOffsetFetchRequestGroupTopic()
-	topic.Topic, topic.TopicID, topic.Partitions = s.cfg.Input, input.Topics[s.cfg.Input].ID, partitions
-	if partitions == nil {
-		topic.Partitions = input.Topics[s.cfg.Input].Partitions.Numbers()
-	}
 	group := kmsg.NewOffsetFetchRequestGroup()
 	group.Group = s.cfg.Group
-	group.Topics = append(group.Topics, topic)
+	names := map[kadm.TopicID]string{}
+	for _, name := range s.cfg.Inputs {
+		input := inputs.Topics[name]
+		names[input.ID] = name
+		topic := kmsg.NewOffsetFetchRequestGroupTopic()
+		topic.Topic, topic.TopicID = name, input.ID
+		if partitions == nil {
+			topic.Partitions = input.Partitions.Numbers()
+		}
+		for _, p := range partitions {
+			if p.Topic == name {
+				topic.Partitions = append(topic.Partitions, int32(p.ID))
+			}
+		}
+		if len(topic.Partitions) > 0 { // none would mean all
+			group.Topics = append(group.Topics, topic)
+		}
+	}
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.RequireStable = true
 	req.Groups = append(req.Groups, group)
@@ -206,20 +230,21 @@ func (s *session) offsets(ctx context.Context, partitions []int32) (stable map[i
 	if err != nil {
 		return nil, nil, failed(err)
 	}
-	stable = map[int32]int64{}
+	stable = map[stream.Partition]int64{}
 	for _, g := range res.Groups {
 		if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
 			return nil, nil, failed(err)
 		}
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
+				id := stream.Partition{Topic: cmp.Or(t.Topic, names[t.TopicID]), ID: int(p.Partition)}
 				switch err := kerr.ErrorForCode(p.ErrorCode); {
 				case errors.Is(err, kerr.UnstableOffsetCommit):
-					unstable = append(unstable, p.Partition)
+					unstable = append(unstable, id)
 				case err != nil:
 					return nil, nil, failed(err)
 				default:
-					stable[p.Partition] = p.Offset
+					stable[id] = p.Offset
 				}
 			}
 		}
@@ -265,7 +290,7 @@ func (s *session) repair() (again, err error) {
 		}
 	}
 	for o, err := range denied {
-		if id := int32(o.source.Partition); tx.shares[id] != nil { // not yet, for another output
+		if id := o.source.Source(); tx.shares[id] != nil { // not yet, for another output
 			s.withhold(id, o.record.Topic, err)
 		}
 	}
@@ -325,6 +350,6 @@ func (s *session) patiently(operation string, f func() error) error {
 // retrying tells the observer of every partition in the transaction.
 func (s *session) retrying(err error) {
 	for id := range s.tx.shares {
-		s.cfg.Observer.Retrying(int(id), stream.Publishing, err)
+		s.cfg.Observer.Retrying(id, stream.Publishing, err)
 	}
 }

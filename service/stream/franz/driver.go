@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -46,7 +47,7 @@ type Transaction struct {
 	ID string
 }
 
-// A Driver reads a topic, exactly once.
+// A Driver reads topics, exactly once.
 type Driver struct {
 	cfg     stream.Config
 	bound   Transaction
@@ -93,7 +94,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		defer release.Close()
 		d.bound.ID = id
 	}
-	operation := "deliver from " + d.cfg.Input
+	operation := "deliver from " + strings.Join(d.cfg.Inputs, ", ")
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	for {
 		worked, err := d.runSession(ctx, operation)

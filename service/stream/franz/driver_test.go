@@ -28,7 +28,7 @@ func config(brokers ...string) stream.Config {
 	return stream.Config{
 		Brokers:      brokers,
 		Group:        "g",
-		Input:        "in",
+		Inputs:       []string{"in"},
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 4},
 		Unread:       func(stream.Batch) []stream.Record { return nil },
@@ -97,7 +97,7 @@ func produce(t *testing.T, cfg stream.Config, values ...string) {
 	t.Helper()
 	c := newClient(t, cfg)
 	for _, v := range values {
-		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: cfg.Input, Value: []byte(v)}).FirstErr(); err != nil {
+		if err := c.ProduceSync(t.Context(), &kgo.Record{Topic: cfg.Inputs[0], Value: []byte(v)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -486,8 +486,8 @@ func TestSharesGroup(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
 	cfg := config(c.ListenAddrs()...)
-	assigned := make(chan []int, 10)
-	cfg.Observer = observer{assigned}
+	assigned := make(chan []stream.Partition, 10)
+	cfg.Observer = observer{assigned: assigned}
 	other, err := kafkago.New(cfg, echo)
 	if err != nil {
 		t.Fatal(err)
@@ -527,11 +527,9 @@ func TestSharesGroup(t *testing.T) {
 	}
 }
 
-type observer struct{ assigned chan []int }
+type observer struct {
+	stream.Unobserved
+	assigned chan []stream.Partition
+}
 
-func (o observer) Assigned(p []int)                { o.assigned <- p }
-func (observer) Revoked()                          {}
-func (observer) InFlight(int, int64)               {}
-func (observer) Published(int, time.Duration)      {}
-func (observer) Committed(int, int64, int64)       {}
-func (observer) Retrying(int, stream.Stage, error) {}
+func (o observer) Assigned(p []stream.Partition) { o.assigned <- p }

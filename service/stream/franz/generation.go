@@ -19,7 +19,7 @@ const impatience = 100 * time.Millisecond
 // A generation is the partitions that the group has given to this member,
 // until it takes them away.
 type generation struct {
-	partitions map[int32]*partition
+	partitions map[stream.Partition]*partition
 	since      time.Time
 	known      atomic.Bool // where the partitions begin
 
@@ -34,11 +34,11 @@ type generation struct {
 
 // newGeneration starts to work on partitions. wake is called whenever one may
 // have something to publish; pause and resume are those of fetching.
-func newGeneration(ids []int32, cfg stream.Config, worker *stream.Worker, wake func(), pause, resume func(int32)) *generation {
+func newGeneration(ids []stream.Partition, cfg stream.Config, worker *stream.Worker, wake func(), pause, resume func(stream.Partition)) *generation {
 	feeding, endFeeding := context.WithCancel(context.Background())
 	work, endWork := context.WithCancel(context.Background())
 	g := &generation{
-		partitions: map[int32]*partition{}, since: time.Now(), room: make(chan struct{}, 1),
+		partitions: map[stream.Partition]*partition{}, since: time.Now(), room: make(chan struct{}, 1),
 		endFeeding: endFeeding, endWork: endWork, draining: make(chan struct{}),
 	}
 	for _, id := range ids {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -103,10 +104,10 @@ func (s *session) endOrphan(ctx context.Context) error {
 type position struct {
 	topic     string
 	partition int32
-	offset    int64 // up to which readers of committed records get; of the input: 0
+	offset    int64 // up to which readers of committed records get; of inputs: 0
 }
 
-// unfinished is where a transaction seems to be open: partitions of the input
+// unfinished is where a transaction seems to be open: partitions of the inputs
 // whose offsets are unstable, and those of the outputs that readers of
 // committed records cannot read to their end.
 func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[position]bool, error) {
@@ -116,7 +117,7 @@ func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[posit
 		return nil, err
 	}
 	for _, id := range unstable {
-		open[position{topic: s.cfg.Input, partition: id}] = true
+		open[position{topic: id.Topic, partition: int32(id.ID)}] = true
 	}
 	ends, err := admin.ListEndOffsets(ctx, s.cfg.Outputs...)
 	var stable kadm.ListedOffsets
@@ -138,7 +139,7 @@ func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[posit
 // split tells apart whether offsets are open, and which partitions of outputs.
 func (s *session) split(open map[position]bool) (offsets bool, outputs kadm.TopicsSet) {
 	for p := range open {
-		if p.topic == s.cfg.Input {
+		if slices.Contains(s.cfg.Inputs, p.topic) {
 			offsets = true
 		} else {
 			outputs.Add(p.topic, p.partition)

@@ -43,7 +43,7 @@ func TestOrphan(t *testing.T) {
 				if attempt == 5 {
 					t.Fatal("the broker has left no transaction open")
 				}
-				cfg.Input, cfg.Outputs = fmt.Sprintf("in%d", attempt), []string{fmt.Sprintf("out%d", attempt)}
+				cfg.Inputs, cfg.Outputs = []string{fmt.Sprintf("in%d", attempt)}, []string{fmt.Sprintf("out%d", attempt)}
 			}
 			produce(t, cfg, "d")
 			stop := start(t, cfg, bound, func(_ context.Context, r stream.Record) ([]stream.Record, error) {
@@ -82,12 +82,12 @@ func orphan(t *testing.T, b *testenv.Broker, cfg stream.Config, id string, how k
 	t.Helper()
 	admin := kadm.NewClient(newClient(t, cfg))
 	output := cfg.Outputs[0]
-	if _, err := admin.CreateTopics(t.Context(), 1, 1, nil, cfg.Input, output); err != nil {
+	if _, err := admin.CreateTopics(t.Context(), 1, 1, nil, cfg.Inputs[0], output); err != nil {
 		t.Fatal(err)
 	}
 	produce(t, cfg, "a", "b", "c")
 	g, err := kgo.NewGroupTransactSession(append(connection(cfg, &stream.Connections{}), kgo.WithHooks(endHook(b.Kill)),
-		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Input), kgo.TransactionalID(id), kgo.SessionTimeout(testSession),
+		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Inputs...), kgo.TransactionalID(id), kgo.SessionTimeout(testSession),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		t.Fatal(err)

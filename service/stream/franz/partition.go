@@ -27,14 +27,14 @@ const failingFor = 10 * time.Second
 // A partition of one generation: polled records wait in its queue for room
 // in the window, are handled side by side, and collected in order.
 type partition struct {
-	id      int32
+	id      stream.Partition
 	cfg     stream.Config
 	flight  *stream.Flight
 	arrived chan struct{}
 	rested  *time.Timer // when reading is tried again
 	room    chan<- struct{}
-	pause   func(int32) // called with mu held, so that both come in order
-	resume  func(int32)
+	pause   func(stream.Partition) // called with mu held, so that both come in order
+	resume  func(stream.Partition)
 
 	mu     sync.Mutex
 	queue  []*kgo.Record
@@ -66,7 +66,7 @@ func (p *partition) push(fetched kgo.FetchPartition) error {
 			if p.again {
 				continue
 			}
-			return fmt.Errorf("read from %s partition %d: offset %d comes after %d, the log was made anew", r.Topic, p.id, r.Offset, p.next-1)
+			return fmt.Errorf("read from %v: offset %d comes after %d, the log was made anew", p.id, r.Offset, p.next-1)
 		}
 		p.again = false
 		p.enqueue(r)
@@ -91,7 +91,7 @@ func (p *partition) pass(b stream.Batch) error {
 		if p.again {
 			return nil
 		}
-		return fmt.Errorf("read from %s partition %d: offset %d comes after %d, the log was made anew", b.Topic, p.id, b.Last, p.next-1)
+		return fmt.Errorf("read from %v: offset %d comes after %d, the log was made anew", p.id, b.Last, p.next-1)
 	}
 	p.again = false
 	b.First = max(b.First, p.next, p.committed)
@@ -99,7 +99,7 @@ func (p *partition) pass(b stream.Batch) error {
 		p.unread = map[int64]stream.Batch{}
 	}
 	p.unread[b.Last] = b
-	p.enqueue(&kgo.Record{Topic: b.Topic, Partition: p.id, Offset: b.Last})
+	p.enqueue(&kgo.Record{Topic: b.Topic, Partition: int32(p.id.ID), Offset: b.Last})
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (p *partition) fail(err error, passing bool) {
 	}
 	if !passing || time.Since(p.failing) > failingFor {
 		p.told = true
-		p.cfg.Observer.Retrying(int(p.id), stream.Reading, err)
+		p.cfg.Observer.Retrying(p.id, stream.Reading, err)
 	}
 	p.rest(p.pauses.NextBackOff())
 }
@@ -187,7 +187,7 @@ func (p *partition) recover(read bool) bool {
 	p.pauses.Reset()
 	if p.told {
 		p.told = false
-		p.cfg.Observer.Retrying(int(p.id), stream.Reading, nil)
+		p.cfg.Observer.Retrying(p.id, stream.Reading, nil)
 	}
 	return true
 }
@@ -306,7 +306,7 @@ func (p *partition) lag() int64 { return max(0, p.high-p.committed) }
 
 func (p *partition) tell() {
 	p.toldLag = p.lag()
-	p.cfg.Observer.Committed(int(p.id), p.committed, p.toldLag)
+	p.cfg.Observer.Committed(p.id, p.committed, p.toldLag)
 }
 
 func record(r *kgo.Record) stream.Record {

@@ -70,7 +70,7 @@ type told struct {
 	errs []error
 }
 
-func (o *told) Retrying(_ int, _ stream.Stage, err error) { o.errs = append(o.errs, err) }
+func (o *told) Retrying(_ stream.Partition, _ stream.Stage, err error) { o.errs = append(o.errs, err) }
 
 // What is wrong with what was read is told at once, what may pass by itself when
 // it has lasted; and that it has passed, also where no record comes. Meanwhile
@@ -90,10 +90,10 @@ func TestFailing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				observer := &told{}
 				var paused atomic.Int64
-				g := newGeneration([]int32{0}, stream.Config{Observer: observer, Window: stream.Window{Records: 1}}, nil, func() {},
-					func(int32) { paused.Add(1) }, func(int32) { paused.Add(-1) })
+				g := newGeneration([]stream.Partition{{Topic: "in"}}, stream.Config{Observer: observer, Window: stream.Window{Records: 1}}, nil, func() {},
+					func(stream.Partition) { paused.Add(1) }, func(stream.Partition) { paused.Add(-1) })
 				defer g.end()
-				p := g.partitions[0]
+				p := g.partitions[stream.Partition{Topic: "in"}]
 				for begin := time.Now(); ; {
 					p.fail(broken, test.passing)
 					if p.recover(false) {

@@ -84,7 +84,7 @@ func TestScan(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCluster(t, kfake.SeedTopics(1, "dead"))
 			cfg := config(c.ListenAddrs()...)
-			cfg.Input = "dead"
+			cfg.Inputs = []string{"dead"}
 			produce(t, cfg, all...)
 			test.with(c)
 			quiet := time.Second
@@ -122,7 +122,7 @@ func scanAll(t *testing.T, cfg stream.Config, quiet time.Duration, each func()) 
 func TestScanRetention(t *testing.T) {
 	c := newCluster(t, kfake.SeedTopics(1, "dead"))
 	cfg := config(c.ListenAddrs()...)
-	cfg.Input = "dead"
+	cfg.Inputs = []string{"dead"}
 	produce(t, cfg, "0", "1", "2", "3")
 	c.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		r.(*kmsg.FetchRequest).Topics[0].Partitions[0].PartitionMaxBytes = 1 // one batch

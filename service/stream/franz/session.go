@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,20 +53,20 @@ type session struct {
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
 	end       context.CancelCauseFunc
 
-	wake     chan struct{}              // there may be something to do
-	resume   chan struct{}              // there may be something to poll
-	latest   atomic.Pointer[generation] // that the group has given us
-	blocked  atomic.Bool                // a rebalance waits for us
-	allowed  atomic.Int64               // rebalances that waited for us and were let go on
-	beats    atomic.Int64               // heartbeats that were answered
-	current  *generation                // that is worked on
-	tx       *transaction               // of current
-	withheld map[int32]*withheld        // partitions of current that stay out of its transactions
-	begun    bool                       // franz-go is in a transaction, always after the first generation
-	lastEnd  time.Time                  // of a transaction
-	counts   map[string]int             // of partitions of each output topic, known for one generation
-	limits   map[string]int64           // of bytes that an output topic takes together, where one has shown
-	worked   bool                       // a generation was given
+	wake     chan struct{}                  // there may be something to do
+	resume   chan struct{}                  // there may be something to poll
+	latest   atomic.Pointer[generation]     // that the group has given us
+	blocked  atomic.Bool                    // a rebalance waits for us
+	allowed  atomic.Int64                   // rebalances that waited for us and were let go on
+	beats    atomic.Int64                   // heartbeats that were answered
+	current  *generation                    // that is worked on
+	tx       *transaction                   // of current
+	withheld map[stream.Partition]*withheld // partitions of current that stay out of its transactions
+	begun    bool                           // franz-go is in a transaction, always after the first generation
+	lastEnd  time.Time                      // of a transaction
+	counts   map[string]int                 // of partitions of each output topic, known for one generation
+	limits   map[string]int64               // of bytes that an output topic takes together, where one has shown
+	worked   bool                           // a generation was given
 }
 
 // runSession works until ctx ends, or for as long as all is well. It tells
@@ -99,7 +100,7 @@ func (s *session) open() error {
 		kgo.WithHooks(append([]kgo.Hook{s}, s.hooks...)...),
 
 		kgo.ConsumerGroup(s.cfg.Group),
-		kgo.ConsumeTopics(s.cfg.Input),
+		kgo.ConsumeTopics(s.cfg.Inputs...),
 		// The protocols of the other driver, so that processes of one group
 		// can be moved from one guarantee to the other one by one.
 		kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()),
@@ -241,14 +242,10 @@ func (s *session) adopt(life context.Context, g *generation) error {
 		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
 	}
 	s.current, s.tx, s.counts, s.limits = g, newTransaction(), map[string]int{}, map[string]int64{}
-	s.withheld = map[int32]*withheld{}
-	ids := make([]int, 0, len(g.partitions))
-	for id := range g.partitions {
-		ids = append(ids, int(id))
-	}
-	slices.Sort(ids)
+	s.withheld = map[stream.Partition]*withheld{}
+	ids := slices.SortedFunc(maps.Keys(g.partitions), stream.ComparePartitions)
 	_, number := s.client.GroupMetadata()
-	s.cfg.Log.Info("assigned", "group", s.cfg.Group, "generation", number, "topic", s.cfg.Input, "partitions", ids)
+	s.cfg.Log.Info("assigned", "group", s.cfg.Group, "generation", number, "partitions", ids)
 	s.worked = true
 	s.trouble.Worked(s.operation)
 	s.cfg.Observer.Assigned(ids)
@@ -355,14 +352,11 @@ func (s *session) poll(life context.Context) {
 
 func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 	var failed error
-	operation := "read from " + s.cfg.Input
 	var read []*partition
 	later := false // there was no room to decompress those of others
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-		p := g.partitions[f.Partition]
-		if f.Topic != s.cfg.Input {
-			p = nil
-		}
+		operation := "read from " + f.Topic
+		p := g.partitions[stream.Partition{Topic: f.Topic, ID: int(f.Partition)}]
 		var loss *kgo.ErrDataLoss
 		var group *kgo.ErrGroupSession
 		var unread *kgo.ErrDecompressTooLarge
@@ -413,21 +407,26 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 // the next one looks the beginning up.
 func (s *session) pass(p *partition, e *kgo.ErrDecompressTooLarge) error {
 	// Those that the client knows at all, committed or not.
-	if _, known := s.client.CommittedOffsets()[s.cfg.Input][p.id]; !known {
-		return fmt.Errorf("pass offsets %d to %d of %s partition %d: where it begins was not known", e.Offset, e.NextOffset-1, s.cfg.Input, p.id)
+	if _, known := s.client.CommittedOffsets()[p.id.Topic][int32(p.id.ID)]; !known {
+		return fmt.Errorf("pass offsets %d to %d of %v: where it begins was not known", e.Offset, e.NextOffset-1, p.id)
 	}
-	err := p.pass(stream.Batch{Topic: s.cfg.Input, Partition: int(p.id), First: e.Offset, Last: e.NextOffset - 1})
-	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.cfg.Input: {p.id: {Epoch: e.Epoch, Offset: e.NextOffset}}})
+	err := p.pass(stream.Batch{Topic: p.id.Topic, Partition: p.id.ID, First: e.Offset, Last: e.NextOffset - 1})
+	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.id.Topic: {int32(p.id.ID): {Epoch: e.Epoch, Offset: e.NextOffset}}})
 	return err
 }
 
 // onAssigned begins a generation. Callbacks use the client that they are given:
 // the first may come before there is s.client.
 func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map[string][]int32) {
-	pause := func(id int32) { client.PauseFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
-	resume := func(id int32) { client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: {id}}) }
-	ids := assigned[s.cfg.Input]
-	client.ResumeFetchPartitions(map[string][]int32{s.cfg.Input: ids}) // of a generation before
+	pause := func(id stream.Partition) { client.PauseFetchPartitions(map[string][]int32{id.Topic: {int32(id.ID)}}) }
+	resume := func(id stream.Partition) { client.ResumeFetchPartitions(map[string][]int32{id.Topic: {int32(id.ID)}}) }
+	var ids []stream.Partition
+	for topic, numbers := range assigned {
+		for _, n := range numbers {
+			ids = append(ids, stream.Partition{Topic: topic, ID: int(n)})
+		}
+	}
+	client.ResumeFetchPartitions(assigned) // of a generation before
 	g := newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, pause, resume)
 	if before := s.latest.Swap(g); before != nil && before.taken.CompareAndSwap(false, true) {
 		before.end()
@@ -442,29 +441,38 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 // its leader is gone, is left to the client, which looks it up by itself as soon
 // as it can: the others must not wait for it.
 func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	input := offsets[s.cfg.Input]
-	if slices.ContainsFunc(slices.Collect(maps.Values(input)), uncommitted) {
+	var anew []string // topics with partitions that have none
+	for topic, of := range offsets {
+		if slices.ContainsFunc(slices.Collect(maps.Values(of)), uncommitted) {
+			anew = append(anew, topic)
+		}
+	}
+	if len(anew) > 0 {
 		limited, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		// With an error, there may be those of other partitions.
-		starts, err := kadm.NewClient(s.fetcher).ListStartOffsets(limited, s.cfg.Input)
-		for id, o := range input {
-			if !uncommitted(o) {
-				continue
+		starts, err := kadm.NewClient(s.fetcher).ListStartOffsets(limited, anew...)
+		for _, topic := range anew {
+			for id, o := range offsets[topic] {
+				if !uncommitted(o) {
+					continue
+				}
+				start, ok := starts.Lookup(topic, id)
+				if !ok || start.Err != nil {
+					s.cfg.Log.Debug("the first offset is not known, leaving it to the client", "topic", topic, "partition", id, "err", cmp.Or(start.Err, err))
+					continue
+				}
+				offsets[topic][id] = kgo.NewOffset().At(start.Offset)
 			}
-			start, ok := starts.Lookup(s.cfg.Input, id)
-			if !ok || start.Err != nil {
-				s.cfg.Log.Debug("the first offset is not known, leaving it to the client", "topic", s.cfg.Input, "partition", id, "err", cmp.Or(start.Err, err))
-				continue
-			}
-			input[id] = kgo.NewOffset().At(start.Offset)
 		}
 	}
 	if g := s.latest.Load(); g != nil {
 		g.known.Store(true)
-		for id, o := range offsets[s.cfg.Input] {
-			if p, at := g.partitions[id], o.EpochOffset().Offset; p != nil && at >= 0 {
-				p.start(at)
+		for topic, of := range offsets {
+			for id, o := range of {
+				if p, at := g.partitions[stream.Partition{Topic: topic, ID: int(id)}], o.EpochOffset().Offset; p != nil && at >= 0 {
+					p.start(at)
+				}
 			}
 		}
 	}
@@ -476,7 +484,7 @@ func uncommitted(o kgo.Offset) bool { return o.EpochOffset().Offset < 0 }
 
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (s *session) OnGroupManageError(err error) {
-	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, s.cfg.Input, err))
+	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, strings.Join(s.cfg.Inputs, ", "), err))
 }
 
 var (

@@ -25,12 +25,12 @@ const batchBytes = 512 << 10
 // needed until the next one, for an aborted transaction is published again.
 type transaction struct {
 	outputs []*output
-	handed  int              // outputs given to the client since the last begin
-	shares  map[int32]*share // what it covers, by partition
-	records int              // that it covers
-	bytes   int64            // of records and outputs
-	begin   time.Time        // when the first was collected
-	drained int              // partitions that have nothing more to give
+	handed  int                         // outputs given to the client since the last begin
+	shares  map[stream.Partition]*share // what it covers, by partition
+	records int                         // that it covers
+	bytes   int64                       // of records and outputs
+	begin   time.Time                   // when the first was collected
+	drained int                         // partitions that have nothing more to give
 
 	together map[destination]int64 // bytes handed over since the last flush, which may share a batch
 
@@ -42,7 +42,7 @@ type transaction struct {
 }
 
 func newTransaction() *transaction {
-	return &transaction{shares: map[int32]*share{}, together: map[destination]int64{}}
+	return &transaction{shares: map[stream.Partition]*share{}, together: map[destination]int64{}}
 }
 
 // A destination is a partition of an output topic.
@@ -125,7 +125,7 @@ func (s *session) collect() error {
 }
 
 // add lets the transaction cover more of a partition.
-func (tx *transaction) add(id int32, more share, outputs []*output) {
+func (tx *transaction) add(id stream.Partition, more share, outputs []*output) {
 	if len(tx.shares) == 0 {
 		tx.begin = time.Now()
 	}
@@ -143,8 +143,8 @@ func (tx *transaction) add(id int32, more share, outputs []*output) {
 }
 
 // offsets are those that it commits.
-func (tx *transaction) offsets() map[int32]int64 {
-	offsets := make(map[int32]int64, len(tx.shares))
+func (tx *transaction) offsets() map[stream.Partition]int64 {
+	offsets := make(map[stream.Partition]int64, len(tx.shares))
 	for id, s := range tx.shares {
 		offsets[id] = s.next
 	}
@@ -260,7 +260,7 @@ func (s *session) partitions(ctx context.Context, o *output) (int, error) {
 	for failed := false; ; failed = true {
 		if n := s.counts[topic]; n > 0 {
 			if failed {
-				s.cfg.Observer.Retrying(o.source.Partition, stream.Publishing, nil)
+				s.cfg.Observer.Retrying(o.source.Source(), stream.Publishing, nil)
 				s.trouble.Worked(operation)
 			}
 			return n, nil
@@ -280,7 +280,7 @@ func (s *session) partitions(ctx context.Context, o *output) (int, error) {
 		case permanent(err):
 			return 0, fmt.Errorf("publish to %s: %w", topic, err)
 		}
-		s.cfg.Observer.Retrying(o.source.Partition, stream.Publishing, err)
+		s.cfg.Observer.Retrying(o.source.Source(), stream.Publishing, err)
 		s.trouble.Failed(operation, err)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return 0, context.Cause(ctx)

@@ -1,6 +1,7 @@
 package franz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ func (s *session) watchLag(life context.Context) {
 	for {
 		g := s.latest.Load()
 		if g == nil {
-			s.lookUpInput(life, admin)
+			s.lookUpInputs(life, admin)
 		} else if len(g.partitions) > 0 {
 			s.lookUpStart(life, g)
 			s.lookUpLag(life, admin, g)
@@ -42,24 +43,24 @@ func (s *session) watchLag(life context.Context) {
 	}
 }
 
-// lookUpInput asks for the input topic, for the client joins the group only
+// lookUpInputs asks for the input topics, for the client joins the group only
 // once there is one that it may read, and waits for that without a word.
-func (s *session) lookUpInput(life context.Context, admin *kadm.Client) {
+func (s *session) lookUpInputs(life context.Context, admin *kadm.Client) {
 	ctx, cancel := context.WithTimeout(life, s.session)
 	defer cancel()
-	operation := "read from " + s.cfg.Input
-	res, err := admin.Metadata(ctx, s.cfg.Input)
-	if err == nil {
-		err = res.Topics[s.cfg.Input].Err
-	}
-	var answer *kerr.Error
-	switch {
-	case err == nil:
-		s.trouble.Worked(operation)
-	case permanent(err):
-		s.end(fmt.Errorf("%s: %w", operation, err))
-	case errors.As(err, &answer): // without one, connecting tells of it
-		s.trouble.Failed(operation, err)
+	res, err := admin.Metadata(ctx, s.cfg.Inputs...)
+	for _, topic := range s.cfg.Inputs {
+		operation := "read from " + topic
+		err := cmp.Or(err, res.Topics[topic].Err)
+		var answer *kerr.Error
+		switch {
+		case err == nil:
+			s.trouble.Worked(operation)
+		case permanent(err):
+			s.end(fmt.Errorf("%s: %w", operation, err))
+		case errors.As(err, &answer): // without one, connecting tells of it
+			s.trouble.Failed(operation, err)
+		}
 	}
 }
 
@@ -88,22 +89,22 @@ func (s *session) lookUpStart(life context.Context, g *generation) {
 func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
 	ctx, cancel := context.WithTimeout(life, lagEvery)
 	defer cancel()
-	ends, err := admin.ListEndOffsets(ctx, s.cfg.Input)
+	ends, err := admin.ListEndOffsets(ctx, s.cfg.Inputs...)
 	if err != nil {
 		return // fetching tells of it
 	}
-	starts, err := admin.ListStartOffsets(ctx, s.cfg.Input)
+	starts, err := admin.ListStartOffsets(ctx, s.cfg.Inputs...)
 	if err != nil {
 		return
 	}
 	for id, p := range g.partitions {
 		if p.recover(false) {
-			s.trouble.Worked("read from " + s.cfg.Input)
+			s.trouble.Worked("read from " + id.Topic)
 		}
-		if o, ok := starts.Lookup(s.cfg.Input, id); ok && o.Err == nil {
+		if o, ok := starts.Lookup(id.Topic, int32(id.ID)); ok && o.Err == nil {
 			p.start(o.Offset) // unless the group has committed one
 		}
-		if o, ok := ends.Lookup(s.cfg.Input, id); ok && o.Err == nil {
+		if o, ok := ends.Lookup(id.Topic, int32(id.ID)); ok && o.Err == nil {
 			p.watermark(o.Offset)
 		}
 	}

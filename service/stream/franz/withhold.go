@@ -29,7 +29,7 @@ type withheld struct {
 }
 
 // withhold takes a partition out of the transaction, and says why.
-func (s *session) withhold(id int32, topic string, reason error) {
+func (s *session) withhold(id stream.Partition, topic string, reason error) {
 	w := s.withheld[id]
 	if w == nil {
 		w = &withheld{
@@ -45,15 +45,15 @@ func (s *session) withhold(id int32, topic string, reason error) {
 	for _, o := range w.outputs {
 		o.record, o.replaced = o.first, 0
 	}
-	s.cfg.Observer.Retrying(int(id), stream.Publishing, reason)
-	s.trouble.Failed(w.operation, reason, "partition", id)
+	s.cfg.Observer.Retrying(id, stream.Publishing, reason)
+	s.trouble.Failed(w.operation, reason, "source", id)
 }
 
 // take removes a partition from the transaction, and returns what it had there.
-func (tx *transaction) take(id int32) (share, []*output) {
+func (tx *transaction) take(id stream.Partition) (share, []*output) {
 	var taken, rest []*output
 	for _, o := range tx.outputs {
-		if int32(o.source.Partition) == id {
+		if o.source.Source() == id {
 			taken = append(taken, o)
 		} else {
 			rest = append(rest, o)
@@ -87,7 +87,7 @@ func (s *session) released() {
 	for id, w := range s.withheld {
 		if w.tried && s.tx.shares[id] != nil {
 			delete(s.withheld, id)
-			s.cfg.Observer.Retrying(int(id), stream.Publishing, nil)
+			s.cfg.Observer.Retrying(id, stream.Publishing, nil)
 			s.trouble.Worked(w.operation)
 		}
 	}
@@ -110,6 +110,6 @@ func (s *session) nextTry() time.Duration {
 
 // refusedForGood is why a partition is withheld.
 func refusedForGood(o *output, reason error) error {
-	return fmt.Errorf("what offset %d of %s-%d caused is refused: %w",
-		o.source.Offset, o.source.Topic, o.source.Partition, reason)
+	return fmt.Errorf("what offset %d of %v caused is refused: %w",
+		o.source.Offset, o.source.Source(), reason)
 }

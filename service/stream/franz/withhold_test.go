@@ -16,7 +16,10 @@ type lags struct {
 	told []int64
 }
 
-func (o *lags) Committed(_ int, _, lag int64) { o.told = append(o.told, lag) }
+func (o *lags) Committed(_ stream.Partition, _, lag int64) { o.told = append(o.told, lag) }
+
+// only is the partition of these tests.
+var only = stream.Partition{Topic: "in"}
 
 // withholding4test returns a session in which partition 0, of which offset 10
 // is committed, is withheld with one record.
@@ -28,15 +31,15 @@ func withholding4test(t *testing.T, observer stream.Observer) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nothing := func(int32) {}
-	s := &session{Driver: d, tx: newTransaction(), withheld: map[int32]*withheld{}}
-	s.current = newGeneration([]int32{0}, d.cfg, d.worker, func() {}, nothing, nothing)
-	p := s.current.partitions[0]
+	nothing := func(stream.Partition) {}
+	s := &session{Driver: d, tx: newTransaction(), withheld: map[stream.Partition]*withheld{}}
+	s.current = newGeneration([]stream.Partition{only}, d.cfg, d.worker, func() {}, nothing, nothing)
+	p := s.current.partitions[only]
 	p.start(10)
 	p.watermark(11)
 	p.collect(11)
-	s.tx.add(0, share{11, 1, 1}, []*output{{source: stream.Record{Offset: 10}}})
-	s.withhold(0, "out", errors.New("refused"))
+	s.tx.add(only, share{11, 1, 1}, []*output{{source: stream.Record{Topic: "in", Offset: 10}}})
+	s.withhold(only, "out", errors.New("refused"))
 	return s
 }
 
@@ -47,7 +50,7 @@ func TestWithheldLag(t *testing.T) {
 		observer := &lags{}
 		s := withholding4test(t, observer)
 		defer s.current.end()
-		p := s.current.partitions[0]
+		p := s.current.partitions[only]
 		p.watermark(15)
 		time.Sleep(stream.MaxRefusedPause)
 		s.again(time.Now())

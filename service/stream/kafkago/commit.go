@@ -3,6 +3,7 @@ package kafkago
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ type commits struct {
 	wake    chan struct{}
 
 	mu    sync.Mutex
-	notes map[int]*note
+	notes map[stream.Partition]*note
 }
 
 type note struct {
@@ -49,18 +50,18 @@ type note struct {
 }
 
 func newCommits(cfg stream.Config, client *kafka.Client, t *stream.Trouble, gen *kafka.Generation) *commits {
-	return &commits{cfg: cfg, client: client, trouble: t, gen: gen, wake: make(chan struct{}, 1), notes: map[int]*note{}}
+	return &commits{cfg: cfg, client: client, trouble: t, gen: gen, wake: make(chan struct{}, 1), notes: map[stream.Partition]*note{}}
 }
 
 // start notes where the reading of a partition begins.
-func (c *commits) start(partition int, offset int64) {
+func (c *commits) start(partition stream.Partition, offset int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notes[partition] = &note{next: offset, committed: offset, told: -1}
 }
 
 // add notes that every record before next is published.
-func (c *commits) add(partition int, next int64) {
+func (c *commits) add(partition stream.Partition, next int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notes[partition].next = next
@@ -69,7 +70,7 @@ func (c *commits) add(partition int, next int64) {
 
 // rewind notes that reading goes on elsewhere. It is committed at once: the
 // old offset may come to mean another record.
-func (c *commits) rewind(partition int, offset int64) {
+func (c *commits) rewind(partition stream.Partition, offset int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notes[partition] = &note{next: offset, committed: -1, told: -1}
@@ -84,7 +85,7 @@ func (c *commits) hurry() {
 }
 
 // watermark notes how long the log is, and tells the lag if nothing else will.
-func (c *commits) watermark(partition int, high int64) {
+func (c *commits) watermark(partition stream.Partition, high int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.notes[partition]
@@ -99,7 +100,7 @@ func (c *commits) watermark(partition int, high int64) {
 
 func (n *note) lag() int64 { return max(0, n.high-n.committed) }
 
-func (c *commits) tell(partition int, n *note) {
+func (c *commits) tell(partition stream.Partition, n *note) {
 	n.told = n.lag()
 	c.cfg.Observer.Committed(partition, n.committed, n.told)
 }
@@ -166,7 +167,7 @@ func (c *commits) flush(deadline time.Time) error {
 
 // commit writes down what has changed, or all that is known.
 func (c *commits) commit(ctx context.Context, all bool) error {
-	todo := map[int]int64{}
+	todo := map[stream.Partition]int64{}
 	c.mu.Lock()
 	for id, n := range c.notes {
 		if all || n.next != n.committed {
@@ -184,7 +185,7 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 		Topics:       map[string][]kafka.OffsetCommit{},
 	}
 	for id, next := range todo {
-		req.Topics[c.cfg.Input] = append(req.Topics[c.cfg.Input], kafka.OffsetCommit{Partition: id, Offset: next})
+		req.Topics[id.Topic] = append(req.Topics[id.Topic], kafka.OffsetCommit{Partition: id.ID, Offset: next})
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
@@ -192,16 +193,19 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 	if err != nil {
 		return c.wrap(err)
 	}
-	for _, p := range res.Topics[c.cfg.Input] {
-		if p.Error != nil {
-			err = c.wrap(p.Error)
-			continue
+	for topic, partitions := range res.Topics {
+		for _, p := range partitions {
+			if p.Error != nil {
+				err = c.wrap(p.Error)
+				continue
+			}
+			id := stream.Partition{Topic: topic, ID: p.Partition}
+			c.mu.Lock()
+			n := c.notes[id]
+			n.committed = todo[id]
+			c.tell(id, n)
+			c.mu.Unlock()
 		}
-		c.mu.Lock()
-		n := c.notes[p.Partition]
-		n.committed = todo[p.Partition]
-		c.tell(p.Partition, n)
-		c.mu.Unlock()
 	}
 	if err == nil {
 		c.trouble.Worked("commit offsets")
@@ -210,28 +214,30 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 }
 
 func (c *commits) wrap(err error) error {
-	return fmt.Errorf("commit offsets of group %s for %s: %w", c.cfg.Group, c.cfg.Input, err)
+	return fmt.Errorf("commit offsets of group %s for %s: %w", c.cfg.Group, strings.Join(c.cfg.Inputs, ", "), err)
 }
 
 // watchLag looks the watermarks up, for partitions that are not fetched.
 func (c *commits) watchLag(ctx context.Context) {
 	for sleep(ctx, lagEvery) {
-		var ask []kafka.OffsetRequest
+		ask := map[string][]kafka.OffsetRequest{}
 		c.mu.Lock()
 		for id := range c.notes {
-			ask = append(ask, kafka.LastOffsetOf(id))
+			ask[id.Topic] = append(ask[id.Topic], kafka.LastOffsetOf(id.ID))
 		}
 		c.mu.Unlock()
 		if len(ask) == 0 {
 			continue
 		}
-		res, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{c.cfg.Input: ask}})
+		res, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: ask})
 		if err != nil {
 			continue // fetching tells of it
 		}
-		for _, o := range res.Topics[c.cfg.Input] {
-			if o.Error == nil {
-				c.watermark(o.Partition, o.LastOffset)
+		for topic, offsets := range res.Topics {
+			for _, o := range offsets {
+				if o.Error == nil {
+					c.watermark(stream.Partition{Topic: topic, ID: o.Partition}, o.LastOffset)
+				}
 			}
 		}
 	}

@@ -29,6 +29,7 @@ const (
 
 // A cluster is the way to one Kafka cluster: all connections of one driver.
 type cluster struct {
+	inputs    []string // topics
 	client    *kafka.Client
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
@@ -43,7 +44,7 @@ func connect(cfg stream.Config, topics ...string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{}
+	c := &cluster{inputs: cfg.Inputs}
 	c.dialer = &kafka.Dialer{
 		ClientID:      clientID,
 		Timeout:       dialTimeout,

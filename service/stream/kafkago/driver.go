@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -29,14 +30,14 @@ const (
 	leaveTimeout = 3 * time.Second
 )
 
-// A Driver reads a topic, at least once.
+// A Driver reads topics, at least once.
 type Driver struct {
 	cfg     stream.Config
 	codec   kafka.Compression
 	trouble *stream.Trouble
 	worker  *stream.Worker
 
-	partitions int // of the input, before the group was last joined; -1: not known
+	partitions map[string]int // of each input topic, before the group was last joined; absent: not known
 
 	session time.Duration // shorter in tests
 }
@@ -75,15 +76,17 @@ func (d *Driver) Run(ctx context.Context) error {
 	defer d.worker.Await()
 	defer cluster.close()
 
-	d.partitions = -1
-	if n, err := cluster.partitions(ctx, d.cfg.Input); err == nil {
-		d.partitions = n
+	d.partitions = map[string]int{}
+	for _, topic := range d.cfg.Inputs {
+		if n, err := cluster.partitions(ctx, topic); err == nil {
+			d.partitions[topic] = n
+		}
 	}
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                d.cfg.Group,
 		Brokers:           d.cfg.Brokers,
 		Dialer:            cluster.dialer,
-		Topics:            []string{d.cfg.Input},
+		Topics:            d.cfg.Inputs,
 		HeartbeatInterval: d.session / heartbeats,
 		SessionTimeout:    d.session,
 		RebalanceTimeout:  d.cfg.DrainTimeout + rebalanceMargin,
@@ -106,7 +109,7 @@ func (d *Driver) Run(ctx context.Context) error {
 			err = d.take(ctx, cluster, group, gen)
 		} else if !errors.Is(err, kafka.RebalanceInProgress) && ctx.Err() == nil {
 			if permanent(err) {
-				return fmt.Errorf("join group %s for %s: %w", d.cfg.Group, d.cfg.Input, err)
+				return fmt.Errorf("join group %s for %s: %w", d.cfg.Group, strings.Join(d.cfg.Inputs, ", "), err)
 			}
 			d.trouble.Failed("join group "+d.cfg.Group, err)
 			err = nil // kafka-go pauses

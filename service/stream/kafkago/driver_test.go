@@ -29,7 +29,7 @@ func config(brokers ...string) stream.Config {
 	return stream.Config{
 		Brokers:      brokers,
 		Group:        "g",
-		Input:        "in",
+		Inputs:       []string{"in"},
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 4},
 		Unread:       func(stream.Batch) []stream.Record { return nil },

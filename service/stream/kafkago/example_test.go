@@ -22,7 +22,7 @@ func Example() {
 	cfg := stream.Config{
 		Brokers:      broker.ListenAddrs(),
 		Group:        "shouting",
-		Input:        "in",
+		Inputs:       []string{"in"},
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 16, Bytes: 1 << 20},
 		DrainTimeout: 10 * time.Second,

@@ -33,7 +33,7 @@ const failingFor = 10 * time.Second
 // window is what holds it back. Whatever is wrong with what is read costs this
 // partition only, which is read again and again.
 func (p *partition) fetch(ctx context.Context) error {
-	operation := "read from " + p.topic
+	operation := "read from " + p.id.Topic
 	pause := backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	// Of a generation before, perhaps. One partition that works is no reason
 	// to report the end of another's trouble again and again.
@@ -56,7 +56,7 @@ func (p *partition) fetch(ctx context.Context) error {
 			}
 			continue
 		case permanent(err) && !errors.Is(err, kafka.UnsupportedCompressionType) && !errors.Is(err, kafka.UnsupportedForMessageFormat):
-			return fmt.Errorf("read from %s partition %d: %w", p.topic, p.id, err)
+			return fmt.Errorf("read from %v: %w", p.id, err)
 		}
 		failed = true
 		if since.IsZero() {
@@ -66,9 +66,9 @@ func (p *partition) fetch(ctx context.Context) error {
 		var answer kafka.Error
 		if errors.As(err, &unreadable) || errors.As(err, &answer) && time.Since(since) > failingFor {
 			told = true
-			p.cfg.Observer.Retrying(p.id, stream.Reading, fmt.Errorf("read from %s at offset %d: %w", p.topic, p.next, err))
+			p.cfg.Observer.Retrying(p.id, stream.Reading, fmt.Errorf("read from %s at offset %d: %w", p.id.Topic, p.next, err))
 		}
-		p.trouble.Failed(operation, err, "partition", p.id, "offset", p.next)
+		p.trouble.Failed(operation, err, "partition", p.id.ID, "offset", p.next)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return context.Cause(ctx)
 		}
@@ -90,7 +90,7 @@ func (p *partition) fetchOnce(ctx context.Context) error {
 		p.flight.Rewind(first)
 		p.commits.start(p.id, first)
 	}
-	res, err := p.cluster.fetch(ctx, p.topic, p.id, p.next)
+	res, err := p.cluster.fetch(ctx, p.id, p.next)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (p *partition) fetchOnce(ctx context.Context) error {
 func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicPartition) error {
 	p.inflate.Reset()
 	before := p.next
-	opts := kgo.ProcessFetchPartitionOpts{KeepControlRecords: true, Offset: p.next, Topic: p.topic, Partition: int32(p.id)}
+	opts := kgo.ProcessFetchPartitionOpts{KeepControlRecords: true, Offset: p.next, Topic: p.id.Topic, Partition: int32(p.id.ID)}
 	fetched, next := kgo.ProcessFetchPartition(opts, res, p.inflate, nil)
 	for _, r := range fetched.Records {
 		if r.Attrs.IsControl() { // of a transaction
@@ -121,7 +121,7 @@ func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicParti
 	var unread *kgo.ErrDecompressTooLarge
 	switch {
 	case errors.As(fetched.Err, &unread):
-		return p.pass(ctx, stream.Batch{Topic: p.topic, Partition: p.id, First: max(p.next, unread.Offset), Last: unread.NextOffset - 1})
+		return p.pass(ctx, stream.Batch{Topic: p.id.Topic, Partition: p.id.ID, First: max(p.next, unread.Offset), Last: unread.NextOffset - 1})
 	case errors.Is(fetched.Err, inflate.ErrLater): // those before it are taken all the same
 	case fetched.Err != nil:
 		return &unreadableError{fetched.Err}
@@ -138,7 +138,7 @@ func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicParti
 
 // enter waits for room for a record and starts its handler.
 func (p *partition) enter(ctx context.Context, r *kgo.Record) error {
-	record := stream.Record{Topic: p.topic, Partition: p.id, Offset: r.Offset, Key: r.Key, Value: r.Value, Time: r.Timestamp}
+	record := stream.Record{Topic: p.id.Topic, Partition: p.id.ID, Offset: r.Offset, Key: r.Key, Value: r.Value, Time: r.Timestamp}
 	for _, h := range r.Headers {
 		record.Headers = append(record.Headers, stream.Header{Key: h.Key, Value: h.Value})
 	}
@@ -154,7 +154,7 @@ func (p *partition) enter(ctx context.Context, r *kgo.Record) error {
 
 // pass lets something in that stands for a batch of records.
 func (p *partition) pass(ctx context.Context, b stream.Batch) error {
-	slot, err := p.flight.Admit(ctx, stream.Record{Topic: p.topic, Partition: p.id, Offset: b.Last})
+	slot, err := p.flight.Admit(ctx, stream.Record{Topic: p.id.Topic, Partition: p.id.ID, Offset: b.Last})
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (p *partition) outOfRange(ctx context.Context) error {
 		return kafka.OffsetOutOfRange
 	}
 	p.cfg.Log.Warn("offset out of range, going to the earliest record",
-		"topic", p.topic, "partition", p.id, "offset", p.next, "first", first, "last", last)
+		"topic", p.id.Topic, "partition", p.id.ID, "offset", p.next, "first", first, "last", last)
 	// What is in flight has offsets of the old log; let it be committed first.
 	for held, _ := p.flight.Held(); held > 0; held, _ = p.flight.Held() {
 		if !sleep(ctx, 20*time.Millisecond) {
@@ -191,13 +191,13 @@ func (p *partition) outOfRange(ctx context.Context) error {
 // bounds are the offsets of the partition's first record and of its next one.
 func (p *partition) bounds(ctx context.Context) (first, last int64, err error) {
 	res, err := p.cluster.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{p.topic: {kafka.FirstOffsetOf(p.id), kafka.LastOffsetOf(p.id)}},
+		Topics: map[string][]kafka.OffsetRequest{p.id.Topic: {kafka.FirstOffsetOf(p.id.ID), kafka.LastOffsetOf(p.id.ID)}},
 	})
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, o := range res.Topics[p.topic] {
-		if o.Partition == p.id {
+	for _, o := range res.Topics[p.id.Topic] {
+		if o.Partition == p.id.ID {
 			return o.FirstOffset, o.LastOffset, o.Error
 		}
 	}

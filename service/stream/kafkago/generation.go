@@ -3,6 +3,7 @@ package kafkago
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,13 +19,15 @@ import (
 // Either way it drains: fetching ends at once; what is in flight has
 // DrainTimeout to be handled and published; what was published is committed.
 func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *kafka.Generation) error {
-	assigned := gen.Assignments[d.cfg.Input]
-	ids := make([]int, len(assigned))
-	for i, a := range assigned {
-		ids[i] = a.ID
+	var assigned []stream.Partition
+	for topic, of := range gen.Assignments {
+		for _, a := range of {
+			assigned = append(assigned, stream.Partition{Topic: topic, ID: a.ID})
+		}
 	}
-	d.cfg.Log.Info("assigned", "group", gen.GroupID, "generation", gen.ID, "topic", d.cfg.Input, "partitions", ids)
-	d.cfg.Observer.Assigned(ids)
+	slices.SortFunc(assigned, stream.ComparePartitions)
+	d.cfg.Log.Info("assigned", "group", gen.GroupID, "generation", gen.ID, "partitions", assigned)
+	d.cfg.Observer.Assigned(assigned)
 	defer d.cfg.Observer.Revoked()
 
 	life, end := context.WithCancel(genCtx)
@@ -36,24 +39,25 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	workers, fetchCtx := errgroup.WithContext(life)
 	commits := newCommits(d.cfg, cluster.client, d.trouble, gen)
 	publisher := &publisher{cfg: d.cfg, client: cluster.client, codec: d.codec, trouble: d.trouble}
+	offsets := committedOffsets(gen)
 	partitions := make([]*partition, len(assigned))
-	for i, a := range assigned {
+	for i, id := range assigned {
+		offset := offsets[id]
 		p := &partition{
 			cfg:       d.cfg,
 			cluster:   cluster,
 			inflate:   inflate.New(d.cfg.BatchBytes),
 			trouble:   d.trouble,
-			topic:     d.cfg.Input,
-			id:        a.ID,
-			next:      a.Offset,
-			flight:    stream.NewFlight(d.cfg.Window, max(0, a.Offset)),
+			id:        id,
+			next:      offset,
+			flight:    stream.NewFlight(d.cfg.Window, max(0, offset)),
 			publisher: publisher,
 			commits:   commits,
 			worker:    d.worker,
 			draining:  make(chan struct{}),
 		}
-		if a.Offset >= 0 {
-			commits.start(a.ID, a.Offset)
+		if offset >= 0 {
+			commits.start(id, offset)
 		}
 		partitions[i] = p
 	}
@@ -98,23 +102,37 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	return errors.Join(err, commitErr)
 }
 
-// watchPartitions ends the generation when the input topic has not as many
+// committedOffsets are the offsets that the group has committed; negative where
+// it has none.
+func committedOffsets(gen *kafka.Generation) map[stream.Partition]int64 {
+	offsets := map[stream.Partition]int64{}
+	for topic, of := range gen.Assignments {
+		for _, a := range of {
+			offsets[stream.Partition{Topic: topic, ID: a.ID}] = a.Offset
+		}
+	}
+	return offsets
+}
+
+// watchPartitions ends the generation when an input topic has not as many
 // partitions as before the group was joined: new ones are nobody's yet. It
 // stands in for kafka-go's watch, which begins to count after they have been
 // assigned, misses what comes between, and rejoins without a pause for as
 // long as there is no topic.
 func (d *Driver) watchPartitions(ctx context.Context, cluster *cluster, end func()) {
 	for sleep(ctx, partitionWatch) {
-		n, err := cluster.partitions(ctx, d.cfg.Input)
-		if err != nil {
-			continue // fetching tells of it
-		}
-		before := d.partitions
-		d.partitions = n
-		if before >= 0 && n != before {
-			d.cfg.Log.Info("the topic has other partitions, joining again", "topic", d.cfg.Input, "before", before, "now", n)
-			end()
-			return
+		for _, topic := range d.cfg.Inputs {
+			n, err := cluster.partitions(ctx, topic)
+			if err != nil {
+				continue // fetching tells of it
+			}
+			before, known := d.partitions[topic]
+			d.partitions[topic] = n
+			if known && n != before {
+				d.cfg.Log.Info("the topic has other partitions, joining again", "topic", topic, "before", before, "now", n)
+				end()
+				return
+			}
 		}
 	}
 }

@@ -20,8 +20,7 @@ type partition struct {
 	inflate *inflate.Decompressor
 	trouble *stream.Trouble
 
-	topic     string
-	id        int
+	id        stream.Partition
 	next      int64 // to be fetched; negative: not known yet
 	flight    *stream.Flight
 	publisher *publisher
@@ -70,7 +69,7 @@ func (p *partition) publish(work context.Context) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("partition %d: %w", p.id, err)
+			return fmt.Errorf("%v: %w", p.id, err)
 		}
 		bytes := int64(0)
 		for _, s := range run.Slots {

@@ -64,8 +64,8 @@ func (o *output) replace(cfg stream.Config, reason error) error {
 		err = errors.New("its replacements are refused too")
 	}
 	if err != nil {
-		return fmt.Errorf("what offset %d of %s-%d caused is refused: %w",
-			o.source.Offset, o.source.Topic, o.source.Partition, errors.Join(reason, err))
+		return fmt.Errorf("what offset %d of %v caused is refused: %w",
+			o.source.Offset, o.source.Source(), errors.Join(reason, err))
 	}
 	if r.Topic != o.record.Topic {
 		o.first = r
@@ -78,7 +78,7 @@ func (o *output) replace(cfg stream.Config, reason error) error {
 // publish returns once all replicas in sync hold the outputs of run. It tries
 // for as long as it may help and ctx allows; what a topic does not take, only
 // until draining is closed.
-func (p *publisher) publish(ctx context.Context, draining <-chan struct{}, partition int, run stream.Run) error {
+func (p *publisher) publish(ctx context.Context, draining <-chan struct{}, source stream.Partition, run stream.Run) error {
 	var topics []string
 	byTopic := map[string][]*output{}
 	for _, s := range run.Slots {
@@ -92,7 +92,7 @@ func (p *publisher) publish(ctx context.Context, draining <-chan struct{}, parti
 	for _, t := range topics {
 		for rest := byTopic[t]; len(rest) > 0; {
 			n := batch(rest)
-			if err := p.send(ctx, draining, partition, rest[:n]); err != nil {
+			if err := p.send(ctx, draining, source, rest[:n]); err != nil {
 				return err
 			}
 			rest = rest[n:]
@@ -117,16 +117,16 @@ func batch(outs []*output) int {
 // whole, so the guilty record of a refused one is found by halving; in its
 // place goes what cfg.Refused makes of it. Where that makes nothing of it,
 // the partition waits here until the topic takes it.
-func (p *publisher) send(ctx context.Context, draining <-chan struct{}, partition int, outs []*output) error {
-	err := p.produce(ctx, partition, outs)
+func (p *publisher) send(ctx context.Context, draining <-chan struct{}, source stream.Partition, outs []*output) error {
+	err := p.produce(ctx, source, outs)
 	if err == nil || !refused(err) {
 		return err
 	}
 	if half := len(outs) / 2; half > 0 {
-		if err := p.send(ctx, draining, partition, outs[:half]); err != nil {
+		if err := p.send(ctx, draining, source, outs[:half]); err != nil {
 			return err
 		}
-		return p.send(ctx, draining, partition, outs[half:])
+		return p.send(ctx, draining, source, outs[half:])
 	}
 	o := outs[0]
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: stream.MaxRefusedPause, Multiplier: 2, RandomizationFactor: 0.5}
@@ -134,8 +134,8 @@ func (p *publisher) send(ctx context.Context, draining <-chan struct{}, partitio
 	for refused(err) {
 		if err := o.replace(p.cfg, err); err != nil {
 			waited = "publish to " + o.record.Topic
-			p.cfg.Observer.Retrying(partition, stream.Publishing, err)
-			p.trouble.Failed(waited, err, "partition", partition)
+			p.cfg.Observer.Retrying(source, stream.Publishing, err)
+			p.trouble.Failed(waited, err, "source", source)
 			select {
 			case <-time.After(pause.NextBackOff()):
 			case <-draining:
@@ -145,17 +145,17 @@ func (p *publisher) send(ctx context.Context, draining <-chan struct{}, partitio
 			}
 			o.record, o.replaced = o.first, 0
 		}
-		err = p.produce(ctx, partition, outs)
+		err = p.produce(ctx, source, outs)
 	}
 	if err == nil && waited != "" {
-		p.cfg.Observer.Retrying(partition, stream.Publishing, nil)
+		p.cfg.Observer.Retrying(source, stream.Publishing, nil)
 		p.trouble.Worked(waited)
 	}
 	return err
 }
 
 // produce sends one request until it is acknowledged, or refused.
-func (p *publisher) produce(ctx context.Context, partition int, outs []*output) error {
+func (p *publisher) produce(ctx context.Context, source stream.Partition, outs []*output) error {
 	topic := outs[0].record.Topic
 	if len(outs) == 1 && outs[0].record.Size() > maxRequest {
 		return fmt.Errorf("publish to %s: %w", topic, errRequestTooLarge)
@@ -163,12 +163,12 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 	begin := time.Now()
 	pause := backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	for failed := false; ; failed = true {
-		err := p.try(ctx, topic, partition, outs)
+		err := p.try(ctx, topic, source.ID, outs)
 		switch {
 		case err == nil:
 			p.cfg.Observer.Published(len(outs), time.Since(begin))
 			if failed {
-				p.cfg.Observer.Retrying(partition, stream.Publishing, nil)
+				p.cfg.Observer.Retrying(source, stream.Publishing, nil)
 				p.trouble.Worked("publish to " + topic)
 			}
 			return nil
@@ -183,7 +183,7 @@ func (p *publisher) produce(ctx context.Context, partition int, outs []*output) 
 		if errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoPartition) {
 			p.forget(topic) // it may have been made anew
 		}
-		p.cfg.Observer.Retrying(partition, stream.Publishing, err)
+		p.cfg.Observer.Retrying(source, stream.Publishing, err)
 		p.trouble.Failed("publish to "+topic, err)
 		if !sleep(ctx, pause.NextBackOff()) {
 			return context.Cause(ctx)

@@ -9,6 +9,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/fetch"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
 )
 
 // maxResponse bounds a response. A batch is never larger than the request that
@@ -80,13 +82,13 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 }
 
 // fetch asks for records of a partition from an offset on.
-func (c *cluster) fetch(ctx context.Context, topic string, partition int, offset int64) (*kmsg.FetchResponseTopicPartition, error) {
+func (c *cluster) fetch(ctx context.Context, partition stream.Partition, offset int64) (*kmsg.FetchResponseTopicPartition, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	req := &fetchRequest{Request: fetch.Request{
 		MaxWaitTime: int32(fetchWait.Milliseconds()), MinBytes: 1, MaxBytes: fetchBytes,
-		Topics: []fetch.RequestTopic{{Topic: topic, Partitions: []fetch.RequestPartition{{
-			Partition: int32(partition), FetchOffset: offset, PartitionMaxBytes: fetchBytes,
+		Topics: []fetch.RequestTopic{{Topic: partition.Topic, Partitions: []fetch.RequestPartition{{
+			Partition: int32(partition.ID), FetchOffset: offset, PartitionMaxBytes: fetchBytes,
 		}}}},
 	}}
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, req)

@@ -31,7 +31,7 @@ func NewSideline(cfg stream.Config) (*Sideline, error) {
 // r.Partition go to, and returns once the brokers have acknowledged it. It
 // tries as long as ctx allows.
 func (s *Sideline) Publish(ctx context.Context, r stream.Record) error {
-	return s.publisher.produce(ctx, r.Partition, []*output{{record: r}})
+	return s.publisher.produce(ctx, r.Source(), []*output{{record: r}})
 }
 
 // Close closes the connections.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +18,14 @@ import (
 // missingLooks is how often topics must be missing, over about a second.
 const missingLooks = 4
 
-// CheckTopics looks at the input topic and the output topics, in that order,
+// CheckTopics looks at the input topics and the output topics, in that order,
 // and tells what it found: enough to compare limits before the first record is
 // lost to one. Missing topics it creates if create says so, outputs with as
-// many partitions as the input and a slightly larger limit; else it returns an
+// many partitions as the largest input and a slightly larger limit; else it returns an
 // error that wraps stream.ErrMissingTopics and names each. A broker that cannot
 // be reached is tried again until ctx ends, and the log says so.
 func CheckTopics(ctx context.Context, cfg stream.Config, create bool) ([]stream.Topic, error) {
-	names := append([]string{cfg.Input}, cfg.Outputs...)
+	names := slices.Concat(cfg.Inputs, cfg.Outputs)
 	cluster, err := connect(cfg, names...)
 	if err != nil {
 		return nil, err
@@ -85,20 +86,33 @@ func (c *cluster) check(ctx context.Context, names []string, create bool, create
 	}
 	if len(missing) > 0 {
 		if create {
-			// The input first: the outputs follow it.
-			input := topics[:1]
-			if input[0].Partitions == 0 {
-				missing, input[0].Partitions = missing[:1], -1
-			} else if err := c.describe(ctx, input); err != nil {
+			// The inputs first: the outputs follow them.
+			model := stream.Topic{Partitions: -1}
+			if known := topics[:len(c.inputs)]; slices.ContainsFunc(known, isMissing) {
+				missing = slices.DeleteFunc(missing, func(name string) bool { return !slices.Contains(c.inputs, name) })
+			} else if err := c.describe(ctx, known); err != nil {
 				return nil, err
+			} else {
+				model = largest(known)
 			}
-			if err := c.create(ctx, missing, input[0], created); err != nil {
+			if err := c.create(ctx, missing, model, created); err != nil {
 				return nil, err
 			}
 		}
 		return nil, fmt.Errorf("%w: %s", stream.ErrMissingTopics, strings.Join(missing, ", "))
 	}
 	return topics, c.describe(ctx, topics)
+}
+
+func isMissing(t stream.Topic) bool { return t.Partitions == 0 }
+
+// largest is a topic with the most partitions, and the largest limit, of some.
+func largest(topics []stream.Topic) (t stream.Topic) {
+	for _, other := range topics {
+		t.Partitions = max(t.Partitions, other.Partitions)
+		t.MaxMessageBytes = max(t.MaxMessageBytes, other.MaxMessageBytes)
+	}
+	return t
 }
 
 // outputRoom is by how many bytes an output may be larger than its input: a

@@ -134,7 +134,7 @@ func (b *bench) config() stream.Config {
 	return stream.Config{
 		Brokers:      b.Brokers,
 		Group:        b.group,
-		Input:        b.input,
+		Inputs:       []string{b.input},
 		Outputs:      []string{b.output, b.dead},
 		Window:       stream.Window{Records: 16, Bytes: 64 << 20},
 		Unread:       func(stream.Batch) []stream.Record { return nil },
@@ -165,7 +165,7 @@ type running struct {
 
 func (b *bench) start(cfg stream.Config, h stream.Handler) *running {
 	b.Helper()
-	r := &running{bench: b, recorder: &recorder{committed: map[int]int64{}, lag: map[int]int64{}}, result: make(chan error, 1)}
+	r := &running{bench: b, recorder: &recorder{next: map[stream.Partition]int64{}, committed: map[int]int64{}, lag: map[int]int64{}}, result: make(chan error, 1)}
 	cfg.Observer = r.recorder
 	d, err := b.New(cfg, h)
 	if err != nil {
@@ -213,17 +213,18 @@ func (r *running) ended() error {
 // A recorder remembers what the driver tells.
 type recorder struct {
 	mu          sync.Mutex
-	assigned    []int
+	assigned    []stream.Partition
 	generations int
 	records     int
 	bytes       int64
 	published   int
-	committed   map[int]int64
+	next        map[stream.Partition]int64 // committed
+	committed   map[int]int64              // by the number of the partition
 	lag         map[int]int64
 	retries     []error
 }
 
-func (r *recorder) Assigned(p []int) {
+func (r *recorder) Assigned(p []stream.Partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.assigned = p
@@ -249,13 +250,14 @@ func (r *recorder) Published(n int, _ time.Duration) {
 	r.published += n
 }
 
-func (r *recorder) Committed(partition int, next, lag int64) {
+func (r *recorder) Committed(partition stream.Partition, next, lag int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.committed[partition], r.lag[partition] = next, lag
+	r.next[partition] = next
+	r.committed[partition.ID], r.lag[partition.ID] = next, lag
 }
 
-func (r *recorder) Retrying(_ int, _ stream.Stage, err error) {
+func (r *recorder) Retrying(_ stream.Partition, _ stream.Stage, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.retries = append(r.retries, err)

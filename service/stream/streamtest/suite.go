@@ -67,6 +67,7 @@ func (s Suite) Run(t *testing.T) {
 			"Compaction":      compaction,
 			"OutOfRange":      outOfRange,
 			"PartitionGrowth": partitionGrowth,
+			"SeveralTopics":   severalTopics,
 			"Standby":         standby,
 			"Latency":         latency,
 		}

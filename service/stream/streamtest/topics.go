@@ -257,7 +257,7 @@ func createTopics(t *testing.T, b *bench) {
 		t.Error(d)
 	}
 	fresh := b.config()
-	fresh.Input, fresh.Outputs = b.input+"2", nil
+	fresh.Inputs, fresh.Outputs = []string{b.input + "2"}, nil
 	if got, err = b.CheckTopics(b.context(), fresh, true); err != nil || len(got) != 1 || got[0].Partitions == 0 {
 		t.Errorf("create the input: %v, %v", got, err)
 	}
