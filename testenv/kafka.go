@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,8 @@ type Kafka struct {
 	lib  string // folder of jars
 	dir  string // configuration, log and data
 	addr string
-	id   string // of its cluster, which no other broker has
+	id   string // of its cluster, which no other test has
+	heap string // most of the JVM, as -Xmx takes it
 	java *exec.Cmd
 	gone chan struct{} // closed when java has ended
 }
@@ -41,18 +43,39 @@ func StartKafka(ctx context.Context, lib, dir string, properties ...string) (*Ka
 // startKafka is StartKafka with further listeners, "NAME:PROTOCOL://host:port",
 // and arguments for the formatting of the storage.
 func startKafka(ctx context.Context, lib, dir string, listeners, format, properties []string) (*Kafka, error) {
-	if jars, _ := filepath.Glob(filepath.Join(lib, "kafka_*.jar")); len(jars) == 0 {
-		return nil, fmt.Errorf("no Kafka broker in %s: run `make setup`", lib)
-	}
-	lib, err := filepath.Abs(lib)
-	if err != nil {
-		return nil, err
-	}
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newClusterID()}
+	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newClusterID(), heap: "384m"}
+	properties = slices.Concat([]string{
+		"controller.quorum.voters=1@" + ports[1],
+		"num.partitions=1",
+		"offsets.topic.num.partitions=1",
+		"offsets.topic.replication.factor=1",
+		"transaction.state.log.num.partitions=1",
+		"transaction.state.log.replication.factor=1",
+		"transaction.state.log.min.isr=1",
+		"share.coordinator.state.topic.replication.factor=1",
+		"share.coordinator.state.topic.min.isr=1",
+	}, properties)
+	if err := k.format(1, ports[1], listeners, format, properties); err != nil {
+		return nil, err
+	}
+	return k, k.Restart(ctx)
+}
+
+// format writes the configuration of a broker, which is a controller, too, and
+// makes its storage.
+func (k *Kafka) format(node int, controller string, listeners, args, properties []string) error {
+	if jars, _ := filepath.Glob(filepath.Join(k.lib, "kafka_*.jar")); len(jars) == 0 {
+		return fmt.Errorf("no Kafka broker in %s: run `make setup`", k.lib)
+	}
+	lib, err := filepath.Abs(k.lib)
+	if err != nil {
+		return err
+	}
+	k.lib = lib
 	var names, addresses string
 	for _, l := range listeners {
 		name, rest, _ := strings.Cut(l, ":")
@@ -62,34 +85,25 @@ func startKafka(ctx context.Context, lib, dir string, listeners, format, propert
 	}
 	properties = slices.Concat([]string{
 		"process.roles=broker,controller",
-		"node.id=1",
-		"controller.quorum.voters=1@" + ports[1],
+		"node.id=" + strconv.Itoa(node),
 		"controller.listener.names=CONTROLLER",
 		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + names,
-		"listeners=PLAINTEXT://" + ports[0] + ",CONTROLLER://" + ports[1] + addresses,
-		"advertised.listeners=PLAINTEXT://" + ports[0] + addresses,
+		"listeners=PLAINTEXT://" + k.addr + ",CONTROLLER://" + controller + addresses,
+		"advertised.listeners=PLAINTEXT://" + k.addr + addresses,
 		"log.dirs=" + filepath.Join(k.dir, "data"),
-		"num.partitions=1",
 		"auto.create.topics.enable=false",
-		"offsets.topic.num.partitions=1",
-		"offsets.topic.replication.factor=1",
-		"transaction.state.log.num.partitions=1",
-		"transaction.state.log.replication.factor=1",
-		"transaction.state.log.min.isr=1",
-		"share.coordinator.state.topic.replication.factor=1",
-		"share.coordinator.state.topic.min.isr=1",
 		"group.initial.rebalance.delay.ms=0",
 		"broker.session.timeout.ms=3000", // else one killed hard is refused for 9 s when it comes back
 		"broker.heartbeat.interval.ms=500",
 	}, properties)
 	if err := os.WriteFile(k.config(), []byte(strings.Join(properties, "\n")+"\n"), 0o600); err != nil {
-		return nil, err
+		return err
 	}
-	formatter := k.command("kafka.tools.StorageTool", append([]string{"format", "-t", k.id, "-c", k.config()}, format...)...)
+	formatter := k.command("kafka.tools.StorageTool", append([]string{"format", "-t", k.id, "-c", k.config()}, args...)...)
 	if out, err := formatter.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
+		return fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
 	}
-	return k, k.Restart(ctx)
+	return nil
 }
 
 // Addr is where clients connect, host:port.
@@ -108,9 +122,40 @@ func (k *Kafka) Kill() {
 	k.java = nil
 }
 
-// Restart starts a broker that was killed, and waits until it answers; one
+// Stop ends the broker as an administrator does: it gives its partitions away,
+// if there is another one that can lead them. It is killed if that takes long.
+func (k *Kafka) Stop() {
+	if k.java == nil {
+		return
+	}
+	_ = k.java.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	select {
+	case <-k.gone:
+		k.java = nil
+	case <-time.After(time.Minute):
+		k.Kill()
+	}
+}
+
+// Restart starts a broker that has ended, and waits until it answers; one
 // that does not is killed.
 func (k *Kafka) Restart(ctx context.Context) error {
+	if err := k.launch(); err != nil {
+		return err
+	}
+	if err := k.await(ctx, startLimit); err != nil {
+		k.Kill()
+		return err
+	}
+	return nil
+}
+
+// startLimit is how long a broker may take until it answers, several of them
+// on a busy machine.
+const startLimit = 2 * time.Minute
+
+// launch starts the process.
+func (k *Kafka) launch() error {
 	log, err := os.OpenFile(k.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -126,10 +171,6 @@ func (k *Kafka) Restart(ctx context.Context) error {
 		defer close(gone)
 		_ = java.Wait() // how it ended is in its log
 	}()
-	if err := k.await(ctx, 60*time.Second); err != nil {
-		k.Kill()
-		return err
-	}
 	return nil
 }
 
@@ -148,7 +189,7 @@ func (k *Kafka) log() string    { return filepath.Join(k.dir, "log") }
 // with this process.
 func (k *Kafka) command(class string, args ...string) *exec.Cmd {
 	cmd := exec.Command("java", append([]string{
-		"-Xmx384m", "-Djava.io.tmpdir=" + k.dir, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+		"-Xmx" + k.heap, "-Djava.io.tmpdir=" + k.dir, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-cp", filepath.Join(k.lib, "*"), class,
 	}, args...)...)
 	cmd.Dir = k.dir

@@ -241,7 +241,7 @@ func createTopics(t *testing.T, broker string, partitions int32, config map[stri
 		v := config[k]
 		values[k] = &v
 	}
-	res, err := kadm.NewClient(newClient(t, broker)).CreateTopics(t.Context(), partitions, 1, values, topics...)
+	res, err := kadm.NewClient(newClient(t, broker)).CreateTopics(t.Context(), partitions, -1, values, topics...)
 	if err == nil {
 		err = res.Error()
 	}

@@ -1,0 +1,202 @@
+package testenv
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A Cluster is several Kafka brokers that belong to a test. Broker i has the
+// node id i+1, and is a controller, too. Topics have a replica on each of up to
+// three brokers, and acks=all needs two of them, unless told otherwise.
+type Cluster struct {
+	Brokers []*Broker
+	tb      testing.TB
+	admin   *kadm.Client
+}
+
+// StartCluster starts n brokers and waits until they know each other; the test
+// stops them. Properties, "key=value", come on top of these.
+//
+// What the test shortens, against the defaults of Kafka 4.3.1: a broker that
+// cannot be reached is fenced, and its partitions get other leaders, after 3 s
+// (broker.session.timeout.ms, 9 s); the first member of a group does not wait
+// for others (group.initial.rebalance.delay.ms, 3 s). The internal topics have
+// 3 partitions instead of 50, and the threads and buffers are those of a small
+// machine. All other times are the defaults: so a new controller is elected
+// after 2 s without the old one (controller.quorum.fetch.timeout.ms).
+func StartCluster(tb testing.TB, n int, properties ...string) *Cluster {
+	tb.Helper()
+	ports, err := freePorts(2 * n)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var voters []string
+	for i := range n {
+		voters = append(voters, fmt.Sprintf("%d@%s", i+1, ports[n+i]))
+	}
+	replicas, inSync := min(n, 3), min(n, 2)
+	properties = slices.Concat([]string{
+		"controller.quorum.voters=" + strings.Join(voters, ","),
+		"num.partitions=3",
+		fmt.Sprintf("default.replication.factor=%d", replicas),
+		fmt.Sprintf("min.insync.replicas=%d", inSync),
+		"offsets.topic.num.partitions=3",
+		fmt.Sprintf("offsets.topic.replication.factor=%d", replicas),
+		"transaction.state.log.num.partitions=3",
+		fmt.Sprintf("transaction.state.log.replication.factor=%d", replicas),
+		fmt.Sprintf("transaction.state.log.min.isr=%d", inSync),
+		"share.coordinator.state.topic.num.partitions=3",
+		fmt.Sprintf("share.coordinator.state.topic.replication.factor=%d", replicas),
+		fmt.Sprintf("share.coordinator.state.topic.min.isr=%d", inSync),
+		"num.network.threads=2",
+		"num.io.threads=4",
+		"log.cleaner.dedupe.buffer.size=4194304", // of the heap; 128 MiB are the default
+	}, properties)
+	c := &Cluster{tb: tb}
+	id := newClusterID()
+	for i := range n {
+		k := &Kafka{lib: KafkaLib(tb), dir: tb.TempDir(), addr: ports[i], id: id, heap: "256m"}
+		if err := k.format(i+1, ports[n+i], nil, nil, properties); err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(k.Kill)
+		c.Brokers = append(c.Brokers, &Broker{k, tb})
+	}
+	for _, b := range c.Brokers { // none of them answers before most of them run
+		if err := b.launch(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	for _, b := range c.Brokers {
+		if err := b.await(tb.Context(), startLimit); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.RetryTimeout(10*time.Second),
+		kgo.RequestTimeoutOverhead(time.Second), kgo.MetadataMinAge(50*time.Millisecond))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(client.Close)
+	c.admin = kadm.NewClient(client)
+	c.AwaitInSync()
+	return c
+}
+
+// Addrs are where clients connect, host:port, in the order of the brokers.
+func (c *Cluster) Addrs() []string {
+	var addrs []string
+	for _, b := range c.Brokers {
+		addrs = append(addrs, b.Addr())
+	}
+	return addrs
+}
+
+// RollingRestart stops and starts the brokers one after the other, as an
+// administrator does: each is back in sync before the next one goes.
+func (c *Cluster) RollingRestart() {
+	c.tb.Helper()
+	for _, b := range c.Brokers {
+		b.Stop()
+		b.Restart()
+		c.AwaitInSync()
+	}
+}
+
+// AwaitInSync waits until all brokers run and each replica is in sync.
+func (c *Cluster) AwaitInSync() {
+	c.tb.Helper()
+	for end := time.Now().Add(startLimit); ; time.Sleep(100 * time.Millisecond) {
+		behind := c.behind()
+		if behind == "" {
+			return
+		}
+		if time.Now().After(end) || c.tb.Context().Err() != nil {
+			c.tb.Fatalf("the cluster is not in sync after %v: %s", startLimit, behind)
+		}
+	}
+}
+
+// behind tells what is not in sync, "" where everything is.
+func (c *Cluster) behind() string {
+	m, err := c.admin.Metadata(c.tb.Context())
+	if err != nil {
+		return err.Error()
+	}
+	if len(m.Brokers) < len(c.Brokers) {
+		return fmt.Sprintf("only brokers %v are there", m.Brokers.NodeIDs())
+	}
+	var behind []string
+	m.Topics.EachPartition(func(p kadm.PartitionDetail) {
+		if len(p.ISR) < len(p.Replicas) || p.Leader < 0 {
+			behind = append(behind, fmt.Sprintf("%s-%d: leader %d, of %v only %v in sync", p.Topic, p.Partition, p.Leader, p.Replicas, p.ISR))
+		}
+	})
+	return strings.Join(behind, "; ")
+}
+
+// Leader is the broker that leads a partition, by its index; -1: none does.
+func (c *Cluster) Leader(topic string, partition int32) int {
+	c.tb.Helper()
+	m, err := c.admin.Metadata(c.tb.Context(), topic)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	if p, ok := m.Topics[topic].Partitions[partition]; ok && p.Leader > 0 {
+		return int(p.Leader) - 1
+	}
+	return -1
+}
+
+// Lead lets a broker, by its index, lead all partitions of the topics, and
+// waits until it does. Each broker has to have a replica of them.
+func (c *Cluster) Lead(broker int, topics ...string) {
+	c.tb.Helper()
+	leader := int32(broker) + 1
+	m, err := c.admin.Metadata(c.tb.Context(), topics...)
+	if err == nil {
+		err = m.Topics.Error()
+	}
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	var order kadm.AlterPartitionAssignmentsReq
+	which := kadm.TopicsSet{}
+	m.Topics.EachPartition(func(p kadm.PartitionDetail) {
+		others := slices.DeleteFunc(slices.Clone(p.Replicas), func(r int32) bool { return r == leader })
+		order.Assign(p.Topic, p.Partition, append([]int32{leader}, others...))
+		which.Add(p.Topic, p.Partition)
+	})
+	assigned, err := c.admin.AlterPartitionAssignments(c.tb.Context(), order)
+	if err == nil {
+		err = assigned.Error()
+	}
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	for end := time.Now().Add(startLimit); ; time.Sleep(100 * time.Millisecond) {
+		// The reply does not matter: an election is not needed, or not possible yet.
+		_, _ = c.admin.ElectLeaders(c.tb.Context(), kadm.ElectPreferredReplica, which)
+		elsewhere := 0
+		m, err := c.admin.Metadata(c.tb.Context(), topics...)
+		if err == nil {
+			m.Topics.EachPartition(func(p kadm.PartitionDetail) {
+				if p.Leader != leader {
+					elsewhere++
+				}
+			})
+			if elsewhere == 0 {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			c.tb.Fatalf("broker %d does not lead %v after %v: %d partitions are led elsewhere, %v", broker, topics, startLimit, elsewhere, err)
+		}
+	}
+}
