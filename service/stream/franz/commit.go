@@ -29,7 +29,7 @@ const (
 
 // commit ends the transaction, again and again if need be: it returns once
 // what was collected is committed, or with an error that ends the session.
-func (s *session) commit(ctx context.Context) error {
+func (s *transactional) commit(ctx context.Context) error {
 	tx := s.tx
 	if len(tx.shares) == 0 {
 		return nil
@@ -105,7 +105,7 @@ func (s *session) commit(ctx context.Context) error {
 // endTransaction ends the transaction and begins the next one. Without an
 // error it is over, though perhaps committed when franz-go does not say so: a
 // broker may do what it is asked and answer that it does not know.
-func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
+func (s *transactional) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
 	next := s.tx.offsets()
 	ctx = kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
 		topics := map[string]*kmsg.TxnOffsetCommitRequestTopic{}
@@ -158,7 +158,7 @@ func (s *session) endTransaction(ctx context.Context, how kgo.TransactionEndTry)
 
 // settled asks the group whether the transaction that has ended was committed:
 // its offsets and its records come together.
-func (s *session) settled(ctx context.Context) (committed bool, err error) {
+func (s *transactional) settled(ctx context.Context) (committed bool, err error) {
 	next := s.tx.offsets()
 	operation := "look up the offsets of " + s.cfg.Group
 	begin, late := time.Now(), false
@@ -255,7 +255,7 @@ func (s *session) offsets(ctx context.Context, partitions []stream.Partition) (s
 // repair puts something else in the place of what was refused, so that
 // everything can be published in a new transaction. What it returns first is
 // why it is worth waiting before; the second is a fault that does not pass.
-func (s *session) repair() (again, err error) {
+func (s *transactional) repair() (again, err error) {
 	tx := s.tx
 	tx.mu.Lock()
 	failed := tx.failed
@@ -299,7 +299,7 @@ func (s *session) repair() (again, err error) {
 
 // replace puts what Config.Refused makes of a refused record in its place, or
 // returns why there is nothing.
-func (s *session) replace(o *output, reason error) error {
+func (s *transactional) replace(o *output, reason error) error {
 	reason = refusal(fmt.Errorf("publish to %s: %w", o.record.Topic, reason))
 	if o.replaced == maxReplacements {
 		return fmt.Errorf("%w\nits replacements are refused too", reason)
@@ -318,7 +318,7 @@ func (s *session) replace(o *output, reason error) error {
 
 // patiently runs something that franz-go tries for as long as it takes, and
 // tells of it when that is long.
-func (s *session) patiently(operation string, f func() error) error {
+func (s *transactional) patiently(operation string, f func() error) error {
 	operation += " " + s.cfg.Group
 	done, told := make(chan struct{}), make(chan bool)
 	go func() {
@@ -348,7 +348,7 @@ func (s *session) patiently(operation string, f func() error) error {
 }
 
 // retrying tells the observer of every partition in the transaction.
-func (s *session) retrying(err error) {
+func (s *transactional) retrying(err error) {
 	for id := range s.tx.shares {
 		s.cfg.Observer.Retrying(id, stream.Publishing, err)
 	}

@@ -27,6 +27,9 @@ const (
 	// broker, which breaks the connection beyond it, without a word.
 	maxRequest = 100<<20 - 64<<10
 
+	// produceTimeout is how long a broker waits for the others to have a record.
+	produceTimeout = 5 * time.Second
+
 	// requestTimeout is how long an answer may take beyond the time that the
 	// request itself gives the broker. Giving up is safe: what is sent again
 	// is recognised.

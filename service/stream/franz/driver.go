@@ -50,7 +50,7 @@ type Transaction struct {
 // A Driver reads topics, exactly once.
 type Driver struct {
 	cfg     stream.Config
-	bound   Transaction
+	bound   *Transaction // nil: at least once
 	trouble *stream.Trouble
 	worker  *stream.Worker
 
@@ -77,7 +77,7 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	trouble := stream.NewTrouble(checked.Log)
 	return &Driver{
 		cfg:     checked,
-		bound:   tx,
+		bound:   &tx,
 		trouble: trouble,
 		worker:  stream.NewWorker(h, checked, trouble),
 		session: sessionTimeout,
@@ -117,6 +117,11 @@ func (d *Driver) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// delivery is how a session delivers.
+func (d *Driver) delivery(s *session) delivery {
+	return &transactional{session: s}
 }
 
 // sleep tells whether d has passed before ctx ended.

@@ -39,7 +39,7 @@ const (
 // The second end is that of a transaction with nothing in it, in what stands
 // still: its markers are those that are missing. Where it is another's
 // transaction that is open they do nothing.
-func (s *session) endOrphan(ctx context.Context) error {
+func (s *transactional) endOrphan(ctx context.Context) error {
 	s.shaken.Store(false)
 	admin := kadm.NewClient(s.client)
 	var suspects map[position]bool // what stands still
@@ -110,7 +110,7 @@ type position struct {
 // unfinished is where a transaction seems to be open: partitions of the inputs
 // whose offsets are unstable, and those of the outputs that readers of
 // committed records cannot read to their end.
-func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[position]bool, error) {
+func (s *transactional) unfinished(ctx context.Context, admin *kadm.Client) (map[position]bool, error) {
 	open := map[position]bool{}
 	_, unstable, err := s.offsets(ctx, nil)
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *session) unfinished(ctx context.Context, admin *kadm.Client) (map[posit
 }
 
 // split tells apart whether offsets are open, and which partitions of outputs.
-func (s *session) split(open map[position]bool) (offsets bool, outputs kadm.TopicsSet) {
+func (s *transactional) split(open map[position]bool) (offsets bool, outputs kadm.TopicsSet) {
 	for p := range open {
 		if slices.Contains(s.cfg.Inputs, p.topic) {
 			offsets = true
@@ -150,7 +150,7 @@ func (s *session) split(open map[position]bool) (offsets bool, outputs kadm.Topi
 
 // foreign tells whether what is open is certainly not of a producer: only who
 // may read the outputs is told, and nobody whose the offsets are.
-func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int64, open map[position]bool) bool {
+func (s *transactional) foreign(ctx context.Context, admin *kadm.Client, producer int64, open map[position]bool) bool {
 	offsets, outputs := s.split(open)
 	if offsets && !s.begun { // joining, nothing is lost by a needless end
 		return false
@@ -164,7 +164,7 @@ func (s *session) foreign(ctx context.Context, admin *kadm.Client, producer int6
 
 // held is where a producer has a transaction open, with the offsets at which it
 // begins there, if the broker tells us.
-func (s *session) held(ctx context.Context, admin *kadm.Client, producer int64, outputs kadm.TopicsSet) (held map[position]bool, told bool) {
+func (s *transactional) held(ctx context.Context, admin *kadm.Client, producer int64, outputs kadm.TopicsSet) (held map[position]bool, told bool) {
 	held = map[position]bool{}
 	if len(outputs) == 0 {
 		return held, true
@@ -188,7 +188,7 @@ func (s *session) held(ctx context.Context, admin *kadm.Client, producer int64, 
 
 // excuse makes of an error one that neither ends the driver nor takes it for
 // fenced: what is open may not be ours.
-func (s *session) excuse(err error) error {
+func (s *transactional) excuse(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -206,8 +206,8 @@ func (s *session) excuse(err error) error {
 // we looked. The coordinator takes what we add for a part of that one, and our
 // end would be its end. So we look again just before, and leave a transaction
 // that has anything in it but what we have added.
-func (s *session) endAgain(ctx context.Context, admin *kadm.Client, last kadm.DescribedTransaction, open map[position]bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.session)
+func (s *transactional) endAgain(ctx context.Context, admin *kadm.Client, last kadm.DescribedTransaction, open map[position]bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Driver.session)
 	defer cancel()
 	// Of a later version, the end would give our producer an epoch that
 	// s.client does not know.
@@ -248,7 +248,7 @@ func (s *session) endAgain(ctx context.Context, admin *kadm.Client, last kadm.De
 
 // lookAgain asks the coordinator for our transaction, for as long as it may
 // tell.
-func (s *session) lookAgain(ctx context.Context, admin *kadm.Client) (kadm.DescribedTransaction, error) {
+func (s *transactional) lookAgain(ctx context.Context, admin *kadm.Client) (kadm.DescribedTransaction, error) {
 	for {
 		all, err := admin.DescribeTransactions(ctx, s.bound.ID)
 		now := all[s.bound.ID]
@@ -280,7 +280,7 @@ func exactly(in, outputs kadm.TopicsSet) bool {
 }
 
 // leave leaves a transaction that is not ours, or of which that is not known.
-func (s *session) leave(err error) error {
+func (s *transactional) leave(err error) error {
 	if err != nil {
 		return fmt.Errorf("look at the transaction %s again: %w", s.bound.ID, err)
 	}
@@ -290,7 +290,7 @@ func (s *session) leave(err error) error {
 
 // extend adds partitions and the group's offsets to our transaction, or begins
 // one with them.
-func (s *session) extend(ctx context.Context, client *kgo.Client, last kadm.DescribedTransaction, open map[position]bool) error {
+func (s *transactional) extend(ctx context.Context, client *kgo.Client, last kadm.DescribedTransaction, open map[position]bool) error {
 	failed := func(err error) error {
 		return fmt.Errorf("add what is open to the transaction %s: %w", s.bound.ID, err)
 	}

@@ -44,7 +44,7 @@ type session struct {
 	*Driver
 	operation string
 	client    *kgo.Client
-	group     *kgo.GroupTransactSession
+	delivery  delivery
 	turn      turn
 	inflate   *inflate.Decompressor
 	fetcher   *kgo.Client // client, for callbacks that may come before it is there; of the group's goroutine only
@@ -53,20 +53,14 @@ type session struct {
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
 	end       context.CancelCauseFunc
 
-	wake     chan struct{}                  // there may be something to do
-	resume   chan struct{}                  // there may be something to poll
-	latest   atomic.Pointer[generation]     // that the group has given us
-	blocked  atomic.Bool                    // a rebalance waits for us
-	allowed  atomic.Int64                   // rebalances that waited for us and were let go on
-	beats    atomic.Int64                   // heartbeats that were answered
-	current  *generation                    // that is worked on
-	tx       *transaction                   // of current
-	withheld map[stream.Partition]*withheld // partitions of current that stay out of its transactions
-	begun    bool                           // franz-go is in a transaction, always after the first generation
-	lastEnd  time.Time                      // of a transaction
-	counts   map[string]int                 // of partitions of each output topic, known for one generation
-	limits   map[string]int64               // of bytes that an output topic takes together, where one has shown
-	worked   bool                           // a generation was given
+	wake    chan struct{}              // there may be something to do
+	resume  chan struct{}              // there may be something to poll
+	latest  atomic.Pointer[generation] // that the group has given us
+	blocked atomic.Bool                // a rebalance waits for us
+	allowed atomic.Int64               // rebalances that waited for us and were let go on
+	beats   atomic.Int64               // heartbeats that were answered
+	current *generation                // that is worked on
+	worked  bool                       // a generation was given
 }
 
 // runSession works until ctx ends, or for as long as all is well. It tells
@@ -78,6 +72,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 		Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1),
 		inflate: inflate.New(d.cfg.BatchBytes),
 	}
+	s.delivery = d.delivery(s)
 	if err := s.open(); err != nil {
 		return false, &foreverError{err} // an option is wrong
 	}
@@ -94,8 +89,8 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 	return s.worked, err
 }
 
-func (s *session) open() error {
-	opts := append(connection(s.cfg, &s.conns),
+func (s *session) open() (err error) {
+	s.client, err = s.delivery.open(append(connection(s.cfg, &s.conns),
 		kgo.WithLogger(logger{s.cfg.Log}),
 		kgo.WithHooks(append([]kgo.Hook{s}, s.hooks...)...),
 
@@ -125,22 +120,8 @@ func (s *session) open() error {
 		kgo.FetchMaxPartitionBytes(fetchBytes),
 		kgo.WithDecompressor(s.inflate),
 		kgo.KeepRetryableFetchErrors(), // or a partition would stand still without a word
-
-		kgo.TransactionalID(s.bound.ID),
-		kgo.TransactionTimeout(s.bound.Timeout),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0),
-		kgo.ProducerBatchCompression(compression(s.cfg.Compression)),
-		kgo.ProducerBatchMaxBytes(maxRequest),
-		kgo.ProduceRequestTimeout(5*time.Second),
-		kgo.UnknownTopicRetries(-1),
-	)
-	group, err := kgo.NewGroupTransactSession(opts...)
-	if err != nil {
-		return err
-	}
-	s.group, s.client = group, group.Client()
-	return nil
+	))
+	return err
 }
 
 // close leaves the group, if the broker can be told.
@@ -198,7 +179,7 @@ func (s *session) run(stop, life context.Context) error {
 			s.allowed.Add(1)
 			continue
 		case s.current != nil:
-			wait, err := s.step(work)
+			wait, err := s.delivery.step(work)
 			if err != nil {
 				return err
 			}
@@ -221,28 +202,11 @@ func (s *session) adopt(life context.Context, g *generation) error {
 	if s.current != nil {
 		s.retire()
 	}
-	// A rebalance leaves a note that makes the next transaction an aborted
-	// one. Nothing is in it here, and it is better spent.
-	var err error
-	s.turn.alone(func() {
-		if s.begun {
-			_, err = s.group.End(life, kgo.TryAbort)
-			g.rewound()
-		}
-		if err == nil && (!s.begun || s.shaken.Load()) {
-			err = s.endOrphan(life)
-		}
-		if err == nil {
-			err = s.group.Begin()
-		}
-		s.begun = true
-	})
-	if err != nil {
+	if err := s.delivery.begin(life, g); err != nil {
 		g.end()
-		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
+		return err
 	}
-	s.current, s.tx, s.counts, s.limits = g, newTransaction(), map[string]int{}, map[string]int64{}
-	s.withheld = map[stream.Partition]*withheld{}
+	s.current = g
 	ids := slices.SortedFunc(maps.Keys(g.partitions), stream.ComparePartitions)
 	_, number := s.client.GroupMetadata()
 	s.cfg.Log.Info("assigned", "group", s.cfg.Group, "generation", number, "partitions", ids)
@@ -254,17 +218,12 @@ func (s *session) adopt(life context.Context, g *generation) error {
 
 // retire gives up what is left of the current generation.
 func (s *session) retire() {
-	left := s.current.end() + s.tx.records
-	for _, w := range s.withheld {
-		if !w.tried { // else it is counted with the transaction
-			left += w.records
-		}
-	}
+	left := s.delivery.abandon() + s.current.end()
 	if left > 0 {
 		s.cfg.Log.Warn("generation ended with records uncommitted, which come again", "records", left)
 	}
 	s.cfg.Observer.Revoked()
-	s.current, s.tx, s.withheld = nil, nil, nil
+	s.current = nil
 }
 
 // drain finishes what is in flight, for not longer than allowed, and commits.
@@ -283,11 +242,11 @@ func (s *session) drain(life context.Context) error {
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for waiting := true; waiting; {
-		wait, err := s.step(ctx)
+		wait, err := s.delivery.step(ctx)
 		if err != nil {
 			return err
 		}
-		if s.tx.drained == len(g.partitions) {
+		if s.delivery.drained() {
 			break
 		}
 		due.Reset(wait)
@@ -301,10 +260,7 @@ func (s *session) drain(life context.Context) error {
 			waiting = false
 		}
 	}
-	if err := s.collect(); err != nil {
-		return err
-	}
-	if err := s.commit(ctx); err != nil {
+	if err := s.delivery.finish(ctx); err != nil {
 		return err
 	}
 	s.retire()
@@ -331,7 +287,7 @@ func (s *session) poll(life context.Context) {
 					p.halt()
 				}
 			}
-			fetches := s.group.PollFetches(ctx)
+			fetches := s.client.PollFetches(ctx)
 			s.inflate.Reset() // what was fetched is taken
 			// Who has polled something holds rebalances back: the latest
 			// generation is the one that it belongs to.

@@ -21,6 +21,82 @@ import (
 // alone.
 const batchBytes = 512 << 10
 
+// transactional delivers exactly once: outputs and offsets are committed
+// together.
+type transactional struct {
+	*session
+	group    *kgo.GroupTransactSession
+	tx       *transaction                   // of the current generation
+	withheld map[stream.Partition]*withheld // partitions that stay out of its transactions
+	begun    bool                           // franz-go is in a transaction, always after the first generation
+	lastEnd  time.Time                      // of a transaction
+	counts   map[string]int                 // of partitions of each output topic, known for one generation
+	limits   map[string]int64               // of bytes that an output topic takes together, where one has shown
+}
+
+func (s *transactional) open(opts []kgo.Opt) (*kgo.Client, error) {
+	group, err := kgo.NewGroupTransactSession(append(opts,
+		kgo.TransactionalID(s.bound.ID),
+		kgo.TransactionTimeout(s.bound.Timeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.ProducerBatchCompression(compression(s.cfg.Compression)),
+		kgo.ProducerBatchMaxBytes(maxRequest),
+		kgo.ProduceRequestTimeout(produceTimeout),
+		kgo.UnknownTopicRetries(-1),
+	)...)
+	if err != nil {
+		return nil, err
+	}
+	s.group = group
+	return group.Client(), nil
+}
+
+// begin begins a transaction for a generation.
+func (s *transactional) begin(ctx context.Context, g *generation) (err error) {
+	// A rebalance leaves a note that makes the next transaction an aborted
+	// one. Nothing is in it here, and it is better spent.
+	s.turn.alone(func() {
+		if s.begun {
+			_, err = s.group.End(ctx, kgo.TryAbort)
+			g.rewound()
+		}
+		if err == nil && (!s.begun || s.shaken.Load()) {
+			err = s.endOrphan(ctx)
+		}
+		if err == nil {
+			err = s.group.Begin()
+		}
+		s.begun = true
+	})
+	if err != nil {
+		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
+	}
+	s.tx, s.withheld = newTransaction(), map[stream.Partition]*withheld{}
+	s.counts, s.limits = map[string]int{}, map[string]int64{}
+	return nil
+}
+
+func (s *transactional) drained() bool { return s.tx.drained == len(s.current.partitions) }
+
+func (s *transactional) finish(ctx context.Context) error {
+	if err := s.collect(); err != nil {
+		return err
+	}
+	return s.commit(ctx)
+}
+
+func (s *transactional) abandon() (left int) {
+	left = s.tx.records
+	for _, w := range s.withheld {
+		if !w.tried { // else it is counted with the transaction
+			left += w.records
+		}
+	}
+	s.tx, s.withheld = nil, nil
+	return left
+}
+
 // A transaction holds what was collected since the last commit: all of it is
 // needed until the next one, for an aborted transaction is published again.
 type transaction struct {
@@ -66,7 +142,7 @@ type failure struct {
 
 // step collects, publishes, and commits if it is time to. It tells when it
 // should be called again, if nothing happens before.
-func (s *session) step(ctx context.Context) (wait time.Duration, err error) {
+func (s *transactional) step(ctx context.Context) (wait time.Duration, err error) {
 	s.again(time.Now())
 	if err := s.collect(); err != nil {
 		return 0, err
@@ -82,7 +158,7 @@ func (s *session) step(ctx context.Context) (wait time.Duration, err error) {
 }
 
 // collect takes what is finished out of the windows.
-func (s *session) collect() error {
+func (s *transactional) collect() error {
 	tx := s.tx
 	tx.drained = 0
 	for id, p := range s.current.partitions {
@@ -152,7 +228,7 @@ func (tx *transaction) offsets() map[stream.Partition]int64 {
 }
 
 // due tells how long the transaction may still wait for more.
-func (s *session) due() time.Duration {
+func (s *transactional) due() time.Duration {
 	tx := s.tx
 	switch interval := s.bound.Interval; {
 	case len(tx.shares) == 0:
@@ -171,7 +247,7 @@ func (s *session) due() time.Duration {
 }
 
 // publish hands to the client what was not yet.
-func (s *session) publish(ctx context.Context) error {
+func (s *transactional) publish(ctx context.Context) error {
 	tx := s.tx
 	if tx.handed == 0 && len(tx.outputs) > 0 && s.shaken.Load() {
 		if err := s.endOrphan(ctx); err != nil {
@@ -244,7 +320,7 @@ func (tx *transaction) hasFailed() bool {
 
 // flush waits until the broker has acknowledged, or refused, what was handed
 // to the client.
-func (s *session) flush(ctx context.Context) error {
+func (s *transactional) flush(ctx context.Context) error {
 	clear(s.tx.together)
 	return s.patiently("publish", func() error { return s.client.Flush(ctx) })
 }
@@ -252,7 +328,7 @@ func (s *session) flush(ctx context.Context) error {
 // partitions counts those of an output's topic, once in a generation: the
 // count decides where the outputs of a partition go, and must not change under
 // way.
-func (s *session) partitions(ctx context.Context, o *output) (int, error) {
+func (s *transactional) partitions(ctx context.Context, o *output) (int, error) {
 	topic := o.record.Topic
 	operation := "publish to " + topic
 	admin := kadm.NewClient(s.client)

@@ -29,7 +29,7 @@ type withheld struct {
 }
 
 // withhold takes a partition out of the transaction, and says why.
-func (s *session) withhold(id stream.Partition, topic string, reason error) {
+func (s *transactional) withhold(id stream.Partition, topic string, reason error) {
 	w := s.withheld[id]
 	if w == nil {
 		w = &withheld{
@@ -71,7 +71,7 @@ func (tx *transaction) take(id stream.Partition) (share, []*output) {
 }
 
 // again puts withheld partitions back into the transaction whose pause is over.
-func (s *session) again(now time.Time) {
+func (s *transactional) again(now time.Time) {
 	for id, w := range s.withheld {
 		if w.tried || now.Before(w.until) || s.current.drains() {
 			continue
@@ -83,7 +83,7 @@ func (s *session) again(now time.Time) {
 }
 
 // released notes that what was withheld is committed.
-func (s *session) released() {
+func (s *transactional) released() {
 	for id, w := range s.withheld {
 		if w.tried && s.tx.shares[id] != nil {
 			delete(s.withheld, id)
@@ -95,7 +95,7 @@ func (s *session) released() {
 
 // nextTry is how long it is until a withheld partition is tried again, an hour
 // at most: while the generation drains, none is.
-func (s *session) nextTry() time.Duration {
+func (s *transactional) nextTry() time.Duration {
 	most := time.Hour
 	if s.current.drains() {
 		return most

@@ -21,9 +21,9 @@ func (o *lags) Committed(_ stream.Partition, _, lag int64) { o.told = append(o.t
 // only is the partition of these tests.
 var only = stream.Partition{Topic: "in"}
 
-// withholding4test returns a session in which partition 0, of which offset 10
+// withholding4test returns a delivery in which partition 0, of which offset 10
 // is committed, is withheld with one record.
-func withholding4test(t *testing.T, observer stream.Observer) *session {
+func withholding4test(t *testing.T, observer stream.Observer) *transactional {
 	t.Helper()
 	cfg := config("x:1")
 	cfg.Observer = observer
@@ -32,7 +32,7 @@ func withholding4test(t *testing.T, observer stream.Observer) *session {
 		t.Fatal(err)
 	}
 	nothing := func(stream.Partition) {}
-	s := &session{Driver: d, tx: newTransaction(), withheld: map[stream.Partition]*withheld{}}
+	s := &transactional{session: &session{Driver: d}, tx: newTransaction(), withheld: map[stream.Partition]*withheld{}}
 	s.current = newGeneration([]stream.Partition{only}, d.cfg, d.worker, func() {}, nothing, nothing)
 	p := s.current.partitions[only]
 	p.start(10)
