@@ -102,6 +102,28 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 
 // A guilty record is not worked on before its offset is committed, however
 // often it comes and whatever happens.
+// The same place in another topic is another record, and its commit says nothing
+// of this one.
+func TestJournalSeveralTopics(t *testing.T) {
+	dir := t.TempDir()
+	j := open4test(t, dir, "in,other")
+	mustBegin(t, j, 3)
+	j.die(t, true)
+	j = open4test(t, dir, "in,other")
+	j.committed(stream.Partition{Topic: "other", ID: 1}, 9)
+	j.check(t, 1, 0)
+	namesake := recordAt(3)
+	namesake.Topic = "other"
+	work, err := j.begin(namesake)
+	if err != nil || work.alone {
+		t.Errorf("another topic's record: alone %v, %v", work.alone, err)
+	}
+	work.end(workedOn)
+	j.check(t, 1, 0)
+	j.committed(of(1), 9)
+	j.check(t, 0, 0)
+}
+
 func TestJournalGuiltyUntilCommitted(t *testing.T) {
 	dir := t.TempDir()
 	j := open4test(t, dir, "in")

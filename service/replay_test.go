@@ -62,17 +62,19 @@ func TestParseLetter(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
-	broker, err := embedded.Start(0, 3, "in", "dead")
+	broker, err := embedded.Start(0, 3, "in", "in2", "dead")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer broker.Close()
 	c := goodConfig()
-	c.Kafka.Brokers = []string{broker.Addr()}
+	c.Kafka.Brokers, c.Kafka.Input = []string{broker.Addr()}, []string{"in", "in2"}
 	truncated := deadLetter(origin(0, 4), "dead", ReasonRefused, errors.New("no"))
 	truncated.Headers = append(truncated.Headers[3:], header(headerTruncated, "5"))
 	other := origin(0, 5)
 	other.Topic = "elsewhere"
+	second := origin(0, 6)
+	second.Topic = "in2"
 	// The record at offset 3 has come back twice from the input topic.
 	again := func(offset int64, replays string) stream.Record {
 		r := origin(2, 3, header(headerReplays, replays))
@@ -86,6 +88,7 @@ func TestReplay(t *testing.T) {
 		deadLetter(origin(2, 3), "dead", "back", errors.New("no")), again(7, "1"), again(8, "2"),
 		truncated,
 		deadLetter(other, "dead", "not-an-image", errors.New("no")),
+		deadLetter(second, "dead", "second", errors.New("no")),
 		{Topic: "dead", Value: []byte("whatever")},
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -120,8 +123,9 @@ func TestReplay(t *testing.T) {
 		want   []string
 	}{
 		"all": {ReplayFilter{}, []string{"in-0-0", "in-1-1", "in-2-2", "in-2-3", "in-2-7", "in-2-8 sent back 2 times before",
-			"in-0-4 its value is not in the dead letter; it may still be in in, partition 0, offset 4"}},
+			"in-0-4 its value is not in the dead letter; it may still be in in, partition 0, offset 4", "in2-0-6"}},
 		"reason":    {ReplayFilter{Reasons: []string{"empty", "x"}}, []string{"in-1-1"}},
+		"topic":     {ReplayFilter{Reasons: []string{"second"}}, []string{"in2-0-6"}},
 		"key":       {ReplayFilter{Keys: []string{"k2"}}, []string{"in-2-2"}},
 		"partition": {ReplayFilter{Partitions: []int{1, 2}, Limit: 2}, []string{"in-1-1", "in-2-2"}},
 		"time":      {ReplayFilter{Since: replayTime.Add(time.Minute), Until: replayTime.Add(2 * time.Minute)}, []string{"in-1-1"}},
@@ -131,26 +135,28 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, cmp.Diff(test.want, told))
 		}
 	}
-	if _, sent := replay(ReplayFilter{}, false); sent != 5 {
-		t.Errorf("sent %d, want 5", sent)
+	if _, sent := replay(ReplayFilter{}, false); sent != 6 {
+		t.Errorf("sent %d, want 6", sent)
 	}
 	var got []stream.Record
 	if err := broker.Follow(t.Context(), func(r stream.Record) bool {
 		got = append(got, r)
-		return len(got) < 5
-	}, "in"); err != nil {
+		return len(got) < 6
+	}, "in", "in2"); err != nil {
 		t.Fatal(err)
 	}
-	key := func(r stream.Record) int { return r.Partition*10 + int(r.Offset) } // where it lies now
-	want := map[int]stream.Record{
-		0:  origin(0, 0, header(headerReplays, "1")),
-		10: origin(1, 1, header(headerReplays, "1")),
-		20: origin(2, 2, header(headerReplays, "1")),
-		21: origin(2, 3, header(headerReplays, "1")),
-		22: origin(2, 3, header(headerReplays, "2")),
+	second = origin(0, 6, header(headerReplays, "1"))
+	second.Topic = "in2"
+	want := map[string]stream.Record{ // by where it lies now
+		"in-0-0":  origin(0, 0, header(headerReplays, "1")),
+		"in-1-0":  origin(1, 1, header(headerReplays, "1")),
+		"in-2-0":  origin(2, 2, header(headerReplays, "1")),
+		"in-2-1":  origin(2, 3, header(headerReplays, "1")),
+		"in-2-2":  origin(2, 3, header(headerReplays, "2")),
+		"in2-0-0": second,
 	}
 	for _, r := range got {
-		w := want[key(r)]
+		w := want[recordID(r)]
 		w.Offset = r.Offset
 		if d := cmp.Diff(w, r); d != "" {
 			t.Errorf("partition %d, offset %d (-want +got):\n%s", r.Partition, r.Offset, d)
