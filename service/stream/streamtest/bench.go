@@ -227,7 +227,7 @@ type recorder struct {
 func (r *recorder) Assigned(p []stream.Partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.assigned = p
+	r.assigned = append([]stream.Partition{}, p...) // not nil, as after Revoked
 	r.generations++
 }
 
