@@ -180,7 +180,7 @@ func TestOffsetsHeldBack(t *testing.T) {
 	produce(t, cfg, "c")
 	log = make(lines, 1000)
 	stop = start(t, cfg, bound, echo)
-	log.await(t, "a transaction has not ended in partitions [0]: UNSTABLE_OFFSET_COMMIT")
+	log.await(t, "a transaction has not ended in partitions [in-0]: UNSTABLE_OFFSET_COMMIT")
 	if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
 		t.Fatal(err)
 	}
