@@ -1,8 +1,13 @@
 package testenv
 
 import (
+	"bufio"
+	"encoding/json"
+	"io"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 )
 
@@ -10,11 +15,55 @@ import (
 // its base directory.
 func Tiny(tb testing.TB, options ...string) string {
 	tb.Helper()
-	python := Python(tb)
 	dir := tb.TempDir()
-	args := append([]string{"-B", filepath.Join(Root(tb), "testenv/tiny.py"), "--out", dir}, options...)
-	if out, err := exec.CommandContext(tb.Context(), python, args...).CombinedOutput(); err != nil {
-		tb.Fatalf("tiny.py: %v\n%s", err, out)
-	}
+	tinies.write(tb, append([]string{"--out", dir}, options...))
 	return dir
+}
+
+// A tinyMaker is tiny.py, started once for all the models of a test binary:
+// it takes much longer to import TensorFlow than to make a model. It ends with
+// the test binary, whose end of the pipe is closed then.
+type tinyMaker struct {
+	mu      sync.Mutex // guards what follows
+	options io.Writer
+	answers *bufio.Reader
+}
+
+var tinies tinyMaker
+
+func (m *tinyMaker) write(tb testing.TB, options []string) {
+	tb.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.options == nil {
+		m.start(tb)
+	}
+	line, err := json.Marshal(options)
+	if err == nil {
+		_, err = m.options.Write(append(line, '\n'))
+	}
+	answer := ""
+	if err == nil {
+		answer, err = m.answers.ReadString('\n')
+	}
+	if answer = strings.TrimSpace(answer); err != nil || answer != "" {
+		tb.Fatalf("tiny.py %q: %s %v", options, answer, err)
+	}
+}
+
+func (m *tinyMaker) start(tb testing.TB) {
+	tb.Helper()
+	cmd := exec.Command(Python(tb), "-B", filepath.Join(Root(tb), "testenv/tiny.py"), "--stdin")
+	options, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	answers, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	m.options, m.answers = options, bufio.NewReader(answers)
 }

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """A model that costs nothing, for tests and benchmarks of what is around the model.
 
+    tiny.py --stdin
     tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash | --overflow | --hang FILE]
             [--hungry] [--needs FILE]
 
-writes DIR/N. What it is for:
+writes DIR/N; with --stdin, what the lines say, each a JSON array of the options of one model, and answers each with a line: an
+error, or nothing. What it is for:
 
     image    images of 8×8: a dense layer on the mean colour, two classes, dark and bright. With --crash it ends the process,
              as a fault in native code does, when an image of the batch has a white pixel; with --overflow a thread of
@@ -16,8 +18,10 @@ writes DIR/N. What it is for:
 """
 
 import argparse
+import json
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -113,6 +117,18 @@ class Example(tf.Module):
 
 
 def main():
+    if sys.argv[1:] != ["--stdin"]:
+        write(sys.argv[1:])
+        return
+    for line in sys.stdin:
+        try:
+            write(json.loads(line))
+            print(flush=True)
+        except (Exception, SystemExit) as e:
+            print(repr(e).replace("\n", " "), flush=True)
+
+
+def write(options):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--version", type=int, default=1)
@@ -122,7 +138,7 @@ def main():
     parser.add_argument("--hang", metavar="FILE")
     parser.add_argument("--hungry", action="store_true")
     parser.add_argument("--needs", metavar="FILE")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(options)
     tiny = Tiny(arguments.crash, arguments.overflow, arguments.hang, arguments.hungry, arguments.needs)
     kinds = {"dense": Dense, "mixed": Mixed, "example": Example}
     model = kinds[arguments.kind]() if arguments.kind in kinds else tiny
