@@ -24,7 +24,7 @@ func TestBroker(t *testing.T) {
 // A broker that lost its port to another one must not be taken for ready.
 func TestBrokerOfAnother(t *testing.T) {
 	other := StartBroker(t)
-	mine := &Kafka{dir: t.TempDir(), addr: other.Addr(), id: newClusterID(), gone: make(chan struct{})}
+	mine := &Kafka{dir: t.TempDir(), addr: other.Addr(), id: newID(), gone: make(chan struct{})}
 	if err := mine.await(t.Context(), time.Second); err == nil || !strings.Contains(err.Error(), "another broker answers at "+other.Addr()) {
 		t.Errorf("got %v", err)
 	}

@@ -59,7 +59,7 @@ func StartCluster(tb testing.TB, n int, properties ...string) *Cluster {
 		"log.cleaner.dedupe.buffer.size=4194304", // of the heap; 128 MiB are the default
 	}, properties)
 	c := &Cluster{tb: tb}
-	id := newClusterID()
+	id := newID()
 	for i := range n {
 		k := &Kafka{lib: KafkaLib(tb), dir: tb.TempDir(), addr: ports[i], id: id, heap: "256m"}
 		if err := k.format(i+1, ports[n+i], nil, nil, properties); err != nil {

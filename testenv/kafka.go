@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,7 +48,7 @@ func startKafka(ctx context.Context, lib, dir string, listeners, format, propert
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newClusterID(), heap: "384m"}
+	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newID(), heap: "384m"}
 	properties = slices.Concat([]string{
 		"controller.quorum.voters=1@" + ports[1],
 		"num.partitions=1",
@@ -99,11 +100,37 @@ func (k *Kafka) format(node int, controller string, listeners, args, properties 
 	if err := os.WriteFile(k.config(), []byte(strings.Join(properties, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
+	return k.makeStorage(node, args)
+}
+
+// formatted is the storage of the first broker that was made without further
+// arguments. That of others differs in its ids alone, and a JVM for each takes
+// two seconds.
+var formatted struct {
+	sync.Mutex
+	bootstrap []byte // the file with the features
+}
+
+// makeStorage makes the folder of a broker's data.
+func (k *Kafka) makeStorage(node int, args []string) error {
+	formatted.Lock()
+	defer formatted.Unlock()
+	data := filepath.Join(k.dir, "data")
+	properties, bootstrap := filepath.Join(data, "meta.properties"), filepath.Join(data, "bootstrap.checkpoint")
+	if formatted.bootstrap != nil && len(args) == 0 {
+		ids := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", k.id, node, newID())
+		return errors.Join(os.Mkdir(data, 0o700), os.WriteFile(properties, []byte(ids), 0o600), os.WriteFile(bootstrap, formatted.bootstrap, 0o600))
+	}
 	formatter := k.command("kafka.tools.StorageTool", append([]string{"format", "-t", k.id, "-c", k.config()}, args...)...)
 	if out, err := formatter.CombinedOutput(); err != nil {
 		return fmt.Errorf("format Kafka's storage: %w\n%s", err, out)
 	}
-	return nil
+	if len(args) > 0 {
+		return nil
+	}
+	var err error
+	formatted.bootstrap, err = os.ReadFile(bootstrap)
+	return err
 }
 
 // Addr is where clients connect, host:port.
@@ -197,9 +224,9 @@ func (k *Kafka) command(class string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// newClusterID is a random UUID as Kafka writes it, which must not look like
-// an option.
-func newClusterID() string {
+// newID is a random UUID as Kafka writes it, which must not look like an
+// option.
+func newID() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
 	b[0] = 'k'
