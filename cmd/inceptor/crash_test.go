@@ -119,7 +119,7 @@ func TestKilledAtRandom(t *testing.T) {
 		produce(t, broker.Addr(), records...)
 		n += len(records)
 		p = start(t, args...)
-		p.await(`msg=assigned .*partitions="\[0 1\]"`, time.Minute)
+		p.await(`msg=assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1\]"`, time.Minute)
 		time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
 		p.kill()
 		leave(t, broker.Addr())

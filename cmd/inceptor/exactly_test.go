@@ -71,7 +71,7 @@ func TestExactlyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = run()
-	p.await(`assigned .*partitions="\[0 1 2\]"`, time.Minute)
+	p.await(`assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1 ImageInputTopic-2\]"`, time.Minute)
 	all(7)
 	if err := frozen.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
