@@ -38,7 +38,10 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 
 	workers, fetchCtx := errgroup.WithContext(life)
 	commits := newCommits(d.cfg, cluster.client, d.trouble, gen)
-	publisher := &publisher{cfg: d.cfg, client: cluster.client, codec: d.codec, trouble: d.trouble}
+	publisher := &stream.Publisher{
+		Config: d.cfg, Trouble: d.trouble,
+		Transport: &transport{cfg: d.cfg, client: cluster.client, codec: d.codec},
+	}
 	offsets := committedOffsets(gen)
 	partitions := make([]*partition, len(assigned))
 	for i, id := range assigned {

@@ -2,9 +2,6 @@ package kafkago
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,7 +20,7 @@ type partition struct {
 	id        stream.Partition
 	next      int64 // to be fetched; negative: not known yet
 	flight    *stream.Flight
-	publisher *publisher
+	publisher *stream.Publisher
 	commits   *commits
 	worker    *stream.Worker
 
@@ -56,32 +53,7 @@ func unlessEnded(ctx context.Context, err error) error {
 // publish publishes run after run. It returns once the flight is drained, or
 // work has ended.
 func (p *partition) publish(work context.Context) error {
-	for {
-		run, err := p.flight.Take(work)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		err = p.publisher.publish(work, p.draining, p.id, run)
-		if errors.Is(err, errWithheld) { // it comes again
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%v: %w", p.id, err)
-		}
-		bytes := int64(0)
-		for _, s := range run.Slots {
-			bytes += s.Record.Size()
-		}
-		records := len(run.Slots)
-		p.commits.add(p.id, run.Next)
-		p.flight.Release(run)
-		if records > 0 {
-			p.cfg.Observer.InFlight(-records, -bytes)
-		}
-	}
+	return p.publisher.Drain(work, p.draining, p.id, p.flight, func(run stream.Run) { p.commits.add(p.id, run.Next) })
 }
 
 // abandon counts what is left in the window at the end.

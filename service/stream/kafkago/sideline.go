@@ -10,7 +10,7 @@ import (
 // offset that waits for them. Safe for concurrent use.
 type Sideline struct {
 	cluster   *cluster
-	publisher *publisher
+	publisher *stream.Publisher
 }
 
 // NewSideline connects to nothing yet. Close it.
@@ -24,14 +24,17 @@ func NewSideline(cfg stream.Config) (*Sideline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sideline{cluster, &publisher{cfg: cfg, client: cluster.client, codec: codec, trouble: stream.NewTrouble(cfg.Log)}}, nil
+	return &Sideline{cluster, &stream.Publisher{
+		Config: cfg, Trouble: stream.NewTrouble(cfg.Log),
+		Transport: &transport{cfg: cfg, client: cluster.client, codec: codec},
+	}}, nil
 }
 
 // Publish writes one record to the partition of its topic that outputs of
 // r.Partition go to, and returns once the brokers have acknowledged it. It
 // tries as long as ctx allows.
 func (s *Sideline) Publish(ctx context.Context, r stream.Record) error {
-	return s.publisher.produce(ctx, r.Source(), []*output{{record: r}})
+	return s.publisher.Publish(ctx, r.Source(), r)
 }
 
 // Close closes the connections.
