@@ -9,7 +9,7 @@ import (
 
 // A delivery publishes what the handlers of a session have finished, and commits
 // it. It is all that differs between the two guarantees: transactional commits
-// outputs and offsets together, plain commits offsets after the outputs are
+// outputs and offsets together, atLeastOnce commits offsets after the outputs are
 // acknowledged. The session's loop alone calls it.
 type delivery interface {
 	// open makes the client, with its own options besides those given.

@@ -47,7 +47,7 @@ type Transaction struct {
 	ID string
 }
 
-// A Driver reads topics, exactly once.
+// A Driver reads topics, exactly once or at least once.
 type Driver struct {
 	cfg     stream.Config
 	bound   *Transaction // nil: at least once
@@ -58,7 +58,8 @@ type Driver struct {
 	hooks   []kgo.Hook    // of tests
 }
 
-// New checks the configuration; it does not connect.
+// New returns a Driver that delivers exactly once. It checks the configuration;
+// it does not connect.
 func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	checked, err := cfg.Checked()
 	errs := []error{err}
@@ -74,14 +75,27 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	trouble := stream.NewTrouble(checked.Log)
+	return newDriver(checked, &tx, h), nil
+}
+
+// NewAtLeastOnce is New for delivery at least once, without transactions.
+func NewAtLeastOnce(cfg stream.Config, h stream.Handler) (*Driver, error) {
+	checked, err := cfg.Checked()
+	if err != nil {
+		return nil, err
+	}
+	return newDriver(checked, nil, h), nil
+}
+
+func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver {
+	trouble := stream.NewTrouble(cfg.Log)
 	return &Driver{
-		cfg:     checked,
-		bound:   &tx,
+		cfg:     cfg,
+		bound:   bound,
 		trouble: trouble,
-		worker:  stream.NewWorker(h, checked, trouble),
+		worker:  stream.NewWorker(h, cfg, trouble),
 		session: sessionTimeout,
-	}, nil
+	}
 }
 
 // Run works until ctx ends, then drains, commits, leaves the group and
@@ -89,7 +103,7 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 // Driver runs once.
 func (d *Driver) Run(ctx context.Context) error {
 	defer d.worker.Await()
-	if d.bound.ID == "" {
+	if d.bound != nil && d.bound.ID == "" {
 		id, release := stableID(d.cfg)
 		defer release.Close()
 		d.bound.ID = id
@@ -121,6 +135,9 @@ func (d *Driver) Run(ctx context.Context) error {
 
 // delivery is how a session delivers.
 func (d *Driver) delivery(s *session) delivery {
+	if d.bound == nil {
+		return &atLeastOnce{session: s, pause: backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 300 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5}}
+	}
 	return &transactional{session: s}
 }
 

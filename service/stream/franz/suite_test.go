@@ -32,13 +32,35 @@ func suite(brokers []string) streamtest.Suite {
 			}
 			return d, err
 		},
-		ExactlyOnce: true,
-		Session:     testSession,
-		Brokers:     brokers,
+		ExactlyOnce:    true,
+		CommittedInput: true,
+		Session:        testSession,
+		Brokers:        brokers,
 	}
 }
 
-func TestKfake(t *testing.T) {
+func atLeastOnceSuite(brokers []string) streamtest.Suite {
+	s := suite(brokers)
+	s.ExactlyOnce = false
+	s.New = func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
+		d, err := NewAtLeastOnce(cfg, h)
+		if err == nil {
+			d.session = testSession
+		}
+		return d, err
+	}
+	return s
+}
+
+func TestKfake(t *testing.T) { onKfake(t, suite) }
+
+func TestKafka(t *testing.T) { onKafka(t, suite) }
+
+func TestAtLeastOnceKfake(t *testing.T) { onKfake(t, atLeastOnceSuite) }
+
+func TestAtLeastOnceKafka(t *testing.T) { onKafka(t, atLeastOnceSuite) }
+
+func onKfake(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 	t.Parallel()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))
 	if err != nil {
@@ -50,7 +72,7 @@ func TestKfake(t *testing.T) {
 	s.Run(t)
 }
 
-func TestKafka(t *testing.T) {
+func onKafka(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 	t.Parallel()
 	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000", "log.cleaner.backoff.ms=200", "log.retention.check.interval.ms=500")
 	s := suite([]string{b.Addr()})
@@ -67,7 +89,11 @@ func TestSecured(t *testing.T) {
 }
 
 // go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
-func BenchmarkDelivery(b *testing.B) {
+func BenchmarkDelivery(b *testing.B) { benchmark(b, suite) }
+
+func BenchmarkAtLeastOnceDelivery(b *testing.B) { benchmark(b, atLeastOnceSuite) }
+
+func benchmark(b *testing.B, suite func(brokers []string) streamtest.Suite) {
 	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
 	suite([]string{k.Addr()}).Benchmark(b)
 }

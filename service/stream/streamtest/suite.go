@@ -24,8 +24,10 @@ type Suite struct {
 	Session     time.Duration // after which a driver without heartbeats is out of its group
 
 	// ExactlyOnce tells that the driver gives no repeats, whatever happens, to
-	// readers of committed records; and that it reads only those itself.
+	// readers of committed records.
 	ExactlyOnce bool
+	// CommittedInput tells that it reads only committed records.
+	CommittedInput bool
 
 	Brokers []string
 	Compact func() // cleans the log now; nil: the broker does it by itself, soon
@@ -71,7 +73,7 @@ func (s Suite) Run(t *testing.T) {
 			"Standby":         standby,
 			"Latency":         latency,
 		}
-		if s.ExactlyOnce {
+		if s.CommittedInput {
 			tests["Aborted"] = aborted
 		} else {
 			tests["ReadsAborted"] = readsAborted

@@ -1,0 +1,231 @@
+package franz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
+)
+
+// A producer writes batches of records, one at a time, with a producer id of its
+// own: a batch that is sent again, since its acknowledgement was lost, is not
+// written again. It implements stream.Transport for one partition of the input.
+//
+// It makes the requests itself. kgo's own producer decides what shares a batch,
+// and sends the next one before the one before is answered: behind a record that
+// its topic refuses, later ones would be written.
+type producer struct {
+	client     *kgo.Client
+	topics     *outputTopics
+	compressor kgo.Compressor // nil: none
+
+	id     int64 // negative: none yet
+	epoch  int16
+	next   map[destination]int32 // sequence numbers
+	unsure bool                  // a broker may have what is sent now, for it did not answer
+}
+
+func newProducer(client *kgo.Client, topics *outputTopics, compressor kgo.Compressor) *producer {
+	return &producer{client: client, topics: topics, compressor: compressor, id: -1}
+}
+
+// Verdict implements stream.Transport.
+func (*producer) Verdict(err error) stream.Verdict {
+	switch {
+	case refused(err):
+		return stream.Refuse
+	case permanent(err) && !forbidden(err):
+		return stream.GiveUp
+	}
+	return stream.TryAgain
+}
+
+// Send implements stream.Transport.
+func (p *producer) Send(ctx context.Context, topic string, number int, rs []stream.Record) error {
+	if len(rs) == 1 && rs[0].Size() > maxRequest {
+		return fmt.Errorf("larger than any request that a broker takes: %w", kerr.MessageTooLarge)
+	}
+	at, err := p.topics.leader(ctx, topic, number)
+	if err == nil {
+		err = p.identify(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	to := destination{topic, at.partition}
+	err = p.request(ctx, at, to, rs)
+	switch {
+	case err == nil, errors.Is(err, kerr.DuplicateSequenceNumber):
+		p.next[to] = after(p.next[to], len(rs))
+		p.unsure = false
+		return nil
+	case refused(err):
+		if p.unsure {
+			p.id = -1 // or the next batch might pass for this one, and be dropped
+		}
+		return refusal(err)
+	case errors.Is(err, kerr.OutOfOrderSequenceNumber), errors.Is(err, kerr.UnknownProducerID),
+		errors.Is(err, kerr.InvalidProducerIDMapping), errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.ProducerFenced):
+		p.id = -1 // the broker has forgotten us
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		p.topics.forget(topic) // it may have been made anew
+	default:
+		p.unsure = true
+	}
+	p.topics.lost(topic)
+	return err
+}
+
+// identify asks for a producer id where there is none.
+func (p *producer) identify(ctx context.Context) error {
+	if p.id >= 0 {
+		return nil
+	}
+	res, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(ctx, p.client)
+	if err == nil {
+		err = kerr.ErrorForCode(res.ErrorCode)
+	}
+	if err != nil {
+		return fmt.Errorf("ask for a producer id: %w", err)
+	}
+	p.id, p.epoch, p.next, p.unsure = res.ProducerID, res.ProducerEpoch, map[destination]int32{}, false
+	return nil
+}
+
+func (p *producer) request(ctx context.Context, at leader, to destination, rs []stream.Record) error {
+	part := kmsg.NewProduceRequestTopicPartition()
+	part.Partition, part.Records = to.partition, p.encode(rs, p.next[to])
+	topic := kmsg.NewProduceRequestTopic()
+	topic.Topic, topic.TopicID = to.topic, at.id
+	topic.Partitions = append(topic.Partitions, part)
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis = -1, int32(produceTimeout.Milliseconds())
+	req.Topics = append(req.Topics, topic)
+	res, err := p.client.Broker(int(at.broker)).Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, t := range res.(*kmsg.ProduceResponse).Topics {
+		for _, r := range t.Partitions {
+			err := kerr.ErrorForCode(r.ErrorCode)
+			if err != nil && r.ErrorMessage != nil {
+				err = fmt.Errorf("%w: %s", err, *r.ErrorMessage)
+			}
+			return err
+		}
+	}
+	return errors.New("the broker's answer says nothing of the records")
+}
+
+// after is the sequence number that follows n others.
+func after(sequence int32, n int) int32 {
+	return int32((int64(sequence) + int64(n)) & math.MaxInt32)
+}
+
+// outputTopics remembers where the partitions of the output topics are, for one
+// generation. Safe for concurrent use.
+type outputTopics struct {
+	client *kgo.Client
+
+	mu sync.Mutex
+	of map[string]*outputTopic
+}
+
+type outputTopic struct {
+	id      [16]byte
+	leaders []int32 // of the partitions
+	stale   bool    // these may have moved
+}
+
+// A leader is where a partition of an output topic is written to.
+type leader struct {
+	id        [16]byte // of the topic
+	partition int32
+	broker    int32
+}
+
+// leader finds the partition that a number stands for. How many partitions there
+// are decides where outputs go; it does not change in a generation.
+func (t *outputTopics) leader(ctx context.Context, topic string, number int) (leader, error) {
+	t.mu.Lock()
+	known := t.of[topic]
+	t.mu.Unlock()
+	if known == nil || known.stale {
+		found, err := t.find(ctx, topic)
+		if err != nil {
+			return leader{}, err
+		}
+		if known != nil && len(known.leaders) <= len(found.leaders) {
+			found.leaders = found.leaders[:len(known.leaders)]
+		}
+		known = found
+		t.mu.Lock()
+		if t.of == nil {
+			t.of = map[string]*outputTopic{}
+		}
+		t.of[topic] = known
+		t.mu.Unlock()
+	}
+	at := leader{known.id, int32(number % len(known.leaders)), -1}
+	if at.broker = known.leaders[at.partition]; at.broker < 0 {
+		t.lost(topic)
+		return at, kerr.LeaderNotAvailable
+	}
+	return at, nil
+}
+
+// find asks the brokers.
+func (t *outputTopics) find(ctx context.Context, topic string) (*outputTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	wanted := kmsg.NewMetadataRequestTopic()
+	wanted.Topic = &topic
+	req.Topics = append(req.Topics, wanted)
+	res, err := t.client.RequestCachedMetadata(ctx, req, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, found := range res.Topics {
+		if found.Topic == nil || *found.Topic != topic {
+			continue
+		}
+		if err := kerr.ErrorForCode(found.ErrorCode); err != nil {
+			return nil, err
+		}
+		o := &outputTopic{id: found.TopicID, leaders: make([]int32, len(found.Partitions))}
+		for i := range o.leaders {
+			o.leaders[i] = -1
+		}
+		for _, p := range found.Partitions {
+			if int(p.Partition) < len(o.leaders) {
+				o.leaders[p.Partition] = p.Leader
+			}
+		}
+		if len(o.leaders) > 0 {
+			return o, nil
+		}
+	}
+	return nil, kerr.LeaderNotAvailable
+}
+
+// lost notes that a partition of a topic has another leader, perhaps.
+func (t *outputTopics) lost(topic string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known := t.of[topic]; known != nil {
+		t.of[topic] = &outputTopic{known.id, known.leaders, true}
+	}
+}
+
+// forget notes that there may be another topic of the name.
+func (t *outputTopics) forget(topic string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.of, topic)
+}
