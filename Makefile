@@ -26,7 +26,7 @@ nightly: ## what takes longer: every mutant of the corpus, a record that hangs t
 	@testenv/setup.sh test
 	INCEPTOR_MUTANTS=all go test ./model -run 'TestMutants$$' -count=1 -v -timeout 1h
 	go test ./cmd/inceptor -run 'TestVersionHangs$$' -count=1 -v -nightly
-	go test ./cmd/inceptor -run 'TestFaults$$' -count=1 -v -faults.seed 1 -faults.rounds 60 -timeout 90m
+	go test ./cmd/inceptor -run 'TestFaults$$' -count=1 -v -faults.seed 1 -faults.rounds 60 -faults.franz -timeout 90m
 
 lint: ## gofmt, go vet, golangci-lint
 	@testenv/setup.sh lint

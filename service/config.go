@@ -39,6 +39,7 @@ type Kafka struct {
 	DeadLetter string   `default:"ImageDeadLetterTopic" help:"Topic for what cannot be answered: the record whole, with reason and origin in its headers."`
 	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
 	Delivery   string   `default:"at_least_once" enum:"at_least_once,exactly_once" help:"Delivery guarantee: ${enum}. Nothing is lost with either. With at_least_once, some answers may come again after a crash, with the same id. With exactly_once, answers, dead letters and offsets are committed in one transaction: readers that set isolation.level=read_committed see each once; of an input that is transactional only committed records are read."`
+	Client     string   `default:"kafka-go" enum:"kafka-go,franz-go" help:"With at_least_once: the library that talks to the brokers, ${enum}. With franz-go, an answer whose acknowledgement was lost is not written again, and of an input that is transactional only committed records are read. exactly_once always uses franz-go."`
 
 	OnError      string        `default:"retry" enum:"retry,dead-letter,stop" help:"What becomes of a record that the model cannot answer through no fault of the record, once that has lasted for kafka.on-error-after: ${enum}. Until then it is tried again and again, with pauses, and its partition waits. retry: for ever. dead-letter: it becomes a dead letter with the reason given-up. stop: the service ends, with the record uncommitted."`
 	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error=dead-letter or stop."`
@@ -53,8 +54,11 @@ type Kafka struct {
 	TLS    TLS    `embed:"" prefix:"tls."`
 }
 
-// exactlyOnce is Kafka.Delivery's other value.
-const exactlyOnce = "exactly_once"
+// Kafka.Delivery's and Kafka.Client's other values.
+const (
+	exactlyOnce = "exactly_once"
+	franzGo     = "franz-go"
+)
 
 // The values of Kafka.OnError, besides "retry".
 const (
@@ -208,6 +212,9 @@ func (c Config) ValidateModel() []error {
 	}
 	return problems
 }
+
+// usesFranz tells whether franz-go talks to the brokers, and not kafka-go.
+func (k Kafka) usesFranz() bool { return k.Delivery == exactlyOnce || k.Client == franzGo }
 
 // Validate returns every problem, each naming its key.
 func (k Kafka) Validate() []error {

@@ -39,14 +39,17 @@ type Service struct {
 }
 
 // A driver owns delivery until ctx ends: kafkago gives it at least once, franz
-// exactly once.
+// at least once or exactly once.
 type driver interface {
 	Run(ctx context.Context) error
 }
 
 func newDriver(k Kafka, c stream.Config, h stream.Handler) (driver, error) {
-	if k.Delivery == exactlyOnce {
+	switch {
+	case k.Delivery == exactlyOnce:
 		return franz.New(c, franz.Transaction(k.Transaction), h)
+	case k.usesFranz():
+		return franz.NewAtLeastOnce(c, h)
 	}
 	return kafkago.New(c, h)
 }

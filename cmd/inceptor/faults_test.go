@@ -19,6 +19,7 @@ import (
 var (
 	faultsSeed   = flag.Uint64("faults.seed", 0, "what TestFaults draws from; 0: the time")
 	faultsRounds = flag.Int("faults.rounds", 4, "rounds of TestFaults for each delivery guarantee")
+	faultsFranz  = flag.Bool("faults.franz", false, "TestFaults with at_least_once on franz-go, too")
 )
 
 // Two processes of a group answer while records come all the time, and while
@@ -30,10 +31,17 @@ func TestFaults(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("again: -run TestFaults -faults.seed %d -faults.rounds %d", seed, *faultsRounds)
-	for i, delivery := range []string{"at_least_once", "exactly_once"} {
-		t.Run(delivery, func(t *testing.T) {
+	modes := []struct{ name, delivery, client string }{
+		{"at_least_once", "at_least_once", "kafka-go"},
+		{"exactly_once", "exactly_once", "franz-go"},
+	}
+	if *faultsFranz {
+		modes = append(modes, struct{ name, delivery, client string }{"franz-go", "at_least_once", "franz-go"})
+	}
+	for i, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel() // they mostly wait
-			f := newFaults(t, delivery, rand.New(rand.NewPCG(seed, uint64(i))))
+			f := newFaults(t, mode.delivery, mode.client, rand.New(rand.NewPCG(seed, uint64(i))))
 			f.run(*faultsRounds)
 		})
 	}
@@ -50,6 +58,7 @@ type faults struct {
 	*testing.T
 	rng       *rand.Rand // drawn from by the test's goroutine alone, the same whatever the timing
 	delivery  string
+	client    string
 	model     string
 	needed    string // file of the model; while it is a pipe, runs hang
 	journal   string
@@ -67,9 +76,9 @@ type faults struct {
 	mendedAt  time.Time
 }
 
-func newFaults(t *testing.T, delivery string, rng *rand.Rand) *faults {
+func newFaults(t *testing.T, delivery, client string, rng *rand.Rand) *faults {
 	f := &faults{
-		T: t, rng: rng, delivery: delivery, needed: filepath.Join(t.TempDir(), "needed"),
+		T: t, rng: rng, delivery: delivery, client: client, needed: filepath.Join(t.TempDir(), "needed"),
 		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{}, mended: map[ended]bool{},
 	}
 	runOn(t, f.needed)
@@ -91,7 +100,7 @@ func (f *faults) committedOnly() bool { return f.delivery == "exactly_once" }
 func (f *faults) arguments(journal string) []string {
 	pick := func(values ...string) string { return values[f.rng.IntN(len(values))] }
 	return runArgs(f.T, f.broker.Addr(),
-		"--model.dir", f.model, "--kafka.delivery", f.delivery, "--crash.journal", journal, "--input.max-bytes", "64KiB",
+		"--model.dir", f.model, "--kafka.delivery", f.delivery, "--kafka.client", f.client, "--crash.journal", journal, "--input.max-bytes", "64KiB",
 		"--tensorflow.intra-op-threads", "1", "--tensorflow.inter-op-threads", "1",
 		"--kafka.window.records", pick("2", "8", "64"),
 		"--kafka.transaction.records", pick("5", "50", "1000"))

@@ -47,6 +47,10 @@ func run(t *testing.T, cfg stream.Config, h stream.Handler, d time.Duration) err
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runDriver(driver, d)
+}
+
+func runDriver(driver *Driver, d time.Duration) error {
 	driver.session = testSession
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
@@ -60,7 +64,14 @@ func start(t *testing.T, cfg stream.Config, bound Transaction, h stream.Handler,
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.session, d.hooks = testSession, hooks
+	d.hooks = hooks
+	return running(t, d)
+}
+
+// running runs d until stop is called.
+func running(t *testing.T, d *Driver) (stop func()) {
+	t.Helper()
+	d.session = testSession
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -189,14 +200,16 @@ func TestForbidden(t *testing.T) {
 	write := acl(kmsg.ACLResourceTypeTopic, "out", kmsg.ACLOperationWrite)
 	id := acl(kmsg.ACLResourceTypeTransactionalId, "g-", kmsg.ACLOperationWrite)
 	for name, test := range map[string]struct {
-		acls []kfake.ACL
-		err  error
-		want string
+		acls        []kfake.ACL
+		err         error
+		want        string
+		atLeastOnce bool
 	}{
-		"group":            {[]kfake.ACL{read, write, id}, kerr.GroupAuthorizationFailed, "join group g for in"},
-		"input":            {[]kfake.ACL{group, write, id}, kerr.TopicAuthorizationFailed, "read from in"},
-		"transactional id": {[]kfake.ACL{group, read, write}, kerr.TransactionalIDAuthorizationFailed, "g-"},
-		"none":             {[]kfake.ACL{group, read, write, id}, nil, ""},
+		"group":               {[]kfake.ACL{read, write, id}, kerr.GroupAuthorizationFailed, "join group g for in", false},
+		"input":               {[]kfake.ACL{group, write, id}, kerr.TopicAuthorizationFailed, "read from in", false},
+		"transactional id":    {[]kfake.ACL{group, read, write}, kerr.TransactionalIDAuthorizationFailed, "g-", false},
+		"none":                {[]kfake.ACL{group, read, write, id}, nil, "", false},
+		"none, at least once": {[]kfake.ACL{group, read, write}, nil, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -211,7 +224,14 @@ func TestForbidden(t *testing.T) {
 			if test.err == nil {
 				limit = time.Second
 			}
-			if err := run(t, cfg, echo, limit); !errors.Is(err, test.err) || err != nil && !strings.Contains(err.Error(), test.want) {
+			driver, err := New(cfg, testBound, echo)
+			if test.atLeastOnce {
+				driver, err = NewAtLeastOnce(cfg, echo)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := runDriver(driver, limit); !errors.Is(err, test.err) || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("run: %v", err)
 			}
 			if got := committed(t, admin, 0); len(got) == 0 != (test.err != nil) {
