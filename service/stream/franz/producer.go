@@ -41,7 +41,7 @@ func (*producer) Verdict(err error) stream.Verdict {
 	switch {
 	case refused(err):
 		return stream.Refuse
-	case permanent(err) && !forbidden(err):
+	case permanent(err) && !forbidden(err) && !errors.Is(err, kerr.ClusterAuthorizationFailed): // which is identify's
 		return stream.GiveUp
 	}
 	return stream.TryAgain
@@ -93,7 +93,7 @@ func (p *producer) identify(ctx context.Context) error {
 		err = kerr.ErrorForCode(res.ErrorCode)
 	}
 	if err != nil {
-		return fmt.Errorf("ask for a producer id: %w", err)
+		return fmt.Errorf("ask for a producer id, which takes Write on a topic, or IdempotentWrite before Kafka 2.8: %w", err)
 	}
 	p.id, p.epoch, p.next, p.unsure = res.ProducerID, res.ProducerEpoch, map[destination]int32{}, false
 	return nil

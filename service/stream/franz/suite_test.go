@@ -83,9 +83,13 @@ func onKafka(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartSecuredBroker(t)
-	suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{
-		Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
-	})
+	for name, suite := range map[string]func([]string) streamtest.Suite{"exactly once": suite, "at least once": atLeastOnceSuite} {
+		t.Run(name, func(t *testing.T) {
+			suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{
+				Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
+			})
+		})
+	}
 }
 
 // go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
