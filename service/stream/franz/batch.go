@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
 )
 
 const (
-	magic = 2 // of the format of batches
+	magic       = 2  // of the format of batches
+	headerBytes = 61 // before the records
 
 	// What a batch's length does not count, and its checksum.
 	lengthAfter = 12
@@ -21,56 +24,61 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode makes one batch of records, in the format that brokers store, of the
-// producer's next sequence number.
-func (p *producer) encode(rs []stream.Record, sequence int32) []byte {
-	size, now := 0, time.Now()
-	for _, r := range rs {
-		size += int(r.Size()) + 30
-	}
-	times := make([]int64, len(rs))
-	b := kmsg.RecordBatch{
+// appendBatch appends one batch of records to dst, which is empty, in the format
+// that brokers store. compressor may be nil.
+func appendBatch(dst []byte, compressor kgo.Compressor, rs []stream.Record, id int64, epoch int16, sequence int32) []byte {
+	h := kmsg.RecordBatch{
 		PartitionLeaderEpoch: -1, Magic: magic,
-		ProducerID: p.id, ProducerEpoch: p.epoch, FirstSequence: sequence,
+		ProducerID: id, ProducerEpoch: epoch, FirstSequence: sequence,
 		NumRecords: int32(len(rs)), LastOffsetDelta: int32(len(rs) - 1),
 	}
-	for i, r := range rs {
+	now := time.Now()
+	at := func(r *stream.Record) int64 {
 		if r.Time.IsZero() {
-			r.Time = now
+			return now.UnixMilli()
 		}
-		times[i] = r.Time.UnixMilli()
-		if i == 0 || times[i] > b.MaxTimestamp {
-			b.MaxTimestamp = times[i]
+		return r.Time.UnixMilli()
+	}
+	h.FirstTimestamp = at(&rs[0])
+	h.MaxTimestamp = h.FirstTimestamp
+	out := append(dst, make([]byte, headerBytes)...)
+	for i := range rs {
+		time := at(&rs[i])
+		h.MaxTimestamp = max(h.MaxTimestamp, time)
+		out = appendRecord(out, &rs[i], time-h.FirstTimestamp, int64(i))
+	}
+	if compressor != nil {
+		packed, codec := compressor.Compress(new(bytes.Buffer), out[headerBytes:])
+		if packed != nil && len(packed) < len(out)-headerBytes {
+			h.Attributes = int16(codec)
+			out = append(out[:headerBytes], packed...)
 		}
 	}
-	b.FirstTimestamp = times[0]
-	records, body := make([]byte, 0, size), []byte(nil)
-	for i, r := range rs {
-		body = append(body[:0], 0) // attributes
-		body = binary.AppendVarint(body, times[i]-b.FirstTimestamp)
-		body = binary.AppendVarint(body, int64(i))
-		body = appendBytes(body, r.Key)
-		body = appendBytes(body, r.Value)
-		body = binary.AppendVarint(body, int64(len(r.Headers)))
-		for _, h := range r.Headers {
-			body = binary.AppendVarint(body, int64(len(h.Key)))
-			body = append(body, h.Key...)
-			body = appendBytes(body, h.Value)
-		}
-		records = binary.AppendVarint(records, int64(len(body)))
-		records = append(records, body...)
-	}
-	b.Records = records
-	if p.compressor != nil {
-		compressed, codec := p.compressor.Compress(new(bytes.Buffer), records)
-		if compressed != nil && len(compressed) < len(records) {
-			b.Records, b.Attributes = compressed, int16(codec)
-		}
-	}
-	out := b.AppendTo(make([]byte, 0, len(b.Records)+64))
+	h.AppendTo(out[:0])
 	binary.BigEndian.PutUint32(out[8:], uint32(len(out)-lengthAfter))
 	binary.BigEndian.PutUint32(out[17:], crc32.Checksum(out[sumAfter:], castagnoli))
 	return out
+}
+
+// appendRecord appends a record, after its length.
+func appendRecord(dst []byte, r *stream.Record, time, offset int64) []byte {
+	size := 1 + varintLen(time) + varintLen(offset) + bytesLen(r.Key) + bytesLen(r.Value) + varintLen(int64(len(r.Headers)))
+	for _, h := range r.Headers {
+		size += varintLen(int64(len(h.Key))) + len(h.Key) + bytesLen(h.Value)
+	}
+	dst = binary.AppendVarint(dst, int64(size))
+	dst = append(dst, 0) // attributes
+	dst = binary.AppendVarint(dst, time)
+	dst = binary.AppendVarint(dst, offset)
+	dst = appendBytes(dst, r.Key)
+	dst = appendBytes(dst, r.Value)
+	dst = binary.AppendVarint(dst, int64(len(r.Headers)))
+	for _, h := range r.Headers {
+		dst = binary.AppendVarint(dst, int64(len(h.Key)))
+		dst = append(dst, h.Key...)
+		dst = appendBytes(dst, h.Value)
+	}
+	return dst
 }
 
 // appendBytes appends bytes with their length before them; nil is not the same
@@ -80,4 +88,16 @@ func appendBytes(dst, b []byte) []byte {
 		return binary.AppendVarint(dst, -1)
 	}
 	return append(binary.AppendVarint(dst, int64(len(b))), b...)
+}
+
+func bytesLen(b []byte) int {
+	if b == nil {
+		return 1
+	}
+	return varintLen(int64(len(b))) + len(b)
+}
+
+// varintLen is how many bytes a number takes.
+func varintLen(n int64) int {
+	return (bits.Len64(uint64(n<<1^n>>63)|1) + 6) / 7
 }

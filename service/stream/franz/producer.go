@@ -32,6 +32,9 @@ type producer struct {
 	unsure bool                  // a broker may have what is sent now, for it did not answer
 }
 
+// batches is memory for the batches of all partitions.
+var batches = sync.Pool{New: func() any { return new([]byte) }}
+
 func newProducer(client *kgo.Client, topics *outputTopics, compressor kgo.Compressor) *producer {
 	return &producer{client: client, topics: topics, compressor: compressor, id: -1}
 }
@@ -100,8 +103,10 @@ func (p *producer) identify(ctx context.Context) error {
 }
 
 func (p *producer) request(ctx context.Context, at leader, to destination, rs []stream.Record) error {
+	room := batches.Get().(*[]byte)
+	*room = appendBatch((*room)[:0], p.compressor, rs, p.id, p.epoch, p.next[to])
 	part := kmsg.NewProduceRequestTopicPartition()
-	part.Partition, part.Records = to.partition, p.encode(rs, p.next[to])
+	part.Partition, part.Records = to.partition, *room
 	topic := kmsg.NewProduceRequestTopic()
 	topic.Topic, topic.TopicID = to.topic, at.id
 	topic.Partitions = append(topic.Partitions, part)
@@ -110,7 +115,10 @@ func (p *producer) request(ctx context.Context, at leader, to destination, rs []
 	req.Topics = append(req.Topics, topic)
 	res, err := p.client.Broker(int(at.broker)).Request(ctx, req)
 	if err != nil {
-		return err
+		return err // the client may still look at the batch
+	}
+	if cap(*room) <= 4*batchBytes {
+		batches.Put(room)
 	}
 	for _, t := range res.(*kmsg.ProduceResponse).Topics {
 		for _, r := range t.Partitions {

@@ -93,11 +93,20 @@ func TestSecured(t *testing.T) {
 }
 
 // go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
-func BenchmarkDelivery(b *testing.B) { benchmark(b, suite) }
+func BenchmarkDelivery(b *testing.B) { benchmark(b, suite, streamtest.Suite.Benchmark) }
 
-func BenchmarkAtLeastOnceDelivery(b *testing.B) { benchmark(b, atLeastOnceSuite) }
+func BenchmarkAtLeastOnceDelivery(b *testing.B) {
+	benchmark(b, atLeastOnceSuite, streamtest.Suite.Benchmark)
+}
 
-func benchmark(b *testing.B, suite func(brokers []string) streamtest.Suite) {
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Latency -benchtime 500x
+func BenchmarkLatency(b *testing.B) { benchmark(b, suite, streamtest.Suite.BenchmarkLatency) }
+
+func BenchmarkAtLeastOnceLatency(b *testing.B) {
+	benchmark(b, atLeastOnceSuite, streamtest.Suite.BenchmarkLatency)
+}
+
+func benchmark(b *testing.B, of func(brokers []string) streamtest.Suite, run func(streamtest.Suite, *testing.B)) {
 	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
-	suite([]string{k.Addr()}).Benchmark(b)
+	run(of([]string{k.Addr()}), b)
 }

@@ -69,3 +69,9 @@ func BenchmarkDelivery(b *testing.B) {
 	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
 	suite([]string{k.Addr()}).Benchmark(b)
 }
+
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Latency -benchtime 500x
+func BenchmarkLatency(b *testing.B) {
+	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
+	suite([]string{k.Addr()}).BenchmarkLatency(b)
+}

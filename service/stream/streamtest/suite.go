@@ -3,6 +3,7 @@ package streamtest
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -144,5 +145,40 @@ func (s Suite) Benchmark(b *testing.B) {
 	})
 	b.StopTimer()
 	b.ReportMetric(float64(each*partitions)/b.Elapsed().Seconds(), "records/s")
+	d.stop()
+}
+
+// BenchmarkLatency sends records one by one, each when the one before has come
+// back, through a handler that costs nothing.
+func (s Suite) BenchmarkLatency(b *testing.B) {
+	n := newBench(b, s)
+	n.topic(n.input, 1)
+	n.topic(n.output, 1)
+	cfg := n.config()
+	cfg.Log = slog.New(slog.DiscardHandler)
+	d := n.start(cfg, n.echo)
+	c := n.newReader(n.output)
+	value := noise(10_000)
+	there := func() time.Duration {
+		begin := time.Now()
+		n.send(&kgo.Record{Topic: n.input, Value: value})
+		for came := 0; came == 0; {
+			came = len(c.PollFetches(n.context()).Records())
+		}
+		return time.Since(begin)
+	}
+	for range 20 { // joining a group is not what is measured
+		there()
+	}
+	took := make([]time.Duration, b.N)
+	b.ResetTimer()
+	for i := range took {
+		took[i] = there()
+	}
+	b.StopTimer()
+	slices.Sort(took)
+	for name, share := range map[string]float64{"p50-ms": 0.5, "p99-ms": 0.99} {
+		b.ReportMetric(took[int(share*float64(len(took)-1))].Seconds()*1000, name)
+	}
 	d.stop()
 }
