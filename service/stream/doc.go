@@ -35,12 +35,15 @@
 // acknowledgement is lost; the prediction's id tells the reader so. It also
 // reads uncommitted records of transactions; their markers are recognised and
 // skipped. The franz driver gives it exactly once, in transactions, to readers
-// of committed records, and reads only those.
+// of committed records; or at least once, where a lost acknowledgement repeats
+// nothing. It reads only committed records.
 //
 // # Parts for drivers
 //
 // Flight is the window of one partition: in by offset, finished in any order,
-// out by offset. Worker calls the handler until there is an answer, Trouble
-// keeps outages from flooding the log, Connections can be broken off. The package streamtest holds the suite that each driver
-// passes, against an in-memory broker and against a real one.
+// out by offset. Worker calls the handler until there is an answer. Publisher
+// writes answers in order, at least once, through a driver's Transport. Trouble
+// keeps outages from flooding the log, and Connections can be broken off. The
+// package streamtest holds the suite that each driver passes, against an
+// in-memory broker and against a real one.
 package stream

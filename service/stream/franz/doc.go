@@ -1,4 +1,6 @@
-// Package franz delivers exactly once, on twmb/franz-go.
+// Package franz delivers exactly once, or at least once, on twmb/franz-go.
+//
+// # Exactly once
 //
 // Outputs, dead letters and the offsets of the inputs they come from are
 // committed in one transaction. Readers that read committed records only see
@@ -24,4 +26,13 @@
 // brokers ends: a new one takes the same transactional id, which ends the old
 // transaction one way or the other, and begins with the offsets that are
 // committed then. Those records are handled again; nobody sees them twice.
+//
+// # At least once
+//
+// The session with the brokers is the same, without transactions. Each partition
+// publishes by itself, as stream.Publisher does it, and the offsets of what is
+// acknowledged are committed. Nothing can be taken back then: so a batch follows
+// only when the one before it is written, and what a topic refuses is never
+// overtaken. Each partition has a producer id, so that brokers recognise a batch
+// that is sent again.
 package franz

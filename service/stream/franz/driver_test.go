@@ -501,8 +501,17 @@ func TestSlotID(t *testing.T) {
 }
 
 // Members of both drivers share a group, so that processes can be changed from
-// one guarantee to the other one by one.
+// one guarantee, or client, to the other one by one.
 func TestSharesGroup(t *testing.T) {
+	for name, newDriver := range map[string]func(stream.Config) (*Driver, error){
+		"exactly once":  func(cfg stream.Config) (*Driver, error) { return New(cfg, testBound, echo) },
+		"at least once": func(cfg stream.Config) (*Driver, error) { return NewAtLeastOnce(cfg, echo) },
+	} {
+		t.Run(name, func(t *testing.T) { sharesGroup(t, newDriver) })
+	}
+}
+
+func sharesGroup(t *testing.T, newDriver func(stream.Config) (*Driver, error)) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
 	cfg := config(c.ListenAddrs()...)
@@ -512,10 +521,14 @@ func TestSharesGroup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	driver, err := newDriver(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- other.Run(ctx) }()
-	go func() { ended <- run(t, cfg, echo, 8*time.Second) }()
+	go func() { ended <- runDriver(driver, 8*time.Second) }()
 	for alone := 0; alone < 2; { // one partition each
 		select {
 		case p := <-assigned:
