@@ -52,15 +52,7 @@ func atLeastOnceSuite(brokers []string) streamtest.Suite {
 	return s
 }
 
-func TestKfake(t *testing.T) { onKfake(t, suite) }
-
-func TestKafka(t *testing.T) { onKafka(t, suite) }
-
-func TestAtLeastOnceKfake(t *testing.T) { onKfake(t, atLeastOnceSuite) }
-
-func TestAtLeastOnceKafka(t *testing.T) { onKafka(t, atLeastOnceSuite) }
-
-func onKfake(t *testing.T, suite func(brokers []string) streamtest.Suite) {
+func TestKfake(t *testing.T) {
 	t.Parallel()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))
 	if err != nil {
@@ -71,6 +63,10 @@ func onKfake(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 	s.Compact = c.Compact
 	s.Run(t)
 }
+
+func TestKafka(t *testing.T) { onKafka(t, suite) }
+
+func TestAtLeastOnce(t *testing.T) { onKafka(t, atLeastOnceSuite) }
 
 func onKafka(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 	t.Parallel()
