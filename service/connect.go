@@ -29,6 +29,8 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 		Window:       c.window(),
 		BatchBytes:   c.batchBytes(),
 		Unread:       h.unread(c.batchBytes()),
+		Start:        k.Start,
+		StopOnReset:  k.OnReset == "stop",
 		DrainTimeout: c.Shutdown.Timeout,
 		Refused:      h.refused,
 		GivenUp:      h.givenUp(k),

@@ -30,6 +30,8 @@ type Metrics struct {
 	inFlight   prometheus.Gauge
 	bytes      prometheus.Gauge
 	lag        *prometheus.GaugeVec
+	skipped    *prometheus.CounterVec
+	repeated   *prometheus.CounterVec
 	retries    prometheus.Counter
 	retrying   prometheus.Gauge
 	partitions prometheus.Gauge
@@ -99,6 +101,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "inceptor_lag_records", Help: "Records of each assigned partition that are not committed yet.",
 		}, []string{"topic", "partition"}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_skipped_records_total",
+			Help: "Records that the brokers removed before they were read, by topic and by why the position was lost (recreated, out-of-range).",
+		}, []string{"topic", "reason"}),
+		repeated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_repeated_records_total",
+			Help: "Records that are read once more, at most, since the position was lost, by topic and reason (beyond-end, expired, recreated).",
+		}, []string{"topic", "reason"}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "inceptor_retries_total", Help: "Tries to read, handle or publish a record that came to nothing.",
 		}),
@@ -166,7 +176,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
-	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.retries, m.retrying, m.partitions,
+	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.skipped, m.repeated, m.retries, m.retrying, m.partitions,
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -369,6 +379,12 @@ func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err e
 		m.retries.Inc()
 	}
 	m.retrying.Set(float64(len(m.stuck)))
+}
+
+// Reset implements stream.Observer.
+func (m *Metrics) Reset(r stream.Reset) {
+	m.skipped.WithLabelValues(r.Partition.Topic, r.Reason).Add(float64(r.Skipped))
+	m.repeated.WithLabelValues(r.Partition.Topic, r.Reason).Add(float64(r.Repeated))
 }
 
 // NewModelInfo is a metric of value 1 with the serving version in its labels.

@@ -83,3 +83,6 @@ func (Unobserved) Committed(Partition, int64, int64) {}
 
 // Retrying implements Observer.
 func (Unobserved) Retrying(Partition, Stage, error) {}
+
+// Reset implements Observer.
+func (Unobserved) Reset(Reset) {}

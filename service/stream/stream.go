@@ -96,6 +96,14 @@ type Config struct {
 	// place.
 	Unread func(Batch) []Record
 
+	// Start is where a group begins that has no offsets. A partition that a
+	// topic gets later begins at its first record.
+	Start Start
+
+	// StopOnReset ends the driver with a *ResetError where it would go on
+	// elsewhere, since a position has lost its meaning.
+	StopOnReset bool
+
 	// DrainTimeout bounds how long the records in flight may take when the
 	// group is rebalanced or the driver stops; what is not published by then
 	// is not committed and comes again.
@@ -166,6 +174,9 @@ type Observer interface {
 	// itself. Of reading only what is wrong with a partition is told, and not
 	// that a broker is gone.
 	Retrying(partition Partition, stage Stage, err error)
+	// Reset is called when reading goes on elsewhere, since the position has
+	// lost its meaning.
+	Reset(r Reset)
 }
 
 // A Stage is what is done with a record.

@@ -117,7 +117,7 @@ func (p *atLeastOnce) finish(ctx context.Context) error {
 	}
 	for {
 		err := p.commit(ctx)
-		if err == nil || permanent(err) || outOfGeneration(err) || !sleep(ctx, 200*time.Millisecond) {
+		if err == nil || permanent(err) || outOfGeneration(err) || errors.Is(err, kerr.UnknownTopicID) || !sleep(ctx, 200*time.Millisecond) {
 			return err
 		}
 	}
@@ -156,6 +156,17 @@ func (p *atLeastOnce) commit(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
+	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for _, t := range req.Topics {
+			for i := range t.Partitions {
+				r := &t.Partitions[i]
+				of := p.current.partitions[stream.Partition{Topic: t.Topic, ID: int(r.Partition)}]
+				metadata := of.position(r.Offset).Metadata()
+				r.Metadata = &metadata
+			}
+		}
+		return nil
+	})
 	var err error
 	p.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, failed error) {
 		if err = failed; failed != nil {
@@ -189,7 +200,9 @@ func (p *atLeastOnce) committed(id stream.Partition, s share) {
 		p.due[id] = now
 	}
 	p.mu.Unlock()
-	p.current.partitions[id].commit(s.next)
+	of := p.current.partitions[id]
+	p.positions.set(id, of.position(s.next))
+	of.commit(s.next)
 }
 
 // outOfGeneration tells whether the group has gone on without this member.

@@ -94,7 +94,9 @@ func (s *transactional) commit(ctx context.Context) error {
 		s.cfg.Observer.Published(n, took)
 	}
 	for id, next := range tx.offsets() {
-		s.current.partitions[id].commit(next)
+		p := s.current.partitions[id]
+		s.positions.set(id, p.position(next))
+		p.commit(next)
 	}
 	s.released()
 	s.tx = newTransaction()
@@ -122,7 +124,8 @@ func (s *transactional) endTransaction(ctx context.Context, how kgo.TransactionE
 				topic, topics[id.Topic] = &t, &t
 			}
 			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-			p.Partition, p.Offset, p.Metadata = int32(id.ID), offset, &req.MemberID
+			metadata := s.current.partitions[id].position(offset).Metadata()
+			p.Partition, p.Offset, p.Metadata = int32(id.ID), offset, &metadata
 			topic.Partitions = append(topic.Partitions, p)
 		}
 		req.Topics = req.Topics[:0]

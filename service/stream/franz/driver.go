@@ -54,6 +54,8 @@ type Driver struct {
 	trouble *stream.Trouble
 	worker  *stream.Worker
 
+	positions positions
+
 	session time.Duration // shorter in tests
 	hooks   []kgo.Hook    // of tests
 }

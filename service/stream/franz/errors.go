@@ -14,8 +14,9 @@ import (
 // and said no, to us or to the way we ask.
 func permanent(err error) bool {
 	var forever *foreverError
+	var reset *stream.ResetError
 	var code *kerr.Error
-	return errors.As(err, &forever) || errors.As(err, &code) && slices.Contains([]*kerr.Error{
+	return errors.As(err, &forever) || errors.As(err, &reset) || errors.As(err, &code) && slices.Contains([]*kerr.Error{
 		kerr.TopicAuthorizationFailed,
 		kerr.GroupAuthorizationFailed,
 		kerr.ClusterAuthorizationFailed,

@@ -53,6 +53,7 @@ func newGeneration(ids []stream.Partition, cfg stream.Config, worker *stream.Wor
 			collected: -1,
 			toldLag:   -1,
 			room:      g.room,
+			wake:      wake,
 			pause:     pause,
 			resume:    resume,
 		}

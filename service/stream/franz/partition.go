@@ -33,10 +33,13 @@ type partition struct {
 	arrived chan struct{}
 	rested  *time.Timer // when reading is tried again
 	room    chan<- struct{}
+	wake    func()                 // there may be something to commit
 	pause   func(stream.Partition) // called with mu held, so that both come in order
 	resume  func(stream.Partition)
 
 	mu     sync.Mutex
+	topic  stream.TopicID // zero: not known
+	placed bool           // next is where the reading began, or later
 	queue  []*kgo.Record
 	held   int                    // records in the queue, or on their way from it into the window
 	bytes  int64                  // of them
@@ -260,13 +263,36 @@ func (p *partition) idle() bool {
 	return records == 0
 }
 
-// start notes the offset that the group has committed.
-func (p *partition) start(offset int64) {
+// start notes where the reading begins.
+func (p *partition) start(s beginning) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.topic = s.topic
+	if s.at < 0 {
+		return
+	}
+	p.next, p.placed = s.at, true
+	p.committed, p.collected = s.at, s.at
+	if s.commit {
+		p.flight.Skip(s.at)
+		p.wake()
+	}
+}
+
+// assume takes an offset for the committed one, as long as none is known.
+func (p *partition) assume(offset int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.committed < 0 {
 		p.committed, p.collected = offset, offset
 	}
+}
+
+// position is that of an offset.
+func (p *partition) position(offset int64) stream.Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return stream.Position{Offset: offset, Topic: p.topic}
 }
 
 // collect notes what goes into the next transaction.

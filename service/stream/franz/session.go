@@ -1,7 +1,6 @@
 package franz
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
 	"inceptor/service/stream/inflate"
@@ -47,7 +45,10 @@ type session struct {
 	delivery  delivery
 	turn      turn
 	inflate   *inflate.Decompressor
-	fetcher   *kgo.Client // client, for callbacks that may come before it is there; of the group's goroutine only
+	fetcher   *kgo.Client                          // client, for callbacks that may come before it is there; of the group's goroutine only
+	fetched   map[stream.Partition]stream.Position // what the group has committed, with its topic; of the same goroutine
+	idsMu     sync.Mutex
+	ids       map[string]kadm.TopicID // of the input topics, as the client knows them; guarded by idsMu
 	conns     stream.Connections
 	reach     reach
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
@@ -70,7 +71,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 	defer end(nil)
 	s := &session{
 		Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1),
-		inflate: inflate.New(d.cfg.BatchBytes),
+		inflate: inflate.New(d.cfg.BatchBytes), ids: map[string]kadm.TopicID{},
 	}
 	s.delivery = d.delivery(s)
 	if err := s.open(); err != nil {
@@ -107,10 +108,7 @@ func (s *session) open() (err error) {
 		kgo.OnPartitionsAssigned(s.onAssigned),
 		kgo.OnPartitionsRevoked(func(context.Context, *kgo.Client, map[string][]int32) {}),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {}), // OnGroupManageError is told why
-		kgo.OnOffsetsFetched(func(_ context.Context, client *kgo.Client, _ *kmsg.OffsetFetchResponse) error {
-			s.fetcher = client
-			return nil
-		}),
+		kgo.OnOffsetsFetched(s.onFetched),
 		kgo.AdjustFetchOffsetsFn(s.onOffsets),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -333,6 +331,12 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 		if p == nil {
 			return
 		}
+		if r, ok := p.overtaken(f.FetchPartition); ok {
+			if err := s.cfg.Reset(r); err != nil {
+				failed = err
+				return
+			}
+		}
 		if err := p.push(f.FetchPartition); err != nil {
 			failed = err
 		}
@@ -389,50 +393,6 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 	}
 	signal(s.wake)
 	signal(s.resume)
-}
-
-// onOffsets learns what the group has committed. Where there is nothing yet, it
-// looks up where the partition begins: the client can pass a batch only in
-// partitions of which it knows an offset. A partition that does not tell, since
-// its leader is gone, is left to the client, which looks it up by itself as soon
-// as it can: the others must not wait for it.
-func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	var anew []string // topics with partitions that have none
-	for topic, of := range offsets {
-		if slices.ContainsFunc(slices.Collect(maps.Values(of)), uncommitted) {
-			anew = append(anew, topic)
-		}
-	}
-	if len(anew) > 0 {
-		limited, cancel := context.WithTimeout(ctx, startTimeout)
-		defer cancel()
-		// With an error, there may be those of other partitions.
-		starts, err := kadm.NewClient(s.fetcher).ListStartOffsets(limited, anew...)
-		for _, topic := range anew {
-			for id, o := range offsets[topic] {
-				if !uncommitted(o) {
-					continue
-				}
-				start, ok := starts.Lookup(topic, id)
-				if !ok || start.Err != nil {
-					s.cfg.Log.Debug("the first offset is not known, leaving it to the client", "topic", topic, "partition", id, "err", cmp.Or(start.Err, err))
-					continue
-				}
-				offsets[topic][id] = kgo.NewOffset().At(start.Offset)
-			}
-		}
-	}
-	if g := s.latest.Load(); g != nil {
-		g.known.Store(true)
-		for topic, of := range offsets {
-			for id, o := range of {
-				if p, at := g.partitions[stream.Partition{Topic: topic, ID: int(id)}], o.EpochOffset().Offset; p != nil && at >= 0 {
-					p.start(at)
-				}
-			}
-		}
-	}
-	return offsets, nil
 }
 
 // uncommitted tells whether the group has committed nothing.

@@ -22,17 +22,22 @@ func (s *session) watchLag(life context.Context) {
 	admin := kadm.NewClient(s.client)
 	for {
 		g := s.latest.Load()
-		if g == nil {
+		known := g != nil && g.known.Load()
+		switch {
+		case g == nil:
 			s.lookUpInputs(life, admin)
-		} else if len(g.partitions) > 0 {
+		case len(g.partitions) > 0:
 			s.lookUpStart(life, g)
-			s.lookUpLag(life, admin, g)
+			if known { // else the lag would be that of another offset
+				s.lookUpLag(life, admin, g)
+			}
 		}
 		every := lagEvery
-		if g == nil || len(g.partitions) > 0 && !g.known.Load() {
+		if g == nil || len(g.partitions) > 0 && !known {
 			every = time.Second
 		}
-		for begin := time.Now(); time.Since(begin) < every && s.latest.Load() == g; {
+		changed := func() bool { return s.latest.Load() != g || g != nil && g.known.Load() != known }
+		for begin := time.Now(); time.Since(begin) < every && !changed(); {
 			if !sleep(life, 100*time.Millisecond) {
 				return
 			}
@@ -89,6 +94,14 @@ func (s *session) lookUpStart(life context.Context, g *generation) {
 func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
 	ctx, cancel := context.WithTimeout(life, lagEvery)
 	defer cancel()
+	meta, err := admin.Metadata(ctx, s.cfg.Inputs...)
+	if err != nil {
+		return // fetching tells of it
+	}
+	if err := s.sameTopics(meta.Topics); err != nil {
+		s.end(err)
+		return
+	}
 	ends, err := admin.ListEndOffsets(ctx, s.cfg.Inputs...)
 	if err != nil {
 		return // fetching tells of it
@@ -102,7 +115,7 @@ func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generat
 			s.trouble.Worked("read from " + id.Topic)
 		}
 		if o, ok := starts.Lookup(id.Topic, int32(id.ID)); ok && o.Err == nil {
-			p.start(o.Offset) // unless the group has committed one
+			p.assume(o.Offset) // unless the group has committed one
 		}
 		if o, ok := ends.Lookup(id.Topic, int32(id.ID)); ok && o.Err == nil {
 			p.watermark(o.Offset)

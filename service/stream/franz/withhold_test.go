@@ -35,7 +35,7 @@ func withholding4test(t *testing.T, observer stream.Observer) *transactional {
 	s := &transactional{session: &session{Driver: d}, tx: newTransaction(), withheld: map[stream.Partition]*withheld{}}
 	s.current = newGeneration([]stream.Partition{only}, d.cfg, d.worker, func() {}, nothing, nothing)
 	p := s.current.partitions[only]
-	p.start(10)
+	p.start(startAt(10, stream.TopicID{}, false))
 	p.watermark(11)
 	p.collect(11)
 	s.tx.add(only, share{11, 1, 1}, []*output{{source: stream.Record{Topic: "in", Offset: 10}}})

@@ -2,6 +2,7 @@ package kafkago
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ const (
 // a note; the latest one wins.
 type commits struct {
 	cfg     stream.Config
-	client  *kafka.Client
+	cluster *cluster
 	trouble *stream.Trouble
 	gen     *kafka.Generation
 	wake    chan struct{}
@@ -43,38 +44,56 @@ type commits struct {
 }
 
 type note struct {
-	next      int64 // every record before it is published
-	committed int64 // negative: must be committed anew
-	high      int64 // watermark
-	told      int64 // lag that the observer knows
+	next      stream.Position // every record before it is published
+	committed stream.Position // negative: must be committed anew
+	stored    bool            // the group has an offset
+	high      int64           // watermark
+	told      int64           // lag that the observer knows
 }
 
-func newCommits(cfg stream.Config, client *kafka.Client, t *stream.Trouble, gen *kafka.Generation) *commits {
-	return &commits{cfg: cfg, client: client, trouble: t, gen: gen, wake: make(chan struct{}, 1), notes: map[stream.Partition]*note{}}
+// nowhere is the position of a partition that has none.
+var nowhere = stream.Position{Offset: -1}
+
+func newCommits(cfg stream.Config, cluster *cluster, t *stream.Trouble, gen *kafka.Generation) *commits {
+	return &commits{cfg: cfg, cluster: cluster, trouble: t, gen: gen, wake: make(chan struct{}, 1), notes: map[stream.Partition]*note{}}
 }
 
-// start notes where the reading of a partition begins.
-func (c *commits) start(partition stream.Partition, offset int64) {
+// start notes where the reading of a partition begins, and whether the group
+// has that offset.
+func (c *commits) start(partition stream.Partition, at stream.Position, stored bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes[partition] = &note{next: offset, committed: offset, told: -1}
+	c.notes[partition] = &note{next: at, committed: at, stored: stored, told: -1}
 }
 
 // add notes that every record before next is published.
 func (c *commits) add(partition stream.Partition, next int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes[partition].next = next
+	c.notes[partition].next.Offset = next
 	c.hurry()
 }
 
 // rewind notes that reading goes on elsewhere. It is committed at once: the
 // old offset may come to mean another record.
-func (c *commits) rewind(partition stream.Partition, offset int64) {
+func (c *commits) rewind(partition stream.Partition, at stream.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes[partition] = &note{next: offset, committed: -1, told: -1}
+	c.notes[partition] = &note{next: at, committed: nowhere, told: -1}
 	c.hurry()
+}
+
+// positions are those that the group has.
+func (c *commits) positions() map[stream.Partition]stream.Position {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[stream.Partition]stream.Position{}
+	for id, n := range c.notes {
+		if n.stored {
+			all[id] = n.committed
+		}
+	}
+	return all
 }
 
 func (c *commits) hurry() {
@@ -89,7 +108,7 @@ func (c *commits) watermark(partition stream.Partition, high int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.notes[partition]
-	if n == nil {
+	if n == nil || high < 0 {
 		return
 	}
 	n.high = high
@@ -98,11 +117,11 @@ func (c *commits) watermark(partition stream.Partition, high int64) {
 	}
 }
 
-func (n *note) lag() int64 { return max(0, n.high-n.committed) }
+func (n *note) lag() int64 { return max(0, n.high-n.committed.Offset) }
 
 func (c *commits) tell(partition stream.Partition, n *note) {
 	n.told = n.lag()
-	c.cfg.Observer.Committed(partition, n.committed, n.told)
+	c.cfg.Observer.Committed(partition, n.committed.Offset, n.told)
 }
 
 // run commits whenever there is something to commit, until ctx ends. Once
@@ -159,7 +178,7 @@ func (c *commits) flush(deadline time.Time) error {
 	defer cancel()
 	for {
 		err := c.commit(ctx, false)
-		if err == nil || permanent(err) || outOfGeneration(err) || !sleep(ctx, 200*time.Millisecond) {
+		if err == nil || permanent(err) || outOfGeneration(err) || errors.Is(err, kafka.UnknownTopicID) || !sleep(ctx, 200*time.Millisecond) {
 			return err
 		}
 	}
@@ -167,7 +186,7 @@ func (c *commits) flush(deadline time.Time) error {
 
 // commit writes down what has changed, or all that is known.
 func (c *commits) commit(ctx context.Context, all bool) error {
-	todo := map[stream.Partition]int64{}
+	todo := map[stream.Partition]stream.Position{}
 	c.mu.Lock()
 	for id, n := range c.notes {
 		if all || n.next != n.committed {
@@ -178,34 +197,23 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 	if len(todo) == 0 {
 		return nil
 	}
-	req := &kafka.OffsetCommitRequest{
-		GroupID:      c.gen.GroupID,
-		GenerationID: int(c.gen.ID),
-		MemberID:     c.gen.MemberID,
-		Topics:       map[string][]kafka.OffsetCommit{},
-	}
-	for id, next := range todo {
-		req.Topics[id.Topic] = append(req.Topics[id.Topic], kafka.OffsetCommit{Partition: id.ID, Offset: next})
-	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	res, err := c.client.OffsetCommit(ctx, req)
+	refused, err := c.cluster.commit(ctx, c.gen, todo)
 	if err != nil {
 		return c.wrap(err)
 	}
-	for topic, partitions := range res.Topics {
-		for _, p := range partitions {
-			if p.Error != nil {
-				err = c.wrap(p.Error)
-				continue
-			}
-			id := stream.Partition{Topic: topic, ID: p.Partition}
-			c.mu.Lock()
-			n := c.notes[id]
-			n.committed = todo[id]
-			c.tell(id, n)
-			c.mu.Unlock()
+	for id, position := range todo {
+		if reason := refused[id]; reason != nil {
+			err = c.wrap(reason)
+			continue
 		}
+		c.mu.Lock()
+		if n := c.notes[id]; n.next.Topic == position.Topic { // else it was rewound meanwhile
+			n.committed, n.stored = position, true
+			c.tell(id, n)
+		}
+		c.mu.Unlock()
 	}
 	if err == nil {
 		c.trouble.Worked("commit offsets")
@@ -229,7 +237,7 @@ func (c *commits) watchLag(ctx context.Context) {
 		if len(ask) == 0 {
 			continue
 		}
-		res, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: ask})
+		res, err := c.cluster.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: ask})
 		if err != nil {
 			continue // fetching tells of it
 		}

@@ -34,6 +34,7 @@ type cluster struct {
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	conns     stream.Connections
+	exchanger exchanger
 }
 
 // connect prepares the way; connections are made when they are needed. With

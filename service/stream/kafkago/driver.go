@@ -37,7 +37,8 @@ type Driver struct {
 	trouble *stream.Trouble
 	worker  *stream.Worker
 
-	partitions map[string]int // of each input topic, before the group was last joined; absent: not known
+	partitions map[string]int                       // of each input topic, before the group was last joined; absent: not known
+	positions  map[stream.Partition]stream.Position // that the group had, as far as this process knows
 
 	session time.Duration // shorter in tests
 }
@@ -62,6 +63,8 @@ func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
 		trouble: trouble,
 		worker:  stream.NewWorker(h, cfg, trouble),
 		session: sessionTimeout,
+
+		positions: map[stream.Partition]stream.Position{},
 	}, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/segmentio/kafka-go"
+
+	"inceptor/service/stream"
 )
 
 // permanent tells whether trying again cannot help: the broker has understood
@@ -13,8 +15,9 @@ import (
 // long it takes, and is tried again: a process that waits loses nothing, one
 // that has given up has to be noticed.
 func permanent(err error) bool {
+	var reset *stream.ResetError
 	var code kafka.Error
-	return errors.As(err, &code) && slices.Contains([]kafka.Error{
+	return errors.As(err, &reset) || errors.As(err, &code) && slices.Contains([]kafka.Error{
 		kafka.TopicAuthorizationFailed,
 		kafka.GroupAuthorizationFailed,
 		kafka.ClusterAuthorizationFailed,

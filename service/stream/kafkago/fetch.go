@@ -81,28 +81,29 @@ type unreadableError struct{ error }
 func (e *unreadableError) Unwrap() error { return e.error }
 
 func (p *partition) fetchOnce(ctx context.Context) error {
-	if p.next < 0 { // nothing committed yet
-		first, _, err := p.bounds(ctx)
-		if err != nil {
+	if !p.placed {
+		if err := p.place(ctx); err != nil {
 			return err
 		}
-		p.next = first
-		p.flight.Rewind(first)
-		p.commits.start(p.id, first)
+		p.placed = true
 	}
-	res, err := p.cluster.fetch(ctx, p.id, p.next)
+	if err := p.look(ctx); err != nil {
+		return err
+	}
+	res, err := p.cluster.fetch(ctx, p.id, p.position(), fetchWait)
 	if err != nil {
 		return err
 	}
+	p.compared = res.byID
 	switch code := kafka.Error(res.ErrorCode); code {
 	case 0:
-	case kafka.OffsetOutOfRange:
-		return p.outOfRange(ctx)
+	case kafka.OffsetOutOfRange, kafka.UnknownTopicID, kafka.InconsistentTopicID:
+		return p.displaced(ctx, code)
 	default:
 		return code
 	}
 	p.commits.watermark(p.id, res.HighWatermark)
-	return p.admit(ctx, res)
+	return p.admit(ctx, &res.FetchResponseTopicPartition)
 }
 
 // admit lets the records of one response in.
@@ -162,46 +163,6 @@ func (p *partition) pass(ctx context.Context, b stream.Batch) error {
 	p.cfg.Observer.InFlight(1, slot.Record.Size())
 	slot.Done(p.cfg.Unread(b))
 	return nil
-}
-
-// outOfRange goes on with the earliest record when the log does not hold the
-// one that is due: retention has overtaken it, or the topic was made anew.
-func (p *partition) outOfRange(ctx context.Context) error {
-	first, last, err := p.bounds(ctx)
-	if err != nil {
-		return err
-	}
-	if p.next >= first && p.next <= last { // a new leader that has not caught up
-		return kafka.OffsetOutOfRange
-	}
-	p.cfg.Log.Warn("offset out of range, going to the earliest record",
-		"topic", p.id.Topic, "partition", p.id.ID, "offset", p.next, "first", first, "last", last)
-	// What is in flight has offsets of the old log; let it be committed first.
-	for held, _ := p.flight.Held(); held > 0; held, _ = p.flight.Held() {
-		if !sleep(ctx, 20*time.Millisecond) {
-			return context.Cause(ctx)
-		}
-	}
-	p.next = first
-	p.flight.Rewind(first)
-	p.commits.rewind(p.id, first)
-	return nil
-}
-
-// bounds are the offsets of the partition's first record and of its next one.
-func (p *partition) bounds(ctx context.Context) (first, last int64, err error) {
-	res, err := p.cluster.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{p.id.Topic: {kafka.FirstOffsetOf(p.id.ID), kafka.LastOffsetOf(p.id.ID)}},
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	for _, o := range res.Topics[p.id.Topic] {
-		if o.Partition == p.id.ID {
-			return o.FirstOffset, o.LastOffset, o.Error
-		}
-	}
-	return 0, 0, kafka.UnknownTopicOrPartition
 }
 
 func (p *partition) skipTo(next int64) {

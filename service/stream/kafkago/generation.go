@@ -3,6 +3,7 @@ package kafkago
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -37,32 +38,26 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	defer endWork()
 
 	workers, fetchCtx := errgroup.WithContext(life)
-	commits := newCommits(d.cfg, cluster.client, d.trouble, gen)
+	commits := newCommits(d.cfg, cluster, d.trouble, gen)
 	publisher := &stream.Publisher{
 		Config: d.cfg, Trouble: d.trouble,
 		Transport: &transport{cfg: d.cfg, client: cluster.client, codec: d.codec},
 	}
-	offsets := committedOffsets(gen)
-	partitions := make([]*partition, len(assigned))
-	for i, id := range assigned {
-		offset := offsets[id]
-		p := &partition{
+	var partitions []*partition
+	for id, beginning := range d.beginnings(life, cluster, assigned) {
+		partitions = append(partitions, &partition{
 			cfg:       d.cfg,
 			cluster:   cluster,
 			inflate:   inflate.New(d.cfg.BatchBytes),
 			trouble:   d.trouble,
 			id:        id,
-			next:      offset,
-			flight:    stream.NewFlight(d.cfg.Window, max(0, offset)),
+			beginning: beginning,
+			flight:    stream.NewFlight(d.cfg.Window, 0),
 			publisher: publisher,
 			commits:   commits,
 			worker:    d.worker,
 			draining:  make(chan struct{}),
-		}
-		if offset >= 0 {
-			commits.start(id, offset)
-		}
-		partitions[i] = p
+		})
 	}
 
 	aside, endAside := context.WithCancel(context.Background())
@@ -94,6 +89,7 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	sides.Wait()
 
 	flushErr := commits.flush(deadline)
+	maps.Copy(d.positions, commits.positions())
 	left := 0
 	for _, p := range partitions {
 		left += p.abandon()
@@ -103,18 +99,6 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 			"generation", gen.ID, "in_flight", left, "commit_err", flushErr)
 	}
 	return errors.Join(err, commitErr)
-}
-
-// committedOffsets are the offsets that the group has committed; negative where
-// it has none.
-func committedOffsets(gen *kafka.Generation) map[stream.Partition]int64 {
-	offsets := map[stream.Partition]int64{}
-	for topic, of := range gen.Assignments {
-		for _, a := range of {
-			offsets[stream.Partition{Topic: topic, ID: a.ID}] = a.Offset
-		}
-	}
-	return offsets
 }
 
 // watchPartitions ends the generation when an input topic has not as many

@@ -2,6 +2,7 @@ package kafkago
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,7 +19,13 @@ type partition struct {
 	trouble *stream.Trouble
 
 	id        stream.Partition
-	next      int64 // to be fetched; negative: not known yet
+	beginning beginning
+	placed    bool           // next is known
+	next      int64          // to be fetched
+	topic     stream.TopicID // that next belongs to
+	compared  bool           // the broker compares it
+	looked    time.Time      // when we did, otherwise
+	seen      int64          // next, then
 	flight    *stream.Flight
 	publisher *stream.Publisher
 	commits   *commits

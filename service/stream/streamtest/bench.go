@@ -222,6 +222,13 @@ type recorder struct {
 	committed   map[int]int64              // by the number of the partition
 	lag         map[int]int64
 	retries     []error
+	resets      []stream.Reset
+}
+
+func (r *recorder) Reset(reset stream.Reset) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resets = append(r.resets, reset)
 }
 
 func (r *recorder) Assigned(p []stream.Partition) {

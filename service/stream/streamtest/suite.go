@@ -3,6 +3,7 @@ package streamtest
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -68,12 +69,12 @@ func (s Suite) Run(t *testing.T) {
 			"LargeBatches":    largeBatches,
 			"Transactions":    transactions,
 			"Compaction":      compaction,
-			"OutOfRange":      outOfRange,
 			"PartitionGrowth": partitionGrowth,
 			"SeveralTopics":   severalTopics,
 			"Standby":         standby,
 			"Latency":         latency,
 		}
+		maps.Copy(tests, positionTests)
 		if s.CommittedInput {
 			tests["Aborted"] = aborted
 		} else {

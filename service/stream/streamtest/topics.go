@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
 )
@@ -193,34 +192,6 @@ func compaction(t *testing.T, b *bench) {
 		if !same(w.Key, got[i].Key) || !same(w.Value, got[i].Value) {
 			t.Errorf("record %d: %q = %q, want %q = %q", i, got[i].Key, got[i].Value, w.Key, w.Value)
 		}
-	}
-}
-
-// Retention has overtaken the committed offset: go on with what is left.
-func outOfRange(t *testing.T, b *bench) {
-	b.topic(b.input, 1)
-	b.topic(b.output, 1)
-	b.fill(1, 0, 5)
-	d := b.start(b.config(), b.echo)
-	b.read(b.output, 5)
-	d.stop()
-	b.fill(1, 5, 10)
-	req := kmsg.NewPtrDeleteRecordsRequest()
-	rt := kmsg.NewDeleteRecordsRequestTopic()
-	rt.Topic = b.input
-	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
-	rp.Partition, rp.Offset = 0, 12
-	rt.Partitions = append(rt.Partitions, rp)
-	req.Topics = append(req.Topics, rt)
-	req.TimeoutMillis = 5000
-	if _, err := req.RequestWith(b.context(), b.client); err != nil {
-		t.Fatal(err)
-	}
-	d = b.start(b.config(), b.echo)
-	got := values(b.read(b.output, 8))[0]
-	d.stop()
-	if d := cmp.Diff(append(sequence(0, 5), sequence(0, 15)[12:]...), got); d != "" {
-		t.Error(d)
 	}
 }
 

@@ -1,0 +1,457 @@
+package streamtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"inceptor/service/stream"
+)
+
+// positionTests are about positions that no longer mean what they meant.
+var positionTests = map[string]func(*testing.T, *bench){
+	"OutOfRange":       outOfRange,
+	"Overtaken":        overtaken,
+	"BeyondEnd":        beyondEnd,
+	"Recreated":        recreated,
+	"RecreatedBetween": recreatedBetween,
+	"RecreatedFull":    recreatedFull,
+	"RecreatedWider":   recreatedWider,
+	"StopOnReset":      stopOnReset,
+	"ForeignCommit":    foreignCommit,
+	"StartLatest":      startLatest,
+	"StartTime":        startTime,
+}
+
+// deleteRecords removes the records of a partition of the input before an offset.
+func (b *bench) deleteRecords(partition int32, before int64) {
+	b.Helper()
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(b.input, partition, before, -1)
+	res, err := kadm.NewClient(b.client).DeleteRecords(b.context(), offsets)
+	if err == nil {
+		err = res.Error()
+	}
+	if err != nil {
+		b.Fatalf("delete records: %v", err)
+	}
+}
+
+// recreate deletes the input and creates it again, empty.
+func (b *bench) recreate(partitions int32) {
+	b.Helper()
+	admin := kadm.NewClient(b.client)
+	old, err := admin.Metadata(b.context(), b.input)
+	if err == nil {
+		_, err = admin.DeleteTopic(b.context(), b.input)
+	}
+	if err != nil {
+		b.Fatalf("delete %s: %v", b.input, err)
+	}
+	b.until("the new topic", func() bool { // not at once, while the old one is being deleted
+		_, err := admin.CreateTopic(b.context(), partitions, 1, nil, b.input)
+		return err == nil
+	})
+	b.client = b.newClient() // the old one sticks to the old topic
+	admin = kadm.NewClient(b.client)
+	b.until("the new topic's leaders", func() bool { // a broker may not have heard of it yet
+		now, err := admin.Metadata(b.context(), b.input)
+		if err != nil || now.Topics[b.input].ID == old.Topics[b.input].ID {
+			return false
+		}
+		ends, err := admin.ListEndOffsets(b.context(), b.input)
+		return err == nil && ends.Error() == nil && len(ends[b.input]) == int(partitions)
+	})
+}
+
+// stored is what the group has committed for partition 0 of the input.
+func (b *bench) stored() kadm.Offset {
+	b.Helper()
+	offsets, err := kadm.NewClient(b.client).FetchOffsets(b.context(), b.group)
+	if err != nil {
+		b.Fatalf("fetch offsets: %v", err)
+	}
+	o, _ := offsets.Lookup(b.input, 0)
+	return o.Offset
+}
+
+// store commits an offset for partition 0 of the input, by the topic's name, as
+// a process does that has not seen what happened to it.
+func (b *bench) store(at int64, metadata string) {
+	b.Helper()
+	p := kmsg.NewOffsetCommitRequestTopicPartition()
+	p.Offset, p.Metadata = at, &metadata
+	topic := kmsg.NewOffsetCommitRequestTopic()
+	topic.Topic, topic.Partitions = b.input, append(topic.Partitions, p)
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Topics = b.group, append(req.Topics, topic)
+	b.until("the commit", func() bool { // not at once after another member has left
+		res, err := req.RequestWith(b.context(), b.newClient(kgo.MaxVersions(byName())))
+		return err == nil && res.Topics[0].Partitions[0].ErrorCode == 0
+	})
+}
+
+// named sends n records to partition 0 of the input, whose values begin with name.
+func (b *bench) named(name string, from, n int) {
+	b.Helper()
+	var rs []*kgo.Record
+	for i := from; i < from+n; i++ {
+		rs = append(rs, &kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "%s-%d", name, i)})
+	}
+	b.send(rs...)
+}
+
+// answered checks that the output holds all of named(name, from, n): exactly
+// once, or at least, and in their order.
+func (b *bench) answered(name string, from, n int) {
+	b.Helper()
+	var got []string
+	b.until(fmt.Sprintf("%d answers of %s", n, name), func() bool {
+		got = nil
+		for _, v := range values(b.read(b.output, 0))[0] {
+			var i int
+			if _, err := fmt.Sscanf(v, name+"-%d", &i); err == nil {
+				got = append(got, v)
+			}
+		}
+		return len(got) >= n
+	})
+	var want []string
+	for i := from; i < from+n; i++ {
+		want = append(want, fmt.Sprintf("%s-%d", name, i))
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		b.Errorf("answers of %s (-want +got):\n%s", name, d)
+	}
+}
+
+// reset waits for the one reset of a driver, and checks it.
+func (r *running) reset(want stream.Reset) {
+	r.Helper()
+	want.Partition = stream.Partition{Topic: r.input}
+	r.until("the reset", func() bool { return r.look(func(r *recorder) bool { return len(r.resets) > 0 }) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := cmp.Diff([]stream.Reset{want}, r.resets); d != "" {
+		r.Errorf("resets (-want +got):\n%s", d)
+	}
+}
+
+func (r *running) none() {
+	r.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.resets) > 0 {
+		r.Errorf("resets: %+v", r.resets)
+	}
+}
+
+// until waits for the group's offset of partition 0.
+func (r *running) commits(next int64) {
+	r.Helper()
+	r.until(fmt.Sprintf("the commit of offset %d", next), func() bool {
+		return r.look(func(r *recorder) bool { return r.committed[0] == next })
+	})
+}
+
+// Retention has overtaken the committed offset: go on with what is left.
+func outOfRange(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 5)
+	d := b.start(b.config(), b.echo)
+	d.commits(5)
+	d.stop()
+	d.none()
+	b.named("b", 0, 310)
+	b.deleteRecords(0, 305)
+	d = b.start(b.config(), b.echo)
+	d.commits(315)
+	d.stop()
+	d.reset(stream.Reset{Reason: stream.OutOfRange, From: 5, To: 305, Skipped: 300})
+	b.answered("b", 300, 10)
+}
+
+// Retention overtakes a driver that runs: what is skipped is counted.
+func overtaken(t *testing.T, b *bench) {
+	const n, kept = 2000, 100
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	for range n / 100 {
+		var rs []*kgo.Record
+		for range 100 {
+			rs = append(rs, &kgo.Record{Topic: b.input, Value: noise(5000)}) // more than is fetched at once
+		}
+		b.send(rs...)
+	}
+	gate := make(chan struct{})
+	d := b.start(b.config(), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return b.echo(ctx, r)
+	})
+	b.until("a full window", func() bool { return d.look(func(r *recorder) bool { return r.records >= 16 }) })
+	time.Sleep(time.Second) // for what is fetched ahead
+	b.deleteRecords(0, n-kept)
+	b.named("b", 0, kept)
+	close(gate)
+	d.commits(n + kept)
+	d.stop()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.resets) != 1 {
+		t.Fatalf("resets: %+v", d.resets)
+	}
+	r := d.resets[0]
+	if r.Reason != stream.OutOfRange || r.To != n-kept || r.Skipped != r.To-r.From || r.Skipped < 1 {
+		t.Errorf("reset: %+v", r)
+	}
+	if got := len(b.read(b.output, 0)); int64(got) != n+kept-r.Skipped {
+		t.Errorf("%d answers to %d records of which %d were skipped", got, n+kept, r.Skipped)
+	}
+}
+
+// The log ends before the committed offset, as after the election of a leader
+// that lacked records, or where a topic was restored.
+func beyondEnd(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 30)
+	b.store(100, "")
+	d := b.start(b.config(), b.echo)
+	d.commits(30)
+	b.named("a", 30, 10)
+	d.commits(40)
+	d.stop()
+	d.reset(stream.Reset{Reason: stream.BeyondEnd, From: 100, To: 0, Repeated: 30})
+	b.answered("a", 0, 40)
+}
+
+// The topic is deleted and recreated under a driver that waits for records: it
+// begins anew.
+func recreated(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 100)
+	d := b.start(b.config(), b.echo)
+	d.commits(100)
+	b.recreate(1)
+	b.named("b", 0, 300)
+	d.reset(stream.Reset{Reason: stream.Recreated, From: 100, To: 0})
+	d.commits(300)
+	d.stop()
+	b.answered("a", 0, 100)
+	b.answered("b", 0, 300)
+	if got := b.stored().At; got != 300 {
+		t.Errorf("committed: %d", got)
+	}
+}
+
+// The topic is recreated while no driver runs, and the group's offset is that of
+// the old one, which the new one has too.
+func recreatedBetween(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 100)
+	d := b.start(b.config(), b.echo)
+	d.commits(100)
+	d.stop()
+	old := b.stored()
+	b.recreate(1)
+	b.named("b", 0, 300)
+	b.store(old.At, old.Metadata)
+	d = b.start(b.config(), b.echo)
+	d.commits(300)
+	d.stop()
+	d.reset(stream.Reset{Reason: stream.Recreated, From: 100, To: 0})
+	b.answered("b", 0, 300)
+
+	d = b.start(b.config(), b.echo) // what it has committed is the new topic's
+	d.commits(300)
+	d.stop()
+	d.none()
+}
+
+// The topic is recreated while the window is full, so that nothing is fetched;
+// the new one is longer. What was in flight is answered, or not, but its offsets
+// are not committed as those of the new topic.
+func recreatedFull(t *testing.T, b *bench) {
+	const n = 1000
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 100)
+	gate := make(chan struct{})
+	d := b.start(b.config(), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		if r.Offset >= 100 && r.Value[0] == 'a' {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return b.echo(ctx, r)
+	})
+	d.commits(100)
+	b.named("a", 100, n)
+	b.until("a full window", func() bool { return d.look(func(r *recorder) bool { return r.records >= 16 }) })
+	b.recreate(1)
+	b.named("b", 0, 3*n)
+	close(gate)
+	b.until("the reset", func() bool { return d.look(func(r *recorder) bool { return len(r.resets) > 0 }) })
+	d.commits(3 * n)
+	d.stop()
+	b.answered("b", 0, 3*n)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.resets) != 1 || d.resets[0].Reason != stream.Recreated || d.resets[0].From < 100 || d.resets[0].From > 100+n || d.resets[0].To != 0 || d.resets[0].Repeated != 0 {
+		t.Errorf("resets: %+v", d.resets)
+	}
+}
+
+// The recreated topic has more partitions: the group joins again, and finds no
+// offsets, for the broker has deleted them with the topic.
+func recreatedWider(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 2)
+	b.named("a", 0, 100)
+	cfg := b.config()
+	cfg.Start = stream.Start{Latest: true} // must not matter
+	b.store(0, "")
+	d := b.start(cfg, b.echo)
+	d.commits(100)
+	b.recreate(2)
+	b.fill(2, 0, 150)
+	d.commits(150)
+	d.reset(stream.Reset{Reason: stream.Recreated, From: 100, To: 0})
+	b.until("the other partition", func() bool { return d.look(func(r *recorder) bool { return r.committed[1] == 150 }) })
+	d.stop()
+	got := values(b.read(b.output, 400))
+	if d := cmp.Diff(sequence(0, 150), got[0][100:]); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(sequence(1, 150), got[1]); d != "" {
+		t.Error(d)
+	}
+}
+
+// A driver that must not reset ends instead, before it commits or publishes
+// anything, and says what to do. With the offset set by hand it goes on.
+func stopOnReset(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 30)
+	b.deleteRecords(0, 20)
+	b.store(10, "")
+	cfg := b.config()
+	cfg.StopOnReset = true
+	d := b.start(cfg, b.echo)
+	err := d.ended()
+	d.none()
+	var lost *stream.ResetError
+	if !errors.As(err, &lost) {
+		t.Fatalf("run: %v", err)
+	}
+	want := stream.Reset{Partition: stream.Partition{Topic: b.input}, Reason: stream.OutOfRange, From: 10, To: 20, Skipped: 10}
+	if d := cmp.Diff(want, lost.Reset); d != "" {
+		t.Error(d)
+	}
+	if at, got := b.stored().At, b.read(b.output, 0); at != 10 || len(got) > 0 {
+		t.Errorf("committed %d, published %d records", at, len(got))
+	}
+	b.store(20, "")
+	d = b.start(cfg, b.echo)
+	d.commits(30)
+	d.stop()
+	d.none()
+	b.answered("a", 20, 10)
+}
+
+// An offset that another client has committed, without saying of which topic,
+// is trusted.
+func foreignCommit(t *testing.T, b *bench) {
+	b.topic(b.input, 1)
+	b.topic(b.output, 1)
+	b.named("a", 0, 30)
+	b.store(20, "somebody-else's")
+	d := b.start(b.config(), b.echo)
+	d.commits(30)
+	d.stop()
+	d.none()
+	b.answered("a", 20, 10)
+}
+
+// A group without offsets that starts at the latest record leaves out those
+// before it: once, and not in a partition that the topic gets later.
+func startLatest(t *testing.T, b *bench) {
+	b.topic(b.input, 2)
+	b.topic(b.output, 3)
+	b.fill(2, 0, 10)
+	cfg := b.config()
+	cfg.Start = stream.Start{Latest: true}
+	d := b.start(cfg, b.echo)
+	b.until("the start", func() bool {
+		at := b.offsets(0, 1)
+		return at[0] == 10 && at[1] == 10
+	})
+	b.fill(1, 10, 5)
+	d.commits(15)
+	d.stop()
+	b.fill(2, 15, 5) // while it does not run
+	if _, err := kadm.NewClient(b.client).UpdatePartitions(b.context(), 3, b.input); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the new partition", func() bool {
+		topics, err := kadm.NewClient(b.client).ListTopics(b.context(), b.input)
+		return err == nil && len(topics[b.input].Partitions) == 3
+	})
+	b.client = b.newClient() // the old one learns of it by and by
+	b.send(&kgo.Record{Topic: b.input, Partition: 2, Value: []byte("2-0")})
+	d = b.start(cfg, b.echo)
+	want := map[int][]string{0: sequence(0, 20)[10:], 1: sequence(1, 20)[15:], 2: {"2-0"}}
+	got := values(b.read(b.output, 16))
+	d.stop()
+	d.none()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("answers (-want +got):\n%s", d)
+	}
+}
+
+// A group without offsets starts at the first record that is as late as a time.
+func startTime(t *testing.T, b *bench) {
+	b.topic(b.input, 2)
+	b.topic(b.output, 2)
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	var rs []*kgo.Record
+	for i := range 10 {
+		rs = append(rs, &kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "0-%d", i), Timestamp: begin.Add(time.Duration(i) * time.Minute)})
+	}
+	rs = append(rs, &kgo.Record{Topic: b.input, Partition: 1, Value: []byte("1-0"), Timestamp: begin}) // nothing as late
+	b.send(rs...)
+	cfg := b.config()
+	cfg.Start = stream.Start{Time: begin.Add(7 * time.Minute)}
+	d := b.start(cfg, b.echo)
+	b.until("the start", func() bool {
+		at := b.offsets(0, 1)
+		return at[0] == 10 && at[1] == 1
+	})
+	d.stop()
+	d.none()
+	got := values(b.read(b.output, 3))
+	if d := cmp.Diff(map[int][]string{0: sequence(0, 10)[7:]}, got); d != "" {
+		t.Errorf("answers (-want +got):\n%s", d)
+	}
+}
+
+// byName are the versions of requests that name topics by their names.
+func byName() *kversion.Versions { return kversion.V3_0_0() }
