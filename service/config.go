@@ -47,6 +47,8 @@ type Kafka struct {
 	OnError      string        `default:"retry" enum:"retry,dead-letter,stop" help:"What becomes of a record that the model cannot answer through no fault of the record, once that has lasted for kafka.on-error-after: ${enum}. Until then it is tried again and again, with pauses, and its partition waits. retry: for ever. dead-letter: it becomes a dead letter with the reason given-up. stop: the service ends, with the record uncommitted."`
 	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error=dead-letter or stop."`
 
+	Tombstones string `default:"dead-letter" enum:"dead-letter,forward,drop" help:"What becomes of a tombstone, a record without a value: ${enum}. dead-letter: it is one, with the reason empty. forward: the output gets a tombstone with its key and headers, in its order. drop: it is passed over, and counted."`
+
 	CreateTopics bool   `help:"Create topics that are missing; the outputs with the input's number of partitions and a slightly larger max.message.bytes, for a dead letter has headers on top. Otherwise a missing topic is an error."`
 	Compression  string `default:"none" enum:"none,gzip,snappy,lz4,zstd" help:"Compression of the output: ${enum}."`
 
@@ -67,6 +69,12 @@ const (
 const (
 	onErrorDeadLetter = "dead-letter"
 	onErrorStop       = "stop"
+)
+
+// The values of Kafka.Tombstones, besides "dead-letter".
+const (
+	tombstonesForward = "forward"
+	tombstonesDrop    = "drop"
 )
 
 // Window bounds the records in flight.

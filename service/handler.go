@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"inceptor/model"
@@ -26,6 +27,7 @@ type handler struct {
 	turns      *turns
 	output     string // topics
 	deadLetter string
+	tombstones string // Kafka.Tombstones
 	metrics    *Metrics
 	recent     *recent
 	comparer   *comparer // nil: there is never a second version
@@ -38,6 +40,9 @@ type handler struct {
 // is in trouble.
 func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record, error) {
 	r.Headers = sendersHeaders(r.Headers)
+	if r.Value == nil && (h.tombstones == tombstonesForward || h.tombstones == tombstonesDrop) {
+		return h.tombstone(r), nil
+	}
 	answer, err := h.answer(ctx, r)
 	reason, bad := reasonOf(err)
 	if !bad {
@@ -50,6 +55,22 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	h.metrics.deadLetter(reason)
 	h.recent.deadLetter(r, reason, err)
 	return []stream.Record{deadLetter(r, h.deadLetter, reason, err)}, nil
+}
+
+// tombstone is what is published for a record without a value that is no dead
+// letter: with kafka.tombstones=forward one in the output, with drop nothing.
+func (h *handler) tombstone(r stream.Record) []stream.Record {
+	if h.tombstones == tombstonesDrop {
+		h.metrics.tombstone(dropped)
+		h.recent.tombstone(r, dropped)
+		return nil
+	}
+	h.metrics.tombstone(forwarded)
+	h.recent.tombstone(r, forwarded)
+	return []stream.Record{{
+		Topic: h.output, Key: r.Key, Time: r.Time,
+		Headers: append(slices.Clone(r.Headers), header(headerID, recordID(r))),
+	}}
 }
 
 // answer is handle without what becomes of an error. A panic is one.

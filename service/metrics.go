@@ -68,7 +68,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		records: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_records_total",
-			Help: "Records handled, by outcome (answered, dead_letter) and a dead letter's reason.",
+			Help: "Records handled, by outcome (answered, dead_letter; forwarded or dropped, of tombstones with kafka.tombstones) and a dead letter's reason.",
 		}, []string{"outcome", "reason"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "inceptor_stage_duration_seconds", Buckets: stageBuckets,
@@ -209,6 +209,8 @@ func (m *Metrics) answered(read time.Duration, p model.Prediction) {
 func (m *Metrics) deadLetter(reason string) {
 	m.records.WithLabelValues("dead_letter", reason).Inc()
 }
+
+func (m *Metrics) tombstone(outcome string) { m.records.WithLabelValues(outcome, "").Inc() }
 
 // BatchRun implements model.Observer.
 func (m *Metrics) BatchRun(version int64, r model.Run) {

@@ -22,7 +22,7 @@ type recentRecord struct {
 	key     [maxKeyOnPage + 1]byte
 	keyLen  int
 	time    time.Time
-	outcome string // answered, or a dead letter's reason
+	outcome string // answered, forwarded, dropped, or a dead letter's reason
 	detail  string
 	classes []model.Class
 	scores  [maxScoresOnPage]float32 // the first of them: all are those of a batch
@@ -35,8 +35,12 @@ const (
 	maxScoresOnPage = 8
 )
 
-// answered is the outcome of what is no dead letter.
-const answered = "answered"
+// The outcomes of what is no dead letter; the last two are of tombstones.
+const (
+	answered  = "answered"
+	forwarded = "forwarded"
+	dropped   = "dropped"
+)
 
 func (r *recent) answered(source stream.Record, p model.Prediction) {
 	e := recentRecord{source: source, outcome: answered, classes: p.Classes}
@@ -47,6 +51,10 @@ func (r *recent) answered(source stream.Record, p model.Prediction) {
 
 func (r *recent) deadLetter(source stream.Record, reason string, err error) {
 	r.add(recentRecord{source: source, outcome: reason, detail: err.Error()})
+}
+
+func (r *recent) tombstone(source stream.Record, outcome string) {
+	r.add(recentRecord{source: source, outcome: outcome, detail: "a tombstone"})
 }
 
 func (r *recent) add(e recentRecord) {

@@ -88,7 +88,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	}
 	h := &handler{
 		input: s.input, classifier: m,
-		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter,
+		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter, tombstones: c.Kafka.Tombstones,
 		metrics: metrics, recent: s.recent, log: log, stop: func(reason error) { s.cancel(reason) },
 	}
 	h.turns = newTurns(c.places())
