@@ -287,6 +287,9 @@ const (
 	// Of dead letters for a whole batch.
 	headerLastOffset = "inceptor-last-offset"
 
+	// Of dead letters in a compacted topic, for records without a key.
+	headerAddedKey = "inceptor-added-key" // true: the key is the value of headerID
+
 	// Of dead letters that the topic did not take whole.
 	headerTruncated        = "inceptor-truncated"         // bytes that the value had, which is left out
 	headerTruncatedHeaders = "inceptor-truncated-headers" // bytes of the headers that the sender had set, which are left out

@@ -88,8 +88,8 @@ func (h *handler) unread(limit int64) func(stream.Batch) []stream.Record {
 
 // refused makes the dead letter for a record whose output the broker does not
 // take. If that was the dead letter itself, it gets the time of now where its
-// own is not taken; else it is shortened. An error means that not even the
-// smallest one is taken.
+// own is not taken, and its id as the key where it has none and needs one; else
+// it is shortened. An error means that not even the smallest one is taken.
 func (h *handler) refused(source, output stream.Record, reason error) (stream.Record, error) {
 	source.Headers = sendersHeaders(source.Headers) // as in output
 	if output.Topic != h.deadLetter {
@@ -98,6 +98,11 @@ func (h *handler) refused(source, output stream.Record, reason error) (stream.Re
 	}
 	if errors.Is(reason, stream.ErrInvalidTime) && output.Time.Equal(source.Time) {
 		output.Time = time.Now()
+		return output, nil
+	}
+	if errors.Is(reason, stream.ErrKeyless) && output.Key == nil {
+		output.Key = appendRecordID(nil, source)
+		output.Headers = append(slices.Clone(output.Headers), header(headerAddedKey, "true"))
 		return output, nil
 	}
 	if letter, ok := shorten(source, output); ok {

@@ -166,6 +166,39 @@ func TestHandlerError(t *testing.T) {
 	}
 }
 
+// A dead letter without a key gets its id as the key where the topic is
+// compacted, and stays whole otherwise; a replay takes the key off again.
+func TestKeylessLetter(t *testing.T) {
+	h := newHandler(t, fakeModel{})
+	in := record([]byte("\x00"))
+	in.Key = nil
+	out, err := h.handle(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusal := fmt.Errorf("publish to dead: %w", stream.ErrKeyless)
+	letter, err := h.refused(in, out[0], refusal)
+	if err != nil || string(letter.Key) != "in-2-4711" || valueOf(letter, headerAddedKey) != "true" {
+		t.Fatalf("key %q, headers %v, %v", letter.Key, letter.Headers, err)
+	}
+	l, err := ParseLetter(letter)
+	if d := cmp.Diff(in, l.Original); err != nil || l.Truncated || d != "" {
+		t.Errorf("it is read as %+v, %v\n%s", l, err, d)
+	}
+	again := letter
+	for range 2 { // it is too large as well
+		if again, err = h.refused(in, again, errors.New("too large")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l, err := ParseLetter(again); err != nil || string(again.Key) != "in-2-4711" || !l.Truncated || l.Original.Key != nil || len(l.Original.Headers) > 0 {
+		t.Errorf("shortened: key %q, read as %+v, %v", again.Key, l, err)
+	}
+	if _, err := h.refused(in, again, errors.New("too large")); err == nil {
+		t.Error("there is something smaller than the smallest")
+	}
+}
+
 // What the broker does not take becomes smaller until it is taken, whatever the
 // sender has made large, and tells what is left out.
 func TestRefused(t *testing.T) {

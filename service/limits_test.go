@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,33 @@ func TestLimitWarnings(t *testing.T) {
 				if !strings.Contains(got[i], w) {
 					t.Errorf("%q, want %q in it", got[i], w)
 				}
+			}
+		})
+	}
+}
+
+func TestCompactionWarnings(t *testing.T) {
+	c := goodConfig()
+	topics := func(compacted ...string) (ts []stream.Topic) {
+		for _, name := range []string{"in", "out", "dead"} {
+			ts = append(ts, stream.Topic{Name: name, Partitions: 1, Compacted: slices.Contains(compacted, name)})
+		}
+		return ts
+	}
+	for name, test := range map[string]struct {
+		topics []stream.Topic
+		want   []string // a part of each warning
+	}{
+		"none":              {topics(), nil},
+		"the input":         {topics("in"), nil},
+		"the output":        {topics("out"), []string{"out is compacted (cleanup.policy): answers without a key are refused"}},
+		"the dead letters'": {topics("dead"), []string{"dead is compacted (cleanup.policy): only the last dead letter"}},
+		"both":              {topics("out", "dead"), []string{"out is", "dead is"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := compactionWarnings(c, test.topics)
+			if !slices.EqualFunc(got, test.want, strings.Contains) {
+				t.Errorf("%q, want %q", got, test.want)
 			}
 		})
 	}

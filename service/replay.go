@@ -149,10 +149,17 @@ func ParseLetter(r stream.Record) (Letter, error) {
 	own := []string{headerReason, headerError, headerID, headerTopic, headerPartition, headerOffset}
 	l := Letter{Original: r}
 	headers := r.Headers
-	for _, key := range []string{headerTruncatedKey, headerTruncatedHeaders, headerTruncated, headerLastOffset} {
-		if n := len(headers); n > 0 && headers[n-1].Key == key {
-			l.Truncated, headers = true, headers[:n-1]
+	for _, key := range []string{headerTruncatedKey, headerTruncatedHeaders, headerTruncated, headerAddedKey, headerLastOffset} {
+		n := len(headers)
+		switch {
+		case n == 0 || headers[n-1].Key != key:
+			continue
+		case key == headerAddedKey:
+			l.Original.Key = nil
+		default:
+			l.Truncated = true
 		}
+		headers = headers[:n-1]
 	}
 	begin := len(headers) - len(own)
 	if begin < 0 {

@@ -152,6 +152,11 @@ func TestDeadLetterSchema(t *testing.T) {
 			}
 		}
 	}
+	keyless, err := h.refused(in, stream.Record{Topic: "dead", Headers: handled[0].Headers}, stream.ErrKeyless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	letters = append(letters, keyless)
 	var values [][]byte
 	for _, letter := range letters {
 		headers := map[string]string{}

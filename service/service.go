@@ -179,6 +179,9 @@ func (s *Service) prepareTopics(ctx context.Context) error {
 			s.log.Info("topic created", "topic", t.Name, "partitions", t.Partitions)
 		}
 	}
+	for _, warning := range compactionWarnings(s.config, topics) {
+		s.log.Warn(warning)
+	}
 	for _, warning := range limitWarnings(s.config, topics) {
 		s.log.Info(warning)
 	}
@@ -221,7 +224,23 @@ func CheckTopics(ctx context.Context, c Config, log *slog.Logger) (topics []stre
 	case err != nil:
 		return nil, nil, explain(err)
 	}
-	return topics, limitWarnings(c, topics), nil
+	return topics, slices.Concat(compactionWarnings(c, topics), limitWarnings(c, topics)), nil
+}
+
+// compactionWarnings tell what is lost to compacted topics that are written to.
+func compactionWarnings(c Config, topics []stream.Topic) (warnings []string) {
+	for _, t := range topics {
+		switch {
+		case !t.Compacted || !slices.Contains(c.outputs(), t.Name):
+		case t.Name == c.Kafka.DeadLetter:
+			warnings = append(warnings, fmt.Sprintf("%s is compacted (cleanup.policy): only the last dead letter of each key is kept, "+
+				"and none of a record without a value; set cleanup.policy=delete", t.Name))
+		default:
+			warnings = append(warnings, fmt.Sprintf("%s is compacted (cleanup.policy): answers without a key are refused, and become dead letters; "+
+				"older answers of the same key vanish; set cleanup.policy=delete unless that is what you want", t.Name))
+		}
+	}
+	return warnings
 }
 
 // limitWarnings compares the topics' limits with each other, and with what

@@ -113,7 +113,7 @@ type Config struct {
 	// because it is larger than its topic takes, or against a rule of the
 	// topic. It returns the record to publish in its place; if that is
 	// refused too, it is called with that, a few times at most. The reason
-	// wraps ErrInvalidTime where it is that. An error means that the topic
+	// wraps ErrInvalidTime or ErrKeyless where it is that. An error means that the topic
 	// takes nothing for this record: only a change of the topic can help. The
 	// partition waits, and the driver tries again, with pauses, beginning with
 	// the first record for that topic.
@@ -138,6 +138,9 @@ type Batch struct {
 // ErrInvalidTime is why an output is refused whose time lies further from the
 // broker's than its topic allows.
 var ErrInvalidTime = errors.New("the record's time is out of the topic's bounds")
+
+// ErrKeyless is why an output without a key is refused: its topic is compacted.
+var ErrKeyless = errors.New("the topic is compacted (cleanup.policy), and takes no record without a key")
 
 // SASL says how to log in to the brokers. The zero value: not at all.
 type SASL struct {

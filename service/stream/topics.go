@@ -26,6 +26,10 @@ type Topic struct {
 	// acknowledged. Zero: the broker does not tell.
 	MinInSync int
 
+	// Compacted tells that the topic keeps only the last record of each key,
+	// and takes none without a key. False, too, if the broker does not tell.
+	Compacted bool
+
 	// MaxMessageBytes is the largest batch of records that the topic takes,
 	// after compression. Zero: the broker does not tell.
 	MaxMessageBytes int

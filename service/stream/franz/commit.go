@@ -47,7 +47,7 @@ func (s *transactional) commit(ctx context.Context) error {
 		how := kgo.TryCommit
 		if tx.hasFailed() {
 			how = kgo.TryAbort
-			again, err = s.repair()
+			again, err = s.repair(ctx)
 		}
 		committed, endErr := s.endTransaction(ctx, how)
 		if err = cmp.Or(err, endErr); err != nil {
@@ -258,16 +258,21 @@ func (s *session) offsets(ctx context.Context, partitions []stream.Partition) (s
 // repair puts something else in the place of what was refused, so that
 // everything can be published in a new transaction. What it returns first is
 // why it is worth waiting before; the second is a fault that does not pass.
-func (s *transactional) repair() (again, err error) {
+func (s *transactional) repair(ctx context.Context) (again, err error) {
 	tx := s.tx
 	tx.mu.Lock()
 	failed := tx.failed
 	tx.failed = nil
 	tx.mu.Unlock()
 	suspects, denied := map[*output]error{}, map[*output]error{}
+	for i, f := range failed {
+		failed[i].err = s.refusedKeyless(ctx, f)
+	}
 	for _, f := range failed {
 		topic := f.record.Topic
 		switch {
+		case s.wantsKey(f.record): // replaced below, with all others that have none
+		case !f.alone && f.record.Key != nil && s.takesKeyed(topic) && errors.Is(f.err, kerr.InvalidRecord): // it was in one batch with those
 		case refused(f.err):
 			suspects[f.output] = f.err
 		case forbidden(f.err):
@@ -276,6 +281,11 @@ func (s *transactional) repair() (again, err error) {
 			return nil, fmt.Errorf("publish to %s: %w", topic, f.err)
 		default:
 			again = fmt.Errorf("publish to %s: %w", topic, f.err)
+		}
+	}
+	for _, o := range tx.outputs {
+		if err := s.replaceKeyless(o); err != nil {
+			denied[o] = refusedForGood(o, err)
 		}
 	}
 	for o, err := range suspects {

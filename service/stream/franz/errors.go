@@ -2,7 +2,9 @@ package franz
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -75,8 +77,11 @@ func forbidden(err error) bool { return errors.Is(err, kerr.TopicAuthorizationFa
 
 // refusal is why a record is refused, as Config.Refused is told.
 func refusal(err error) error {
-	if errors.Is(err, kerr.InvalidTimestamp) {
+	switch {
+	case errors.Is(err, kerr.InvalidTimestamp):
 		return errors.Join(stream.ErrInvalidTime, err)
+	case errors.Is(err, kerr.InvalidRecord) && strings.Contains(err.Error(), "without key"): // the broker's words, where we have them
+		return fmt.Errorf("%w: %w", stream.ErrKeyless, err)
 	}
 	return err
 }

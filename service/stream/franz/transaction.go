@@ -32,6 +32,8 @@ type transactional struct {
 	lastEnd  time.Time                      // of a transaction
 	counts   map[string]int                 // of partitions of each output topic, known for one generation
 	limits   map[string]int64               // of bytes that an output topic takes together, where one has shown
+
+	compacted map[string]time.Time // output topics that take no record without a key, and until when that holds
 }
 
 func (s *transactional) open(opts []kgo.Opt) (*kgo.Client, error) {
@@ -73,7 +75,7 @@ func (s *transactional) begin(ctx context.Context, g *generation) (err error) {
 		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
 	}
 	s.tx, s.withheld = newTransaction(), map[stream.Partition]*withheld{}
-	s.counts, s.limits = map[string]int{}, map[string]int64{}
+	s.counts, s.limits, s.compacted = map[string]int{}, map[string]int64{}, map[string]time.Time{}
 	return nil
 }
 
@@ -256,6 +258,10 @@ func (s *transactional) publish(ctx context.Context) error {
 	}
 	for ; tx.handed < len(tx.outputs); tx.handed++ {
 		o := tx.outputs[tx.handed]
+		if s.replaceKeyless(o) != nil {
+			tx.fail(o, kerr.InvalidRecord)
+			return nil // the commit makes something of it
+		}
 		n, err := s.partitions(ctx, o)
 		if forbidden(err) {
 			tx.fail(o, err)

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/segmentio/kafka-go"
 
@@ -57,6 +58,12 @@ func refused(err error) bool {
 		errors.Is(err, kafka.RecordListTooLarge) ||
 		errors.Is(err, kafka.InvalidRecord) ||
 		errors.Is(err, kafka.InvalidTimestamp)
+}
+
+// withoutKey tells whether the broker refuses a record since its topic is
+// compacted. There is no code for it: the broker's words tell, from Kafka 2.5 on.
+func withoutKey(err error) bool {
+	return errors.Is(err, kafka.InvalidRecord) && strings.Contains(err.Error(), "without key")
 }
 
 // outOfGeneration tells whether the group has gone on without this member.

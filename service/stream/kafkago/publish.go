@@ -50,6 +50,8 @@ func (t *transport) Send(ctx context.Context, topic string, number int, rs []str
 	switch {
 	case errors.Is(err, kafka.InvalidTimestamp):
 		return fmt.Errorf("%w: %w", stream.ErrInvalidTime, err)
+	case withoutKey(err):
+		return fmt.Errorf("%w: %w", stream.ErrKeyless, err)
 	case errors.Is(err, kafka.UnknownTopicOrPartition), errors.Is(err, protocol.ErrNoPartition):
 		t.forget(topic) // it may have been made anew
 	}

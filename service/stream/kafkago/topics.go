@@ -155,7 +155,7 @@ func (c *cluster) describe(ctx context.Context, topics []stream.Topic) error {
 		req.Resources = append(req.Resources, kafka.DescribeConfigRequestResource{
 			ResourceType: kafka.ResourceTypeTopic,
 			ResourceName: t.Name,
-			ConfigNames:  []string{"max.message.bytes", "min.insync.replicas"},
+			ConfigNames:  []string{"max.message.bytes", "min.insync.replicas", "cleanup.policy"},
 		})
 	}
 	res, err := c.client.DescribeConfigs(ctx, req)
@@ -179,6 +179,8 @@ func (c *cluster) describe(ctx context.Context, topics []stream.Topic) error {
 					topics[i].MaxMessageBytes = n
 				case "min.insync.replicas":
 					topics[i].MinInSync = n
+				case "cleanup.policy":
+					topics[i].Compacted = strings.Contains(e.ConfigValue, "compact")
 				}
 			}
 		}

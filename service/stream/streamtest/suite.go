@@ -85,6 +85,7 @@ func (s Suite) Run(t *testing.T) {
 		}
 		if s.Broker != nil {
 			tests["Corrupt"] = corrupt
+			tests["CompactedOutput"], tests["CompactedReplacement"] = compactedOutput, compactedReplacement
 		}
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {

@@ -227,6 +227,11 @@ func createTopics(t *testing.T, b *bench) {
 	if d := cmp.Diff(got, again, cmpopts.IgnoreFields(stream.Topic{}, "Created")); d != "" {
 		t.Error(d)
 	}
+	b.configure(b.dead, "cleanup.policy", "compact,delete")
+	b.until("the cleanup policy", func() bool {
+		got, err := b.CheckTopics(b.context(), b.config(), false)
+		return err == nil && !got[0].Compacted && !got[1].Compacted && got[2].Compacted
+	})
 	fresh := b.config()
 	fresh.Inputs, fresh.Outputs = []string{b.input + "2"}, nil
 	if got, err = b.CheckTopics(b.context(), fresh, true); err != nil || len(got) != 1 || got[0].Partitions == 0 {
