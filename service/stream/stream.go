@@ -142,6 +142,10 @@ var ErrInvalidTime = errors.New("the record's time is out of the topic's bounds"
 // ErrKeyless is why an output without a key is refused: its topic is compacted.
 var ErrKeyless = errors.New("the topic is compacted (cleanup.policy), and takes no record without a key")
 
+// ErrOpenTransaction is why a partition is not read on: the records behind the
+// last stable offset wait for the end of a transaction of their producer.
+var ErrOpenTransaction = errors.New("a transaction is open")
+
 // SASL says how to log in to the brokers. The zero value: not at all.
 type SASL struct {
 	Mechanism string // "", PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512

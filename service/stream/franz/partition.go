@@ -263,6 +263,14 @@ func (p *partition) idle() bool {
 	return records == 0
 }
 
+// waitsForRecords tells whether nothing of the partition is on its way to the
+// window, and nothing keeps it from being fetched; and after which offset.
+func (p *partition) waitsForRecords() (next int64, waits bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next, p.held == 0 && !p.paused && !p.resting && p.failing.IsZero()
+}
+
 // start notes where the reading begins.
 func (p *partition) start(s beginning) {
 	p.mu.Lock()

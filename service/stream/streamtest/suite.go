@@ -76,7 +76,7 @@ func (s Suite) Run(t *testing.T) {
 		}
 		maps.Copy(tests, positionTests)
 		if s.CommittedInput {
-			tests["Aborted"] = aborted
+			tests["Aborted"], tests["HeldBack"] = aborted, heldBack
 		} else {
 			tests["ReadsAborted"] = readsAborted
 		}

@@ -1,12 +1,16 @@
 package streamtest
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"inceptor/service/stream"
 )
 
 // An upstream fills the input in transactions.
@@ -96,6 +100,57 @@ func aborted(t *testing.T, b *bench) {
 		t.Errorf("after it (-want +got):\n%s", d)
 	}
 	b.until("lag 0", func() bool { return d.look(func(r *recorder) bool { return r.committed[0] > 0 && r.lag[0] == 0 }) })
+	d.stop()
+}
+
+// Records behind an open transaction wait for its end. It is told what they wait
+// for, and that they go on.
+func heldBack(t *testing.T, b *bench) {
+	b.topic(b.input, 2)
+	b.topic(b.output, 2)
+	up := b.newUpstream()
+	b.fill(2, 0, 3)
+	up.send("0-3")
+	b.fill(1, 4, 3) // behind it
+	id, epoch, err := up.client.ProducerID(b.context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := b.start(b.config(), b.echo)
+	want := []string{
+		"holds back every record of " + stream.Partition{Topic: b.input}.String() + " from offset 3 on",
+		fmt.Sprintf("producer id %d, epoch %d", id, epoch), b.group + "-upstream", "began at", "timeout of",
+	}
+	var told []string
+	b.until("what holds partition 0 back", func() bool {
+		return d.look(func(r *recorder) bool {
+			told = nil
+			for _, err := range r.retries {
+				if errors.Is(err, stream.ErrOpenTransaction) {
+					told = append(told, err.Error())
+				}
+			}
+			return len(told) > 0
+		})
+	})
+	if len(told) > 1 {
+		t.Errorf("told %d times, want once: %q", len(told), told)
+	}
+	for _, w := range want {
+		if !strings.Contains(told[0], w) {
+			t.Errorf("%q does not tell %q", told[0], w)
+		}
+	}
+	if got := values(b.read(b.output, 6)); len(got[0]) != 3 || len(got[1]) != 3 {
+		t.Errorf("before its end, the output holds %v", got)
+	}
+	up.end(kgo.TryCommit)
+	if d := cmp.Diff(sequence(0, 7), values(b.read(b.output, 10))[0]); d != "" {
+		t.Errorf("after its end (-want +got):\n%s", d)
+	}
+	b.until("that it is well again", func() bool {
+		return d.look(func(r *recorder) bool { return r.retries[len(r.retries)-1] == nil })
+	})
 	d.stop()
 }
 
