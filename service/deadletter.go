@@ -108,8 +108,8 @@ func (h *handler) refused(source, output stream.Record, reason error) (stream.Re
 	if letter, ok := shorten(source, output); ok {
 		return letter, nil
 	}
-	return stream.Record{}, fmt.Errorf("%s takes not even a dead letter of %d bytes without value, headers and most of the key; "+
-		"the partition waits: check the topic's max.message.bytes and permissions", h.deadLetter, output.Size())
+	return stream.Record{}, fmt.Errorf("%w: %s takes not even a dead letter of %d bytes without value, headers and most of the key; "+
+		"the partition waits: check the topic's max.message.bytes and permissions", errNothingTaken, h.deadLetter, output.Size())
 }
 
 // shorten leaves out of a dead letter what the sender may have made too large,

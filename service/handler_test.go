@@ -380,7 +380,7 @@ func TestHTTP(t *testing.T) {
 
 	metrics.Committed(of(2), 5, 7)
 	s.recent.deadLetter(record(nil), "undecodable", errors.New("<script>"))
-	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || strings.Contains(body, "<script>") {
+	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || !strings.Contains(body, "in-2: refused") || strings.Contains(body, "<script>") {
 		t.Errorf("page: %d %s", code, body)
 	}
 	if _, body := get("/"); !strings.Contains(body, "pixels −1…1 are assumed") {
@@ -395,6 +395,8 @@ func TestHTTP(t *testing.T) {
 	_, body := get("/metrics")
 	for _, want := range []string{
 		`inceptor_lag_records{partition="2",topic="in"} 7`, `inceptor_assigned_partitions 2`, `inceptor_stuck_partitions 1`,
+		`inceptor_committed_offset{partition="2",topic="in"} 5`,
+		`inceptor_stuck_partition{partition="2",reason="publish",stage="publishing",topic="in"} 1`,
 		`inceptor_model_info{digest="sha256:abc",model="inception",version="3"} 1`, `inceptor_live_tensors 0`,
 	} {
 		if !strings.Contains(body, want+"\n") {

@@ -75,7 +75,7 @@ func (s *Service) readiness() Readiness {
 		r.Reasons = append(r.Reasons, err.Error())
 	}
 	if stuck := len(s.metrics.stuck); stuck > 0 && stuck == len(s.metrics.assigned) {
-		r.Reasons = append(r.Reasons, "every partition has a record that is being tried again")
+		r.Reasons = append(r.Reasons, "every partition stands still, each for the reason below")
 	}
 	for p, errs := range s.metrics.stuck {
 		if r.Retrying == nil {

@@ -32,6 +32,8 @@ type Metrics struct {
 	lag        *prometheus.GaugeVec
 	skipped    *prometheus.CounterVec
 	repeated   *prometheus.CounterVec
+	committed  *prometheus.GaugeVec
+	standing   *prometheus.GaugeVec
 	retries    prometheus.Counter
 	retrying   prometheus.Gauge
 	partitions prometheus.Gauge
@@ -109,6 +111,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_repeated_records_total",
 			Help: "Records that are read once more, at most, since the position was lost, by topic and reason (beyond-end, expired, recreated).",
 		}, []string{"topic", "reason"}),
+		committed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "inceptor_committed_offset", Help: "Offset of each assigned partition that a restart begins with.",
+		}, []string{"topic", "partition"}),
+		standing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "inceptor_stuck_partition", Help: "1 for each partition that stands still, by stage (reading, handling, publishing) and reason: open-transaction (of a producer, which holds it back), read, model, refused (no topic takes what a record caused), publish. /readyz has the error.",
+		}, []string{"topic", "partition", "stage", "reason"}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "inceptor_retries_total", Help: "Tries to read, handle or publish a record that came to nothing.",
 		}),
@@ -176,7 +184,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
-	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.skipped, m.repeated, m.retries, m.retrying, m.partitions,
+	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.skipped, m.repeated, m.committed, m.standing, m.retries, m.retrying, m.partitions,
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -343,6 +351,8 @@ func (m *Metrics) Revoked() {
 	m.assigned, m.joined = nil, false
 	m.partitions.Set(0)
 	m.lag.Reset()
+	m.committed.Reset()
+	m.standing.Reset()
 	clear(m.stuck)
 	m.retrying.Set(0)
 }
@@ -357,8 +367,9 @@ func (m *Metrics) InFlight(records int, bytes int64) {
 func (m *Metrics) Published(_ int, took time.Duration) { m.fast.publish.Observe(took.Seconds()) }
 
 // Committed implements stream.Observer.
-func (m *Metrics) Committed(p stream.Partition, _, lag int64) {
+func (m *Metrics) Committed(p stream.Partition, next, lag int64) {
 	m.lag.WithLabelValues(p.Topic, strconv.Itoa(p.ID)).Set(float64(lag))
+	m.committed.WithLabelValues(p.Topic, strconv.Itoa(p.ID)).Set(float64(next))
 }
 
 // Retrying implements stream.Observer.
@@ -366,6 +377,9 @@ func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	stuck := m.stuck[partition]
+	if before := stuck[stage]; before != nil {
+		m.standing.DeleteLabelValues(partition.Topic, strconv.Itoa(partition.ID), stageNames[stage], stuckReason(stage, before))
+	}
 	switch {
 	case err == nil:
 		delete(stuck, stage)
@@ -379,6 +393,7 @@ func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err e
 	}
 	if err != nil {
 		m.retries.Inc()
+		m.standing.WithLabelValues(partition.Topic, strconv.Itoa(partition.ID), stageNames[stage], stuckReason(stage, err)).Set(1)
 	}
 	m.retrying.Set(float64(len(m.stuck)))
 }
