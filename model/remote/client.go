@@ -81,7 +81,7 @@ func newWith(c Config, log *slog.Logger, o Observer, extra ...grpc.DialOption) (
 	if problems := c.Validate(); len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	options, err := c.security()
+	options, err := c.security(log)
 	if err != nil {
 		return nil, err
 	}

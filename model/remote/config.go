@@ -1,15 +1,14 @@
 package remote
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"inceptor/internal/credential"
 )
 
 // Config says which model server is asked, and how. Field tags are kong's; the
@@ -33,7 +32,7 @@ type Config struct {
 // TLS says how the connection is secured.
 type TLS struct {
 	Enabled    bool   `help:"Connect to the model server with TLS."`
-	CA         string `help:"PEM file with the authorities that the server's certificate must come from. Empty: the system's." placeholder:"FILE"`
+	CA         string `help:"PEM file with the authorities that the server's certificate must come from, read anew for every connection. Empty: the system's." placeholder:"FILE"`
 	Cert       string `help:"PEM file with the client's certificate, for a server that asks for one; read anew for every connection." placeholder:"FILE"`
 	Key        string `help:"PEM file with the client certificate's key." placeholder:"FILE"`
 	ServerName string `help:"Name that the server's certificate must be for. Empty: the host of fallback.address."`
@@ -99,7 +98,7 @@ func (c Config) Validate() []error {
 		if !c.TLS.Enabled {
 			bad("token-file", "needs fallback.tls.enabled: a token must not travel in the clear")
 		}
-		if _, err := readToken(c.TokenFile); err != nil {
+		if _, err := credential.ReadToken(c.TokenFile, maxToken); err != nil {
 			bad("token-file", "%w", err)
 		}
 	}
@@ -117,8 +116,8 @@ func (t TLS) validate() []error {
 	}
 	var problems []error
 	if t.CA != "" {
-		if _, err := readAuthorities(t.CA); err != nil {
-			problems = append(problems, fmt.Errorf("fallback.tls.ca: %w", err))
+		if _, err := credential.Authorities(nil, "fallback.tls.ca", t.CA); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	switch {
@@ -127,8 +126,8 @@ func (t TLS) validate() []error {
 	case t.Cert == "" && t.Key != "":
 		problems = append(problems, errors.New("fallback.tls.cert: fallback.tls.key needs it"))
 	case t.Cert != "":
-		if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
-			problems = append(problems, fmt.Errorf("fallback.tls.cert: %w", err))
+		if _, err := credential.Certificate(nil, "fallback.tls.cert", t.Cert, t.Key); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	return problems
@@ -143,16 +142,4 @@ func isAddress(s string) bool {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	return err == nil && n > 0
-}
-
-func readAuthorities(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
-	}
-	return pool, nil
 }

@@ -3,48 +3,74 @@ package remote
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"strings"
+	"crypto/x509"
+	"log/slog"
+	"net"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"inceptor/internal/credential"
 )
 
 // security returns how the channel is secured and who it says it is.
-func (c Config) security() ([]grpc.DialOption, error) {
+func (c Config) security(log *slog.Logger) ([]grpc.DialOption, error) {
 	if !c.TLS.Enabled {
 		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
-	if c.TLS.CA != "" {
-		pool, err := readAuthorities(c.TLS.CA)
-		if err != nil {
-			return nil, fmt.Errorf("fallback.tls.ca: %w", err)
-		}
-		config.RootCAs = pool
+	h, err := c.TLS.handshake(log)
+	if err != nil {
+		return nil, err
 	}
-	if t := c.TLS; t.Cert != "" {
-		// Read for every connection: certificates are short-lived and renewed
-		// beside a running process.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-			if err != nil {
-				return nil, fmt.Errorf("fallback.tls.cert: %w", err)
-			}
-			return &pair, nil
-		}
-	}
-	options := []grpc.DialOption{grpc.WithTransportCredentials(alertCredentials{credentials.NewTLS(config)})}
+	options := []grpc.DialOption{grpc.WithTransportCredentials(alertCredentials{h})}
 	if c.TokenFile != "" {
 		options = append(options, grpc.WithPerRPCCredentials(tokenFile(c.TokenFile)))
 	}
 	return options, nil
+}
+
+// A handshake secures connections with the certificates that their files hold at that moment, for
+// they are short-lived and renewed while the process runs.
+type handshake struct {
+	credentials.TransportCredentials // for all but the handshake
+	config                           *tls.Config
+	authorities                      *credential.File[*x509.CertPool] // nil: the system's
+}
+
+func (t TLS) handshake(log *slog.Logger) (*handshake, error) {
+	h := &handshake{config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}}
+	var err error
+	if t.CA != "" {
+		if h.authorities, err = credential.Authorities(log, "fallback.tls.ca", t.CA); err != nil {
+			return nil, err
+		}
+	}
+	if t.Cert != "" {
+		pair, err := credential.Certificate(log, "fallback.tls.cert", t.Cert, t.Key)
+		if err != nil {
+			return nil, err
+		}
+		h.config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.Value(), nil }
+	}
+	h.TransportCredentials = credentials.NewTLS(h.config)
+	return h, nil
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (h *handshake) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	config := h.config.Clone()
+	if h.authorities != nil {
+		config.RootCAs = h.authorities.Value()
+	}
+	return credentials.NewTLS(config).ClientHandshake(ctx, authority, raw)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (h *handshake) Clone() credentials.TransportCredentials {
+	return &handshake{h.TransportCredentials.Clone(), h.config.Clone(), h.authorities}
 }
 
 // A tokenFile sends the token that a file holds. The file is read for every
@@ -54,7 +80,7 @@ type tokenFile string
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (f tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	token, err := readToken(string(f))
+	token, err := credential.ReadToken(string(f), maxToken)
 	if err != nil {
 		return nil, status.Error(codes.Unauthenticated, "fallback.token-file: "+err.Error())
 	}
@@ -67,26 +93,3 @@ func (tokenFile) RequireTransportSecurity() bool { return true }
 
 // maxToken is far above any token, and below what servers take as a header.
 const maxToken = 8 << 10
-
-// readToken reads the one line of a file.
-func readToken(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", err
-	}
-	token := strings.TrimSpace(string(b))
-	switch {
-	case len(b) > maxToken:
-		return "", fmt.Errorf("%s is larger than %d bytes, no token", file, maxToken)
-	case token == "":
-		return "", fmt.Errorf("%s is empty", file)
-	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", errors.New(file + " is not one line of visible ASCII characters")
-	}
-	return token, nil
-}

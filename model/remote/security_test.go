@@ -201,6 +201,33 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
+// So do authorities that were changed; a file that is broken meanwhile does not count.
+func TestAuthoritiesAreReadAgain(t *testing.T) {
+	ours, other := newAuthority(t, "ours"), newAuthority(t, "other")
+	cert, key := other.issue("server", time.Now().Add(time.Hour), "127.0.0.1")
+	server := serveTLS(t, cert, key, nil)
+	config := hasty(testConfig(server.Addr()))
+	config.TLS = TLS{Enabled: true, CA: ours.file}
+	c, _ := newClient(t, config)
+	_, err := c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "certificate signed by unknown authority")
+
+	if err := os.WriteFile(ours.file, []byte("-----BEGIN CERT"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Predict(t.Context(), batchOf(1))
+	wantKind(t, err, KindUnavailable, "certificate signed by unknown authority")
+	if err := os.Rename(other.file, ours.file); err != nil {
+		t.Fatal(err)
+	}
+	if !soon(func() bool {
+		_, err = c.Predict(t.Context(), batchOf(1))
+		return err == nil
+	}) {
+		t.Error(err)
+	}
+}
+
 func TestToken(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	cert, key := ours.issue("server", time.Now().Add(time.Hour), "127.0.0.1")

@@ -1,0 +1,171 @@
+// Package credential reads certificates, passwords and tokens from files, and reads them again when
+// they are needed: a rotated credential counts from the next handshake on, without a restart.
+//
+// A file that cannot be read or parsed at that moment, because it is half written or broken, does
+// not count. What it held before is used again, and the log says why.
+package credential
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// maxFile is far above a bundle of every public authority, some 250 kB.
+const maxFile = 4 << 20
+
+// A File is a credential in one or more files. Safe for concurrent use.
+type File[T any] struct {
+	key   string // the setting that names it
+	names []string
+	parse func(contents [][]byte) (T, error)
+	log   *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	last   [][]byte   // contents that value was parsed from
+	value  T
+	failed string // what the log was told; empty: all is well
+}
+
+// open reads the files for the first time. Its error names the key.
+func open[T any](log *slog.Logger, key string, parse func([][]byte) (T, error), names ...string) (*File[T], error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	f := &File[T]{key: key, names: names, parse: parse, log: log}
+	if err := f.read(); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return f, nil
+}
+
+// Value is what the files hold now, or held when they were last good.
+func (f *File[T]) Value() T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.last
+	err := f.read()
+	switch {
+	case err != nil && err.Error() != f.failed:
+		f.failed = err.Error()
+		f.log.Warn("a credential cannot be read, using the last good one", "setting", f.key, "err", err)
+	case err == nil && f.failed != "":
+		f.failed = ""
+		f.log.Info("the credential can be read again", "setting", f.key, "files", f.names)
+	case err == nil && !same(before, f.last):
+		f.log.Info("a credential has changed, using the new one", "setting", f.key, "files", f.names)
+	}
+	return f.value
+}
+
+// read takes what the files hold, if it is good. Files are small, and handshakes are rare: comparing
+// the contents is cheap, and unlike times and sizes it misses no change.
+func (f *File[T]) read() error {
+	contents := make([][]byte, len(f.names))
+	for i, name := range f.names {
+		var err error
+		if contents[i], err = readFile(name, maxFile); err != nil {
+			return err
+		}
+	}
+	if f.last != nil && same(contents, f.last) {
+		return nil
+	}
+	value, err := f.parse(contents)
+	if err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(f.names, " and "), err)
+	}
+	f.value, f.last = value, contents
+	return nil
+}
+
+func same(a, b [][]byte) bool {
+	return slices.EqualFunc(a, b, func(a, b []byte) bool { return string(a) == string(b) })
+}
+
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s is larger than %d bytes", name, limit)
+	}
+	return b, err
+}
+
+// Authorities reads the certificates of authorities from a PEM file.
+func Authorities(log *slog.Logger, key, file string) (*File[*x509.CertPool], error) {
+	return open(log, key, func(contents [][]byte) (*x509.CertPool, error) {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(contents[0]) {
+			return nil, errors.New("no PEM certificate is in it")
+		}
+		return pool, nil
+	}, file)
+}
+
+// Certificate reads a certificate and its key from PEM files.
+func Certificate(log *slog.Logger, key, certFile, keyFile string) (*File[*tls.Certificate], error) {
+	return open(log, key, func(contents [][]byte) (*tls.Certificate, error) {
+		pair, err := tls.X509KeyPair(contents[0], contents[1])
+		return &pair, err
+	}, certFile, keyFile)
+}
+
+// Password reads a password, without the end of its line.
+func Password(log *slog.Logger, key, file string) (*File[string], error) {
+	return open(log, key, func(contents [][]byte) (string, error) {
+		password := strings.TrimRight(string(contents[0]), "\r\n")
+		if password == "" {
+			return "", errors.New("it is empty")
+		}
+		return password, nil
+	}, file)
+}
+
+// maxToken is far above any token of Kafka, where it may be larger than in an HTTP header.
+const maxToken = 64 << 10
+
+// Token reads a bearer token: one line of visible ASCII characters.
+func Token(log *slog.Logger, key, file string) (*File[string], error) {
+	return open(log, key, func(contents [][]byte) (string, error) {
+		return parseToken(contents[0], maxToken)
+	}, file)
+}
+
+// ReadToken reads a bearer token of at most limit bytes once.
+func ReadToken(file string, limit int64) (string, error) {
+	b, err := readFile(file, limit)
+	if err != nil {
+		return "", err
+	}
+	token, err := parseToken(b, limit)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	return token, nil
+}
+
+// parseToken's error does not show what it was given.
+func parseToken(b []byte, limit int64) (string, error) {
+	token := strings.TrimSpace(string(b))
+	switch {
+	case token == "":
+		return "", errors.New("it is empty")
+	case int64(len(token)) > limit:
+		return "", fmt.Errorf("it is larger than %d bytes, no token", limit)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", errors.New("it is not one line of visible ASCII characters")
+	}
+	return token, nil
+}
