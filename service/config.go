@@ -91,22 +91,6 @@ type Transaction struct {
 	ID       string        `help:"With exactly_once: transactional id. Each process needs one of its own, the same again after a restart. Empty: the group, the machine's name and a number, as is right for several processes on a machine and for a StatefulSet; permissions can be given for the prefix GROUP-." placeholder:"ID"`
 }
 
-// SASL says how to log in to the brokers.
-type SASL struct {
-	Mechanism    string `default:"none" enum:"none,PLAIN,SCRAM-SHA-256,SCRAM-SHA-512" help:"How to log in to the brokers: ${enum}."`
-	User         string `help:"User name."`
-	Password     string `help:"Password. Set it in the environment or by kafka.sasl.password-file: a command line can be read by every user of the machine."`
-	PasswordFile string `help:"File that holds the password." placeholder:"FILE"`
-}
-
-// TLS says how connections to the brokers are secured.
-type TLS struct {
-	Enabled bool   `help:"Connect to the brokers with TLS."`
-	CA      string `help:"PEM file with the authorities that the brokers' certificates must come from. Empty: the system's." placeholder:"FILE"`
-	Cert    string `help:"PEM file with the client's certificate, for brokers that ask for one." placeholder:"FILE"`
-	Key     string `help:"PEM file with the client certificate's key." placeholder:"FILE"`
-}
-
 // TensorFlow says which runtime is used, and how.
 type TensorFlow struct {
 	Library        string `help:"TensorFlow's library, or the folder that holds libtensorflow.so.2 or libtensorflow_cc.so.2. Empty: beside the executable, in the checkout's .tools/tensorflow, then where the system looks." placeholder:"PATH"`
@@ -280,22 +264,7 @@ func (k Kafka) Validate() []error {
 			problem("kafka.transaction.timeout: %v is less than 1s, or than twice kafka.transaction.interval", t.Timeout)
 		}
 	}
-	if k.SASL.Mechanism != "none" && k.SASL.User == "" {
-		problem("kafka.sasl.user: %s needs one", k.SASL.Mechanism)
-	}
-	if k.SASL.Mechanism == "none" && (k.SASL.User != "" || k.SASL.Password != "" || k.SASL.PasswordFile != "") {
-		problem("kafka.sasl.mechanism: must be set for kafka.sasl.user and password to be used")
-	}
-	if k.SASL.Password != "" && k.SASL.PasswordFile != "" {
-		problem("kafka.sasl.password-file: kafka.sasl.password is set too")
-	}
-	if (k.TLS.Cert == "") != (k.TLS.Key == "") {
-		problem("kafka.tls.cert and kafka.tls.key: one needs the other")
-	}
-	if !k.TLS.Enabled && (k.TLS.CA != "" || k.TLS.Cert != "" || k.TLS.Key != "") {
-		problem("kafka.tls.enabled: must be set for kafka.tls.ca, cert and key to be used")
-	}
-	return errs
+	return slices.Concat(errs, k.SASL.validate(), k.TLS.validate())
 }
 
 // isHostPort tells host:port, the port a number from least on; without a host

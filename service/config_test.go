@@ -2,6 +2,7 @@ package service
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,9 +52,27 @@ func TestValidate(t *testing.T) {
 		{"transaction", func(c *Config) {
 			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
 		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},
-		{"SASL without user", func(c *Config) { c.Kafka.SASL.Mechanism = "PLAIN" }, []string{"kafka.sasl.user"}},
+		{"SASL without user", func(c *Config) { c.Kafka.SASL.Mechanism = "PLAIN" }, []string{"kafka.sasl.user", "kafka.sasl.password-file: PLAIN needs it"}},
+		{"user without password", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "PLAIN", User: "u"} }, []string{"kafka.sasl.password-file: PLAIN needs it"}},
+		{"no password file", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "PLAIN", User: "u", PasswordFile: "none"} }, []string{"kafka.sasl.password-file: open none"}},
+		{"no token", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "OAUTHBEARER"} }, []string{"kafka.sasl.token-file: OAUTHBEARER needs it"}},
+		{"no token file", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "OAUTHBEARER", TokenFile: "none"} }, []string{"kafka.sasl.token-file: open none"}},
+		{"token for SCRAM", func(c *Config) {
+			c.Kafka.SASL = SASL{Mechanism: "SCRAM-SHA-512", User: "u", Password: "p", TokenFile: "f"}
+		}, []string{"kafka.sasl.token-file: only OAUTHBEARER"}},
+		{"token without SASL", func(c *Config) { c.Kafka.SASL.OIDC.Scope = "s" }, []string{"kafka.sasl.mechanism: must be OAUTHBEARER"}},
+		{"password for OAUTHBEARER", func(c *Config) {
+			c.Kafka.SASL = SASL{Mechanism: "OAUTHBEARER", Password: "p", TokenFile: "f"}
+		}, []string{"kafka.sasl.user: OAUTHBEARER takes a token"}},
+		{"two tokens", func(c *Config) {
+			c.Kafka.SASL = SASL{Mechanism: "OAUTHBEARER", TokenFile: "f", OIDC: OIDC{TokenURL: "https://i/t", ClientID: "c", ClientSecretFile: "f"}}
+		}, []string{"kafka.sasl.token-file: kafka.sasl.oidc is set too"}},
+		{"OIDC half", func(c *Config) {
+			c.Kafka.SASL = SASL{Mechanism: "OAUTHBEARER", OIDC: OIDC{TokenURL: "https://me:secret@i/t"}}
+		},
+			[]string{"kafka.sasl.oidc.token-url: want https://host/path, without", "kafka.sasl.oidc.client-id", "kafka.sasl.oidc.client-secret-file"}},
 		{"user without SASL", func(c *Config) { c.Kafka.SASL.User = "u" }, []string{"kafka.sasl.mechanism"}},
-		{"two passwords", func(c *Config) { c.Kafka.SASL = SASL{"PLAIN", "u", "p", "f"} }, []string{"kafka.sasl.password-file"}},
+		{"two passwords", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "PLAIN", User: "u", Password: "p", PasswordFile: "f"} }, []string{"kafka.sasl.password-file"}},
 		{"TLS half", func(c *Config) { c.Kafka.TLS = TLS{Cert: "x"} }, []string{"kafka.tls.cert", "kafka.tls.enabled"}},
 		{"model", func(c *Config) { c.Model = model.Config{} },
 			[]string{"model.name", "model.dir", "model.poll", "model.gate.timeout", "model.max-pixels"}},
@@ -95,8 +114,14 @@ func TestStreamConfig(t *testing.T) {
 	c := goodConfig()
 	c.Kafka.SASL = SASL{Mechanism: "SCRAM-SHA-512", User: "u", PasswordFile: file("password", "secret\n")}
 	got, err := c.streamConfig(nil, nil, &handler{})
-	if want := (stream.SASL{Mechanism: "SCRAM-SHA-512", User: "u", Password: "secret"}); err != nil || got.SASL != want || got.TLS != nil {
-		t.Errorf("got %+v, %v", got, err)
+	if err != nil || got.SASL.Mechanism != "SCRAM-SHA-512" || got.TLS != nil {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if l, err := got.SASL.Login(t.Context()); err != nil || l != (stream.Login{User: "u", Password: "secret"}) {
+		t.Errorf("got %+v, %v", l, err)
+	}
+	if said := fmt.Sprintf("%v %+v %#v", got.SASL, got.SASL, stream.Login{User: "u", Password: "secret"}); strings.Contains(said, "secret") {
+		t.Errorf("it shows the password: %s", said)
 	}
 
 	for key, tls := range map[string]TLS{

@@ -26,6 +26,9 @@ type Readiness struct {
 	Reasons    []string           `json:"reasons,omitempty"` // why not
 	Partitions []stream.Partition `json:"partitions"`
 	Retrying   map[string]string  `json:"retrying,omitempty"` // partition to error
+
+	// Authentication is why the brokers have refused the last login. Connections that are open go on.
+	Authentication string `json:"authentication,omitempty"`
 }
 
 //go:embed page.html
@@ -68,8 +71,14 @@ func (s *Service) readiness() Readiness {
 	s.metrics.mu.Lock()
 	defer s.metrics.mu.Unlock()
 	r := Readiness{Partitions: append([]stream.Partition{}, s.metrics.assigned...)}
+	if err := s.metrics.denied; err != nil {
+		r.Authentication = err.Error()
+	}
 	if !s.metrics.joined {
 		r.Reasons = append(r.Reasons, "not a member of the consumer group yet")
+		if r.Authentication != "" {
+			r.Reasons = append(r.Reasons, r.Authentication)
+		}
 	}
 	if _, err := s.model.Serving(); err != nil {
 		r.Reasons = append(r.Reasons, err.Error())

@@ -60,6 +60,7 @@ type Metrics struct {
 	assigned []stream.Partition
 	joined   bool
 	stuck    map[stream.Partition]map[stream.Stage]error // by partition
+	denied   error                                       // why the brokers have refused the last login
 }
 
 // stageBuckets span a header read and a batch that takes half a minute.
@@ -402,6 +403,13 @@ func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err e
 func (m *Metrics) Reset(r stream.Reset) {
 	m.skipped.WithLabelValues(r.Partition.Topic, r.Reason).Add(float64(r.Skipped))
 	m.repeated.WithLabelValues(r.Partition.Topic, r.Reason).Add(float64(r.Repeated))
+}
+
+// Authentication implements stream.Observer.
+func (m *Metrics) Authentication(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.denied = err
 }
 
 // NewModelInfo is a metric of value 1 with the serving version in its labels.

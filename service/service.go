@@ -91,6 +91,9 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 		output: c.Kafka.Output, deadLetter: c.Kafka.DeadLetter, tombstones: c.Kafka.Tombstones,
 		metrics: metrics, recent: s.recent, log: log, stop: func(reason error) { s.cancel(reason) },
 	}
+	for _, warning := range c.Kafka.securityWarnings() {
+		log.Warn(warning)
+	}
 	h.turns = newTurns(c.places())
 	if c.Model.Backend != model.OnlyRemote { // else no native code is run
 		s.journal = openJournal(c.Crash, c.Kafka, m.Blame, log)
@@ -209,22 +212,23 @@ func explain(err error) error {
 const checkTimeout = 15 * time.Second
 
 // CheckTopics asks the brokers for the topics, without creating any, and warns
-// of limits that do not fit together.
+// of limits that do not fit together, and of secrets in the clear.
 func CheckTopics(ctx context.Context, c Config, log *slog.Logger) (topics []stream.Topic, warnings []string, err error) {
+	warnings = c.Kafka.securityWarnings()
 	config, err := c.streamConfig(log, nil, &handler{})
 	if err != nil {
-		return nil, nil, err
+		return nil, warnings, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	topics, err = kafkago.CheckTopics(ctx, config, false)
 	switch {
 	case c.Kafka.CreateTopics && errors.Is(err, stream.ErrMissingTopics):
-		return nil, []string{err.Error() + "; run will create them, as kafka.create-topics is set"}, nil
+		return nil, append(warnings, err.Error()+"; run will create them, as kafka.create-topics is set"), nil
 	case err != nil:
-		return nil, nil, explain(err)
+		return nil, warnings, explain(err)
 	}
-	return topics, slices.Concat(compactionWarnings(c, topics), limitWarnings(c, topics)), nil
+	return topics, slices.Concat(warnings, compactionWarnings(c, topics), limitWarnings(c, topics)), nil
 }
 
 // compactionWarnings tell what is lost to compacted topics that are written to.

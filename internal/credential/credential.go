@@ -133,13 +133,13 @@ func Password(log *slog.Logger, key, file string) (*File[string], error) {
 	}, file)
 }
 
-// maxToken is far above any token of Kafka, where it may be larger than in an HTTP header.
-const maxToken = 64 << 10
+// MaxToken is far above any token that brokers take; of an HTTP header less is true.
+const MaxToken = 64 << 10
 
 // Token reads a bearer token: one line of visible ASCII characters.
 func Token(log *slog.Logger, key, file string) (*File[string], error) {
 	return open(log, key, func(contents [][]byte) (string, error) {
-		return parseToken(contents[0], maxToken)
+		return ParseToken(contents[0], MaxToken)
 	}, file)
 }
 
@@ -149,15 +149,15 @@ func ReadToken(file string, limit int64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	token, err := parseToken(b, limit)
+	token, err := ParseToken(b, limit)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}
 	return token, nil
 }
 
-// parseToken's error does not show what it was given.
-func parseToken(b []byte, limit int64) (string, error) {
+// ParseToken is one line of visible ASCII characters. Its error does not show what it was given.
+func ParseToken(b []byte, limit int64) (string, error) {
 	token := strings.TrimSpace(string(b))
 	switch {
 	case token == "":

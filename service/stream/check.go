@@ -40,8 +40,11 @@ func (c Config) Checked() (Config, error) {
 	if !slices.Contains([]string{"", "none", "gzip", "snappy", "lz4", "zstd"}, c.Compression) {
 		problem("compression %q: want none, gzip, snappy, lz4 or zstd", c.Compression)
 	}
-	if !slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, c.SASL.Mechanism) {
-		problem("SASL mechanism %q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.SASL.Mechanism)
+	if !slices.Contains([]string{"", Plain, ScramSHA256, ScramSHA512, OAuthBearer}, c.SASL.Mechanism) {
+		problem("SASL mechanism %q: want PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER", c.SASL.Mechanism)
+	}
+	if c.SASL.Mechanism != "" && c.SASL.Login == nil {
+		problem("SASL mechanism %s: nothing to log in with", c.SASL.Mechanism)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
@@ -86,3 +89,6 @@ func (Unobserved) Retrying(Partition, Stage, error) {}
 
 // Reset implements Observer.
 func (Unobserved) Reset(Reset) {}
+
+// Authentication implements Observer.
+func (Unobserved) Authentication(error) {}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -76,7 +77,8 @@ type Config struct {
 	Inputs  []string // topics that are read
 	Outputs []string // topics that the handler's outputs go to
 
-	TLS         *tls.Config // nil: plain text
+	TLS         *tls.Config           // nil: plain text
+	Roots       func() *x509.CertPool // asked at each handshake; nil: those of TLS
 	SASL        SASL
 	Compression string // of the output: none, gzip, snappy, lz4 or zstd
 
@@ -146,13 +148,6 @@ var ErrKeyless = errors.New("the topic is compacted (cleanup.policy), and takes 
 // last stable offset wait for the end of a transaction of their producer.
 var ErrOpenTransaction = errors.New("a transaction is open")
 
-// SASL says how to log in to the brokers. The zero value: not at all.
-type SASL struct {
-	Mechanism string // "", PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
-	User      string
-	Password  string
-}
-
 // Window is a bound on records in flight.
 type Window struct {
 	Records int
@@ -184,6 +179,9 @@ type Observer interface {
 	// Reset is called when reading goes on elsewhere, since the position has
 	// lost its meaning.
 	Reset(r Reset)
+	// Authentication is called after each handshake: with an AuthenticationError, or with nil if the
+	// broker has taken the credentials.
+	Authentication(err error)
 }
 
 // A Stage is what is done with a record.

@@ -2,7 +2,6 @@ package franz
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,16 +11,12 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"inceptor/service/stream"
 )
 
 const (
-	clientID         = "inceptor"
-	handshakeTimeout = 5 * time.Second
+	clientID = "inceptor"
 
 	// maxRequest is a little less than the socket.request.max.bytes of a
 	// broker, which breaks the connection beyond it, without a word.
@@ -47,49 +42,21 @@ func connection(cfg stream.Config, conns *stream.Connections) []kgo.Opt {
 		kgo.ClientID(clientID),
 		kgo.SoftwareNameAndVersion(clientID, "1"),
 		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dial(ctx, cfg.TLS, conns, network, address)
+			conn, err := conns.Dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return cfg.Secure(ctx, conn, address)
 		}),
 		kgo.RequestTimeoutOverhead(requestTimeout),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.DisableClientMetrics(),
 	}
-	if m := mechanism(cfg.SASL); m != nil {
-		opts = append(opts, kgo.SASL(m))
+	if cfg.SASL.Mechanism != "" {
+		opts = append(opts, kgo.SASL(cfg.SASL.Client()))
 	}
 	return opts
-}
-
-func dial(ctx context.Context, config *tls.Config, conns *stream.Connections, network, address string) (net.Conn, error) {
-	conn, err := conns.Dial(ctx, network, address)
-	if err != nil || config == nil {
-		return conn, err
-	}
-	config = config.Clone()
-	if config.ServerName == "" {
-		if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-	}
-	secure := tls.Client(conn, config)
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return secure, nil
-}
-
-func mechanism(s stream.SASL) sasl.Mechanism {
-	switch s.Mechanism {
-	case "PLAIN":
-		return plain.Auth{User: s.User, Pass: s.Password}.AsMechanism()
-	case "SCRAM-SHA-256":
-		return scram.Auth{User: s.User, Pass: s.Password}.AsSha256Mechanism()
-	case "SCRAM-SHA-512":
-		return scram.Auth{User: s.User, Pass: s.Password}.AsSha512Mechanism()
-	}
-	return nil
 }
 
 func compression(name string) kgo.CompressionCodec {
@@ -113,12 +80,16 @@ type reach struct{ err atomic.Pointer[error] }
 // OnBrokerConnect implements kgo.HookBrokerConnect.
 func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	operation := "connect to the brokers"
+	err = refusedLogin(s.cfg.SASL, err)
+	if s.cfg.SASL.Mechanism != "" && (err == nil || unauthenticated(err)) {
+		s.cfg.Observer.Authentication(err)
+	}
 	switch {
 	case err == nil:
 		s.reach.err.Store(nil)
 		s.trouble.Worked(operation)
 	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
-	case permanent(err):
+	case permanent(err), unauthenticated(err) && s.latest.Load() == nil:
 		s.end(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
 	default:
 		s.reach.err.Store(&err)

@@ -112,12 +112,14 @@ func (d *Driver) Run(ctx context.Context) error {
 	}
 	operation := "deliver from " + strings.Join(d.cfg.Inputs, ", ")
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
+	joined := false // once
 	for {
 		worked, err := d.runSession(ctx, operation)
+		joined, err = joined || worked, refusedLogin(d.cfg.SASL, err)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case permanent(err):
+		case permanent(err), unauthenticated(err) && !joined:
 			return err
 		case fenced(err):
 			// Timed out, or another process has our id: with one of its own

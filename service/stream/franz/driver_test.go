@@ -148,7 +148,7 @@ func TestLogin(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "me", "secret"), kfake.SeedTopics(1, "in", "out"))
 			cfg := config(c.ListenAddrs()...)
-			cfg.SASL = stream.SASL{Mechanism: mechanism, User: "me", Password: "secret"}
+			cfg.SASL = stream.SASL{Mechanism: mechanism, Login: stream.Always(stream.Login{User: "me", Password: "secret"})}
 			produce(t, cfg, "x")
 			if err := run(t, cfg, echo, time.Second); err != nil {
 				t.Error(err)
@@ -216,10 +216,10 @@ func TestForbidden(t *testing.T) {
 			c := newCluster(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.SeedTopics(1, "in", "out"),
 				kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "me", "secret", test.acls...))
 			admin := config(c.ListenAddrs()...)
-			admin.SASL = stream.SASL{Mechanism: "PLAIN", User: "admin", Password: "admin"}
+			admin.SASL = stream.SASL{Mechanism: "PLAIN", Login: stream.Always(stream.Login{User: "admin", Password: "admin"})}
 			produce(t, admin, "x")
 			cfg := config(c.ListenAddrs()...)
-			cfg.SASL = stream.SASL{Mechanism: "PLAIN", User: "me", Password: "secret"}
+			cfg.SASL = stream.SASL{Mechanism: "PLAIN", Login: stream.Always(stream.Login{User: "me", Password: "secret"})}
 			driver, err := New(cfg, testBound, echo)
 			if test.atLeastOnce {
 				driver, err = NewAtLeastOnce(cfg, echo)

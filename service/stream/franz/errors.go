@@ -23,9 +23,6 @@ func permanent(err error) bool {
 		kerr.GroupAuthorizationFailed,
 		kerr.ClusterAuthorizationFailed,
 		kerr.TransactionalIDAuthorizationFailed,
-		kerr.SaslAuthenticationFailed,
-		kerr.UnsupportedSaslMechanism,
-		kerr.IllegalSaslState,
 		kerr.InvalidTopicException,
 		kerr.InvalidGroupID,
 		kerr.InconsistentGroupProtocol,
@@ -37,6 +34,24 @@ func permanent(err error) bool {
 		kerr.UnsupportedCompressionType,
 		kerr.PolicyViolation,
 	}, code)
+}
+
+// unauthenticated tells whether the credentials are refused. At the start that ends the driver. Once
+// it has worked they have been changed, at the brokers before their file or the other way round, and
+// both will fit again.
+func unauthenticated(err error) bool {
+	var refused *stream.AuthenticationError
+	return errors.As(err, &refused) || errors.Is(err, kerr.SaslAuthenticationFailed) ||
+		errors.Is(err, kerr.UnsupportedSaslMechanism) || errors.Is(err, kerr.IllegalSaslState)
+}
+
+// refusedLogin adds to an error whose credentials are refused, if that is what it says.
+func refusedLogin(s stream.SASL, err error) error {
+	var known *stream.AuthenticationError
+	if !unauthenticated(err) || errors.As(err, &known) {
+		return err
+	}
+	return &stream.AuthenticationError{Source: s.Source, Err: err}
 }
 
 // newTopicFor is for how long brokers may not know a topic's id yet, when it was

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"inceptor/service/stream"
 )
@@ -29,7 +27,7 @@ const (
 
 // A cluster is the way to one Kafka cluster: all connections of one driver.
 type cluster struct {
-	inputs    []string // topics
+	cfg       stream.Config
 	client    *kafka.Client
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
@@ -41,24 +39,19 @@ type cluster struct {
 // topics it knows only these, and learns of each what is wrong with it; without,
 // the broker leaves those out that are forbidden to us, as if there were none.
 func connect(cfg stream.Config, topics ...string) (*cluster, error) {
-	mechanism, err := mechanism(cfg.SASL)
-	if err != nil {
-		return nil, err
+	if cfg.Observer == nil {
+		cfg.Observer = stream.Unobserved{}
 	}
-	c := &cluster{inputs: cfg.Inputs}
+	c := &cluster{cfg: cfg}
 	c.dialer = &kafka.Dialer{
-		ClientID:      clientID,
-		Timeout:       dialTimeout,
-		DialFunc:      c.conns.Dial,
-		TLS:           cfg.TLS,
-		SASLMechanism: mechanism,
+		ClientID: clientID,
+		Timeout:  dialTimeout,
+		DialFunc: c.dial,
 	}
 	c.transport = &kafka.Transport{
 		ClientID:       clientID,
 		DialTimeout:    dialTimeout,
-		Dial:           c.conns.Dial,
-		TLS:            cfg.TLS,
-		SASL:           mechanism,
+		Dial:           c.dial,
 		MetadataTTL:    metadataTTL,
 		MetadataTopics: topics,
 	}
@@ -93,18 +86,17 @@ func (c *cluster) close() {
 	c.conns.Close()
 }
 
-func mechanism(s stream.SASL) (sasl.Mechanism, error) {
-	switch s.Mechanism {
-	case "":
-		return nil, nil
-	case "PLAIN":
-		return plain.Mechanism{Username: s.User, Password: s.Password}, nil
-	case "SCRAM-SHA-256":
-		return scram.Mechanism(scram.SHA256, s.User, s.Password)
-	case "SCRAM-SHA-512":
-		return scram.Mechanism(scram.SHA512, s.User, s.Password)
+// dial makes a connection on which requests can be sent. kafka-go knows nothing of TLS and SASL: it
+// could not read credentials again, has no OAUTHBEARER, and does not renew a login.
+func (c *cluster) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := c.conns.Dial(ctx, network, address)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("SASL mechanism %q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", s.Mechanism)
+	if conn, err = c.cfg.Secure(ctx, conn, address); err != nil || c.cfg.SASL.Mechanism == "" {
+		return conn, err
+	}
+	return logIn(ctx, conn, c.cfg.SASL, c.cfg.Observer.Authentication)
 }
 
 func compression(name string) (kafka.Compression, error) {

@@ -50,9 +50,6 @@ func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
 		return nil, err
 	}
 	codec, err := compression(cfg.Compression)
-	if err == nil {
-		_, err = mechanism(cfg.SASL)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -105,13 +102,15 @@ func (d *Driver) Run(ctx context.Context) error {
 		return fmt.Errorf("join group %s: %w", d.cfg.Group, err)
 	}
 	defer d.leave(group, cluster)
+	joined := false // once
 	for {
 		gen, err := group.Next(ctx)
 		if err == nil {
+			joined = true
 			d.trouble.Worked("join group " + d.cfg.Group)
 			err = d.take(ctx, cluster, group, gen)
 		} else if !errors.Is(err, kafka.RebalanceInProgress) && ctx.Err() == nil {
-			if permanent(err) {
+			if permanent(err) || unauthenticated(err) && !joined {
 				return fmt.Errorf("join group %s for %s: %w", d.cfg.Group, strings.Join(d.cfg.Inputs, ", "), err)
 			}
 			d.trouble.Failed("join group "+d.cfg.Group, err)

@@ -89,7 +89,7 @@ func TestLogin(t *testing.T) {
 			t.Parallel()
 			c := cluster4test(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "me", "secret"), kfake.SeedTopics(1, "in", "out"))
 			cfg := config(c.ListenAddrs()...)
-			cfg.SASL = stream.SASL{Mechanism: mechanism, User: "me", Password: "secret"}
+			cfg.SASL = stream.SASL{Mechanism: mechanism, Login: stream.Always(stream.Login{User: "me", Password: "secret"})}
 			if _, err := CheckTopics(limited(t), cfg, false); err != nil {
 				t.Error(err)
 			}
@@ -157,10 +157,10 @@ func TestForbidden(t *testing.T) {
 			c := cluster4test(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.SeedTopics(1, "in", "out"),
 				kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "me", "secret", test.acls...))
 			admin := config(c.ListenAddrs()...)
-			admin.SASL = stream.SASL{Mechanism: "PLAIN", User: "admin", Password: "admin"}
+			admin.SASL = stream.SASL{Mechanism: "PLAIN", Login: stream.Always(stream.Login{User: "admin", Password: "admin"})}
 			produce(t, admin, "in", "x")
 			cfg := config(c.ListenAddrs()...)
-			cfg.SASL = stream.SASL{Mechanism: "PLAIN", User: "me", Password: "secret"}
+			cfg.SASL = stream.SASL{Mechanism: "PLAIN", Login: stream.Always(stream.Login{User: "me", Password: "secret"})}
 			limit := 10 * time.Second
 			if test.err == nil {
 				limit = time.Second

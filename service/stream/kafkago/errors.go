@@ -22,9 +22,6 @@ func permanent(err error) bool {
 		kafka.TopicAuthorizationFailed,
 		kafka.GroupAuthorizationFailed,
 		kafka.ClusterAuthorizationFailed,
-		kafka.SASLAuthenticationFailed,
-		kafka.UnsupportedSASLMechanism,
-		kafka.IllegalSASLState,
 		kafka.InvalidTopic,
 		kafka.InvalidGroupId,
 		kafka.InconsistentGroupProtocol,
@@ -37,6 +34,14 @@ func permanent(err error) bool {
 	}, code)
 }
 
+// unauthenticated tells whether the credentials are refused. At the start that ends the driver. Once
+// it has worked they have been changed, at the brokers before their file or the other way round, and
+// both will fit again.
+func unauthenticated(err error) bool {
+	var refused *stream.AuthenticationError
+	return errors.As(err, &refused)
+}
+
 // forbidden tells whether it is a permission for a topic that is missing. A
 // process that must publish there waits for it, as for a topic that takes
 // nothing: it would end again at every start, with the same record.
@@ -47,7 +52,7 @@ func forbidden(err error) bool { return errors.Is(err, kafka.TopicAuthorizationF
 func misconfigured(err error) bool {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
-	return permanent(err) || errors.As(err, &unknown) || errors.As(err, &host)
+	return permanent(err) || unauthenticated(err) || errors.As(err, &unknown) || errors.As(err, &host)
 }
 
 // refused tells whether the broker will never take these records, though it

@@ -88,8 +88,8 @@ func (c *cluster) check(ctx context.Context, names []string, create bool, create
 		if create {
 			// The inputs first: the outputs follow them.
 			model := stream.Topic{Partitions: -1}
-			if known := topics[:len(c.inputs)]; slices.ContainsFunc(known, isMissing) {
-				missing = slices.DeleteFunc(missing, func(name string) bool { return !slices.Contains(c.inputs, name) })
+			if known := topics[:len(c.cfg.Inputs)]; slices.ContainsFunc(known, isMissing) {
+				missing = slices.DeleteFunc(missing, func(name string) bool { return !slices.Contains(c.cfg.Inputs, name) })
 			} else if err := c.describe(ctx, known); err != nil {
 				return nil, err
 			} else {

@@ -223,6 +223,8 @@ type recorder struct {
 	lag         map[int]int64
 	retries     []error
 	resets      []stream.Reset
+
+	authentication error // of the last handshake
 }
 
 func (r *recorder) Reset(reset stream.Reset) {
@@ -268,6 +270,12 @@ func (r *recorder) Retrying(_ stream.Partition, _ stream.Stage, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.retries = append(r.retries, err)
+}
+
+func (r *recorder) Authentication(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.authentication = err
 }
 
 func (r *recorder) look(f func(*recorder) bool) bool {

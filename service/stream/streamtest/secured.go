@@ -34,7 +34,7 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 	}{
 		"SCRAM-SHA-256":  {mechanism: "SCRAM-SHA-256"},
 		"SCRAM-SHA-512":  {mechanism: "SCRAM-SHA-512"},
-		"WrongPassword":  {password: "wrong", want: []string{"uthentication"}},
+		"WrongPassword":  {password: "wrong", want: []string{"authentication failed (as me)", "invalid credentials"}},
 		"GroupDenied":    {missing: "group", want: []string{"join group GROUP", "INPUT"}},
 		"InputDenied":    {missing: "input", want: []string{"INPUT"}},
 		"NothingAllowed": {missing: "group input output id", want: []string{"uthoriz"}},
@@ -68,7 +68,7 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 				cfg.SASL.Mechanism = test.mechanism
 			}
 			if test.password != "" {
-				cfg.SASL.Password = test.password
+				cfg.SASL.Login = stream.Always(stream.Login{User: at.User, Password: test.password})
 			}
 			d := b.start(cfg, b.echo)
 			if test.want == nil {
@@ -103,7 +103,8 @@ func newSecuredBench(t *testing.T, s Suite, at Secured, allowed ...string) (*ben
 	cfg := b.config()
 	cfg.Brokers = []string{at.Address}
 	cfg.TLS = &tls.Config{RootCAs: at.Authorities, MinVersion: tls.VersionTLS12}
-	cfg.SASL = stream.SASL{Mechanism: "SCRAM-SHA-512", User: at.User, Password: at.Password}
+	login := stream.Login{User: at.User, Password: at.Password}
+	cfg.SASL = stream.SASL{Mechanism: stream.ScramSHA512, Login: stream.Always(login), Source: "as me"}
 	return b, cfg
 }
 
