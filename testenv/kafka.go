@@ -24,13 +24,14 @@ import (
 // A Kafka is a real Apache Kafka of one node, a process with ports of
 // 127.0.0.1 of its own.
 type Kafka struct {
-	lib  string // folder of jars
-	dir  string // configuration, log and data
-	addr string
-	id   string // of its cluster, which no other test has
-	heap string // most of the JVM, as -Xmx takes it
-	java *exec.Cmd
-	gone chan struct{} // closed when java has ended
+	lib   string // folder of jars
+	dir   string // configuration, log and data
+	addr  string
+	id    string   // of its cluster, which no other test has
+	heap  string   // most of the JVM, as -Xmx takes it
+	flags []string // of the JVM, besides
+	java  *exec.Cmd
+	gone  chan struct{} // closed when java has ended
 }
 
 // StartKafka starts a broker from the jars in lib, which keeps everything in
@@ -38,17 +39,20 @@ type Kafka struct {
 // the end of this process. Properties, "key=value", come on top of those that
 // make one node start, recover and rebalance fast.
 func StartKafka(ctx context.Context, lib, dir string, properties ...string) (*Kafka, error) {
-	return startKafka(ctx, lib, dir, nil, nil, properties)
+	return startKafka(ctx, lib, dir, nil, nil, nil, properties)
 }
 
-// startKafka is StartKafka with further listeners, "NAME:PROTOCOL://host:port",
-// and arguments for the formatting of the storage.
-func startKafka(ctx context.Context, lib, dir string, listeners, format, properties []string) (*Kafka, error) {
+// A listener is one beside that in the clear.
+type listener struct{ name, protocol, address, advertised string }
+
+// startKafka is StartKafka with further listeners, flags for the JVM, and
+// arguments for the formatting of the storage.
+func startKafka(ctx context.Context, lib, dir string, listeners []listener, flags, format, properties []string) (*Kafka, error) {
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newID(), heap: "384m"}
+	k := &Kafka{lib: lib, dir: dir, addr: ports[0], id: newID(), heap: "384m", flags: flags}
 	properties = slices.Concat([]string{
 		"controller.quorum.voters=1@" + ports[1],
 		"num.partitions=1",
@@ -68,7 +72,7 @@ func startKafka(ctx context.Context, lib, dir string, listeners, format, propert
 
 // format writes the configuration of a broker, which is a controller, too, and
 // makes its storage.
-func (k *Kafka) format(node int, controller string, listeners, args, properties []string) error {
+func (k *Kafka) format(node int, controller string, listeners []listener, args, properties []string) error {
 	if jars, _ := filepath.Glob(filepath.Join(k.lib, "kafka_*.jar")); len(jars) == 0 {
 		return fmt.Errorf("no Kafka broker in %s: run `make setup`", k.lib)
 	}
@@ -77,12 +81,11 @@ func (k *Kafka) format(node int, controller string, listeners, args, properties 
 		return err
 	}
 	k.lib = lib
-	var names, addresses string
+	var names, addresses, advertised string
 	for _, l := range listeners {
-		name, rest, _ := strings.Cut(l, ":")
-		protocol, address, _ := strings.Cut(rest, "://")
-		names += "," + name + ":" + protocol
-		addresses += "," + name + "://" + address
+		names += "," + l.name + ":" + l.protocol
+		addresses += "," + l.name + "://" + l.address
+		advertised += "," + l.name + "://" + l.advertised
 	}
 	properties = slices.Concat([]string{
 		"process.roles=broker,controller",
@@ -90,7 +93,7 @@ func (k *Kafka) format(node int, controller string, listeners, args, properties 
 		"controller.listener.names=CONTROLLER",
 		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT" + names,
 		"listeners=PLAINTEXT://" + k.addr + ",CONTROLLER://" + controller + addresses,
-		"advertised.listeners=PLAINTEXT://" + k.addr + addresses,
+		"advertised.listeners=PLAINTEXT://" + k.addr + advertised,
 		"log.dirs=" + filepath.Join(k.dir, "data"),
 		"auto.create.topics.enable=false",
 		"group.initial.rebalance.delay.ms=0",
@@ -215,10 +218,9 @@ func (k *Kafka) log() string    { return filepath.Join(k.dir, "log") }
 // command runs a main class of Kafka's, one core's worth of JVM, which dies
 // with this process.
 func (k *Kafka) command(class string, args ...string) *exec.Cmd {
-	cmd := exec.Command("java", append([]string{
+	cmd := exec.Command("java", slices.Concat([]string{
 		"-Xmx" + k.heap, "-Djava.io.tmpdir=" + k.dir, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-		"-cp", filepath.Join(k.lib, "*"), class,
-	}, args...)...)
+	}, k.flags, []string{"-cp", filepath.Join(k.lib, "*"), class}, args)...)
 	cmd.Dir = k.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd

@@ -16,49 +16,80 @@ import (
 	"time"
 )
 
-// A SecuredBroker has, beside the listener that admits everybody to
-// everything, one with TLS and SCRAM, where only what was allowed is.
+// A SecuredBroker has, besides the listener that admits everybody to everything, some with TLS or a
+// login, where only what was allowed is. Clients reach them through a proxy, which can cut them off.
 type SecuredBroker struct {
 	*Broker
-	Secure         string         // its address, host:port
-	Authorities    *x509.CertPool // its certificate's
+	Secure         string         // address of TLS with SCRAM, host:port
+	Mutual         string         // of TLS with a client's certificate; "client" may do everything
+	Bearer         string         // of OAUTHBEARER in the clear, for unsecured tokens; "token-of-me" may do everything
+	Issued         string         // of OAUTHBEARER in the clear, for tokens of SecuredOptions.JWKS
+	Authorities    *x509.CertPool // the broker's certificate's
 	AuthoritiesPEM string         // a file with the same
 	User, Password string         // for SCRAM-SHA-256 and SCRAM-SHA-512
+
+	Own, Clients *Authority // whose certificates it shows, and takes
+
+	dir     string
+	proxies []*proxy
+}
+
+// SecuredOptions of a SecuredBroker.
+type SecuredOptions struct {
+	JWKS       string   // URL of the keys of who issues tokens; empty: there is no listener Issued
+	Properties []string // "key=value"
 }
 
 // StartSecuredBroker starts a broker and waits until it answers; the test
 // stops it.
-func StartSecuredBroker(tb testing.TB) *SecuredBroker {
+func StartSecuredBroker(tb testing.TB, options SecuredOptions) *SecuredBroker {
 	tb.Helper()
-	dir := tb.TempDir()
-	ports, err := freePorts(1)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b := &SecuredBroker{Secure: ports[0], User: "me", Password: "secret-of-me", AuthoritiesPEM: filepath.Join(dir, "ca.pem")}
-	keystore := filepath.Join(dir, "keystore.pem")
-	cert, key := certificate(tb)
-	b.Authorities = x509.NewCertPool()
-	b.Authorities.AppendCertsFromPEM(cert)
-	for file, content := range map[string][]byte{b.AuthoritiesPEM: cert, keystore: append(key, cert...)} {
-		if err := os.WriteFile(file, content, 0o600); err != nil {
+	b := &SecuredBroker{User: "me", Password: "secret-of-me", dir: tb.TempDir()}
+	b.AuthoritiesPEM = filepath.Join(b.dir, "ca.pem")
+	b.Renew(tb, NewAuthority(tb, "broker's"), NewAuthority(tb, "clients'"))
+	var listeners []listener
+	listen := func(name, protocol string) string {
+		ports, err := freePorts(1)
+		if err != nil {
 			tb.Fatal(err)
 		}
+		p := newProxy(tb, ports[0])
+		b.proxies = append(b.proxies, p)
+		listeners = append(listeners, listener{name, protocol, ports[0], p.Addr()})
+		return p.Addr()
 	}
-	properties := []string{
+	b.Secure, b.Mutual, b.Bearer = listen("SECURE", "SASL_SSL"), listen("MUTUAL", "SSL"), listen("BEARER", "SASL_PLAINTEXT")
+	properties := append([]string{
 		"group.min.session.timeout.ms=1000",
 		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-		"super.users=User:ANONYMOUS",
-		"listener.name.secure.ssl.keystore.type=PEM",
-		"listener.name.secure.ssl.keystore.location=" + keystore,
+		"super.users=User:ANONYMOUS;User:token-of-me;User:CN=client;User:rotated",
+		"ssl.keystore.type=PEM",
+		"ssl.keystore.location=" + filepath.Join(b.dir, "keystore.pem"),
+		"ssl.truststore.type=PEM",
+		"ssl.truststore.location=" + filepath.Join(b.dir, "truststore.pem"),
+		"listener.name.mutual.ssl.client.auth=required",
 		"listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512",
+		"listener.name.bearer.sasl.enabled.mechanisms=OAUTHBEARER",
+		"listener.name.bearer.oauthbearer.sasl.jaas.config=" + bearerModule + " unsecuredLoginStringClaim_sub=\"broker\";",
+	}, options.Properties...)
+	var flags []string
+	if options.JWKS != "" {
+		flags = append(flags, "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls="+options.JWKS)
+		b.Issued = listen("ISSUED", "SASL_PLAINTEXT")
+		properties = append(properties,
+			"listener.name.issued.sasl.enabled.mechanisms=OAUTHBEARER",
+			"listener.name.issued.oauthbearer.sasl.jaas.config="+bearerModule+";",
+			"listener.name.issued.oauthbearer.sasl.server.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+			"listener.name.issued.oauthbearer.sasl.oauthbearer.jwks.endpoint.url="+options.JWKS,
+			"listener.name.issued.oauthbearer.sasl.oauthbearer.expected.audience=kafka",
+		)
 	}
 	var format []string
 	for _, m := range []string{"256", "512"} {
 		properties = append(properties, "listener.name.secure.scram-sha-"+m+".sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;")
 		format = append(format, "--add-scram", fmt.Sprintf("SCRAM-SHA-%s=[name=%s,password=%s]", m, b.User, b.Password))
 	}
-	k, err := startKafka(tb.Context(), KafkaLib(tb), tb.TempDir(), []string{"SECURE:SASL_SSL://" + b.Secure}, format, properties)
+	k, err := startKafka(tb.Context(), KafkaLib(tb), tb.TempDir(), listeners, flags, format, properties)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -67,27 +98,88 @@ func StartSecuredBroker(tb testing.TB) *SecuredBroker {
 	return b
 }
 
-// certificate makes one for 127.0.0.1, which is its own authority, as PEM.
-func certificate(tb testing.TB) (cert, key []byte) {
+const bearerModule = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
+
+// Renew gives the broker a certificate of an authority, and has it trust the clients of another one.
+// It counts from the next start on.
+func (b *SecuredBroker) Renew(tb testing.TB, own, clients *Authority) {
 	tb.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
+	cert, key := own.Issue(tb, "broker")
+	b.Own, b.Clients, b.Authorities = own, clients, x509.NewCertPool()
+	b.Authorities.AppendCertsFromPEM(own.PEM)
+	for file, content := range map[string][]byte{
+		"ca.pem": own.PEM, "keystore.pem": append(key, cert...), "truststore.pem": clients.PEM,
+	} {
+		if err := os.WriteFile(filepath.Join(b.dir, file), content, 0o600); err != nil {
+			tb.Fatal(err)
+		}
 	}
+}
+
+// Cut breaks off every connection to the secured listeners.
+func (b *SecuredBroker) Cut() {
+	for _, p := range b.proxies {
+		p.cut()
+	}
+}
+
+// An Authority signs certificates.
+type Authority struct {
+	PEM  []byte // its own certificate
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// NewAuthority makes an authority.
+func NewAuthority(tb testing.TB, name string) *Authority {
+	tb.Helper()
+	a := &Authority{}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "broker"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
+	der, key := sign(tb, template, nil, nil)
+	a.key = key
+	var err error
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		tb.Fatal(err)
 	}
+	a.PEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return a
+}
+
+// Issue makes a certificate for 127.0.0.1, as PEM, that servers and clients may use.
+func (a *Authority) Issue(tb testing.TB, name string) (cert, key []byte) {
+	tb.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, private := sign(tb, template, a.cert, a.key)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// sign makes a key and a certificate for it, which signs itself without a parent.
+func sign(tb testing.TB, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return der, key
 }

@@ -78,7 +78,7 @@ func onKafka(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 
 func TestSecured(t *testing.T) {
 	t.Parallel()
-	b := testenv.StartSecuredBroker(t)
+	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})
 	for name, suite := range map[string]func([]string) streamtest.Suite{"exactly once": suite, "at least once": atLeastOnceSuite} {
 		t.Run(name, func(t *testing.T) {
 			suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{

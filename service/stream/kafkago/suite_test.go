@@ -58,7 +58,7 @@ func TestKafka(t *testing.T) {
 
 func TestSecured(t *testing.T) {
 	t.Parallel()
-	b := testenv.StartSecuredBroker(t)
+	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})
 	suite([]string{b.Addr()}).RunSecured(t, streamtest.Secured{
 		Address: b.Secure, Authorities: b.Authorities, User: b.User, Password: b.Password,
 	})

@@ -1,0 +1,81 @@
+package testenv
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// A proxy passes connections on to an address.
+type proxy struct {
+	net.Listener
+	to string
+
+	mu   sync.Mutex
+	open map[net.Conn]struct{} // both sides of every connection
+}
+
+// newProxy starts one; the test stops it.
+func newProxy(tb testing.TB, to string) *proxy {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	given.Store(l.Addr().String(), true)
+	p := &proxy{Listener: l, to: to, open: map[net.Conn]struct{}{}}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { p.pass(client) })
+		}
+	})
+	tb.Cleanup(func() {
+		l.Close()
+		p.cut()
+		serving.Wait()
+	})
+	return p
+}
+
+// Addr is where clients connect, host:port.
+func (p *proxy) Addr() string { return p.Listener.Addr().String() }
+
+func (p *proxy) pass(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	p.mu.Lock()
+	p.open[client], p.open[server] = struct{}{}, struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.open, client)
+		delete(p.open, server)
+	}()
+	var back sync.WaitGroup
+	back.Go(func() {
+		_, _ = io.Copy(client, server)
+		client.Close()
+	})
+	_, _ = io.Copy(server, client)
+	server.Close()
+	back.Wait()
+}
+
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.open {
+		c.Close()
+	}
+}
