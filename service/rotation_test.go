@@ -30,6 +30,7 @@ const rotationPatience = time.Minute
 // A flow is a driver at work, while records are sent all the time, in the clear.
 type flow struct {
 	*testing.T
+	name     string
 	broker   *testenv.SecuredBroker
 	config   Kafka
 	metrics  *Metrics
@@ -65,7 +66,7 @@ func (g *generations) Assigned(p []stream.Partition) {
 func (f *flow) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.Log(strings.TrimSpace(string(p)))
+	f.Logf("%s: %s", f.name, bytes.TrimSpace(p))
 	return f.log.Write(p)
 }
 
@@ -75,14 +76,37 @@ func (f *flow) logged(text string) bool {
 	return strings.Contains(f.log.String(), text)
 }
 
-// newFlow has topics; secure says how the driver gets in.
-func newFlow(t *testing.T, b *testenv.SecuredBroker, delivery string, secure func(*flow)) *flow {
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(t.Name()))
-	f := &flow{T: t, broker: b, dir: t.TempDir(), metrics: NewMetrics(prometheus.NewRegistry()), result: make(chan error, 1), stopped: make(chan struct{})}
+// flows are one of each driver and guarantee, which run side by side.
+type flows []*flow
+
+// each does something with each.
+func (fs flows) each(do func(*flow)) {
+	for _, f := range fs {
+		do(f)
+	}
+}
+
+// startFlows starts them; secure says how a driver gets in.
+func startFlows(t *testing.T, b *testenv.SecuredBroker, secure func(*flow)) flows {
+	var fs flows
+	for name, k := range map[string]Kafka{
+		"kafka-go": {Delivery: "at_least_once"}, "franz-go": {Delivery: "at_least_once", Client: franzGo}, exactlyOnce: {Delivery: exactlyOnce},
+	} {
+		fs = append(fs, newFlow(t, b, name, k, secure))
+	}
+	fs.each((*flow).start)
+	fs.each(func(f *flow) { f.moves("the start") })
+	return fs
+}
+
+// newFlow has topics.
+func newFlow(t *testing.T, b *testenv.SecuredBroker, driver string, k Kafka, secure func(*flow)) *flow {
+	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(t.Name() + "-" + driver))
+	f := &flow{T: t, name: driver, broker: b, dir: t.TempDir(), metrics: NewMetrics(prometheus.NewRegistry()), result: make(chan error, 1), stopped: make(chan struct{})}
 	f.observed = &generations{Metrics: f.metrics}
 	f.config = goodConfig().Kafka
 	f.config.Group, f.config.Input, f.config.Output = name, []string{name + ".in"}, name+".out"
-	f.config.DeadLetter, f.config.Delivery = name+".dead", delivery
+	f.config.DeadLetter, f.config.Delivery, f.config.Client = name+".dead", k.Delivery, k.Client
 	f.config.Window = Window{Records: 64, Bytes: 1 << 20}
 	f.config.Transaction = Transaction{Interval: 100 * time.Millisecond, Records: 1000, Timeout: 10 * time.Second}
 	var err error
@@ -100,7 +124,7 @@ func newFlow(t *testing.T, b *testenv.SecuredBroker, delivery string, secure fun
 }
 
 // start starts the driver and the sender.
-func (f *flow) start() *flow {
+func (f *flow) start() {
 	f.Helper()
 	c := goodConfig()
 	c.Kafka = f.config
@@ -140,8 +164,6 @@ func (f *flow) start() *flow {
 		cancel()
 		<-ended
 	})
-	f.moves("the start")
-	return f
 }
 
 // until waits for something that must happen, while the driver runs.
@@ -175,7 +197,7 @@ func (f *flow) moves(since string) {
 	f.Helper()
 	begin, before := time.Now(), f.published()
 	f.until("records after "+since, func() bool { return f.published() > before+10 })
-	f.Logf("records flow %v after %s", time.Since(begin).Round(time.Millisecond), since)
+	f.Logf("%s: records flow %v after %s", f.name, time.Since(begin).Round(time.Millisecond), since)
 }
 
 // refused waits until the log, and what readiness says, name why nobody gets in.
@@ -223,7 +245,7 @@ func (f *flow) end(secrets ...string) {
 	for _, n := range got {
 		twice += n - 1
 	}
-	f.Logf("%d records, 0 lost, %d twice, %d generations", f.sent.Load(), twice, f.observed.n)
+	f.Logf("%s: %d records, 0 lost, %d twice, %d generations", f.name, f.sent.Load(), twice, f.observed.n)
 	if twice > 0 && f.config.Delivery == exactlyOnce {
 		f.Errorf("%d records are there twice", twice)
 	}
@@ -269,82 +291,91 @@ func unsecured(from, to time.Time) string {
 func TestRotation(t *testing.T) {
 	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{Properties: []string{
 		"listener.name.secure.scram-sha-256.connections.max.reauth.ms=3000",
-		"listener.name.bearer.oauthbearer.connections.max.reauth.ms=3000",
 	}})
-	deliveries := []string{"at_least_once", exactlyOnce}
-	scram := func(user, mechanism string) func(*flow) {
+	scram := func(mechanism string) func(*flow) {
 		return func(f *flow) {
-			f.password(user, "first-secret")
+			f.password("rotated", "first-secret")
 			f.config.Brokers = []string{b.Secure}
 			f.config.TLS = TLS{Enabled: true, CA: b.AuthoritiesPEM}
-			f.config.SASL = SASL{Mechanism: mechanism, User: user, PasswordFile: f.file("password", "first-secret\n")}
+			f.config.SASL = SASL{Mechanism: mechanism, User: "rotated", PasswordFile: f.file("password", "first-secret\n")}
 		}
 	}
-	for _, delivery := range deliveries {
-		t.Run(delivery, func(t *testing.T) {
-			t.Run("password at the broker first", func(t *testing.T) {
-				f := newFlow(t, b, delivery, scram("rotated", "SCRAM-SHA-512")).start()
-				f.password(f.config.SASL.User, "second-secret")
-				b.Cut()
-				f.refused("authentication failed (SCRAM-SHA-512 as " + f.config.SASL.User + ", password from kafka.sasl.password-file " + f.config.SASL.PasswordFile + ")")
-				f.file("password", "second-secret")
-				f.moves("the file has the new password")
-				f.end("first-secret", "second-secret")
-			})
-			t.Run("password in the file first", func(t *testing.T) {
-				f := newFlow(t, b, delivery, scram("rotated", "SCRAM-SHA-512")).start()
-				f.file("password", "second-secret")
-				f.moves("a change that the open connections do not notice")
-				b.Cut()
-				f.refused("authentication failed")
-				f.password(f.config.SASL.User, "second-secret")
-				f.moves("the broker has the new password")
-				f.end("first-secret", "second-secret")
-			})
-			// The broker closes connections that do not log in again in time.
-			t.Run("login again", func(t *testing.T) {
-				f := newFlow(t, b, delivery, scram("rotated", "SCRAM-SHA-256")).start()
-				f.until("three sessions", func() bool { return f.sent.Load() > 450 }) // of 3s, with pauses of 20ms
-				f.end("first-secret")
-				if f.observed.n != 1 || f.logged("level=WARN") {
-					t.Errorf("%d generations, want one without a warning", f.observed.n)
-				}
-			})
-			t.Run("token", func(t *testing.T) {
-				now := time.Now()
-				first, expired := unsecured(now, now.Add(time.Hour)), unsecured(now.Add(-2*time.Hour), now.Add(-time.Hour))
-				second := unsecured(now, now.Add(2*time.Hour))
-				f := newFlow(t, b, delivery, func(f *flow) {
-					f.config.Brokers = []string{b.Bearer}
-					f.config.SASL = SASL{Mechanism: "OAUTHBEARER", TokenFile: f.file("token", first)}
-				}).start()
-				f.file("token", expired)
-				b.Cut()
-				f.refused("invalid_token")
-				f.file("token", second)
-				f.moves("the file has a new token")
-				f.end(first, expired, second)
-			})
-			t.Run("certificates", func(t *testing.T) {
-				f := newFlow(t, b, delivery, func(f *flow) {
-					f.config.Brokers = []string{b.Mutual}
-					cert, key := b.Clients.Issue(t, "client")
-					f.config.TLS = TLS{Enabled: true, CA: f.file("ca.pem", string(b.Own.PEM)),
-						Cert: f.file("cert.pem", string(cert)), Key: f.file("key.pem", string(key))}
-				}).start()
-				own, clients := testenv.NewAuthority(t, "own"), testenv.NewAuthority(t, "clients")
-				cert, key := clients.Issue(t, "client")
-				f.file("cert.pem", string(cert))
-				b.Kill()
-				b.Renew(t, own, clients)
-				b.Restart()
-				f.until("the refusal of the broker", func() bool { return f.logged("certificate signed by unknown authority") })
-				f.file("ca.pem", string(own.PEM))
-				f.until("the half of a pair", func() bool { return f.logged("a credential cannot be read") })
-				f.file("key.pem", string(key))
-				f.moves("new certificates")
-				f.end(string(key))
-			})
+	t.Run("password at the broker first", func(t *testing.T) {
+		fs := startFlows(t, b, scram("SCRAM-SHA-512"))
+		fs[0].password("rotated", "second-secret")
+		b.Cut()
+		fs.each(func(f *flow) {
+			f.refused("authentication failed (SCRAM-SHA-512 as rotated, password from kafka.sasl.password-file " + f.config.SASL.PasswordFile + ")")
 		})
-	}
+		fs.each(func(f *flow) { f.file("password", "second-secret") })
+		fs.each(func(f *flow) {
+			f.moves("the file has the new password")
+			f.end("first-secret", "second-secret")
+		})
+	})
+	t.Run("password in the file first", func(t *testing.T) {
+		fs := startFlows(t, b, scram("SCRAM-SHA-512"))
+		fs.each(func(f *flow) {
+			f.file("password", "second-secret")
+			f.moves("a change that the open connections do not notice")
+		})
+		b.Cut()
+		fs.each(func(f *flow) { f.refused("authentication failed") })
+		fs[0].password("rotated", "second-secret")
+		fs.each(func(f *flow) {
+			f.moves("the broker has the new password")
+			f.end("first-secret", "second-secret")
+		})
+	})
+	// The broker closes connections that do not log in again in time.
+	t.Run("login again", func(t *testing.T) {
+		startFlows(t, b, scram("SCRAM-SHA-256")).each(func(f *flow) {
+			f.until("three sessions", func() bool { return f.sent.Load() > 450 }) // of 3s, with pauses of 20ms
+			f.end("first-secret")
+			if f.observed.n != 1 || f.logged("level=WARN") {
+				t.Errorf("%s: %d generations, want one without a warning", f.name, f.observed.n)
+			}
+		})
+	})
+	t.Run("token", func(t *testing.T) {
+		now := time.Now()
+		first, expired := unsecured(now, now.Add(time.Hour)), unsecured(now.Add(-2*time.Hour), now.Add(-time.Hour))
+		second := unsecured(now, now.Add(2*time.Hour))
+		fs := startFlows(t, b, func(f *flow) {
+			f.config.Brokers = []string{b.Bearer}
+			f.config.SASL = SASL{Mechanism: "OAUTHBEARER", TokenFile: f.file("token", first)}
+		})
+		fs.each(func(f *flow) { f.file("token", expired) })
+		b.Cut()
+		fs.each(func(f *flow) { f.refused("invalid_token") })
+		fs.each(func(f *flow) { f.file("token", second) })
+		fs.each(func(f *flow) {
+			f.moves("the file has a new token")
+			f.end(first, expired, second)
+		})
+	})
+	t.Run("certificates", func(t *testing.T) {
+		fs := startFlows(t, b, func(f *flow) {
+			f.config.Brokers = []string{b.Mutual}
+			cert, key := b.Clients.Issue(t, "client")
+			f.config.TLS = TLS{Enabled: true, CA: f.file("ca.pem", string(b.Own.PEM)),
+				Cert: f.file("cert.pem", string(cert)), Key: f.file("key.pem", string(key))}
+		})
+		own, clients := testenv.NewAuthority(t, "own"), testenv.NewAuthority(t, "clients")
+		cert, key := clients.Issue(t, "client")
+		fs.each(func(f *flow) { f.file("cert.pem", string(cert)) })
+		b.Kill()
+		b.Renew(t, own, clients)
+		b.Restart()
+		fs.each(func(f *flow) {
+			f.until("the refusal of the broker", func() bool { return f.logged("certificate signed by unknown authority") })
+			f.file("ca.pem", string(own.PEM))
+			f.until("the half of a pair", func() bool { return f.logged("a credential cannot be read") })
+			f.file("key.pem", string(key))
+		})
+		fs.each(func(f *flow) {
+			f.moves("new certificates")
+			f.end(string(key))
+		})
+	})
 }
