@@ -41,23 +41,23 @@ func appendBatch(dst []byte, compressor kgo.Compressor, rs []stream.Record, id i
 	}
 	h.FirstTimestamp = at(&rs[0])
 	h.MaxTimestamp = h.FirstTimestamp
-	out := append(dst, make([]byte, headerBytes)...)
+	dst = append(dst, make([]byte, headerBytes)...)
 	for i := range rs {
 		time := at(&rs[i])
 		h.MaxTimestamp = max(h.MaxTimestamp, time)
-		out = appendRecord(out, &rs[i], time-h.FirstTimestamp, int64(i))
+		dst = appendRecord(dst, &rs[i], time-h.FirstTimestamp, int64(i))
 	}
 	if compressor != nil {
-		packed, codec := compressor.Compress(new(bytes.Buffer), out[headerBytes:])
-		if packed != nil && len(packed) < len(out)-headerBytes {
+		packed, codec := compressor.Compress(new(bytes.Buffer), dst[headerBytes:])
+		if packed != nil && len(packed) < len(dst)-headerBytes {
 			h.Attributes = int16(codec)
-			out = append(out[:headerBytes], packed...)
+			dst = append(dst[:headerBytes], packed...)
 		}
 	}
-	h.AppendTo(out[:0])
-	binary.BigEndian.PutUint32(out[8:], uint32(len(out)-lengthAfter))
-	binary.BigEndian.PutUint32(out[17:], crc32.Checksum(out[sumAfter:], castagnoli))
-	return out
+	h.AppendTo(dst[:0])
+	binary.BigEndian.PutUint32(dst[8:], uint32(len(dst)-lengthAfter))
+	binary.BigEndian.PutUint32(dst[17:], crc32.Checksum(dst[sumAfter:], castagnoli))
+	return dst
 }
 
 // appendRecord appends a record, after its length.

@@ -120,16 +120,16 @@ func (p *producer) request(ctx context.Context, at leader, to destination, rs []
 	if cap(*room) <= 4*batchBytes {
 		batches.Put(room)
 	}
-	for _, t := range res.(*kmsg.ProduceResponse).Topics {
-		for _, r := range t.Partitions {
-			err := kerr.ErrorForCode(r.ErrorCode)
-			if err != nil && r.ErrorMessage != nil {
-				err = fmt.Errorf("%w: %s", err, *r.ErrorMessage)
-			}
-			return err
-		}
+	topics := res.(*kmsg.ProduceResponse).Topics
+	if len(topics) != 1 || len(topics[0].Partitions) != 1 {
+		return errors.New("the broker's answer is not of the batch")
 	}
-	return errors.New("the broker's answer says nothing of the records")
+	written := topics[0].Partitions[0]
+	err = kerr.ErrorForCode(written.ErrorCode)
+	if err != nil && written.ErrorMessage != nil {
+		err = fmt.Errorf("%w: %s", err, *written.ErrorMessage)
+	}
+	return err
 }
 
 // after is the sequence number that follows n others.
