@@ -1,6 +1,7 @@
 package franz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ func (p *atLeastOnce) begin(_ context.Context, g *generation) error {
 func (p *atLeastOnce) published(id stream.Partition, run stream.Run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.positions.published(id, run.Next)
 	p.due[id] = share{next: run.Next, records: p.due[id].records + len(run.Slots)}
 	signal(p.wake)
 }
@@ -86,11 +88,14 @@ func (p *atLeastOnce) step(ctx context.Context) (time.Duration, error) {
 		return wait, nil
 	}
 	err := p.commit(ctx)
+	if errors.Is(err, kerr.UnknownTopicID) {
+		err = cmp.Or(p.lookUpTopics(ctx), err)
+	}
 	switch {
 	case err == nil:
 		p.pause.Reset()
 		p.next = time.Now().Add(commitEvery)
-	case permanent(err), outOfGeneration(err), ctx.Err() != nil:
+	case permanent(err), outOfGeneration(err), errors.Is(err, errRecreated), ctx.Err() != nil:
 		return 0, err
 	default:
 		p.trouble.Failed(p.committing(), err)

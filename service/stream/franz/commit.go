@@ -108,6 +108,11 @@ func (s *transactional) commit(ctx context.Context) error {
 // error it is over, though perhaps committed when franz-go does not say so: a
 // broker may do what it is asked and answer that it does not know.
 func (s *transactional) endTransaction(ctx context.Context, how kgo.TransactionEndTry) (committed bool, err error) {
+	if how == kgo.TryCommit && s.byName.Load() { // what was read may be of another topic
+		if err := s.lookUpTopics(ctx); err != nil {
+			return false, err
+		}
+	}
 	next := s.tx.offsets()
 	ctx = kgo.PreTxnCommitFnContext(ctx, func(req *kmsg.TxnOffsetCommitRequest) error {
 		topics := map[string]*kmsg.TxnOffsetCommitRequestTopic{}

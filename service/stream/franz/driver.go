@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -55,6 +56,7 @@ type Driver struct {
 	worker  *stream.Worker
 
 	positions positions
+	byName    atomic.Bool // brokers do not compare topics' ids in fetches
 
 	session time.Duration // shorter in tests
 	hooks   []kgo.Hook    // of tests

@@ -21,8 +21,10 @@ import (
 // positions are those that the group had, as far as this process knows. Safe for
 // concurrent use.
 type positions struct {
-	mu sync.Mutex
-	of map[stream.Partition]stream.Position
+	mu   sync.Mutex
+	of   map[stream.Partition]stream.Position
+	next map[stream.Partition]int64 // offsets behind what was published
+	seen map[stream.Partition]int64 // these, when the topics were last seen to be the same
 }
 
 func (p *positions) get(id stream.Partition) (stream.Position, bool) {
@@ -39,6 +41,30 @@ func (p *positions) set(id stream.Partition, at stream.Position) {
 		p.of = map[stream.Partition]stream.Position{}
 	}
 	p.of[id] = at
+}
+
+// same notes that the topics are still the same.
+func (p *positions) same() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen = maps.Clone(p.next)
+}
+
+// published notes that all before next is published.
+func (p *positions) published(id stream.Partition, next int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next == nil {
+		p.next = map[stream.Partition]int64{}
+	}
+	p.next[id] = next
+}
+
+// unseen counts the records from an offset on that were published since.
+func (p *positions) unseen(id stream.Partition, from int64) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, p.next[id]-max(from, p.seen[id]))
 }
 
 // topics are those of which it knows a position.
@@ -146,7 +172,10 @@ func (s *session) place(ctx context.Context, id stream.Partition, committed kgo.
 			return beginning{}, err
 		}
 	}
-	if !known && reset.Reason != stream.Recreated {
+	switch {
+	case reset.Reason == stream.Recreated && s.bound == nil && s.byName.Load(): // some may be of the new topic
+		reset.Repeated = s.positions.unseen(id, reset.To)
+	case !known && reset.Reason != stream.Recreated:
 		reset.Repeated = 0 // as far as can be told
 	}
 	reset.Partition = id
@@ -184,14 +213,14 @@ func (s *session) first(id stream.Partition, l *logs, begun bool) beginning {
 
 // logs is what the brokers say of the partitions of some topics.
 type logs struct {
-	ids                 kadm.TopicDetails
+	ids                 map[string]stream.TopicID
 	starts, ends, times kadm.ListedOffsets // times: of the first records that are as late as Config.Start
 }
 
 // of is what they say of one partition. Where its leader says nothing, the log
 // counts as one that has all offsets.
 func (l *logs) of(id stream.Partition) (log stream.Log, known bool) {
-	log = stream.Log{Topic: stream.TopicID(l.ids[id.Topic].ID), Next: math.MaxInt64}
+	log = stream.Log{Topic: l.ids[id.Topic], Next: math.MaxInt64}
 	first, ok := l.starts.Lookup(id.Topic, int32(id.ID))
 	next, also := l.ends.Lookup(id.Topic, int32(id.ID))
 	if !ok || !also || first.Err != nil || next.Err != nil {
@@ -204,17 +233,14 @@ func (l *logs) of(id stream.Partition) (log stream.Log, known bool) {
 // logs looks them up. With an error of one leader, there are those of the others.
 func (s *session) logs(ctx context.Context, topics []string) (*logs, error) {
 	admin := kadm.NewClient(s.fetcher)
-	meta, err := admin.Metadata(ctx, topics...)
+	ids, err := topicIDs(ctx, s.fetcher, topics)
 	if err == nil {
-		err = meta.Topics.Error()
+		err = s.sameTopics(ids)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up the ids of the input topics: %w", err)
-	}
-	if err := s.sameTopics(meta.Topics); err != nil {
 		return nil, err
 	}
-	l := &logs{ids: meta.Topics}
+	l := &logs{ids: ids}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	var lists sync.WaitGroup
@@ -237,18 +263,56 @@ func (s *session) logs(ctx context.Context, topics []string) (*logs, error) {
 	return l, nil
 }
 
+// errRecreated is why a session ends whose client keeps to a topic that is gone.
+var errRecreated = errors.New("it was deleted and recreated")
+
+// lookUpTopics returns an error when the input topics are not those of the
+// session, or cannot be looked up.
+func (s *session) lookUpTopics(ctx context.Context) error {
+	ids, err := topicIDs(ctx, s.client, s.cfg.Inputs)
+	if err == nil {
+		err = s.sameTopics(ids)
+	}
+	if err == nil {
+		s.positions.same()
+	}
+	return err
+}
+
+// topicIDs asks a broker for the ids of topics, which kadm may know from before.
+func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[string]stream.TopicID, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range topics {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = &name
+		req.Topics = append(req.Topics, topic)
+	}
+	res, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("look up the ids of topics: %w", err)
+	}
+	ids := map[string]stream.TopicID{}
+	for _, t := range res.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+			return nil, fmt.Errorf("look up the id of a topic: %w", err)
+		}
+		if t.Topic != nil {
+			ids[*t.Topic] = t.TopicID
+		}
+	}
+	return ids, nil
+}
+
 // sameTopics returns an error when a topic is another one than at the session's
 // first look: the client keeps to the old one.
-func (s *session) sameTopics(topics kadm.TopicDetails) error {
+func (s *session) sameTopics(ids map[string]stream.TopicID) error {
 	s.idsMu.Lock()
 	defer s.idsMu.Unlock()
-	for name, t := range topics {
-		if before, known := s.ids[name]; known && t.Err == nil && t.ID != before {
-			return fmt.Errorf("topic %s has another id now: it was deleted and recreated", name)
+	for topic, id := range ids {
+		if before, known := s.ids[topic]; known && id != before {
+			return fmt.Errorf("topic %s: %w", topic, errRecreated)
 		}
-		if t.Err == nil {
-			s.ids[name] = t.ID
-		}
+		s.ids[topic] = id
 	}
 	return nil
 }

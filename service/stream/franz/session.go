@@ -48,7 +48,7 @@ type session struct {
 	fetcher   *kgo.Client                          // client, for callbacks that may come before it is there; of the group's goroutine only
 	fetched   map[stream.Partition]stream.Position // what the group has committed, with its topic; of the same goroutine
 	idsMu     sync.Mutex
-	ids       map[string]kadm.TopicID // of the input topics, as the client knows them; guarded by idsMu
+	ids       map[string]stream.TopicID // of the input topics, as the client knows them; guarded by idsMu
 	conns     stream.Connections
 	reach     reach
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
@@ -71,7 +71,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 	defer end(nil)
 	s := &session{
 		Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1),
-		inflate: inflate.New(d.cfg.BatchBytes), ids: map[string]kadm.TopicID{},
+		inflate: inflate.New(d.cfg.BatchBytes), ids: map[string]stream.TopicID{},
 	}
 	s.delivery = d.delivery(s)
 	if err := s.open(); err != nil {
@@ -306,6 +306,14 @@ func (s *session) poll(life context.Context) {
 }
 
 func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
+	for _, f := range fetches {
+		for _, t := range f.Topics {
+			records := func(p kgo.FetchPartition) bool { return len(p.Records) > 0 }
+			if t.TopicID == (kadm.TopicID{}) && slices.ContainsFunc(t.Partitions, records) {
+				s.byName.Store(true)
+			}
+		}
+	}
 	var failed error
 	var read []*partition
 	later := false // there was no room to decompress those of others

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/goleak"
 
 	"inceptor/service/stream"
@@ -74,6 +75,22 @@ func onKafka(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 	s := suite([]string{b.Addr()})
 	s.Broker = b
 	s.Run(t)
+}
+
+// Brokers before Kafka 3.1 do not compare the ids of topics.
+func TestOldBrokers(t *testing.T) {
+	t.Parallel()
+	for name, suite := range map[string]func([]string) streamtest.Suite{"exactly once": suite, "at least once": atLeastOnceSuite} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second), kfake.MaxVersions(kversion.V3_0_0()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			suite(c.ListenAddrs()).RunOld(t)
+		})
+	}
 }
 
 func TestSecured(t *testing.T) {

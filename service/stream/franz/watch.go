@@ -94,11 +94,7 @@ func (s *session) lookUpStart(life context.Context, g *generation) {
 func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
 	ctx, cancel := context.WithTimeout(life, lagEvery)
 	defer cancel()
-	meta, err := admin.Metadata(ctx, s.cfg.Inputs...)
-	if err != nil {
-		return // fetching tells of it
-	}
-	if err := s.sameTopics(meta.Topics); err != nil {
+	if err := s.lookUpTopics(ctx); errors.Is(err, errRecreated) {
 		s.end(err)
 		return
 	}

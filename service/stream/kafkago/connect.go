@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -33,6 +34,7 @@ type cluster struct {
 	dialer    *kafka.Dialer
 	conns     stream.Connections
 	exchanger exchanger
+	compares  atomic.Bool // brokers compare topics' ids, as far as is known
 }
 
 // connect prepares the way; connections are made when they are needed. With

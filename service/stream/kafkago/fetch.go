@@ -95,6 +95,7 @@ func (p *partition) fetchOnce(ctx context.Context) error {
 		return err
 	}
 	p.compared = res.byID
+	p.cluster.compares.Store(res.byID)
 	switch code := kafka.Error(res.ErrorCode); code {
 	case 0:
 	case kafka.OffsetOutOfRange, kafka.UnknownTopicID, kafka.InconsistentTopicID:

@@ -89,6 +89,7 @@ func (c *cluster) committed(ctx context.Context, group string) (map[stream.Parti
 // place finds out where the reading begins.
 func (p *partition) place(ctx context.Context) error {
 	b := p.beginning
+	p.compared = p.cluster.compares.Load()
 	switch {
 	case b.committed.Offset >= 0:
 		p.next, p.topic = b.committed.Offset, b.committed.Topic
