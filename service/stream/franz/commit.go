@@ -350,7 +350,7 @@ func (s *transactional) patiently(operation string, f func() error) error {
 				return
 			case <-t.C:
 				late = true
-				err := s.reach.wrap("no answer from the broker for %v", time.Since(begin).Round(time.Second))
+				err := s.conns.Explain(fmt.Errorf("no answer from the broker for %v", time.Since(begin).Round(time.Second)))
 				s.retrying(err)
 				s.trouble.Failed(operation, err)
 			}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -41,13 +40,7 @@ func connection(cfg stream.Config, conns *stream.Connections) []kgo.Opt {
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(clientID),
 		kgo.SoftwareNameAndVersion(clientID, "1"),
-		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := conns.Dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return cfg.Secure(ctx, conn, address)
-		}),
+		kgo.Dialer(conns.Dial),
 		kgo.RequestTimeoutOverhead(requestTimeout),
 		kgo.MetadataMinAge(250 * time.Millisecond),
 		kgo.MetadataMaxAge(metadataAge),
@@ -73,10 +66,6 @@ func compression(name string) kgo.CompressionCodec {
 	return kgo.NoCompression()
 }
 
-// A reach remembers why a broker could not be reached, for the client tries
-// again without a word.
-type reach struct{ err atomic.Pointer[error] }
-
 // OnBrokerConnect implements kgo.HookBrokerConnect.
 func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	operation := "connect to the brokers"
@@ -86,25 +75,14 @@ func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ 
 	}
 	switch {
 	case err == nil:
-		s.reach.err.Store(nil)
 		s.trouble.Worked(operation)
-	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed), stream.Avoided(err):
 	case permanent(err), unauthenticated(err) && s.latest.Load() == nil:
 		s.end(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
 	default:
-		s.reach.err.Store(&err)
 		s.shaken.Store(true)
-		s.trouble.Failed(operation, err)
+		s.trouble.Failed(operation, s.conns.Explain(err))
 	}
-}
-
-// wrap adds to what is wrong why that may be.
-func (r *reach) wrap(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	if last := r.err.Load(); last != nil {
-		err = fmt.Errorf("%w: %w", err, *last)
-	}
-	return err
 }
 
 // A logger hands franz-go's lines on. What matters comes back as an error, to

@@ -54,6 +54,7 @@ type Driver struct {
 	bound   *Transaction // nil: at least once
 	trouble *stream.Trouble
 	worker  *stream.Worker
+	conns   *stream.Connections // of all sessions, for what they know of the brokers
 
 	positions positions
 	byName    atomic.Bool // brokers do not compare topics' ids in fetches
@@ -98,6 +99,7 @@ func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver 
 		bound:   bound,
 		trouble: trouble,
 		worker:  stream.NewWorker(h, cfg, trouble),
+		conns:   stream.NewConnections(cfg),
 		session: sessionTimeout,
 	}
 }

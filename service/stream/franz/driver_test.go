@@ -96,7 +96,7 @@ func newCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 
 func newClient(t *testing.T, cfg stream.Config, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(append(connection(cfg, &stream.Connections{}), opts...)...)
+	c, err := kgo.NewClient(append(connection(cfg, stream.NewConnections(cfg)), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -213,7 +213,7 @@ func (s *transactional) endAgain(ctx context.Context, admin *kadm.Client, last k
 	// s.client does not know.
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
-	client, err := kgo.NewClient(append(connection(s.cfg, &s.conns), kgo.MaxVersions(versions))...)
+	client, err := kgo.NewClient(append(connection(s.cfg, s.conns), kgo.MaxVersions(versions))...)
 	if err != nil {
 		return err
 	}

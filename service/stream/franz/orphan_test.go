@@ -86,7 +86,7 @@ func orphan(t *testing.T, b *testenv.Broker, cfg stream.Config, id string, how k
 		t.Fatal(err)
 	}
 	produce(t, cfg, "a", "b", "c")
-	g, err := kgo.NewGroupTransactSession(append(connection(cfg, &stream.Connections{}), kgo.WithHooks(endHook(b.Kill)),
+	g, err := kgo.NewGroupTransactSession(append(connection(cfg, stream.NewConnections(cfg)), kgo.WithHooks(endHook(b.Kill)),
 		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Inputs...), kgo.TransactionalID(id), kgo.SessionTimeout(testSession),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {

@@ -41,9 +41,9 @@ func Scan(ctx context.Context, cfg stream.Config, topic string, each func(stream
 }
 
 func scan(ctx context.Context, cfg stream.Config, topic string, quiet time.Duration, each func(stream.Record) error) error {
-	var conns stream.Connections
+	conns := stream.NewConnections(cfg)
 	defer conns.Shut()
-	client, err := kgo.NewClient(append(connection(cfg, &conns), kgo.MaxDecompressBatchBytes(maxScanUnpack))...)
+	client, err := kgo.NewClient(append(connection(cfg, conns), kgo.MaxDecompressBatchBytes(maxScanUnpack))...)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const sendQuiet = 30 * time.Second
 // A Sender writes records outside any transaction, once each. Not for
 // concurrent use.
 type Sender struct {
-	conns  stream.Connections
+	conns  *stream.Connections
 	client *kgo.Client
 	counts map[string]int // partitions by topic
 	quiet  time.Duration
@@ -27,9 +27,9 @@ type Sender struct {
 // NewSender returns a Sender, which connects when it is used. Of cfg it needs
 // Brokers, TLS, SASL and Compression.
 func NewSender(cfg stream.Config) (*Sender, error) {
-	s := &Sender{counts: map[string]int{}, quiet: sendQuiet}
+	s := &Sender{conns: stream.NewConnections(cfg), counts: map[string]int{}, quiet: sendQuiet}
 	var err error
-	s.client, err = kgo.NewClient(append(connection(cfg, &s.conns),
+	s.client, err = kgo.NewClient(append(connection(cfg, s.conns),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(compression(cfg.Compression)),

@@ -49,8 +49,7 @@ type session struct {
 	fetched   map[stream.Partition]stream.Position // what the group has committed, with its topic; of the same goroutine
 	idsMu     sync.Mutex
 	ids       map[string]stream.TopicID // of the input topics, as the client knows them; guarded by idsMu
-	conns     stream.Connections
-	reach     reach
+	conns     *stream.Connections
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
 	end       context.CancelCauseFunc
 
@@ -71,7 +70,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 	defer end(nil)
 	s := &session{
 		Driver: d, operation: operation, end: end, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1),
-		inflate: inflate.New(d.cfg.BatchBytes), ids: map[string]stream.TopicID{},
+		inflate: inflate.New(d.cfg.BatchBytes), ids: map[string]stream.TopicID{}, conns: d.conns.Again(),
 	}
 	s.delivery = d.delivery(s)
 	if err := s.open(); err != nil {
@@ -92,7 +91,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 }
 
 func (s *session) open() (err error) {
-	s.client, err = s.delivery.open(append(connection(s.cfg, &s.conns),
+	s.client, err = s.delivery.open(append(connection(s.cfg, s.conns),
 		kgo.WithLogger(logger{s.cfg.Log}),
 		kgo.WithHooks(append([]kgo.Hook{s}, s.hooks...)...),
 
@@ -409,7 +408,7 @@ func uncommitted(o kgo.Offset) bool { return o.EpochOffset().Offset < 0 }
 
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (s *session) OnGroupManageError(err error) {
-	s.end(s.reach.wrap("join group %s for %s: %w", s.cfg.Group, strings.Join(s.cfg.Inputs, ", "), err))
+	s.end(s.conns.Explain(fmt.Errorf("join group %s for %s: %w", s.cfg.Group, strings.Join(s.cfg.Inputs, ", "), err)))
 }
 
 var (

@@ -32,7 +32,7 @@ type cluster struct {
 	client    *kafka.Client
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
-	conns     stream.Connections
+	conns     *stream.Connections
 	exchanger exchanger
 	compares  atomic.Bool // brokers compare topics' ids, as far as is known
 }
@@ -44,7 +44,7 @@ func connect(cfg stream.Config, topics ...string) (*cluster, error) {
 	if cfg.Observer == nil {
 		cfg.Observer = stream.Unobserved{}
 	}
-	c := &cluster{cfg: cfg}
+	c := &cluster{cfg: cfg, conns: stream.NewConnections(cfg)}
 	c.dialer = &kafka.Dialer{
 		ClientID: clientID,
 		Timeout:  dialTimeout,
@@ -92,10 +92,7 @@ func (c *cluster) close() {
 // could not read credentials again, has no OAUTHBEARER, and does not renew a login.
 func (c *cluster) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := c.conns.Dial(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	if conn, err = c.cfg.Secure(ctx, conn, address); err != nil || c.cfg.SASL.Mechanism == "" {
+	if err != nil || c.cfg.SASL.Mechanism == "" {
 		return conn, err
 	}
 	return logIn(ctx, conn, c.cfg.SASL, c.cfg.Observer.Authentication)

@@ -113,7 +113,7 @@ func (d *Driver) Run(ctx context.Context) error {
 			if permanent(err) || unauthenticated(err) && !joined {
 				return fmt.Errorf("join group %s for %s: %w", d.cfg.Group, strings.Join(d.cfg.Inputs, ", "), err)
 			}
-			d.trouble.Failed("join group "+d.cfg.Group, err)
+			d.trouble.Failed("join group "+d.cfg.Group, cluster.conns.Explain(err))
 			err = nil // kafka-go pauses
 		}
 		if ctx.Err() != nil {

@@ -87,7 +87,7 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 // fetch asks for the records of a partition from a position on, which a broker
 // keeps waiting for them as long as wait.
 func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from stream.Position, wait time.Duration) (*fetchResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout+c.conns.Paused())
 	defer cancel()
 	req := &fetchRequest{exchanger: &c.exchanger, topic: from.Topic, Request: fetch.Request{
 		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: fetchBytes,

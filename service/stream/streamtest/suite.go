@@ -73,6 +73,7 @@ func (s Suite) Run(t *testing.T) {
 			"SeveralTopics":   severalTopics,
 			"Standby":         standby,
 			"Latency":         latency,
+			"SilentAddress":   silentAddress,
 		}
 		maps.Copy(tests, positionTests)
 		if s.CommittedInput {
@@ -95,6 +96,7 @@ func (s Suite) Run(t *testing.T) {
 		}
 	})
 	if s.Broker != nil {
+		t.Run("Throttled", func(t *testing.T) { throttled(t, newBench(t, s)) })
 		t.Run("Killed", func(t *testing.T) { killed(t, newBench(t, s)) })
 		t.Run("Frozen", func(t *testing.T) { frozen(t, newBench(t, s)) })
 	}
