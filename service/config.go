@@ -44,6 +44,10 @@ type Kafka struct {
 	Start   stream.Start `default:"earliest" placeholder:"START" help:"Where a group begins that has no offsets: earliest, latest, or at the first record of a time or later, such as 2026-11-29T08:00:00Z. Partitions that a topic gets later always begin at their first record."`
 	OnReset string       `default:"continue" enum:"continue,stop" help:"What happens when a position has lost its meaning, for its topic was recreated, or retention removed records before they were read: ${enum}. continue: go on with the earliest record that may not have been read, warn, and count what is skipped or repeated. stop: the service ends before it commits anything else."`
 
+	SessionTimeout time.Duration `default:"6s" help:"After how long the group gives the partitions of a process away of which it has heard nothing, as when it was killed; a process that stops by itself leaves the group at once, unless kafka.instance-id is set. Must be within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms."`
+	InstanceID     string        `help:"With franz-go: the process's group.instance.id, another one for each process of the group and the same after a restart, as the pod's name in a StatefulSet. A process that comes back within kafka.session-timeout has its partitions again, and the others do not notice; so it does not leave the group when it stops, and its partitions wait for it that long." placeholder:"ID"`
+	Rack           string        `help:"With franz-go: the process's client.rack. Records are read from a replica in the same rack, where the brokers' replica.selector.class allows it." placeholder:"RACK"`
+
 	OnError      string        `default:"retry" enum:"retry,dead-letter,stop" help:"What becomes of a record that the model cannot answer through no fault of the record, once that has lasted for kafka.on-error-after: ${enum}. Until then it is tried again and again, with pauses, and its partition waits. retry: for ever. dead-letter: it becomes a dead letter with the reason given-up. stop: the service ends, with the record uncommitted."`
 	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error=dead-letter or stop."`
 
@@ -242,6 +246,19 @@ func (k Kafka) Validate() []error {
 			problem("%s: %q is %s already", t.key, t.name, other)
 		}
 		topics[t.name] = t.key
+	}
+	if k.SessionTimeout < time.Second {
+		problem("kafka.session-timeout: %v is less than 1s", k.SessionTimeout)
+	}
+	if !k.usesFranz() {
+		for _, s := range []struct {
+			key string
+			set bool
+		}{{"instance-id", k.InstanceID != ""}, {"rack", k.Rack != ""}} {
+			if s.set {
+				problem("kafka.%s: kafka-go cannot do that: set kafka.client=franz-go", s.key)
+			}
+		}
 	}
 	if k.OnErrorAfter < 0 {
 		problem("kafka.on-error-after: %v is negative", k.OnErrorAfter)

@@ -17,7 +17,7 @@ import (
 func goodConfig() Config {
 	return Config{
 		Kafka: Kafka{
-			Brokers: []string{"a:1"}, Group: "g", Input: []string{"in"}, Output: "out", DeadLetter: "dead", Shadow: "shadow",
+			Brokers: []string{"a:1"}, Group: "g", SessionTimeout: 6 * time.Second, Input: []string{"in"}, Output: "out", DeadLetter: "dead", Shadow: "shadow",
 			Window: Window{Records: 1, Bytes: 1}, SASL: SASL{Mechanism: "none"}, Compression: "none",
 		},
 		Input: input.Default(),
@@ -52,6 +52,9 @@ func TestValidate(t *testing.T) {
 		{"transaction", func(c *Config) {
 			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
 		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},
+		{"session", func(c *Config) { c.Kafka.SessionTimeout = 500 * time.Millisecond }, []string{"kafka.session-timeout: 500ms"}},
+		{"what kafka-go cannot do", func(c *Config) { c.Kafka.InstanceID, c.Kafka.Rack = "pod-0", "a" },
+			[]string{"kafka.instance-id: kafka-go cannot do that: set kafka.client=franz-go", "kafka.rack: kafka-go cannot"}},
 		{"SASL without user", func(c *Config) { c.Kafka.SASL.Mechanism = "PLAIN" }, []string{"kafka.sasl.user", "kafka.sasl.password-file: PLAIN needs it"}},
 		{"user without password", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "PLAIN", User: "u"} }, []string{"kafka.sasl.password-file: PLAIN needs it"}},
 		{"no password file", func(c *Config) { c.Kafka.SASL = SASL{Mechanism: "PLAIN", User: "u", PasswordFile: "none"} }, []string{"kafka.sasl.password-file: open none"}},

@@ -21,6 +21,7 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 	return stream.Config{
 		Brokers: k.Brokers, Group: k.Group, Inputs: k.Input, Outputs: c.outputs(),
 		TLS: tlsConfig, Roots: roots, SASL: sasl, Compression: k.Compression,
+		Session: k.SessionTimeout, Instance: k.InstanceID, Rack: k.Rack,
 		Window:       c.window(),
 		BatchBytes:   c.batchBytes(),
 		Unread:       h.unread(c.batchBytes()),

@@ -28,6 +28,9 @@ func (c Config) Checked() (Config, error) {
 	if c.Window.Records < 1 || c.Window.Bytes < 0 {
 		problem("window of %d records and %d bytes: want at least one record", c.Window.Records, c.Window.Bytes)
 	}
+	if c.Session < 0 {
+		problem("session of %v: negative", c.Session)
+	}
 	if c.BatchBytes < 0 {
 		problem("batches of %d bytes: negative", c.BatchBytes)
 	}
@@ -49,6 +52,9 @@ func (c Config) Checked() (Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
 	}
+	if c.Session == 0 {
+		c.Session = defaultSession
+	}
 	if c.BatchBytes == 0 {
 		c.BatchBytes = 32 << 20
 	}
@@ -65,6 +71,14 @@ func (c Config) Checked() (Config, error) {
 	}
 	return c, nil
 }
+
+// defaultSession is the least that brokers allow by default, so that the
+// partitions of a process that is gone wait no longer than they must.
+const defaultSession = 6 * time.Second
+
+// Heartbeat is how often a member of a group is heard of, with a session as long as
+// this; and by its answers it learns that others come or go.
+func Heartbeat(session time.Duration) time.Duration { return min(session/6, 3*time.Second) }
 
 // Unobserved is an Observer that does nothing.
 type Unobserved struct{}

@@ -77,6 +77,17 @@ type Config struct {
 	Inputs  []string // topics that are read
 	Outputs []string // topics that the handler's outputs go to
 
+	// Session is after how long the group goes on without a member of which it has
+	// heard nothing. Zero: 6 s.
+	Session time.Duration
+
+	// What only franz can do. Instance is the group.instance.id: a process that comes back
+	// with the same one within Session finds its partitions as they were; it does
+	// not leave the group when it stops. Rack is the client.rack: replicas there
+	// are read from, where the brokers allow it.
+	Instance string
+	Rack     string
+
 	TLS         *tls.Config           // nil: plain text
 	Roots       func() *x509.CertPool // asked at each handshake; nil: those of TLS
 	SASL        SASL

@@ -15,9 +15,6 @@ import (
 )
 
 const (
-	sessionTimeout = 6 * time.Second // the least that brokers allow by default
-	heartbeats     = 6               // in a session
-
 	// commitTimeout bounds the last transaction that a drained partition, or
 	// a stop, waits for.
 	commitTimeout = 5 * time.Second
@@ -100,7 +97,7 @@ func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver 
 		trouble: trouble,
 		worker:  stream.NewWorker(h, cfg, trouble),
 		conns:   stream.NewConnections(cfg),
-		session: sessionTimeout,
+		session: cfg.Session,
 	}
 }
 
@@ -124,7 +121,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case permanent(err), unauthenticated(err) && !joined:
-			return err
+			return explain(d.cfg, err, d.transactionalID(), "Read", d.cfg.Inputs...)
 		case fenced(err):
 			// Timed out, or another process has our id: with one of its own
 			// none throws the other out again and again.
@@ -147,6 +144,14 @@ func (d *Driver) delivery(s *session) delivery {
 		return &atLeastOnce{session: s, pause: backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 300 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5}}
 	}
 	return &transactional{session: s}
+}
+
+// transactionalID is "" at least once.
+func (d *Driver) transactionalID() string {
+	if d.bound == nil {
+		return ""
+	}
+	return d.bound.ID
 }
 
 // sleep tells whether d has passed before ctx ended.

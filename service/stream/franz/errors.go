@@ -27,6 +27,7 @@ func permanent(err error) bool {
 		kerr.InvalidGroupID,
 		kerr.InconsistentGroupProtocol,
 		kerr.InvalidSessionTimeout,
+		kerr.FencedInstanceID,
 		kerr.InvalidTransactionTimeout,
 		kerr.InvalidRequiredAcks,
 		kerr.UnsupportedVersion,
@@ -104,4 +105,23 @@ func refusal(err error) error {
 // fenced tells whether somebody else may have taken the transactional id.
 func fenced(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
+}
+
+// explain adds to an error what can be done about it, if anything can. Topics
+// are those that operation was tried on.
+func explain(cfg stream.Config, err error, id, operation string, topics ...string) error {
+	refusals := map[*kerr.Error]stream.Refusal{
+		kerr.GroupAuthorizationFailed:           stream.GroupDenied,
+		kerr.TopicAuthorizationFailed:           stream.TopicDenied,
+		kerr.ClusterAuthorizationFailed:         stream.ClusterDenied,
+		kerr.InvalidSessionTimeout:              stream.SessionRefused,
+		kerr.FencedInstanceID:                   stream.InstanceFenced,
+		kerr.TransactionalIDAuthorizationFailed: stream.IDDenied,
+	}
+	for code, refusal := range refusals {
+		if errors.Is(err, code) {
+			return cfg.Explain(err, refusal, stream.Access{Operation: operation, Topics: topics, ID: id})
+		}
+	}
+	return err
 }

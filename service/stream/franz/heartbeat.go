@@ -47,6 +47,9 @@ func (s *session) heartbeat(ctx context.Context, client *kgo.Client) error {
 	req := kmsg.NewPtrHeartbeatRequest()
 	req.Group = s.cfg.Group
 	req.MemberID, req.Generation = client.GroupMetadata()
+	if s.cfg.Instance != "" {
+		req.InstanceID = &s.cfg.Instance
+	}
 	res, err := req.RequestWith(ctx, client)
 	if err == nil {
 		err = kerr.ErrorForCode(res.ErrorCode)

@@ -91,7 +91,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 }
 
 func (s *session) open() (err error) {
-	s.client, err = s.delivery.open(append(connection(s.cfg, s.conns),
+	opts := append(connection(s.cfg, s.conns),
 		kgo.WithLogger(logger{s.cfg.Log}),
 		kgo.WithHooks(append([]kgo.Hook{s}, s.hooks...)...),
 
@@ -101,7 +101,7 @@ func (s *session) open() (err error) {
 		// can be moved from one guarantee to the other one by one.
 		kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()),
 		kgo.SessionTimeout(s.session),
-		kgo.HeartbeatInterval(s.session/heartbeats),
+		kgo.HeartbeatInterval(stream.Heartbeat(s.session)),
 		kgo.RebalanceTimeout(s.cfg.DrainTimeout+rebalanceMargin),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsCallbackBlocked(s.onBlocked),
@@ -118,7 +118,14 @@ func (s *session) open() (err error) {
 		kgo.FetchMaxPartitionBytes(fetchBytes),
 		kgo.WithDecompressor(s.inflate),
 		kgo.KeepRetryableFetchErrors(), // or a partition would stand still without a word
-	))
+	)
+	if s.cfg.Instance != "" {
+		opts = append(opts, kgo.InstanceID(s.cfg.Instance))
+	}
+	if s.cfg.Rack != "" {
+		opts = append(opts, kgo.Rack(s.cfg.Rack))
+	}
+	s.client, err = s.delivery.open(opts)
 	return err
 }
 

@@ -27,11 +27,10 @@ var testBound = Transaction{Interval: 100 * time.Millisecond, Records: 1000, Tim
 func suite(brokers []string) streamtest.Suite {
 	return streamtest.Suite{
 		New: func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
-			d, err := New(cfg, testBound, h)
-			if err == nil {
-				d.session = testSession
+			if cfg.Session == 0 {
+				cfg.Session = testSession
 			}
-			return d, err
+			return New(cfg, testBound, h)
 		},
 		ExactlyOnce:    true,
 		CommittedInput: true,
@@ -44,11 +43,10 @@ func atLeastOnceSuite(brokers []string) streamtest.Suite {
 	s := suite(brokers)
 	s.ExactlyOnce = false
 	s.New = func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
-		d, err := NewAtLeastOnce(cfg, h)
-		if err == nil {
-			d.session = testSession
+		if cfg.Session == 0 {
+			cfg.Session = testSession
 		}
-		return d, err
+		return NewAtLeastOnce(cfg, h)
 	}
 	return s
 }
@@ -73,7 +71,7 @@ func onKafka(t *testing.T, suite func(brokers []string) streamtest.Suite) {
 	t.Parallel()
 	b := testenv.StartBroker(t, "group.min.session.timeout.ms=1000", "log.cleaner.backoff.ms=200", "log.retention.check.interval.ms=500")
 	s := suite([]string{b.Addr()})
-	s.Broker = b
+	s.Broker, s.Static = b, true // kfake begins a new generation when a member comes back
 	s.Run(t)
 }
 
@@ -91,6 +89,14 @@ func TestOldBrokers(t *testing.T) {
 			suite(c.ListenAddrs()).RunOld(t)
 		})
 	}
+}
+
+func TestFrozenFirst(t *testing.T) {
+	t.Parallel()
+	c := testenv.StartCluster(t, 3, "group.min.session.timeout.ms=1000")
+	s := suite(c.Addrs())
+	s.Replicas = 3
+	s.RunFrozenFirst(t, func(topics ...string) { c.Lead(0, topics...) }, c.Brokers[0].Freeze, c.Brokers[0].Thaw)
 }
 
 func TestSecured(t *testing.T) {

@@ -360,7 +360,7 @@ func (s *transactional) partitions(ctx context.Context, o *output) (int, error) 
 		case err == nil:
 			err = kerr.LeaderNotAvailable
 		case permanent(err):
-			return 0, fmt.Errorf("publish to %s: %w", topic, err)
+			return 0, explain(s.cfg, fmt.Errorf("publish to %s: %w", topic, err), s.bound.ID, "Write", topic)
 		}
 		s.cfg.Observer.Retrying(o.source.Source(), stream.Publishing, err)
 		s.trouble.Failed(operation, err)

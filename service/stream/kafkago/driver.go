@@ -15,8 +15,6 @@ import (
 // Measured: with these a driver works again about six seconds after its
 // broker was killed; with kafka-go's defaults, after thirty.
 const (
-	sessionTimeout = 6 * time.Second // the least that brokers allow by default
-	heartbeats     = 6               // in a session
 	rejoinBackoff  = 500 * time.Millisecond
 	groupTimeout   = 5 * time.Second
 	partitionWatch = time.Second // in metadata that is fetched anyway
@@ -59,7 +57,7 @@ func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
 		codec:   codec,
 		trouble: trouble,
 		worker:  stream.NewWorker(h, cfg, trouble),
-		session: sessionTimeout,
+		session: cfg.Session,
 
 		positions: map[stream.Partition]stream.Position{},
 	}, nil
@@ -87,7 +85,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		Brokers:           d.cfg.Brokers,
 		Dialer:            cluster.dialer,
 		Topics:            d.cfg.Inputs,
-		HeartbeatInterval: d.session / heartbeats,
+		HeartbeatInterval: stream.Heartbeat(d.session),
 		SessionTimeout:    d.session,
 		RebalanceTimeout:  d.cfg.DrainTimeout + rebalanceMargin,
 		JoinGroupBackoff:  rejoinBackoff,
@@ -111,7 +109,8 @@ func (d *Driver) Run(ctx context.Context) error {
 			err = d.take(ctx, cluster, group, gen)
 		} else if !errors.Is(err, kafka.RebalanceInProgress) && ctx.Err() == nil {
 			if permanent(err) || unauthenticated(err) && !joined {
-				return fmt.Errorf("join group %s for %s: %w", d.cfg.Group, strings.Join(d.cfg.Inputs, ", "), err)
+				err = fmt.Errorf("join group %s for %s: %w", d.cfg.Group, strings.Join(d.cfg.Inputs, ", "), err)
+				return explain(d.cfg, err, "Read", d.cfg.Inputs...)
 			}
 			d.trouble.Failed("join group "+d.cfg.Group, cluster.conns.Explain(err))
 			err = nil // kafka-go pauses
@@ -120,7 +119,7 @@ func (d *Driver) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil && !errors.Is(err, kafka.RebalanceInProgress) {
-			return err
+			return explain(d.cfg, err, "Read", d.cfg.Inputs...)
 		}
 	}
 }

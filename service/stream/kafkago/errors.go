@@ -77,3 +77,21 @@ func outOfGeneration(err error) bool {
 		errors.Is(err, kafka.UnknownMemberId) ||
 		errors.Is(err, kafka.FencedInstanceID)
 }
+
+// explain adds to an error what can be done about it, if anything can. Topics
+// are those that operation was tried on.
+func explain(cfg stream.Config, err error, operation string, topics ...string) error {
+	refusals := map[kafka.Error]stream.Refusal{
+		kafka.GroupAuthorizationFailed:   stream.GroupDenied,
+		kafka.TopicAuthorizationFailed:   stream.TopicDenied,
+		kafka.ClusterAuthorizationFailed: stream.ClusterDenied,
+		kafka.InvalidSessionTimeout:      stream.SessionRefused,
+		kafka.FencedInstanceID:           stream.InstanceFenced,
+	}
+	for code, refusal := range refusals {
+		if errors.Is(err, code) {
+			return cfg.Explain(err, refusal, stream.Access{Operation: operation, Topics: topics})
+		}
+	}
+	return err
+}

@@ -65,7 +65,7 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	var sides sync.WaitGroup
 	var commitErr error
 	sides.Go(func() {
-		if commitErr = commits.run(aside, fetchCtx.Done(), d.session/heartbeats); commitErr != nil {
+		if commitErr = commits.run(aside, fetchCtx.Done(), stream.Heartbeat(d.session)); commitErr != nil {
 			end()
 		}
 	})

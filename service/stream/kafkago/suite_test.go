@@ -25,11 +25,10 @@ const testSession = 3 * time.Second
 func suite(brokers []string) streamtest.Suite {
 	return streamtest.Suite{
 		New: func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
-			d, err := New(cfg, h)
-			if err == nil {
-				d.session = testSession
+			if cfg.Session == 0 {
+				cfg.Session = testSession
 			}
-			return d, err
+			return New(cfg, h)
 		},
 		CheckTopics: CheckTopics,
 		Session:     testSession,
@@ -66,6 +65,14 @@ func TestOldBrokers(t *testing.T) {
 	}
 	t.Cleanup(c.Close)
 	suite(c.ListenAddrs()).RunOld(t)
+}
+
+func TestFrozenFirst(t *testing.T) {
+	t.Parallel()
+	c := testenv.StartCluster(t, 3, "group.min.session.timeout.ms=1000")
+	s := suite(c.Addrs())
+	s.Replicas = 3
+	s.RunFrozenFirst(t, func(topics ...string) { c.Lead(0, topics...) }, c.Brokers[0].Freeze, c.Brokers[0].Thaw)
 }
 
 func TestSecured(t *testing.T) {

@@ -74,7 +74,7 @@ func (c *cluster) check(ctx context.Context, names []string, create bool, create
 		case errors.Is(t.Error, kafka.UnknownTopicOrPartition):
 			missing = append(missing, t.Name)
 		case t.Error != nil:
-			return nil, fmt.Errorf("describe %s: %w", t.Name, t.Error)
+			return nil, explain(c.cfg, fmt.Errorf("describe %s: %w", t.Name, t.Error), "Describe", t.Name)
 		}
 		topic := stream.Topic{Name: t.Name, Partitions: len(t.Partitions), Created: created[t.Name]}
 		for i, p := range t.Partitions {

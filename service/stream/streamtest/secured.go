@@ -35,8 +35,8 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 		"SCRAM-SHA-256":  {mechanism: "SCRAM-SHA-256"},
 		"SCRAM-SHA-512":  {mechanism: "SCRAM-SHA-512"},
 		"WrongPassword":  {password: "wrong", want: []string{"authentication failed (as me)", "invalid credentials"}},
-		"GroupDenied":    {missing: "group", want: []string{"join group GROUP", "INPUT"}},
-		"InputDenied":    {missing: "input", want: []string{"INPUT"}},
+		"GroupDenied":    {missing: "group", want: []string{"join group GROUP", "INPUT", "Read on group GROUP is not allowed", "--operation Read --group GROUP"}},
+		"InputDenied":    {missing: "input", want: []string{"Read on topic INPUT is not allowed", "--operation Read --topic INPUT"}},
 		"NothingAllowed": {missing: "group input output id", want: []string{"uthoriz"}},
 	}
 	if s.ExactlyOnce {
@@ -44,7 +44,7 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 			missing, password string
 			mechanism         string
 			want              []string
-		}{missing: "id", want: []string{"GROUP-"}}
+		}{missing: "id", want: []string{"Write on transactional-id GROUP-"}}
 	}
 	t.Run("OutputDenied", func(t *testing.T) {
 		t.Parallel()

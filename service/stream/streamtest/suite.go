@@ -31,8 +31,11 @@ type Suite struct {
 	// CommittedInput tells that it reads only committed records.
 	CommittedInput bool
 
-	Brokers []string
-	Compact func() // cleans the log now; nil: the broker does it by itself, soon
+	Static bool // the driver knows static membership
+
+	Brokers  []string
+	Replicas int16  // of the topics; zero: one
+	Compact  func() // cleans the log now; nil: the broker does it by itself, soon
 
 	// Broker is nil where a broker cannot be killed, and has no files.
 	Broker interface {
@@ -74,12 +77,16 @@ func (s Suite) Run(t *testing.T) {
 			"Standby":         standby,
 			"Latency":         latency,
 			"SilentAddress":   silentAddress,
+			"SessionRefused":  sessionRefused,
 		}
 		maps.Copy(tests, positionTests)
 		if s.CommittedInput {
 			tests["Aborted"], tests["HeldBack"] = aborted, heldBack
 		} else {
 			tests["ReadsAborted"] = readsAborted
+		}
+		if s.Static {
+			tests["Static"], tests["FencedInstance"] = static, fencedInstance
 		}
 		if s.CheckTopics != nil {
 			tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics
