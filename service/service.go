@@ -164,7 +164,7 @@ func (s *Service) deliver(ctx context.Context) error {
 	delivery, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.cancel = cancel
-	err := s.driver.Run(delivery)
+	err := franz.ExplainSession(ctx, s.stream, s.driver.Run(delivery))
 	if ctx.Err() == nil {
 		err = errors.Join(err, context.Cause(delivery))
 	}
@@ -245,6 +245,22 @@ func compactionWarnings(c Config, topics []stream.Topic) (warnings []string) {
 		}
 	}
 	return warnings
+}
+
+// CheckAccess asks the brokers whether a process may join the group, which nobody
+// in it notices, and for every other permission that it needs.
+func CheckAccess(ctx context.Context, c Config, log *slog.Logger) (join error, denied []error) {
+	config, err := c.streamConfig(log, nil, &handler{})
+	if err != nil {
+		return err, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	var tx *franz.Transaction
+	if c.Kafka.Delivery == exactlyOnce {
+		tx = (*franz.Transaction)(&c.Kafka.Transaction)
+	}
+	return franz.TryJoin(ctx, config), franz.CheckAccess(ctx, config, tx)
 }
 
 // limitWarnings compares the topics' limits with each other, and with what

@@ -17,7 +17,7 @@ type checkCmd struct {
 
 // Help is the long help.
 func (*checkCmd) Help() string {
-	return `Opens the TensorFlow library, loads the model and runs it once, compares the graph that is made of it with the model as it is, has the model server classify a blank image if there is one, asks the brokers for the topics and compares their limits. ` +
+	return `Opens the TensorFlow library, loads the model and runs it once, compares the graph that is made of it with the model as it is, has the model server classify a blank image if there is one, asks the brokers for the topics and compares their limits, and asks whether it may join the group, read and write: it does not join, and nobody in the group notices. ` +
 		`Every part is tried, whatever became of the one before. Topics are not created.`
 }
 
@@ -71,6 +71,14 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	report("brokers", err, fmt.Sprint(c.Kafka.Brokers))
 	for _, t := range topics {
 		report("topic "+t.Name, nil, fmt.Sprintf("%d partitions, %d replicas, max.message.bytes %d, min.insync.replicas %d", t.Partitions, t.Replicas, t.MaxMessageBytes, t.MinInSync))
+	}
+	join, denied := service.CheckAccess(ctx, c.Config, a.log)
+	report("group "+c.Kafka.Group, join, fmt.Sprintf("a process may join, with a session of %v", c.Kafka.SessionTimeout))
+	for _, err := range denied {
+		report("permission", err, "")
+	}
+	if len(denied) == 0 {
+		report("permissions", nil, "nothing is denied that is needed")
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(a.stdout, "warn  %s\n", printable(fmt.Sprint(w)))

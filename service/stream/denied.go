@@ -28,17 +28,26 @@ type Access struct {
 }
 
 // An explainedError says what can be done about it.
-type explainedError struct{ error }
+type explainedError struct {
+	error
+	why Refusal
+}
 
 // Unwrap returns the error with its explanation.
 func (e *explainedError) Unwrap() error { return e.error }
+
+// Refused tells whether an error that was explained is of a kind.
+func Refused(err error, why Refusal) bool {
+	var e *explainedError
+	return errors.As(err, &e) && e.why == why
+}
 
 // Explain adds to an error what can be done about it, once.
 func (c Config) Explain(err error, why Refusal, a Access) error {
 	if errors.As(err, new(*explainedError)) {
 		return err
 	}
-	return &explainedError{c.explain(err, why, a)}
+	return &explainedError{c.explain(err, why, a), why}
 }
 
 func (c Config) explain(err error, why Refusal, a Access) error {

@@ -97,9 +97,7 @@ func (s *session) open() (err error) {
 
 		kgo.ConsumerGroup(s.cfg.Group),
 		kgo.ConsumeTopics(s.cfg.Inputs...),
-		// The protocols of the other driver, so that processes of one group
-		// can be moved from one guarantee to the other one by one.
-		kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()),
+		kgo.Balancers(balancers()...),
 		kgo.SessionTimeout(s.session),
 		kgo.HeartbeatInterval(stream.Heartbeat(s.session)),
 		kgo.RebalanceTimeout(s.cfg.DrainTimeout+rebalanceMargin),
