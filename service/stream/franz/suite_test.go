@@ -91,14 +91,6 @@ func TestOldBrokers(t *testing.T) {
 	}
 }
 
-func TestFrozenFirst(t *testing.T) {
-	t.Parallel()
-	c := testenv.StartCluster(t, 3, "group.min.session.timeout.ms=1000")
-	s := suite(c.Addrs())
-	s.Replicas = 3
-	s.RunFrozenFirst(t, func(topics ...string) { c.Lead(0, topics...) }, c.Brokers[0].Freeze, c.Brokers[0].Thaw)
-}
-
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})

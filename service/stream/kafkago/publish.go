@@ -70,6 +70,8 @@ func (t *transport) try(ctx context.Context, topic string, number int, rs []stre
 			records[i].Headers = append(records[i].Headers, kafka.Header{Key: h.Key, Value: h.Value})
 		}
 	}
+	ctx, end := whileLed(ctx, t.client, topic, number%n)
+	defer end()
 	res, err := t.client.Produce(ctx, &kafka.ProduceRequest{
 		Topic:        topic,
 		Partition:    number % n,
@@ -77,7 +79,7 @@ func (t *transport) try(ctx context.Context, topic string, number int, rs []stre
 		Compression:  t.codec,
 		Records:      kafka.NewRecordReader(records...),
 	})
-	if err != nil {
+	if err = moved(ctx, err); err != nil {
 		return err
 	}
 	return res.Error

@@ -89,6 +89,8 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from stream.Position, wait time.Duration) (*fetchResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout+c.conns.Paused())
 	defer cancel()
+	ctx, end := whileLed(ctx, c.client, partition.Topic, partition.ID)
+	defer end()
 	req := &fetchRequest{exchanger: &c.exchanger, topic: from.Topic, Request: fetch.Request{
 		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: fetchBytes,
 		Topics: []fetch.RequestTopic{{Topic: partition.Topic, Partitions: []fetch.RequestPartition{{
@@ -96,7 +98,7 @@ func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from st
 		}}}},
 	}}
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, req)
-	if err != nil {
+	if err = moved(ctx, err); err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
 	return res.(*fetchResponse), nil

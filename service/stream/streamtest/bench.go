@@ -73,7 +73,7 @@ func (b *bench) context() context.Context {
 func (b *bench) topic(name string, partitions int32, configs ...string) {
 	b.Helper()
 	t := kmsg.NewCreateTopicsRequestTopic()
-	t.Topic, t.NumPartitions, t.ReplicationFactor = name, partitions, max(1, b.Replicas)
+	t.Topic, t.NumPartitions, t.ReplicationFactor = name, partitions, 1
 	for _, c := range configs {
 		k, v, _ := strings.Cut(c, "=")
 		tc := kmsg.NewCreateTopicsRequestTopicConfig()

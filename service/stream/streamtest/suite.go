@@ -33,9 +33,8 @@ type Suite struct {
 
 	Static bool // the driver knows static membership
 
-	Brokers  []string
-	Replicas int16  // of the topics; zero: one
-	Compact  func() // cleans the log now; nil: the broker does it by itself, soon
+	Brokers []string
+	Compact func() // cleans the log now; nil: the broker does it by itself, soon
 
 	// Broker is nil where a broker cannot be killed, and has no files.
 	Broker interface {

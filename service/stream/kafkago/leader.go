@@ -1,0 +1,61 @@
+package kafkago
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// leaderWatch is how long a request may take until it is looked whether its
+// broker still leads the partition, and how often from then on.
+const leaderWatch = 3 * time.Second
+
+var errMoved = errors.New("another broker leads the partition now")
+
+// whileLed returns a context that ends when another broker leads the partition: a
+// frozen one would keep a request until its time is over.
+func whileLed(ctx context.Context, client *kafka.Client, topic string, partition int) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	before, known := leader(ctx, client, topic, partition)
+	if !known {
+		return ctx, func() { cancel(nil) }
+	}
+	watch := time.AfterFunc(leaderWatch, func() {
+		for {
+			if now, known := leader(ctx, client, topic, partition); known && now != before {
+				cancel(errMoved)
+			}
+			if !sleep(ctx, leaderWatch/3) {
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		watch.Stop()
+		cancel(nil)
+	}
+}
+
+// leader is the broker that leads a partition, as of the last metadata.
+func leader(ctx context.Context, client *kafka.Client, topic string, partition int) (broker int, known bool) {
+	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return 0, false
+	}
+	for _, p := range res.Topics[0].Partitions {
+		if p.ID == partition && p.Error == nil {
+			return p.Leader.ID, true
+		}
+	}
+	return 0, false
+}
+
+// moved is why a request has failed: its broker may have lost the partition.
+func moved(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errMoved) {
+		return errMoved
+	}
+	return err
+}
