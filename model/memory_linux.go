@@ -12,18 +12,27 @@ import (
 // availableMemory is how many bytes this process may still take, by its
 // control groups, version 1 or 2, and by the machine; false: not known. Page
 // cache that is not in use counts as available.
-func availableMemory() (uint64, bool) {
+func availableMemory() (uint64, bool) { return leastMemory("/", "MemAvailable:", leftIn) }
+
+// MemoryLimit is how many bytes this process may take at most, whatever others
+// use now: the least limit of its control groups, version 1 or 2, or the
+// machine's memory; false: not known.
+func MemoryLimit() (uint64, bool) { return leastMemory("/", "MemTotal:", limitOf) }
+
+// leastMemory is the least of what a line of /proc/meminfo and each control group
+// tell, in /proc and /sys below root.
+func leastMemory(root, line string, group func(dir string) uint64) (uint64, bool) {
 	least := uint64(math.MaxUint64)
-	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
-		if kb, ok := field(b, "MemAvailable:"); ok {
+	if b, err := os.ReadFile(filepath.Join(root, "proc/meminfo")); err == nil {
+		if kb, ok := field(b, line); ok {
 			least = kb << 10
 		}
 	}
-	groups, err := os.ReadFile("/proc/self/cgroup")
+	groups, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err == nil {
 		for line := range strings.Lines(string(groups)) {
 			if mount, path, ok := memoryGroup(strings.TrimSpace(line)); ok {
-				least = min(least, groupMemory(mount, path))
+				least = min(least, groupMemory(filepath.Join(root, mount), path, group))
 			}
 		}
 	}
@@ -47,23 +56,32 @@ func memoryGroup(line string) (mount, path string, ok bool) {
 	return "", "", false
 }
 
-// groupMemory is the least that a group, or one above it, leaves. In a
+// groupMemory is the least that a group, or one above it, tells. In a
 // container the path is the host's, and what is mounted is the group itself.
-func groupMemory(mount, path string) uint64 {
+func groupMemory(mount, path string, group func(dir string) uint64) uint64 {
 	least := uint64(math.MaxUint64)
 	for dir := filepath.Join(mount, path); ; dir = filepath.Dir(dir) {
-		least = min(least, leftIn(dir))
+		least = min(least, group(dir))
 		if dir == mount || len(dir) < len(mount) {
 			return least
 		}
 	}
 }
 
-// leftIn is what one group leaves.
-func leftIn(dir string) uint64 {
+// limitOf is what one group may take.
+func limitOf(dir string) uint64 {
 	limit, ok := number(filepath.Join(dir, "memory.max"), filepath.Join(dir, "memory.limit_in_bytes"))
 	if !ok {
-		return math.MaxUint64
+		return math.MaxUint64 // none
+	}
+	return limit
+}
+
+// leftIn is what one group leaves.
+func leftIn(dir string) uint64 {
+	limit := limitOf(dir)
+	if limit == math.MaxUint64 {
+		return limit
 	}
 	used, ok := number(filepath.Join(dir, "memory.current"), filepath.Join(dir, "memory.usage_in_bytes"))
 	if !ok {

@@ -85,6 +85,8 @@ const (
 type Window struct {
 	Records int         `default:"0" help:"Records of one partition in flight, at most: fetched and not yet published. 0: 64, or 2000 of what input.format tensor-json or example reads."`
 	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in. It is also the memory that the records which were compressed together may take, if it is more than 32MiB and twice input.max-bytes; larger batches become one dead letter each, unread."`
+
+	TotalBytes input.Bytes `default:"0" help:"Memory of what was fetched and is not answered, of all partitions together, at most. Fetching waits for it, and partitions take turns. 0: an eighth of the memory there is, which is the least limit of the process's cgroups or the machine's memory, and 64MiB at least."`
 }
 
 // Transaction bounds the transactions of exactly_once.
@@ -187,6 +189,22 @@ func (c Config) window() stream.Window {
 	return w
 }
 
+// leastTotalBytes is what all partitions together may hold where nothing is set,
+// however little memory there is.
+const leastTotalBytes = 64 << 20
+
+// totalBytes is Kafka.Window.TotalBytes, with what stands for 0 there: an eighth
+// of the memory. The collector lets the heap grow to twice of what is needed,
+// and what is worked on is in memory once more, decoded; the rest is the
+// model's. limit tells the memory there is.
+func (c Config) totalBytes(limit func() (uint64, bool)) int64 {
+	if set := c.Kafka.Window.TotalBytes; set > 0 {
+		return int64(set)
+	}
+	memory, _ := limit()
+	return max(leastTotalBytes, int64(memory/8))
+}
+
 // leastBatchBytes is what a batch of records may always take in memory,
 // decompressed: each record costs some 200 bytes besides its own, so that of
 // small ones an ordinary batch takes more than a small window.
@@ -268,6 +286,9 @@ func (k Kafka) Validate() []error {
 	}
 	if k.Window.Bytes < 1 {
 		problem("kafka.window.bytes: %d is less than 1", k.Window.Bytes)
+	}
+	if total := k.Window.TotalBytes; total != 0 && total < 1<<20 {
+		problem("kafka.window.total-bytes: %d is less than 1MiB", total)
 	}
 	if k.Delivery == exactlyOnce {
 		t := k.Transaction

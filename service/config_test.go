@@ -48,7 +48,8 @@ func TestValidate(t *testing.T) {
 			[]string{"kafka.input", "kafka.output", "kafka.dead-letter"}},
 		{"no topic", func(c *Config) { c.Kafka.Input = nil }, []string{"kafka.input: must name"}},
 		{"same topic twice", func(c *Config) { c.Kafka.Input = []string{"a", "b", "a"} }, []string{`kafka.input: "a" is kafka.input already`}},
-		{"window", func(c *Config) { c.Kafka.Window = Window{Records: -1} }, []string{"kafka.window.records", "kafka.window.bytes"}},
+		{"window", func(c *Config) { c.Kafka.Window = Window{Records: -1, TotalBytes: 1000} },
+			[]string{"kafka.window.records", "kafka.window.bytes", "kafka.window.total-bytes"}},
 		{"transaction", func(c *Config) {
 			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
 		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},
@@ -157,6 +158,29 @@ func TestBatchBytes(t *testing.T) {
 		c := goodConfig()
 		c.Kafka.Window.Bytes, c.Input.MaxBytes = test.window, test.most
 		if got := c.batchBytes(); got != int64(test.want) {
+			t.Errorf("%s: %d bytes, want %d", name, got, test.want)
+		}
+	}
+}
+
+// What all partitions may hold follows from the memory there is, unless it is set.
+func TestTotalBytes(t *testing.T) {
+	const mib = 1 << 20
+	for name, test := range map[string]struct {
+		set    input.Bytes
+		memory uint64 // 0: not known
+		want   int64
+	}{
+		"an eighth":    {0, 4096 * mib, 512 * mib},
+		"little":       {0, 256 * mib, 64 * mib},
+		"not known":    {0, 0, 64 * mib},
+		"set":          {100 * mib, 4096 * mib, 100 * mib},
+		"set to less":  {mib, 4096 * mib, mib},
+		"set to more ": {1024 * mib, 512 * mib, 1024 * mib},
+	} {
+		c := goodConfig()
+		c.Kafka.Window.TotalBytes = test.set
+		if got := c.totalBytes(func() (uint64, bool) { return test.memory, test.memory > 0 }); got != test.want {
 			t.Errorf("%s: %d bytes, want %d", name, got, test.want)
 		}
 	}

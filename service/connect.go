@@ -3,6 +3,7 @@ package service
 import (
 	"log/slog"
 
+	"inceptor/model"
 	"inceptor/service/stream"
 )
 
@@ -23,6 +24,7 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 		TLS: tlsConfig, Roots: roots, SASL: sasl, Compression: k.Compression,
 		Session: k.SessionTimeout, Instance: k.InstanceID, Rack: k.Rack,
 		Window:       c.window(),
+		TotalBytes:   c.totalBytes(model.MemoryLimit),
 		BatchBytes:   c.batchBytes(),
 		Unread:       h.unread(c.batchBytes()),
 		Start:        k.Start,

@@ -373,6 +373,14 @@ func TestHTTP(t *testing.T) {
 	if _, r := ready(); r.Retrying["in-2"] != "refused" {
 		t.Errorf("another record is handled: %+v", r)
 	}
+	s.stream.TotalBytes = 64 << 20
+	if _, body := get("/"); strings.Contains(body, "Fetching") {
+		t.Errorf("nothing waits: %s", body)
+	}
+	metrics.Buffered(63<<20, 3)
+	if _, body := get("/"); !strings.Contains(body, "3 partitions wait: the records in memory take 63 of the 64 MiB") {
+		t.Errorf("fetching waits: %s", body)
+	}
 	s.model = fakeModel{err: model.ErrNoVersion}
 	if code, r := ready(); code != 503 || !slices.Equal(r.Reasons, []string{model.ErrNoVersion.Error()}) {
 		t.Errorf("no version: %d %+v", code, r)

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"maps"
@@ -106,6 +107,7 @@ type status struct {
 	Input, Output string
 	Model         string
 	Assumed       string // of the preprocessing of what serves; empty: nothing
+	Fetching      string // what it waits for; empty: nothing
 	Up            time.Duration
 	Versions      []model.Status // but those that are of no interest
 	Records       []lineOnPage
@@ -132,10 +134,22 @@ func (s *Service) status() status {
 		Readiness: s.readiness(),
 		Input:     strings.Join(s.config.Kafka.Input, ", "), Output: s.config.Kafka.Output, Model: serving,
 		Assumed:  assumed,
+		Fetching: s.fetching(),
 		Up:       time.Since(s.started).Round(time.Second),
 		Versions: versions,
 		Records:  s.recent.list(),
 	}
+}
+
+// fetching tells what fetching waits for, if it does.
+func (s *Service) fetching() string {
+	s.metrics.mu.Lock()
+	defer s.metrics.mu.Unlock()
+	if s.metrics.waiting == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d partitions wait: the records in memory take %d of the %d MiB of kafka.window.total-bytes",
+		s.metrics.waiting, s.metrics.held>>20, s.stream.TotalBytes>>20)
 }
 
 // serve answers on l until ctx ends.

@@ -29,6 +29,9 @@ type Metrics struct {
 	runs       *prometheus.CounterVec
 	inFlight   prometheus.Gauge
 	bytes      prometheus.Gauge
+	buffered   prometheus.Gauge
+	limit      prometheus.Gauge // of buffered
+	fetchers   prometheus.Gauge // that wait for it
 	lag        *prometheus.GaugeVec
 	skipped    *prometheus.CounterVec
 	repeated   *prometheus.CounterVec
@@ -57,6 +60,10 @@ type Metrics struct {
 	fallbackFor prometheus.Counter
 
 	mu       sync.Mutex
+	held     int64         // as buffered
+	waiting  int           // as fetchers
+	since    time.Time     // when they began to wait
+	waited   time.Duration // before
 	assigned []stream.Partition
 	joined   bool
 	stuck    map[stream.Partition]map[stream.Stage]error // by partition
@@ -100,6 +107,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_in_flight_bytes", Help: "Keys, values and headers of the records in flight.",
+		}),
+		buffered: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "inceptor_buffered_bytes", Help: "Memory of what was fetched and is still needed, as kafka.window.total-bytes counts it.",
+		}),
+		limit: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "inceptor_buffered_bytes_limit", Help: "Bound on inceptor_buffered_bytes: kafka.window.total-bytes, or what stands for 0 there.",
+		}),
+		fetchers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "inceptor_fetch_waiting_partitions", Help: "Partitions whose fetching waits for kafka.window.total-bytes.",
 		}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "inceptor_lag_records", Help: "Records of each assigned partition that are not committed yet.",
@@ -185,9 +201,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
-	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.lag, m.skipped, m.repeated, m.committed, m.standing, m.retries, m.retrying, m.partitions,
+	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.buffered, m.limit, m.fetchers, m.lag, m.skipped, m.repeated, m.committed, m.standing, m.retries, m.retrying, m.partitions,
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "inceptor_fetch_waited_seconds_total", Help: "Time in which fetching of one partition or more waited for kafka.window.total-bytes.",
+		}, func() float64 { return m.fetchWaited().Seconds() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",
 		}, func() float64 { return float64(savedmodel.LiveTensors()) }),
@@ -362,6 +381,31 @@ func (m *Metrics) Revoked() {
 func (m *Metrics) InFlight(records int, bytes int64) {
 	m.inFlight.Add(float64(records))
 	m.bytes.Add(float64(bytes))
+}
+
+// Buffered implements stream.Observer.
+func (m *Metrics) Buffered(bytes int64, waiting int) {
+	m.buffered.Set(float64(bytes))
+	m.fetchers.Set(float64(waiting))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.waiting == 0 && waiting > 0:
+		m.since = time.Now()
+	case m.waiting > 0 && waiting == 0:
+		m.waited += time.Since(m.since)
+	}
+	m.held, m.waiting = bytes, waiting
+}
+
+// fetchWaited is how long fetching has waited for memory.
+func (m *Metrics) fetchWaited() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting > 0 {
+		return m.waited + time.Since(m.since)
+	}
+	return m.waited
 }
 
 // Published implements stream.Observer.

@@ -105,6 +105,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	if s.stream, err = c.streamConfig(log, journalObserver{drainCheck{metrics, c, log}, s.journal}, h); err == nil {
 		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
 	}
+	metrics.limit.Set(float64(s.stream.TotalBytes))
 	if err == nil {
 		s.aside, err = kafkago.NewSideline(s.stream)
 	}

@@ -31,6 +31,9 @@ func (c Config) Checked() (Config, error) {
 	if c.Session < 0 {
 		problem("session of %v: negative", c.Session)
 	}
+	if c.TotalBytes < 0 {
+		problem("%d bytes of all partitions: negative", c.TotalBytes)
+	}
 	if c.BatchBytes < 0 {
 		problem("batches of %d bytes: negative", c.BatchBytes)
 	}
@@ -91,6 +94,9 @@ func (Unobserved) Revoked() {}
 
 // InFlight implements Observer.
 func (Unobserved) InFlight(int, int64) {}
+
+// Buffered implements Observer.
+func (Unobserved) Buffered(int64, int) {}
 
 // Published implements Observer.
 func (Unobserved) Published(int, time.Duration) {}

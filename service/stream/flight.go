@@ -11,6 +11,10 @@ import (
 // many that have none.
 const HeaderBytes = 40
 
+// smallOutputs is up to what outputs of a record are not charged: as much as
+// predictions take.
+const smallOutputs = 16 << 10
+
 // Size is what a record counts for in a window: the bytes of its key, value
 // and headers.
 func (r Record) Size() int64 {
@@ -46,6 +50,7 @@ type Flight struct {
 type Slot struct {
 	Record  Record
 	Outputs []Record // set by Done
+	Charge  *Charge  // may be nil; a reference to it is dropped by Release
 
 	flight *Flight
 	size   int64
@@ -143,7 +148,26 @@ func (f *Flight) Rewind(next int64) {
 }
 
 // Done finishes the record with what is to be published for it.
-func (s *Slot) Done(outputs []Record) { s.finish(done, outputs) }
+func (s *Slot) Done(outputs []Record) {
+	if s.Charge != nil {
+		if more := outputBytes(s.Record, outputs); more > smallOutputs {
+			s.Charge.Add(more)
+		}
+	}
+	s.finish(done, outputs)
+}
+
+// outputBytes is what outputs take in memory besides their input: a dead letter
+// holds the input's own value.
+func outputBytes(input Record, outputs []Record) (bytes int64) {
+	for _, r := range outputs {
+		bytes += r.Size()
+		if len(r.Value) > 0 && len(input.Value) > 0 && &r.Value[0] == &input.Value[0] {
+			bytes -= int64(len(r.Value))
+		}
+	}
+	return bytes
+}
 
 // Drop gives the record up: neither it nor any record behind it is published
 // or committed, so the next generation begins with it.
@@ -205,7 +229,10 @@ func (f *Flight) Release(run Run) {
 	defer f.mu.Unlock()
 	for _, s := range run.Slots {
 		f.bytes -= s.size
-		s.Record, s.Outputs = Record{}, nil
+		if s.Charge != nil {
+			s.Charge.Release()
+		}
+		s.Record, s.Outputs, s.Charge = Record{}, nil, nil
 	}
 	f.spare = append(f.spare, run.Slots...)
 	clear(f.queue[:len(run.Slots)]) // or the array would hold the values

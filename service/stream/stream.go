@@ -97,6 +97,10 @@ type Config struct {
 	// are not yet published. One record is always let in, however large.
 	Window Window
 
+	// TotalBytes bounds the memory of what was fetched and is still needed, over
+	// all partitions: fetching waits for it. See Budget. Zero: no bound.
+	TotalBytes int64
+
 	// BatchBytes bounds the memory that one batch of records takes when it is
 	// decompressed; twice its compressed size may always be taken. It bounds
 	// several batches together too: kafkago counts those of one partition's
@@ -175,6 +179,9 @@ type Observer interface {
 	Revoked()
 	// InFlight adds to the records and bytes in the windows.
 	InFlight(records int, bytes int64)
+	// Buffered is called when the bytes that count against Config.TotalBytes
+	// have changed, or how many partitions wait for some to be given back.
+	Buffered(bytes int64, waiting int)
 	// Published is called after the broker has acknowledged n records of one
 	// partition, with the time since they were handed to the client.
 	Published(n int, took time.Duration)

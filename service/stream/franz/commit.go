@@ -98,6 +98,9 @@ func (s *transactional) commit(ctx context.Context) error {
 		s.positions.set(id, p.position(next))
 		p.commit(next)
 	}
+	for _, covered := range tx.shares {
+		covered.release()
+	}
 	s.released()
 	s.tx = newTransaction()
 	s.tx.drained = tx.drained

@@ -52,6 +52,7 @@ type Driver struct {
 	trouble *stream.Trouble
 	worker  *stream.Worker
 	conns   *stream.Connections // of all sessions, for what they know of the brokers
+	budget  *stream.Budget
 
 	positions positions
 	byName    atomic.Bool // brokers do not compare topics' ids in fetches
@@ -98,6 +99,7 @@ func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver 
 		worker:  stream.NewWorker(h, cfg, trouble),
 		conns:   stream.NewConnections(cfg),
 		session: cfg.Session,
+		budget:  stream.NewBudget(cfg),
 	}
 }
 

@@ -34,7 +34,7 @@ type generation struct {
 
 // newGeneration starts to work on partitions. wake is called whenever one may
 // have something to publish; pause and resume are those of fetching.
-func newGeneration(ids []stream.Partition, cfg stream.Config, worker *stream.Worker, wake func(), pause, resume func(stream.Partition)) *generation {
+func newGeneration(ids []stream.Partition, cfg stream.Config, worker *stream.Worker, budget *stream.Budget, wake func(), pause, resume func(stream.Partition)) *generation {
 	feeding, endFeeding := context.WithCancel(context.Background())
 	work, endWork := context.WithCancel(context.Background())
 	g := &generation{
@@ -47,6 +47,9 @@ func newGeneration(ids []stream.Partition, cfg stream.Config, worker *stream.Wor
 			cfg:       cfg,
 			flight:    stream.NewFlight(cfg.Window, 0),
 			arrived:   make(chan struct{}, 1),
+			memory:    budget.Share(len(ids)),
+			fetch:     int64(partitionBytes(cfg, len(ids))),
+			granted:   make(chan struct{}, 1),
 			rested:    time.NewTimer(time.Hour),
 			pauses:    backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 5 * time.Second, Multiplier: 2, RandomizationFactor: 0.5},
 			committed: -1,
@@ -96,6 +99,7 @@ func (g *generation) end() (left int) {
 	}
 	g.endWork()
 	for _, p := range g.partitions {
+		p.memory.Close()
 		records, bytes := p.flight.Held()
 		if records > 0 {
 			p.cfg.Observer.InFlight(-records, -bytes)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 // queueRecords and queueBytes are how much of a partition waits before its
@@ -33,19 +35,25 @@ type partition struct {
 	arrived chan struct{}
 	rested  *time.Timer // when reading is tried again
 	room    chan<- struct{}
-	wake    func()                 // there may be something to commit
+	wake    func() // there may be something to commit
+	memory  *stream.Share
+	fetch   int64                  // bytes that are fetched at a time, unless a batch has more
+	turn    atomic.Bool            // it has waited for memory, and may be polled next
+	granted chan struct{}          // signalled when it may
 	pause   func(stream.Partition) // called with mu held, so that both come in order
 	resume  func(stream.Partition)
 
 	mu     sync.Mutex
 	topic  stream.TopicID // zero: not known
 	placed bool           // next is where the reading began, or later
-	queue  []*kgo.Record
+	queue  []queued
 	held   int                    // records in the queue, or on their way from it into the window
 	bytes  int64                  // of them
 	next   int64                  // every offset below has been polled
 	again  bool                   // offsets below next come again
 	paused bool                   // for there is no room
+	asked  bool                   // for a turn
+	piece  int64                  // memory of what was polled last
 	unread map[int64]stream.Batch // by the offset that stands for it in the queue
 
 	failing time.Time // since when nothing can be read; zero: it can
@@ -60,10 +68,23 @@ type partition struct {
 	toldLag   int64 // that the observer knows
 }
 
+// A queued record is charged together with those that were polled with it.
+type queued struct {
+	*kgo.Record
+	charge *stream.Charge // nil: not at all
+}
+
 // push takes polled records.
 func (p *partition) push(fetched kgo.FetchPartition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(fetched.Records) == 0 {
+		return nil
+	}
+	charge := p.memory.Charge()
+	defer charge.Release()
+	bytes := int64(0)
+	defer func() { p.charge(charge, bytes) }()
 	for _, r := range fetched.Records {
 		if r.Offset < p.next {
 			if p.again {
@@ -72,17 +93,27 @@ func (p *partition) push(fetched kgo.FetchPartition) error {
 			return fmt.Errorf("read from %v: offset %d comes after %d, the log was made anew", p.id, r.Offset, p.next-1)
 		}
 		p.again = false
-		p.enqueue(r)
+		charge.Retain(1)
+		p.enqueue(queued{r, charge})
+		bytes += inflate.RecordCost + size(r)
 	}
 	return nil
 }
 
+// charge charges what was polled, which is in memory, room or not. The caller
+// holds mu.
+func (p *partition) charge(c *stream.Charge, bytes int64) {
+	c.Set(bytes)
+	p.piece = bytes
+	p.turn.Store(false)
+}
+
 // enqueue takes a record. The caller holds mu.
-func (p *partition) enqueue(r *kgo.Record) {
+func (p *partition) enqueue(r queued) {
 	p.next = r.Offset + 1
 	p.queue = append(p.queue, r)
 	p.held++
-	p.bytes += size(r)
+	p.bytes += size(r.Record)
 	signal(p.arrived)
 }
 
@@ -102,7 +133,7 @@ func (p *partition) pass(b stream.Batch) error {
 		p.unread = map[int64]stream.Batch{}
 	}
 	p.unread[b.Last] = b
-	p.enqueue(&kgo.Record{Topic: b.Topic, Partition: int32(p.id.ID), Offset: b.Last})
+	p.enqueue(queued{&kgo.Record{Topic: b.Topic, Partition: int32(p.id.ID), Offset: b.Last}, nil})
 	return nil
 }
 
@@ -116,7 +147,27 @@ func size(r *kgo.Record) int64 {
 }
 
 // full tells whether nothing more should be polled. The caller holds mu.
-func (p *partition) full() bool { return p.held >= queueRecords || p.bytes >= queueBytes }
+func (p *partition) full() bool { return p.queueFull() || p.starved() }
+
+func (p *partition) queueFull() bool { return p.held >= queueRecords || p.bytes >= queueBytes }
+
+// starved tells whether there is no memory for more. It then asks for a turn.
+// The caller holds mu.
+func (p *partition) starved() bool {
+	next := max(p.piece, p.fetch)
+	if p.memory.Room(next, p.turn.Load()) {
+		return false
+	}
+	if !p.asked {
+		p.asked = true
+		p.turn.Store(false)
+		p.memory.Turn(next, func() {
+			p.turn.Store(true)
+			signal(p.granted)
+		})
+	}
+	return true
+}
 
 // halt pauses the partition, if there is still no room.
 func (p *partition) halt() {
@@ -126,6 +177,27 @@ func (p *partition) halt() {
 		p.paused = true
 		p.pause(p.id)
 	}
+}
+
+// proceed ends a wait for memory.
+func (p *partition) proceed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = false
+	if !p.queueFull() {
+		p.unpause()
+	}
+}
+
+// unpause lets the partition be polled again. The caller holds mu.
+func (p *partition) unpause() {
+	if p.paused {
+		p.paused = false
+		if !p.resting {
+			p.resume(p.id)
+		}
+	}
+	signal(p.room)
 }
 
 // fail notes that nothing can be read now, and lets the partition rest before
@@ -199,19 +271,12 @@ func (p *partition) recover(read bool) bool {
 func (p *partition) left(r *kgo.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wasFull := p.full()
+	wasFull := p.queueFull()
 	p.held--
 	p.bytes -= size(r)
-	if !wasFull || p.full() {
-		return
+	if wasFull && !p.full() {
+		p.unpause()
 	}
-	if p.paused {
-		p.paused = false
-		if !p.resting {
-			p.resume(p.id)
-		}
-	}
-	signal(p.room)
 }
 
 // feed lets the queue's records into the window until ctx ends.
@@ -223,6 +288,9 @@ func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake fun
 		case <-p.rested.C:
 			p.retry()
 			continue
+		case <-p.granted:
+			p.proceed()
+			continue
 		case <-ctx.Done():
 			return
 		}
@@ -231,14 +299,16 @@ func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake fun
 		p.queue, p.unread = nil, nil
 		p.mu.Unlock()
 		for i, r := range queue {
-			queue[i] = nil // its memory is the window's now
+			queue[i] = queued{} // its memory is the window's now
 			if r.Attrs.IsControl() {
 				p.flight.Skip(r.Offset + 1)
+				r.charge.Release()
 			} else {
-				slot, err := p.flight.Admit(ctx, record(r))
+				slot, err := p.flight.Admit(ctx, record(r.Record))
 				if err != nil {
 					return
 				}
+				slot.Charge = r.charge
 				p.cfg.Observer.InFlight(1, slot.Record.Size())
 				if b, ok := unread[r.Offset]; ok {
 					slot.Done(p.cfg.Unread(b))
@@ -246,7 +316,7 @@ func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake fun
 					begin(slot)
 				}
 			}
-			p.left(r)
+			p.left(r.Record)
 		}
 		wake()
 	}

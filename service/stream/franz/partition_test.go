@@ -90,7 +90,8 @@ func TestFailing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				observer := &told{}
 				var paused atomic.Int64
-				g := newGeneration([]stream.Partition{{Topic: "in"}}, stream.Config{Observer: observer, Window: stream.Window{Records: 1}}, nil, func() {},
+				cfg := stream.Config{Observer: observer, Window: stream.Window{Records: 1}}
+				g := newGeneration([]stream.Partition{{Topic: "in"}}, cfg, nil, stream.NewBudget(cfg), func() {},
 					func(stream.Partition) { paused.Add(1) }, func(stream.Partition) { paused.Add(-1) })
 				defer g.end()
 				p := g.partitions[stream.Partition{Topic: "in"}]

@@ -24,6 +24,13 @@ const (
 	// one larger batch nevertheless, whole. A poll takes all of it.
 	fetchBytes = 512 << 10
 
+	leastPartitionBytes = 64 << 10 // however small a partition's share of the memory is
+
+	// leastFetchBytes and mostFetchBytes bound what one fetch brings of all
+	// partitions of a broker.
+	leastFetchBytes = 1 << 20
+	mostFetchBytes  = 50 << 20
+
 	// fetchWait is how long a broker keeps a fetch waiting for records. It
 	// answers as soon as there is one; but a partition that was paused is not
 	// fetched before the others, which may be idle, have their answer.
@@ -400,12 +407,34 @@ func (s *session) onAssigned(_ context.Context, client *kgo.Client, assigned map
 		}
 	}
 	client.ResumeFetchPartitions(assigned) // of a generation before
-	g := newGeneration(ids, s.cfg, s.worker, func() { signal(s.wake) }, pause, resume)
+	s.limitFetches(client, len(ids))
+	g := newGeneration(ids, s.cfg, s.worker, s.budget, func() { signal(s.wake) }, pause, resume)
 	if before := s.latest.Swap(g); before != nil && before.taken.CompareAndSwap(false, true) {
 		before.end()
 	}
 	signal(s.wake)
 	signal(s.resume)
+}
+
+// limitFetches bounds what the client fetches ahead of its being polled, and so
+// charged: an eighth of the memory there is for all, from all brokers together.
+func (s *session) limitFetches(client *kgo.Client, partitions int) {
+	most := int64(mostFetchBytes)
+	if total := s.cfg.TotalBytes; total > 0 {
+		brokers := max(1, len(client.DiscoveredBrokers()))
+		most = max(leastFetchBytes, min(most, total/8/int64(brokers)))
+	}
+	client.UpdateFetchMaxBytes(int32(most), partitionBytes(s.cfg, partitions))
+}
+
+// partitionBytes bounds what one fetch brings of a partition: it has room in the
+// partition's own share of the memory, with what its records take besides.
+func partitionBytes(cfg stream.Config, partitions int) int32 {
+	if cfg.TotalBytes == 0 {
+		return fetchBytes
+	}
+	share := cfg.TotalBytes / 2 / int64(max(1, partitions))
+	return int32(max(leastPartitionBytes, min(fetchBytes, share/2)))
 }
 
 // uncommitted tells whether the group has committed nothing.

@@ -193,8 +193,9 @@ func (s *transactional) collect() error {
 			}
 		}
 		records := len(run.Slots)
+		covered := share{next: run.Next, records: records, bytes: bytes + more, charges: chargesOf(run)}
 		p.flight.Release(run)
-		tx.add(id, share{run.Next, records, bytes + more}, outputs)
+		tx.add(id, covered, outputs)
 		if records > 0 {
 			s.cfg.Observer.InFlight(-records, -bytes)
 		}
@@ -215,6 +216,7 @@ func (tx *transaction) add(id stream.Partition, more share, outputs []*output) {
 	s.next = more.next
 	s.records += more.records
 	s.bytes += more.bytes
+	s.charges = append(s.charges, more.charges...)
 	tx.records += more.records
 	tx.bytes += more.bytes
 	tx.outputs = append(tx.outputs, outputs...)

@@ -14,6 +14,30 @@ type share struct {
 	next    int64 // offset to commit
 	records int
 	bytes   int64 // of records and outputs
+	charges []*stream.Charge
+}
+
+// chargesOf takes the charges of a run, whose records are needed for longer
+// than they are in their window.
+func chargesOf(run stream.Run) (charges []*stream.Charge) {
+	for _, slot := range run.Slots {
+		switch c := slot.Charge; {
+		case c == nil:
+		case len(charges) > 0 && charges[len(charges)-1] == c: // one reference is enough
+			continue
+		default:
+			charges = append(charges, c)
+		}
+		slot.Charge = nil
+	}
+	return charges
+}
+
+// release gives back the memory of what is committed.
+func (s *share) release() {
+	for _, c := range s.charges {
+		c.Release()
+	}
 }
 
 // A withheld partition has an output that its topic does not take, nor

@@ -33,12 +33,12 @@ func withholding4test(t *testing.T, observer stream.Observer) *transactional {
 	}
 	nothing := func(stream.Partition) {}
 	s := &transactional{session: &session{Driver: d}, tx: newTransaction(), withheld: map[stream.Partition]*withheld{}}
-	s.current = newGeneration([]stream.Partition{only}, d.cfg, d.worker, func() {}, nothing, nothing)
+	s.current = newGeneration([]stream.Partition{only}, d.cfg, d.worker, d.budget, func() {}, nothing, nothing)
 	p := s.current.partitions[only]
 	p.start(startAt(10, stream.TopicID{}, false))
 	p.watermark(11)
 	p.collect(11)
-	s.tx.add(only, share{11, 1, 1}, []*output{{source: stream.Record{Topic: "in", Offset: 10}}})
+	s.tx.add(only, share{next: 11, records: 1, bytes: 1}, []*output{{source: stream.Record{Topic: "in", Offset: 10}}})
 	s.withhold(only, "out", errors.New("refused"))
 	return s
 }

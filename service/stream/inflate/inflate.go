@@ -21,14 +21,14 @@ import (
 )
 
 // ErrLater is why a batch is not decompressed that would be alone: with those
-// before it, it is too much. It is to be fetched again.
+// before it, or with those of other partitions, it is too much. It is to be fetched again.
 var ErrLater = errors.New("too much for one fetch")
 
 var errTooLarge = errors.New("larger than the limit")
 
 // What a client needs for each record and each header, besides their bytes.
 const (
-	recordCost = 200
+	RecordCost = 200
 	headerCost = 64
 )
 
@@ -39,6 +39,14 @@ const (
 // kgo.ErrMaxDecompress: its checksum is right, so it will never be different,
 // and there is nothing but to pass it. Safe for concurrent use.
 type Decompressor struct {
+	// Slots, if not nil, bounds how many Decompressors that share it work at a
+	// time: each puts something into it meanwhile.
+	Slots chan struct{}
+	// Room, if not nil, is asked whether there is room for what was
+	// decompressed since the last Reset, in bytes. If not, the last batch of it
+	// is left for later.
+	Room func(bytes int64) bool
+
 	limit int64
 	zstd  sync.Pool
 
@@ -59,6 +67,13 @@ func New(limit int64) *Decompressor {
 	return d
 }
 
+// Spent is how many bytes were decompressed since the last Reset.
+func (d *Decompressor) Spent() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.spent
+}
+
 // Reset forgets what was decompressed before: it is taken.
 func (d *Decompressor) Reset() {
 	d.mu.Lock()
@@ -68,6 +83,10 @@ func (d *Decompressor) Reset() {
 
 // Decompress implements kgo.Decompressor.
 func (d *Decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
+	if d.Slots != nil {
+		d.Slots <- struct{}{}
+		defer func() { <-d.Slots }()
+	}
 	limit := max(d.limit, 2*int64(len(src)))
 	out, err := d.decompress(src, codec, limit)
 	if err != nil {
@@ -79,7 +98,7 @@ func (d *Decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.spent > 0 && d.spent+took > limit {
+	if d.spent > 0 && d.spent+took > limit || d.Room != nil && !d.Room(d.spent+took) {
 		return nil, ErrLater
 	}
 	d.spent += took
@@ -203,7 +222,7 @@ func cost(records []byte) int64 {
 		if r.bad || headers < 0 || headers > int64(len(r.in)) {
 			return n
 		}
-		n += recordCost + headers*headerCost
+		n += RecordCost + headers*headerCost
 		in = rest
 	}
 	return n

@@ -171,7 +171,7 @@ func FuzzCost(f *testing.F) {
 	f.Add([]byte{1, 2, 3})
 	f.Add(bytes.Repeat([]byte{0xff}, 30))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if n := cost(data); n < int64(len(data)) || n > int64(len(data))*(recordCost+headerCost) {
+		if n := cost(data); n < int64(len(data)) || n > int64(len(data))*(RecordCost+headerCost) {
 			t.Errorf("%d bytes cost %d", len(data), n)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/inflate"
 )
 
 // Measured: with these a driver works again about six seconds after its
@@ -23,6 +24,10 @@ const (
 	// the group goes on without it.
 	rebalanceMargin = commitTimeout + 5*time.Second
 
+	// How many batches are decompressed at a time: each may take
+	// Config.BatchBytes before it is known what it takes.
+	decompressions = 2
+
 	// Leaving the group is a courtesy that spares the others the session
 	// timeout. A lost broker must not make a stop hang on it.
 	leaveTimeout = 3 * time.Second
@@ -34,6 +39,8 @@ type Driver struct {
 	codec   kafka.Compression
 	trouble *stream.Trouble
 	worker  *stream.Worker
+	budget  *stream.Budget
+	slots   chan struct{} // of those who decompress
 
 	partitions map[string]int                       // of each input topic, before the group was last joined; absent: not known
 	positions  map[stream.Partition]stream.Position // that the group had, as far as this process knows
@@ -58,6 +65,8 @@ func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
 		trouble: trouble,
 		worker:  stream.NewWorker(h, cfg, trouble),
 		session: cfg.Session,
+		budget:  stream.NewBudget(cfg),
+		slots:   make(chan struct{}, decompressions),
 
 		positions: map[stream.Partition]stream.Position{},
 	}, nil
@@ -156,4 +165,11 @@ func (d *Driver) leave(group *kafka.ConsumerGroup, cluster *cluster) {
 			cluster.conns.Close() // breaks off whatever it waits for
 		}
 	}
+}
+
+// inflater decompresses the batches of one partition.
+func (d *Driver) inflater() *inflate.Decompressor {
+	i := inflate.New(d.cfg.BatchBytes)
+	i.Slots = d.slots
+	return i
 }

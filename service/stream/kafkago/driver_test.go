@@ -453,9 +453,11 @@ func TestBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker, inflate: inflate.New(1500), // bytes; each record costs some 200
-				flight: stream.NewFlight(stream.Window{Records: 10}, 10)}
+				flight: stream.NewFlight(stream.Window{Records: 10}, 10), share: d.budget.Share(1)}
 			p.begin = func(s *stream.Slot) { s.Done(nil) }
-			err = p.admit(t.Context(), &kmsg.FetchResponseTopicPartition{RecordBatches: bytes.Join(test.batches, nil)})
+			batches := bytes.Join(test.batches, nil)
+			room := &room{charge: p.share.Charge(), size: int64(len(batches))}
+			err = p.admit(t.Context(), &kmsg.FetchResponseTopicPartition{RecordBatches: batches}, room)
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("got %v, want %q", err, test.err)
 			}

@@ -17,8 +17,10 @@ import (
 
 const (
 	// fetchBytes bounds what one fetch holds beside the window; a broker
-	// sends a larger batch nevertheless, whole.
-	fetchBytes = 1 << 20
+	// sends a larger batch nevertheless, whole. Where a partition's share of the
+	// memory is smaller, so is a fetch, down to leastFetchBytes.
+	fetchBytes      = 1 << 20
+	leastFetchBytes = 64 << 10
 
 	// fetchWait is how long a broker keeps a fetch waiting for records. It
 	// answers as soon as there is one.
@@ -90,10 +92,21 @@ func (p *partition) fetchOnce(ctx context.Context) error {
 	if err := p.look(ctx); err != nil {
 		return err
 	}
-	res, err := p.cluster.fetch(ctx, p.id, p.position(), fetchWait)
+	room, err := p.room(ctx)
+	defer room.charge.Release()
 	if err != nil {
 		return err
 	}
+	res, err := p.cluster.fetch(ctx, p.id, p.position(), fetchWait, room)
+	var full *noRoomError
+	if errors.As(err, &full) {
+		p.need = max(p.need, full.bytes)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.need = 0
 	p.compared = res.byID
 	p.cluster.compares.Store(res.byID)
 	switch code := kafka.Error(res.ErrorCode); code {
@@ -104,19 +117,20 @@ func (p *partition) fetchOnce(ctx context.Context) error {
 		return code
 	}
 	p.commits.watermark(p.id, res.HighWatermark)
-	return p.admit(ctx, &res.FetchResponseTopicPartition)
+	return p.admit(ctx, &res.FetchResponseTopicPartition, room)
 }
 
 // admit lets the records of one response in.
-func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicPartition) error {
-	p.inflate.Reset()
+func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicPartition, room *room) error {
+	p.inflateIn(room)
 	before := p.next
 	opts := kgo.ProcessFetchPartitionOpts{KeepControlRecords: true, Offset: p.next, Topic: p.id.Topic, Partition: int32(p.id.ID)}
 	fetched, next := kgo.ProcessFetchPartition(opts, res, p.inflate, nil)
+	p.settle(room, len(fetched.Records))
 	for _, r := range fetched.Records {
 		if r.Attrs.IsControl() { // of a transaction
 			p.skipTo(r.Offset + 1)
-		} else if err := p.enter(ctx, r); err != nil {
+		} else if err := p.enter(ctx, r, room.charge); err != nil {
 			return err
 		}
 	}
@@ -132,14 +146,14 @@ func (p *partition) admit(ctx context.Context, res *kmsg.FetchResponseTopicParti
 	if next > p.next {
 		p.skipTo(next)
 	}
-	if p.next == before && len(res.RecordBatches) > 0 {
+	if p.next == before && p.need == 0 && len(res.RecordBatches) > 0 {
 		return &unreadableError{errors.New("the batch that was fetched has no record that can be read")}
 	}
 	return nil
 }
 
 // enter waits for room for a record and starts its handler.
-func (p *partition) enter(ctx context.Context, r *kgo.Record) error {
+func (p *partition) enter(ctx context.Context, r *kgo.Record, charge *stream.Charge) error {
 	record := stream.Record{Topic: p.id.Topic, Partition: p.id.ID, Offset: r.Offset, Key: r.Key, Value: r.Value, Time: r.Timestamp}
 	for _, h := range r.Headers {
 		record.Headers = append(record.Headers, stream.Header{Key: h.Key, Value: h.Value})
@@ -149,6 +163,8 @@ func (p *partition) enter(ctx context.Context, r *kgo.Record) error {
 		return err
 	}
 	p.next = r.Offset + 1
+	charge.Retain(1)
+	slot.Charge = charge
 	p.cfg.Observer.InFlight(1, record.Size())
 	p.begin(slot)
 	return nil

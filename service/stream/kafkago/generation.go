@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"inceptor/service/stream"
-	"inceptor/service/stream/inflate"
 )
 
 // generation works on the assigned partitions until the group goes on
@@ -48,7 +47,8 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 		partitions = append(partitions, &partition{
 			cfg:       d.cfg,
 			cluster:   cluster,
-			inflate:   inflate.New(d.cfg.BatchBytes),
+			inflate:   d.inflater(),
+			share:     d.budget.Share(len(assigned)),
 			trouble:   d.trouble,
 			id:        id,
 			beginning: beginning,

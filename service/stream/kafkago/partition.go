@@ -26,6 +26,9 @@ type partition struct {
 	compared  bool           // the broker compares it
 	looked    time.Time      // when we did, otherwise
 	seen      int64          // next, then
+	share     *stream.Share
+	need      int64   // memory that what is fetched next takes; zero: not known
+	ratio     float64 // of the memory that the last response took to its size
 	flight    *stream.Flight
 	publisher *stream.Publisher
 	commits   *commits
@@ -65,6 +68,7 @@ func (p *partition) publish(work context.Context) error {
 
 // abandon counts what is left in the window at the end.
 func (p *partition) abandon() (records int) {
+	p.share.Close()
 	records, bytes := p.flight.Held()
 	if records > 0 {
 		p.cfg.Observer.InFlight(-records, -bytes)

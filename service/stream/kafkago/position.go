@@ -205,7 +205,9 @@ func (p *partition) log(ctx context.Context) (log stream.Log, err error) {
 	}
 	if p.topic != (stream.TopicID{}) && log.Topic != p.topic {
 		// A broker may know less than the leader: it has the last word.
-		res, err := p.cluster.fetch(ctx, p.id, stream.Position{Topic: log.Topic}, 0)
+		room := &room{charge: p.share.Charge(), fetch: 1, ratio: 1}
+		defer room.charge.Release()
+		res, err := p.cluster.fetch(ctx, p.id, stream.Position{Topic: log.Topic}, 0, room)
 		if err != nil {
 			return log, err
 		}

@@ -33,6 +33,7 @@ type fetchRequest struct {
 	fetch.Request
 	exchanger *exchanger
 	topic     stream.TopicID
+	room      *room
 }
 
 // A fetchResponse is the answer for the one partition that was asked for.
@@ -67,7 +68,7 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = t.Partitions[0].Partition, t.Partitions[0].FetchOffset, t.Partitions[0].PartitionMaxBytes
 	topic.Partitions = append(topic.Partitions, partition)
 	req.Topics = append(req.Topics, topic)
-	answer, err := r.exchanger.send(rw, req)
+	answer, err := r.exchanger.send(rw, req, r.room)
 	if err != nil {
 		return nil, err
 	}
@@ -85,16 +86,17 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 }
 
 // fetch asks for the records of a partition from a position on, which a broker
-// keeps waiting for them as long as wait.
-func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from stream.Position, wait time.Duration) (*fetchResponse, error) {
+// keeps waiting for them as long as wait. They are read into room.
+func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from stream.Position, wait time.Duration, room *room) (*fetchResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout+c.conns.Paused())
 	defer cancel()
 	ctx, end := whileLed(ctx, c.client, partition.Topic, partition.ID)
 	defer end()
-	req := &fetchRequest{exchanger: &c.exchanger, topic: from.Topic, Request: fetch.Request{
-		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: fetchBytes,
+	room.ctx = ctx
+	req := &fetchRequest{exchanger: &c.exchanger, room: room, topic: from.Topic, Request: fetch.Request{
+		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: room.fetch,
 		Topics: []fetch.RequestTopic{{Topic: partition.Topic, Partitions: []fetch.RequestPartition{{
-			Partition: int32(partition.ID), FetchOffset: from.Offset, PartitionMaxBytes: fetchBytes,
+			Partition: int32(partition.ID), FetchOffset: from.Offset, PartitionMaxBytes: room.fetch,
 		}}}},
 	}}
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, req)
@@ -135,7 +137,7 @@ func (r *metadataRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error
 		topic.Topic = &name
 		req.Topics = append(req.Topics, topic)
 	}
-	res, err := r.exchanger.send(rw, req)
+	res, err := r.exchanger.send(rw, req, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +215,7 @@ func (r *commitRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 		t.Topic, t.TopicID, t.Partitions = of.name, of.id, partitions
 		req.Topics = append(req.Topics, t)
 	}
-	answer, err := r.exchanger.send(rw, req)
+	answer, err := r.exchanger.send(rw, req, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -194,8 +194,8 @@ func (r *running) stop() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.records != 0 || r.bytes != 0 || len(r.assigned) > 0 {
-		r.Errorf("after the end: %d records, %d bytes in flight, partitions %v", r.records, r.bytes, r.assigned)
+	if r.records != 0 || r.bytes != 0 || r.buffered != 0 || len(r.assigned) > 0 {
+		r.Errorf("after the end: %d records, %d bytes in flight, %d bytes buffered, partitions %v", r.records, r.bytes, r.buffered, r.assigned)
 	}
 }
 
@@ -217,6 +217,9 @@ type recorder struct {
 	generations int
 	records     int
 	bytes       int64
+	buffered    int64 // bytes that count against the bound over all partitions
+	mostBytes   int64 // that there were
+	waited      int   // how many partitions waited for it at most
 	published   int
 	next        map[stream.Partition]int64 // committed
 	committed   map[int]int64              // by the number of the partition
@@ -251,6 +254,12 @@ func (r *recorder) InFlight(records int, bytes int64) {
 	defer r.mu.Unlock()
 	r.records += records
 	r.bytes += bytes
+}
+
+func (r *recorder) Buffered(bytes int64, waiting int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.buffered, r.mostBytes, r.waited = bytes, max(r.mostBytes, bytes), max(r.waited, waiting)
 }
 
 func (r *recorder) Published(n int, _ time.Duration) {

@@ -60,6 +60,7 @@ func (s Suite) Run(t *testing.T) {
 			"StuckDrain":      stuckDrain,
 			"WindowRecords":   windowRecords,
 			"WindowBytes":     windowBytes,
+			"TotalBytes":      totalBytes,
 			"SlowHandler":     slowHandler,
 			"HandlerError":    handlerError,
 			"StuckPartition":  stuckPartition,
@@ -128,6 +129,7 @@ func (s Suite) Benchmark(b *testing.B) {
 	}
 	cfg := n.config()
 	cfg.Window.Records = 64
+	cfg.TotalBytes = 1 << 30
 	cfg.Log = slog.New(slog.DiscardHandler)
 	b.SetBytes(int64(len(value)))
 	begin := make(chan struct{})

@@ -1,0 +1,286 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// unbounded is the total of a Budget without a bound; shares of it can be added up.
+const unbounded = 1 << 60
+
+// waitsAgain is how long the log is silent after it has told that fetching waits.
+const waitsAgain = time.Hour
+
+var errGivenBack = errors.New("the charge was given back")
+
+// A Budget bounds the memory of what was fetched and is still needed, over all
+// partitions. Half of the total is divided among the partitions: no other can
+// take a partition's share, so that partitions which stand still never starve
+// those that work. The other half is common. It goes to partitions in the
+// order in which they began to wait, so they take turns.
+//
+// A partition that holds nothing does not wait behind those that hold something.
+// While no more than the total is held, it is let in with whatever it brings:
+// what is larger than all that is left would never be read else. So the total
+// is exceeded by one response at most, and by what Charge.Set and Add add.
+//
+// Who waits holds nothing, so waiting always ends when others go on. Safe for
+// concurrent use.
+type Budget struct {
+	total   int64 // set once, as are the next two
+	observe func(held int64, waiting int)
+	log     *slog.Logger
+
+	mu       sync.Mutex
+	held     int64
+	reserved int64     // the sizes of the open shares
+	common   int64     // held beyond the shares' sizes
+	waiting  []*waiter // the longest first
+	told     time.Time // when the log told that somebody waits
+}
+
+// A Share is what one partition has of a Budget. The fields behind size are
+// guarded by the budget's mu.
+type Share struct {
+	budget *Budget
+	size   int64 // set once
+	held   int64
+	closed bool
+}
+
+// A Charge is the memory of one response. Whoever needs the response holds a
+// reference; with the last one the memory is given back. The fields behind
+// share are guarded by the budget's mu, but for refs.
+type Charge struct {
+	share *Share
+	bytes int64
+	given bool // back
+	refs  atomic.Int64
+}
+
+// A waiter waits for room for bytes more in its share.
+type waiter struct {
+	share  *Share
+	bytes  int64
+	charge *Charge // gets the bytes; nil: they are charged later
+	begin  func()  // called with the budget's mu held
+}
+
+// NewBudget returns the Budget of a driver: cfg.TotalBytes, told to cfg.Observer.
+func NewBudget(cfg Config) *Budget {
+	b := &Budget{total: cfg.TotalBytes, observe: cfg.Observer.Buffered, log: cfg.Log}
+	if b.total <= 0 {
+		b.total = unbounded
+	}
+	return b
+}
+
+// Share returns the share of one partition out of a number of them.
+func (b *Budget) Share(of int) *Share {
+	s := &Share{budget: b, size: b.total / 2 / int64(max(1, of))}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reserved += s.size
+	return s
+}
+
+// Size is what the partition can hold however much the others do.
+func (s *Share) Size() int64 { return s.size }
+
+// Close gives back all that the share holds: its charges count no more.
+func (s *Share) Close() {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	b.add(s, -s.held)
+	b.reserved -= s.size
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool { return w.share == s })
+	b.serve()
+}
+
+// Room tells whether the partition may hold so many bytes more at once; or, if it
+// has its turn, whether no more than the total is held.
+func (s *Share) Room(bytes int64, turn bool) bool {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	beyond, left := b.beyond(s, bytes), b.total-b.reserved-b.common
+	return beyond == 0 || left >= 0 && (turn || s.held == 0) || len(b.waiting) == 0 && beyond <= left
+}
+
+// Turn calls f once Room would tell true, and those that began to wait before
+// have had their turn. Nothing is charged. f must not block, nor use the budget.
+func (s *Share) Turn(bytes int64, f func()) {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !s.closed {
+		b.wait(&waiter{share: s, bytes: bytes, begin: f})
+	}
+}
+
+// Charge returns a charge of nothing, with one reference.
+func (s *Share) Charge() *Charge {
+	c := &Charge{share: s}
+	c.refs.Store(1)
+	return c
+}
+
+// Wait waits until there is room to raise the charge, which must be of
+// nothing, to a number of bytes.
+func (c *Charge) Wait(ctx context.Context, bytes int64) error {
+	b := c.share.budget
+	b.mu.Lock()
+	if c.given || c.share.closed {
+		b.mu.Unlock()
+		return errGivenBack
+	}
+	begin := make(chan struct{})
+	w := &waiter{share: c.share, bytes: bytes, charge: c, begin: func() { close(begin) }}
+	b.wait(w)
+	b.mu.Unlock()
+	select {
+	case <-begin:
+		return nil
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if i := slices.Index(b.waiting, w); i >= 0 {
+		b.waiting = slices.Delete(b.waiting, i, i+1)
+		b.serve() // those behind may need less
+	} else if c.bytes > 0 { // it began meanwhile
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// Raise raises the charge to a number of bytes if there is room at once, and
+// nobody waits for it.
+func (c *Charge) Raise(bytes int64) bool {
+	b := c.share.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	more := max(0, bytes-c.bytes)
+	beyond := b.beyond(c.share, more)
+	if c.given || beyond > 0 && (len(b.waiting) > 0 || b.common+beyond > b.total-b.reserved) {
+		return false
+	}
+	c.add(more)
+	return true
+}
+
+// Set makes the charge what the response takes, room or not.
+func (c *Charge) Set(bytes int64) {
+	b := c.share.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.add(bytes - c.bytes)
+}
+
+// Add makes the charge larger, room or not.
+func (c *Charge) Add(bytes int64) {
+	b := c.share.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.add(bytes)
+}
+
+// Bytes is what the charge is of.
+func (c *Charge) Bytes() int64 {
+	c.share.budget.mu.Lock()
+	defer c.share.budget.mu.Unlock()
+	return c.bytes
+}
+
+// add changes the charge. The caller holds the budget's mu.
+func (c *Charge) add(bytes int64) {
+	if c.given || c.share.closed || bytes == 0 {
+		return
+	}
+	c.bytes += bytes
+	c.share.budget.add(c.share, bytes)
+	if bytes < 0 {
+		c.share.budget.serve()
+	}
+}
+
+// Retain adds references.
+func (c *Charge) Retain(n int) { c.refs.Add(int64(n)) }
+
+// Release drops a reference. With the last one the memory is given back.
+func (c *Charge) Release() {
+	if c.refs.Add(-1) > 0 {
+		return
+	}
+	b := c.share.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.add(-c.bytes)
+	c.given = true
+}
+
+// beyond is how much of bytes more the share would take of what is common.
+func (b *Budget) beyond(s *Share, bytes int64) int64 {
+	return max(0, s.held+bytes-s.size) - max(0, s.held-s.size)
+}
+
+// add changes what a share holds.
+func (b *Budget) add(s *Share, bytes int64) {
+	b.common += b.beyond(s, bytes)
+	s.held += bytes
+	b.held += bytes
+	b.observe(b.held, len(b.waiting))
+}
+
+// wait lets a waiter begin, now or later.
+func (b *Budget) wait(w *waiter) {
+	b.waiting = append(b.waiting, w)
+	b.serve()
+	if len(b.waiting) == 0 || b.waiting[len(b.waiting)-1] != w {
+		return
+	}
+	if now := time.Now(); b.told.IsZero() || now.Sub(b.told) > waitsAgain {
+		b.told = now
+		b.log.Info("fetching waits: what was fetched and is not answered has reached its bound", "bytes", b.held, "total_bytes", b.total)
+	}
+}
+
+// serve lets those begin for whom there is room: in their order, but for those
+// whose own share has room, or which hold nothing.
+func (b *Budget) serve() {
+	most := b.total - b.reserved
+	promised, blocked := int64(0), false
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
+		if w.charge != nil && w.charge.given { // while it waited
+			return true
+		}
+		beyond := b.beyond(w.share, w.bytes)
+		switch common := b.common + promised; {
+		case beyond == 0:
+		case w.share.held == 0 && common <= most:
+		case !blocked && common+beyond <= most:
+		default:
+			blocked = true
+			return false
+		}
+		if w.charge != nil {
+			w.charge.bytes += w.bytes
+			b.add(w.share, w.bytes)
+		} else {
+			promised += beyond
+		}
+		w.begin()
+		return true
+	})
+	b.observe(b.held, len(b.waiting))
+}

@@ -1,0 +1,142 @@
+package streamtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"inceptor/service/stream"
+)
+
+// totalBytes has five times as much to read as there may be in memory, and half
+// of the partitions stand still with as much as they can get. The others go on
+// all the same, within the bound.
+func totalBytes(_ *testing.T, b *bench) {
+	const (
+		partitions, stuck = 20, 10
+		records           = 20
+		bytes             = 100_000
+		bound             = 8 << 20
+		over              = 2 << 20 // one response of kafkago's, one poll of franz's
+	)
+	b.topic(b.input, partitions)
+	b.topic(b.output, partitions)
+	value := noise(bytes)
+	for i := range records { // batches of one record
+		var rs []*kgo.Record
+		for p := range int32(partitions) {
+			rs = append(rs, &kgo.Record{Topic: b.input, Partition: p, Key: fmt.Append(nil, i), Value: value})
+		}
+		b.send(rs...)
+	}
+	cfg := b.config()
+	cfg.Window.Records = 2 * records
+	cfg.TotalBytes = bound
+	var freed atomic.Bool
+	r := b.start(cfg, func(_ context.Context, r stream.Record) ([]stream.Record, error) {
+		if r.Partition < stuck && !freed.Load() {
+			return nil, errors.New("not now")
+		}
+		return []stream.Record{{Topic: b.output, Key: r.Key}}, nil
+	})
+	published := func(n int) func() bool {
+		return func() bool { return r.look(func(r *recorder) bool { return r.published >= n }) }
+	}
+	b.until("the records of the partitions that do not stand still", published((partitions-stuck)*records))
+	freed.Store(true)
+	b.until("the others", published(partitions*records))
+	r.stop()
+	r.look(func(r *recorder) bool {
+		b.Logf("%d bytes at most, of %d; %d partitions waited", r.mostBytes, bound, r.waited)
+		if r.mostBytes > bound+over {
+			b.Errorf("%d bytes are held, want at most %d", r.mostBytes, bound+over)
+		}
+		if r.mostBytes < bound/2 || r.waited == 0 {
+			b.Errorf("%d bytes are held of %d, %d partitions waited: the bound is not reached", r.mostBytes, bound, r.waited)
+		}
+		return true
+	})
+}
+
+// Memory lets as much pile up as a driver takes in, of 100 partitions, and
+// measures the heap: it stays within the bound over all partitions, and what
+// the doc comments of stream.Budget say comes on top. Nothing else may run beside it.
+func (s Suite) Memory(t *testing.T, records, bytes int, bound int64) {
+	const (
+		partitions = 100
+		quiet      = 3 * time.Second // in which nothing more was let in
+	)
+	b := newBench(t, s)
+	b.topic(b.input, partitions)
+	b.topic(b.output, partitions)
+	value := noise(bytes)
+	for range records {
+		var rs []*kgo.Record
+		for p := range int32(partitions) {
+			rs = append(rs, &kgo.Record{Topic: b.input, Partition: p, Value: value})
+		}
+		b.send(rs...)
+	}
+	b.client.Close() // with its buffers
+	b.client = b.newClient()
+	before := liveHeap()
+
+	cfg := b.config()
+	cfg.Window.Records = records
+	cfg.TotalBytes = bound
+	begin := make(chan struct{})
+	r := b.start(cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		select {
+		case <-begin:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return []stream.Record{{Topic: b.output, Key: fmt.Append(nil, r.Offset)}}, nil
+	})
+	var last int
+	var since time.Time
+	b.until("a time in which nothing more is let in", func() bool {
+		r.look(func(r *recorder) bool {
+			if r.records != last || r.records == 0 {
+				last, since = r.records, time.Now()
+			}
+			return true
+		})
+		return time.Since(since) > quiet
+	})
+	held := liveHeap() - before
+	b.Logf("%d records of %d MB in flight, %d MB of %d MB buffered, the heap has grown by %d MB",
+		last, int64(last)*int64(bytes)/1e6, r.mostBytes/1e6, bound/1e6, held/1e6)
+	// One response beyond the bound, what franz polls and reads ahead (an eighth
+	// each), and what connections and goroutines of so many partitions need.
+	if most := bound + bound/4 + 16<<20; held > most {
+		b.Errorf("the heap has grown by %d bytes, want at most %d for a bound of %d", held, most, bound)
+	}
+	if last == 0 || held < bound/4 {
+		b.Errorf("%d records, %d bytes are held: nothing has piled up", last, held)
+	}
+	close(begin)
+	for part := range 10 {
+		b.until("the answers", func() bool {
+			return r.look(func(r *recorder) bool { return r.published >= (part+1)*partitions*records/10 })
+		})
+	}
+	r.stop()
+}
+
+// liveHeap is what the collector leaves.
+func liveHeap() int64 {
+	for range 3 { // what is pooled survives two
+		debug.FreeOSMemory()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
