@@ -14,7 +14,8 @@
 //     modulo the number of the output topic's partitions. Topics with equal
 //     counts so stay co-partitioned, keyed or not.
 //   - Bounds. No more records and bytes of a partition are in flight than
-//     Config.Window says; behind a full window nothing is fetched. What is
+//     Config.Window says; behind a full window nothing is fetched. What all
+//     partitions take together is bounded by Config.TotalBytes. What is
 //     compressed is decompressed within Config.BatchBytes; a batch that needs more is
 //     passed, with what Config.Unread returns published in its place.
 //   - Patience. A handler's error is retried with growing pauses, for ever
@@ -40,8 +41,8 @@
 //
 // # Parts for drivers
 //
-// Flight is the window of one partition: in by offset, finished in any order,
-// out by offset. Worker calls the handler until there is an answer. Publisher
+// Budget bounds the memory of all partitions. Flight is the window of one
+// partition: in by offset, finished in any order, out by offset. Worker calls the handler until there is an answer. Publisher
 // writes answers in order, at least once, through a driver's Transport. Trouble
 // keeps outages from flooding the log, and Connections can be broken off. The
 // package streamtest holds the suite that each driver passes, against an
