@@ -23,8 +23,10 @@
 //     and replaced, no leader, not enough replicas. An output that its topic does not take,
 //     nor anything in its place, costs only its partition, which waits; so
 //     does whatever is wrong with what is read. Run
-//     returns an error only when trying again cannot help: credentials,
-//     permissions to read and to join the group.
+//     returns an error only when trying again cannot help: permissions to
+//     read and to join the group; at the start, credentials.
+//   - Credentials may change: they are asked for at each handshake. A driver
+//     that has worked tries refused ones again, until they fit.
 //   - Membership does not hang on handlers: however long one takes, the
 //     heartbeat goes on.
 //   - A rebalance and a stop drain what is in flight, for at most
