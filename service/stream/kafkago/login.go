@@ -19,7 +19,7 @@ import (
 
 const (
 	// loginTimeout bounds a login, with the time that its token may take to come.
-	loginTimeout = 10 * time.Second
+	loginTimeout = 5 * time.Second
 
 	// maxLoginResponse bounds what a broker may send before it is known.
 	maxLoginResponse = 1 << 20
@@ -43,6 +43,7 @@ type login struct {
 	mu             sync.Mutex
 	renew          time.Time // when the session must be renewed; zero: never
 	sent, received frames
+	reads, writes  time.Time // kafka-go's deadlines, set aside for a handshake
 }
 
 // logIn authenticates a connection. It closes it if it returns an error.
@@ -80,16 +81,48 @@ func (l *login) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// authenticate goes through one handshake. kafka-go's deadlines stay as they are: a connection whose
-// handshake takes too long is closed.
+// SetDeadline implements net.Conn.
+func (l *login) SetDeadline(t time.Time) error {
+	return errors.Join(l.SetReadDeadline(t), l.SetWriteDeadline(t))
+}
+
+// SetReadDeadline implements net.Conn.
+func (l *login) SetReadDeadline(t time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads = t
+	return l.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (l *login) SetWriteDeadline(t time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writes = t
+	return l.Conn.SetWriteDeadline(t)
+}
+
+// authenticate goes through one handshake, within loginTimeout.
 func (l *login) authenticate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = l.Conn.Close() })()
-	lifetime, err := l.handshake(ctx)
-	if ctx.Err() != nil {
-		err = fmt.Errorf("log in: %w", context.Cause(ctx))
+	defer context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			_ = l.Conn.Close()
+		}
+	})()
+	// A deadline, and no mere close, shows that it is the broker which is silent.
+	deadline, _ := ctx.Deadline()
+	err := l.Conn.SetDeadline(deadline)
+	var lifetime time.Duration
+	if err == nil {
+		lifetime, err = l.handshake(ctx)
 	}
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_, _ = l.Conn.SetReadDeadline(l.reads), l.Conn.SetWriteDeadline(l.writes) // an error shows at the next use
+	}()
 	var refused *stream.AuthenticationError
 	if err == nil || errors.As(err, &refused) {
 		l.report(err)
