@@ -47,12 +47,12 @@ func newProxy(tb testing.TB, to string) *proxy {
 func (p *proxy) Addr() string { return p.Listener.Addr().String() }
 
 func (p *proxy) pass(client net.Conn) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	server, err := net.Dial("tcp", p.to)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	p.mu.Lock()
 	p.open[client], p.open[server] = struct{}{}, struct{}{}
 	p.mu.Unlock()
@@ -65,10 +65,10 @@ func (p *proxy) pass(client net.Conn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		_, _ = io.Copy(client, server)
-		client.Close()
+		_ = client.Close()
 	})
 	_, _ = io.Copy(server, client)
-	server.Close()
+	_ = server.Close()
 	back.Wait()
 }
 
@@ -76,6 +76,6 @@ func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.open {
-		c.Close()
+		_ = c.Close()
 	}
 }

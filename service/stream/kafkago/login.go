@@ -108,7 +108,7 @@ func (l *login) authenticate(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.Canceled) {
-			_ = l.Conn.Close()
+			_ = l.Close()
 		}
 	})()
 	// A deadline, and no mere close, shows that it is the broker which is silent.
