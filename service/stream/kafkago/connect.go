@@ -40,7 +40,7 @@ type cluster struct {
 // connect prepares the way; connections are made when they are needed. With
 // topics it knows only these, and learns of each what is wrong with it; without,
 // the broker leaves those out that are forbidden to us, as if there were none.
-func connect(cfg stream.Config, topics ...string) (*cluster, error) {
+func connect(cfg stream.Config, topics ...string) *cluster {
 	if cfg.Observer == nil {
 		cfg.Observer = stream.Unobserved{}
 	}
@@ -62,7 +62,7 @@ func connect(cfg stream.Config, topics ...string) (*cluster, error) {
 		Timeout:   requestTimeout,
 		Transport: c.transport,
 	}
-	return c, nil
+	return c
 }
 
 // partitions counts a topic's partitions as of the last metadata; a topic that

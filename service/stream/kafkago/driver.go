@@ -76,10 +76,7 @@ func New(cfg stream.Config, h stream.Handler) (*Driver, error) {
 // returns nil. It returns an error as soon as one occurs that cannot pass. A
 // Driver runs once.
 func (d *Driver) Run(ctx context.Context) error {
-	cluster, err := connect(d.cfg)
-	if err != nil {
-		return err
-	}
+	cluster := connect(d.cfg)
 	defer d.worker.Await()
 	defer cluster.close()
 

@@ -119,10 +119,7 @@ func (t *transport) partitions(ctx context.Context, topic string) (int, error) {
 // unknown finds out why a topic is not known: there is none, or it is
 // forbidden.
 func (t *transport) unknown(ctx context.Context, topic string) error {
-	cluster, err := connect(t.cfg, topic)
-	if err != nil {
-		return err
-	}
+	cluster := connect(t.cfg, topic)
 	defer cluster.close()
 	res, err := cluster.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
 	if err == nil {

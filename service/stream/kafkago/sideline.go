@@ -20,10 +20,7 @@ func NewSideline(cfg stream.Config) (*Sideline, error) {
 		return nil, err
 	}
 	cfg.Observer = stream.Unobserved{} // what goes wrong here is no partition's trouble
-	cluster, err := connect(cfg)
-	if err != nil {
-		return nil, err
-	}
+	cluster := connect(cfg)
 	return &Sideline{cluster, &stream.Publisher{
 		Config: cfg, Trouble: stream.NewTrouble(cfg.Log),
 		Transport: &transport{cfg: cfg, client: cluster.client, codec: codec},

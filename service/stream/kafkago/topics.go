@@ -26,10 +26,7 @@ const missingLooks = 4
 // be reached is tried again until ctx ends, and the log says so.
 func CheckTopics(ctx context.Context, cfg stream.Config, create bool) ([]stream.Topic, error) {
 	names := slices.Concat(cfg.Inputs, cfg.Outputs)
-	cluster, err := connect(cfg, names...)
-	if err != nil {
-		return nil, err
-	}
+	cluster := connect(cfg, names...)
 	defer cluster.close()
 	trouble := stream.NewTrouble(cfg.Log)
 	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
