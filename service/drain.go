@@ -19,6 +19,9 @@ type drainCheck struct {
 // Assigned implements stream.Observer.
 func (d drainCheck) Assigned(partitions []stream.Partition) {
 	d.Metrics.Assigned(partitions)
+	if len(partitions) == 0 {
+		d.log.Info("no partition is assigned: the group has more members than the inputs have partitions; standing by until one leaves")
+	}
 	window := d.config.window().Records
 	each := time.Duration(d.imageTook.Load()) // zero: not known, as that of a model server
 	if need, have := time.Duration(len(partitions)*window)*each, d.config.Shutdown.Timeout; need > have {

@@ -84,6 +84,13 @@ func TestDrainCheck(t *testing.T) {
 		t.Errorf("4 partitions take 20 s: got %s", &log)
 	}
 	d.Assigned(make([]stream.Partition, 5))
+	if strings.Contains(log.String(), "standing by") {
+		t.Errorf("with partitions: %s", &log)
+	}
+	d.Assigned(nil)
+	if !strings.Contains(log.String(), "more members than the inputs have partitions; standing by") {
+		t.Errorf("without a partition: %s", &log)
+	}
 	if got := log.String(); !strings.Contains(got, "partitions=5") || !strings.Contains(got, "takes=24s") {
 		t.Errorf("got %q", got)
 	}

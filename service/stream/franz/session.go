@@ -87,6 +87,7 @@ func (d *Driver) runSession(ctx context.Context, operation string) (worked bool,
 	polls.Go(func() { s.poll(life) })
 	polls.Go(func() { s.watchLag(life) })
 	polls.Go(func() { s.watchHolds(life) })
+	polls.Go(func() { s.watchJoin(life) })
 	err = s.run(ctx, life)
 	if cause := context.Cause(life); cause != nil {
 		err = cause // what ended the others' waiting, and not that they were ended

@@ -108,7 +108,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	defer d.leave(group, cluster)
 	joined := false // once
 	for {
-		gen, err := group.Next(ctx)
+		gen, err := d.next(ctx, cluster, group)
 		if err == nil {
 			joined = true
 			d.trouble.Worked("join group " + d.cfg.Group)

@@ -76,6 +76,7 @@ func (s Suite) Run(t *testing.T) {
 			"PartitionGrowth": partitionGrowth,
 			"SeveralTopics":   severalTopics,
 			"Standby":         standby,
+			"SlowMember":      slowMember,
 			"Latency":         latency,
 			"SilentAddress":   silentAddress,
 			"SessionRefused":  sessionRefused,

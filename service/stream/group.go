@@ -1,0 +1,28 @@
+package stream
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxMembersTold bounds how many members of a group an error lists.
+const maxMembersTold = 10
+
+// GroupWait is what someone who joins a consumer group waits for, given the
+// state that the group's coordinator tells and its members, as client id and
+// host. It is nil where the group waits for nobody.
+func GroupWait(group, state string, members []string) error {
+	members = slices.Sorted(slices.Values(members))
+	if more := len(members) - maxMembersTold; more > 0 {
+		members = append(members[:maxMembersTold], fmt.Sprintf("and %d more", more))
+	}
+	switch state {
+	case "PreparingRebalance":
+		return fmt.Errorf("group %s is rebalancing, and waits until each of its members has finished what it has in flight and joins again, "+
+			"or its rebalance timeout ends: %s", group, strings.Join(members, ", "))
+	case "CompletingRebalance":
+		return fmt.Errorf("group %s is rebalancing, and waits for the member that assigns the partitions: one of %s", group, strings.Join(members, ", "))
+	}
+	return nil
+}
