@@ -179,8 +179,11 @@ func TestOffsetsHeldBack(t *testing.T) {
 
 	produce(t, cfg, "c")
 	log = make(lines, 1000)
+	told := make(lines, 1000)
+	cfg.Observer = readingObserver{told: told}
 	stop = start(t, cfg, bound, echo)
 	log.await(t, "a transaction has not ended in partitions [in-0]: UNSTABLE_OFFSET_COMMIT")
+	told.await(t, "in-0: a transaction has not ended in partitions [in-0]")
 	if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +191,20 @@ func TestOffsetsHeldBack(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	log.await(t, `msg="works again" operation="begin at the offsets of g"`)
+	told.await(t, "in-0: <nil>")
 	stop()
+}
+
+// A readingObserver writes down what it is told of reading.
+type readingObserver struct {
+	stream.Unobserved
+	told lines
+}
+
+func (o readingObserver) Retrying(p stream.Partition, stage stream.Stage, err error) {
+	if stage == stream.Reading {
+		o.told <- fmt.Sprintf("%v: %v", p, err)
+	}
 }
 
 // holdOffsets lets the open transaction of "g-other" hold the group's offsets back.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"inceptor/service/stream"
 )
 
 // lagEvery is how often the lag is looked up, for partitions that are idle, or
@@ -20,14 +22,19 @@ const lagEvery = 10 * time.Second
 // watchLag looks the watermarks up; until there are partitions, why not.
 func (s *session) watchLag(life context.Context) {
 	admin := kadm.NewClient(s.client)
+	var before *generation
+	var told []stream.Partition // of before, that its start is not known
 	for {
 		g := s.latest.Load()
+		if g != before {
+			before, told = g, nil // the observer forgets with the generation
+		}
 		known := g != nil && g.known.Load()
 		switch {
 		case g == nil:
 			s.lookUpInputs(life, admin)
 		case len(g.partitions) > 0:
-			s.lookUpStart(life, g)
+			told = s.lookUpStart(life, g, told)
 			if known { // else the lag would be that of another offset
 				s.lookUpLag(life, admin, g)
 			}
@@ -70,15 +77,19 @@ func (s *session) lookUpInputs(life context.Context, admin *kadm.Client) {
 }
 
 // lookUpStart tells why it is not known where a generation begins, if that
-// takes long, for the client waits without a word until it is.
-func (s *session) lookUpStart(life context.Context, g *generation) {
+// takes long, for the client waits without a word until it is. It returns the
+// partitions of which the observer was told, here or before.
+func (s *session) lookUpStart(life context.Context, g *generation, told []stream.Partition) []stream.Partition {
 	operation := "begin at the offsets of " + s.cfg.Group
 	if g.known.Load() {
 		s.trouble.Worked(operation)
-		return
+		for _, id := range told {
+			s.cfg.Observer.Retrying(id, stream.Reading, nil)
+		}
+		return nil
 	}
 	if time.Since(g.since) < s.session {
-		return
+		return told
 	}
 	ctx, cancel := context.WithTimeout(life, s.session)
 	defer cancel()
@@ -86,9 +97,17 @@ func (s *session) lookUpStart(life context.Context, g *generation) {
 	if err == nil && len(unstable) > 0 {
 		err = heldBack(unstable)
 	}
-	if err != nil && life.Err() == nil {
-		s.trouble.Failed(operation, err)
+	if err == nil || life.Err() != nil {
+		return told
 	}
+	s.trouble.Failed(operation, err)
+	for _, id := range unstable {
+		if !slices.Contains(told, id) {
+			told = append(told, id)
+			s.cfg.Observer.Retrying(id, stream.Reading, err)
+		}
+	}
+	return told
 }
 
 func (s *session) lookUpLag(life context.Context, admin *kadm.Client, g *generation) {
