@@ -115,7 +115,7 @@ func (s *session) watchHolds(life context.Context) {
 }
 
 func (s *session) lookUpHolds(life context.Context, admin *kadm.Client, g *generation, holds map[stream.Partition]*hold) {
-	ctx, cancel := context.WithTimeout(life, s.Driver.session)
+	ctx, cancel := context.WithTimeout(life, s.session)
 	defer cancel()
 	stable, err := admin.ListCommittedOffsets(ctx, s.cfg.Inputs...)
 	if err != nil {

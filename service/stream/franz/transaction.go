@@ -260,8 +260,8 @@ func (s *transactional) publish(ctx context.Context) error {
 	}
 	for ; tx.handed < len(tx.outputs); tx.handed++ {
 		o := tx.outputs[tx.handed]
-		if s.replaceKeyless(o) != nil {
-			tx.fail(o, kerr.InvalidRecord)
+		if err := s.replaceKeyless(o); err != nil {
+			tx.fail(o, fmt.Errorf("%w: %w", kerr.InvalidRecord, err))
 			return nil // the commit makes something of it
 		}
 		n, err := s.partitions(ctx, o)
