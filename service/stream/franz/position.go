@@ -150,15 +150,16 @@ func startAt(at int64, topic stream.TopicID, commit bool) beginning {
 // place decides where a partition begins.
 func (s *session) place(ctx context.Context, id stream.Partition, committed kgo.Offset, l *logs, begun bool) (beginning, error) {
 	log, known := l.of(id)
-	position, stored := stream.Position{Offset: committed.EpochOffset().Offset}, true
+	position := stream.Position{Offset: committed.EpochOffset().Offset}
 	if of, ok := s.fetched[id]; ok && of.Offset == position.Offset {
 		position = of
 	}
-	if position.Offset < 0 {
-		position, stored = s.positions.get(id)
-		if !stored {
+	if uncommitted(committed) {
+		before, ok := s.positions.get(id)
+		if !ok {
 			return s.first(id, l, begun), nil
 		}
+		position = before
 	}
 	reset, lost := position.Check(log)
 	if uncommitted(committed) {

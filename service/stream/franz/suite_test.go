@@ -91,6 +91,21 @@ func TestOldBrokers(t *testing.T) {
 	}
 }
 
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	for name, suite := range map[string]func([]string) streamtest.Suite{"exactly once": suite, "at least once": atLeastOnceSuite} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			suite(c.ListenAddrs()).RunExpired(t, c)
+		})
+	}
+}
+
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})

@@ -67,6 +67,16 @@ func TestOldBrokers(t *testing.T) {
 	suite(c.ListenAddrs()).RunOld(t)
 }
 
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	suite(c.ListenAddrs()).RunExpired(t, c)
+}
+
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -42,6 +43,64 @@ func (s Suite) RunOld(t *testing.T) {
 			test(t, newBench(t, s))
 		})
 	}
+}
+
+// RunExpired runs what happens when the offsets of a group are gone that a driver
+// works for. c is the broker.
+func (s Suite) RunExpired(t *testing.T, c *kfake.Cluster) {
+	b := newBench(t, s)
+	b.topic(b.input, 1)
+	b.topic(b.output, 2)
+	b.named("a", 0, 10)
+	cfg := b.config()
+	d := b.start(cfg, b.echo)
+	d.commits(10)
+	forget(c, b.group)
+	if _, err := kadm.NewClient(b.client).UpdatePartitions(b.context(), 2, b.input); err != nil {
+		t.Fatal(err)
+	}
+	d.reset(stream.Reset{Reason: stream.Expired, From: 10, To: 10}) // when the group has joined again
+	b.named("a", 10, 5)
+	d.commits(15)
+	d.stop()
+	b.answered("a", 0, 15)
+}
+
+// forget lets a broker answer that a group has no offsets.
+func forget(c *kfake.Cluster, group string) {
+	c.ControlKey(kmsg.OffsetFetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		in := req.(*kmsg.OffsetFetchRequest)
+		res := in.ResponseKind().(*kmsg.OffsetFetchResponse)
+		ours := in.Group == group
+		for _, t := range in.Topics {
+			topic := kmsg.NewOffsetFetchResponseTopic()
+			topic.Topic = t.Topic
+			for _, id := range t.Partitions {
+				p := kmsg.NewOffsetFetchResponseTopicPartition()
+				p.Partition, p.Offset = id, -1
+				topic.Partitions = append(topic.Partitions, p)
+			}
+			res.Topics = append(res.Topics, topic)
+		}
+		for _, g := range in.Groups {
+			ours = ours || g.Group == group
+			answer := kmsg.NewOffsetFetchResponseGroup()
+			answer.Group = g.Group
+			for _, t := range g.Topics {
+				topic := kmsg.NewOffsetFetchResponseGroupTopic()
+				topic.Topic, topic.TopicID = t.Topic, t.TopicID
+				for _, id := range t.Partitions {
+					p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
+					p.Partition, p.Offset = id, -1
+					topic.Partitions = append(topic.Partitions, p)
+				}
+				answer.Topics = append(answer.Topics, topic)
+			}
+			res.Groups = append(res.Groups, answer)
+		}
+		return res, nil, ours
+	})
 }
 
 // deleteRecords removes the records of a partition of the input before an offset.
