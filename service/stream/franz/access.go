@@ -19,8 +19,9 @@ import (
 
 // TryJoin asks the brokers whether they would let a process join the group, with
 // the session that is configured. Nobody notices: since KIP-394 they check
-// everything before they ask a new member to come back with the id that they give it,
-// and that id is given back here.
+// everything before they ask a new member to come back with the id that they give it.
+// They forget the id when the session is over; to leave with it would begin a
+// rebalance (4.3.1).
 func TryJoin(ctx context.Context, cfg stream.Config) error {
 	cfg, err := cfg.Checked()
 	if err != nil {
@@ -45,12 +46,6 @@ func TryJoin(ctx context.Context, cfg stream.Config) error {
 		err = kerr.ErrorForCode(res.ErrorCode)
 	}
 	if err == nil || errors.Is(err, kerr.MemberIDRequired) {
-		leave := kmsg.NewPtrLeaveGroupRequest()
-		leave.Group, leave.MemberID = cfg.Group, res.MemberID
-		member := kmsg.NewLeaveGroupRequestMember()
-		member.MemberID = res.MemberID
-		leave.Members = append(leave.Members, member)
-		_, _ = leave.RequestWith(ctx, client) // else the broker forgets the id when the session is over
 		return nil
 	}
 	return ExplainSession(ctx, cfg, explain(cfg, fmt.Errorf("join group %s: %w", cfg.Group, err), "", "Read", cfg.Inputs...))

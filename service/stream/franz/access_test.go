@@ -62,7 +62,10 @@ func TestTryJoinUnnoticed(t *testing.T) {
 		groups, _ := admin.DescribeGroups(t.Context(), "g") // not at once from a new broker
 		before = groups["g"]
 	}
-	_, generation := member.GroupMetadata()
+	var generation int32
+	for ; generation == 0; time.Sleep(50 * time.Millisecond) { // the member learns it last
+		_, generation = member.GroupMetadata()
+	}
 	for range 5 {
 		if err := TryJoin(t.Context(), cfg); err != nil {
 			t.Fatal(err)
