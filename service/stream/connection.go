@@ -68,11 +68,24 @@ func newConnection(nc net.Conn, set *Connections, address string) *connection {
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
-	c.closing.Do(func() { close(c.closed) })
+	c.closing.Do(func() {
+		close(c.closed)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		// A login that takes too long ends so; other requests may rightly wait for long.
+		if len(c.sent) > 0 && isHandshake(c.sent[0].key) && time.Since(c.sent[0].at) >= silentAfter {
+			c.set.peers.silent(c.address, time.Since(c.sent[0].at))
+		}
+	})
 	c.set.mu.Lock()
 	delete(c.set.open, c)
 	c.set.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// isHandshake tells whether a request is one of those with which a connection begins.
+func isHandshake(key int16) bool {
+	return key == kmsg.ApiVersions.Int16() || key == kmsg.SASLHandshake.Int16() || key == kmsg.SASLAuthenticate.Int16()
 }
 
 // SetDeadline implements net.Conn.

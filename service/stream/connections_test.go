@@ -171,6 +171,7 @@ func TestSilent(t *testing.T) {
 	}{
 		"TimedOut":       {[]string{silent, live}, func(c *connection) { timeOut(c, 5*time.Second) }, true},
 		"SoonTimedOut":   {[]string{silent, live}, func(c *connection) { timeOut(c, time.Second) }, false},
+		"ClosedLater":    {[]string{silent, live}, func(c *connection) { time.Sleep(5 * time.Second); c.Close() }, false},
 		"NoOtherToAsk":   {[]string{silent}, func(c *connection) { timeOut(c, 5*time.Second) }, false},
 		"LeaderElsewise": {[]string{live}, func(c *connection) { timeOut(c, 5*time.Second) }, true},
 		"BrokenOff": {[]string{silent, live}, func(c *connection) {
@@ -234,5 +235,23 @@ func TestExplain(t *testing.T) {
 	s.peers.answered("b:9092")
 	if got := s.Explain(errors.New("no coordinator")).Error(); strings.Contains(got, "b:9092") {
 		t.Errorf("%q, though b:9092 has answered", got)
+	}
+}
+
+// A login that is given up by closing its connection makes its broker a silent one.
+func TestSilentLogin(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			client, broker := net.Pipe()
+			defer broker.Close()
+			go io.Copy(io.Discard, broker)
+			c := newConnection(client, NewConnections(Config{Brokers: []string{"a:9092", "b:9092"}}), "a:9092")
+			c.Write(kmsg.NewRequestFormatter().AppendRequest(nil, kmsg.NewPtrSASLHandshakeRequest(), 7))
+			time.Sleep(after)
+			c.Close()
+			if err := c.set.peers.avoided("a:9092", time.Now()); (err != nil) != (after > silentAfter) {
+				t.Errorf("closed after %v: avoided: %v", after, err)
+			}
+		})
 	}
 }
