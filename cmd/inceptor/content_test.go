@@ -26,7 +26,9 @@ func bothGuarantees(t *testing.T, test func(t *testing.T, delivery string)) {
 // out. A dead-letter topic that takes nothing at all costs the partition's
 // time, and no record.
 func TestContentEndsNothing(t *testing.T) {
+	t.Parallel() // it mostly waits
 	bothGuarantees(t, func(t *testing.T, delivery string) {
+		t.Parallel()
 		model, broker := testenv.Tiny(t), testenv.StartBroker(t)
 		createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic)
 		createTopics(t, broker.Addr(), 2, map[string]string{"cleanup.policy": "compact"}, deadLetterTopic)

@@ -31,6 +31,7 @@ func bitmap(grey byte) []byte {
 // restarts the process, as a supervisor does, sees it go on after as many
 // starts as docs/delivery.md says.
 func TestDeadlyRecords(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, test := range []struct {
 		name       string
 		option     string // of tiny.py
@@ -46,6 +47,7 @@ func TestDeadlyRecords(t *testing.T) {
 		{"killed", "--hang", "at_least_once", 1, []int{23}, [2]int{4, 4}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			hangs := filepath.Join(t.TempDir(), "hangs")
 			options := []string{test.option}
 			if test.option == "--hang" {
@@ -102,6 +104,7 @@ func TestDeadlyRecords(t *testing.T) {
 // Twenty kills of a service that is well, at any moment, cost no record
 // anything.
 func TestKilledAtRandom(t *testing.T) {
+	t.Parallel() // it mostly waits
 	model, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
@@ -213,6 +216,7 @@ func checkOrder(t *testing.T, answers []*kgo.Record, n int) {
 // A new version that crashes the process is taken back, and not the record
 // that it crashed on.
 func TestVersionCrashes(t *testing.T) {
+	t.Parallel() // it mostly waits
 	base, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)

@@ -26,6 +26,7 @@ var (
 // they, their broker and those who send are hurt in ways drawn from a seed. A
 // verifier outside of them then counts what came of each record.
 func TestFaults(t *testing.T) {
+	t.Parallel() // it mostly waits
 	seed := *faultsSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -40,7 +41,7 @@ func TestFaults(t *testing.T) {
 	}
 	for i, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
-			t.Parallel() // they mostly wait
+			t.Parallel()
 			f := newFaults(t, mode.delivery, mode.client, rand.New(rand.NewPCG(seed, uint64(i))))
 			f.run(*faultsRounds)
 		})

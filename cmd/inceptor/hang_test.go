@@ -110,6 +110,7 @@ func awaitPage(t *testing.T, url string, status int, text string) {
 // A model that hangs is found out, and told. Another version answers, or a
 // model server, or the process ends, although the call into TensorFlow does not.
 func TestVersionHangs(t *testing.T) {
+	t.Parallel() // it mostly waits
 	broker := testenv.StartBroker(t)
 	t.Run("cases", func(t *testing.T) { // the broker outlives them
 		t.Run("stop", func(t *testing.T) {

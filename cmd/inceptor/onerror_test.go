@@ -17,6 +17,7 @@ import (
 // when they have been tried for so long, if that is asked: they become dead
 // letters, or the service ends and leaves them to the next one.
 func TestOnError(t *testing.T) {
+	t.Parallel() // it mostly waits
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)

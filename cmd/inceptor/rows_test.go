@@ -20,6 +20,7 @@ import (
 // Records need not be images: rows of several inputs, bad ones among them, by
 // a version here and by a model server.
 func TestRows(t *testing.T) {
+	t.Parallel() // it mostly waits
 	model := testenv.Tiny(t, "--kind", "mixed")
 	var records []*kgo.Record
 	want := map[string]float32{} // by key
@@ -49,13 +50,16 @@ func TestRows(t *testing.T) {
 		{"remote", []string{"--model.backend", "remote", "--fallback.address", server.Addr()}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			broker := testenv.StartBroker(t)
 			createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 			out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
-			for _, r := range records {
-				produced := *r // the client notes in it
-				produce(t, broker.Addr(), &produced)
+			sent := make([]*kgo.Record, len(records))
+			for i, r := range records {
+				own := *r // the client notes in it
+				sent[i] = &own
 			}
+			produce(t, broker.Addr(), sent...)
 			p := start(t, append(runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "tensor-json"), test.args...)...)
 			out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
 			if code := p.terminate(30 * time.Second); code != 0 {
@@ -140,6 +144,7 @@ func TestRowsCanary(t *testing.T) {
 // tf.Examples go to the model as they are; what it cannot parse is nobody
 // else's trouble, here and on a model server.
 func TestExamples(t *testing.T) {
+	t.Parallel() // it mostly waits
 	model := testenv.Tiny(t, "--kind", "example")
 	server := testenv.StartServing(t, "inception", model)
 	for name, args := range map[string][]string{
@@ -147,6 +152,7 @@ func TestExamples(t *testing.T) {
 		"remote": {"--model.backend", "remote", "--fallback.address", server.Addr()},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			broker := testenv.StartBroker(t)
 			createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 			out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
