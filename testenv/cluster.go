@@ -13,9 +13,11 @@ import (
 
 // A Cluster is several Kafka brokers that belong to a test. Broker i has the
 // node id i+1, and is a controller, too. Topics have a replica on each of up to
-// three brokers, and acks=all needs two of them, unless told otherwise.
+// three brokers, and acks=all needs two of them, unless told otherwise. Beside
+// the listeners that admit everybody there are some that want SCRAM-SHA-256.
 type Cluster struct {
 	Brokers []*Broker
+	secure  []string // addresses of the listeners that want a login
 	tb      testing.TB
 	admin   *kadm.Client
 }
@@ -32,7 +34,7 @@ type Cluster struct {
 // after 2 s without the old one (controller.quorum.fetch.timeout.ms).
 func StartCluster(tb testing.TB, n int, properties ...string) *Cluster {
 	tb.Helper()
-	ports, err := freePorts(2 * n)
+	ports, err := freePorts(3 * n)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -57,12 +59,14 @@ func StartCluster(tb testing.TB, n int, properties ...string) *Cluster {
 		"num.network.threads=2",
 		"num.io.threads=4",
 		"log.cleaner.dedupe.buffer.size=4194304", // of the heap; 128 MiB are the default
+		"listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-256",
+		"listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;",
 	}, properties)
-	c := &Cluster{tb: tb}
+	c := &Cluster{tb: tb, secure: ports[2*n:]}
 	id := newID()
 	for i := range n {
 		k := &Kafka{lib: KafkaLib(tb), dir: tb.TempDir(), addr: ports[i], id: id, heap: "256m"}
-		if err := k.format(i+1, ports[n+i], nil, nil, properties); err != nil {
+		if err := k.format(i+1, ports[n+i], []listener{{"SECURE", "SASL_PLAINTEXT", c.secure[i], c.secure[i]}}, nil, properties); err != nil {
 			tb.Fatal(err)
 		}
 		tb.Cleanup(k.Kill)
@@ -96,6 +100,25 @@ func (c *Cluster) Addrs() []string {
 		addrs = append(addrs, b.Addr())
 	}
 	return addrs
+}
+
+// SecureAddrs are where clients connect that log in, host:port, in the order of
+// the brokers.
+func (c *Cluster) SecureAddrs() []string { return slices.Clone(c.secure) }
+
+// SetPassword makes a user for the secure listeners, or gives it another
+// password.
+func (c *Cluster) SetPassword(user, password string) {
+	c.tb.Helper()
+	altered, err := c.admin.AlterUserSCRAMs(c.tb.Context(), nil, []kadm.UpsertSCRAM{
+		{User: user, Mechanism: kadm.ScramSha256, Iterations: 4096, Password: password},
+	})
+	if err == nil {
+		err = altered.Error()
+	}
+	if err != nil {
+		c.tb.Fatalf("set the password of %s: %v", user, err)
+	}
 }
 
 // RollingRestart stops and starts the brokers one after the other, as an

@@ -2,11 +2,12 @@
 # Brings what inceptor's demo, tests and lint need into the checkout's ignored
 # folders, through pip, npm, mvn and go:
 #
-#   testenv/setup.sh demo   TensorFlow's library, the Inception model, photos
-#   testenv/setup.sh test   the same, a Kafka broker, the reference answers, a zoo of models
-#   testenv/setup.sh bench  what test brings, and what inceptor is compared with
-#   testenv/setup.sh lint   golangci-lint
-#   testenv/setup.sh        all of it but bench's
+#   testenv/setup.sh demo     TensorFlow's library, the Inception model, photos
+#   testenv/setup.sh test     the same, a Kafka broker, the reference answers, a zoo of models
+#   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
+#   testenv/setup.sh bench    the same, and the rest of what inceptor is compared with
+#   testenv/setup.sh lint     golangci-lint
+#   testenv/setup.sh          all of it but bench's
 #
 # A step that is done is not done again until what it was made from changes: its
 # stamp, written last, holds the digest of that. An interrupted step has no stamp
@@ -161,9 +162,13 @@ for_test() {
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
-for_bench() {
+for_nightly() {
 	for_test
 	step rivals "$tools/rivals/confluent_kafka" bench/services/requirements.txt testenv/requirements.txt
+}
+
+for_bench() {
+	for_nightly
 	step onnx "$tools/onnx/inception.onnx" bench/outside.py bench/services/requirements.txt savedmodel/inception/export.py testenv/requirements.txt
 	step streams "$tools/streams/classes" bench/services/streams/{pom.xml,Service.java,Model.java}
 }
@@ -180,8 +185,9 @@ fi
 case ${1:-all} in
 demo) for_demo ;;
 test) for_test ;;
+nightly) for_nightly ;;
 bench) for_bench ;;
 lint) for_lint ;;
 all) for_test && for_lint ;;
-*) die "$1: demo, test, bench, lint or nothing for all" ;;
+*) die "$1: demo, test, nightly, bench, lint or nothing for all" ;;
 esac

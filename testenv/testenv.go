@@ -38,6 +38,9 @@ func Photos(tb testing.TB) string { return brought(tb, ".tools/photos") }
 // Python is the interpreter that has TensorFlow.
 func Python(tb testing.TB) string { return brought(tb, ".tools/venv/bin/python") }
 
+// Rivals is the folder with the Python packages of what inceptor is compared with, librdkafka among them.
+func Rivals(tb testing.TB) string { return brought(tb, ".tools/rivals") }
+
 // KafkaLib is the folder with the real broker's jars.
 func KafkaLib(tb testing.TB) string { return brought(tb, ".tools/kafka/lib") }
 
