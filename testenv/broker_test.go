@@ -7,6 +7,7 @@ import (
 )
 
 func TestBroker(t *testing.T) {
+	t.Parallel()
 	begin := time.Now()
 	b := StartBroker(t)
 	t.Logf("started in %v", time.Since(begin))

@@ -6,6 +6,7 @@ import (
 )
 
 func TestCluster(t *testing.T) {
+	t.Parallel() // it mostly waits
 	begin := time.Now()
 	took := func(what string) {
 		t.Helper()

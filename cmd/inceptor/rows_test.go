@@ -93,6 +93,7 @@ func near(a, b float32) bool { return max(a-b, b-a) < 1e-5 }
 // A new version of a model of rows is tried on the last rows, and begins as a
 // canary, as one of images does.
 func TestRowsCanary(t *testing.T) {
+	t.Parallel() // it mostly waits
 	base := testenv.Tiny(t, "--kind", "dense")
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
