@@ -76,6 +76,9 @@ func (k *Kafka) format(node int, controller string, listeners []listener, args, 
 	if jars, _ := filepath.Glob(filepath.Join(k.lib, "kafka_*.jar")); len(jars) == 0 {
 		return fmt.Errorf("no Kafka broker in %s: run `make setup`", k.lib)
 	}
+	if strings.Contains(k.dir, ",") {
+		return fmt.Errorf("a broker's data cannot be in %s: log.dirs is a list with commas", k.dir)
+	}
 	lib, err := filepath.Abs(k.lib)
 	if err != nil {
 		return err
