@@ -58,7 +58,7 @@ func (f *faults) deadly(grey byte) {
 // sendAlone sends with a client of its own.
 func (f *faults) sendAlone(m message, opts ...kgo.Opt) {
 	f.Helper()
-	client := newClient(f.T, f.broker.Addr(), opts...)
+	client := newClient(f.T, f.brokers, opts...)
 	ctx, cancel := context.WithTimeout(f.Context(), recovery)
 	defer cancel()
 	r := m.record()

@@ -52,7 +52,7 @@ func TestFaultsVerifier(t *testing.T) {
 		"what nobody asked of": {[]*kgo.Record{a, b, c, dead, came(outputTopic, 9)}, verdict{answers: 3, deadLetters: 1, unasked: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := &faults{T: t, delivery: "exactly_once", seen: &watcher{}}
+			f := &faults{T: t, delivery: "exactly_once", outputs: outputs{outputTopic, deadLetterTopic}, seen: &watcher{}}
 			got := f.judge(test.outputs, asked)
 			examples := got.examples
 			got.examples = nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -121,9 +122,15 @@ func (f *faults) endedTransactions(ctx context.Context, admin *kadm.Client) map[
 	return done
 }
 
-// read reads topics until their ends: the last entry of a partition is a
-// record, or the marker of a transaction's end.
+// read reads the records of topics until their ends.
 func (f *faults) read(ctx context.Context, committedOnly bool, ends kadm.ListedOffsets, topics ...string) []*kgo.Record {
+	f.Helper()
+	return slices.DeleteFunc(f.readEntries(ctx, committedOnly, ends, topics...), func(r *kgo.Record) bool { return r.Attrs.IsControl() })
+}
+
+// readEntries reads topics until their ends: the last entry of a partition is a
+// record, or the marker of a transaction's end.
+func (f *faults) readEntries(ctx context.Context, committedOnly bool, ends kadm.ListedOffsets, topics ...string) []*kgo.Record {
 	f.Helper()
 	missing := 0
 	ends.Each(func(o kadm.ListedOffset) {
@@ -131,22 +138,20 @@ func (f *faults) read(ctx context.Context, committedOnly bool, ends kadm.ListedO
 			missing++
 		}
 	})
-	reader := newClient(f.T, f.broker.Addr(), append(isolation(committedOnly), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords())...)
+	reader := newClient(f.T, f.brokers, append(isolation(committedOnly), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords())...)
 	defer reader.Close()
-	var records []*kgo.Record
+	var entries []*kgo.Record
 	for missing > 0 {
 		fetches := reader.PollFetches(ctx)
 		if err := ctx.Err(); err != nil {
 			f.Fatalf("read %v: %v; %d partitions are not at their end\n%s", topics, err, missing, f.offsets())
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				records = append(records, r)
-			}
+			entries = append(entries, r)
 			if end, _ := ends.Lookup(r.Topic, r.Partition); r.Offset == end.Offset-1 {
 				missing--
 			}
 		})
 	}
-	return records
+	return entries
 }

@@ -58,7 +58,7 @@ func (f *faults) offsets() string {
 	admin := kadm.NewClient(f.admin)
 	var lines []string
 	tell := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	topics := []string{inputTopic, outputTopic, deadLetterTopic}
+	topics := append(f.outputs.topics(), inputTopic)
 	ends, err := admin.ListEndOffsets(ctx, topics...)
 	if err != nil {
 		return err.Error()
@@ -67,7 +67,7 @@ func (f *faults) offsets() string {
 	if err != nil {
 		return err.Error()
 	}
-	group, err := admin.FetchOffsets(ctx, "inceptor")
+	group, err := admin.FetchOffsets(ctx, f.group)
 	if err != nil {
 		return err.Error()
 	}

@@ -54,6 +54,11 @@ func TestFaults(t *testing.T) {
 // for the group waits six seconds for the dead after each death.
 const recovery = 5 * time.Minute
 
+// outputs are the topics that a group writes to.
+type outputs struct{ answers, deadLetters string }
+
+func (o outputs) topics() []string { return []string{o.answers, o.deadLetters} }
+
 // A faults is one run: a broker, those who send, the group, and who looks on.
 type faults struct {
 	*testing.T
@@ -65,10 +70,13 @@ type faults struct {
 	journal   string
 	fullDisk  fullDisk
 	broker    *testenv.Broker
+	brokers   string // host:port of those to start from
+	group     string
+	outputs   outputs
 	admin     *kgo.Client
 	upstream  *upstream
 	seen      *watcher
-	services  [2]*supervised
+	services  []*supervised
 	happened  map[string]int // by name
 	remarks   []string       // of the round
 	processes int            // started so far
@@ -81,17 +89,19 @@ func newFaults(t *testing.T, delivery, client string, rng *rand.Rand) *faults {
 	f := &faults{
 		T: t, rng: rng, delivery: delivery, client: client, needed: filepath.Join(t.TempDir(), "needed"),
 		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{}, mended: map[ended]bool{},
+		group: "inceptor", outputs: outputs{outputTopic, deadLetterTopic},
 	}
 	runOn(t, f.needed)
 	f.model = testenv.Tiny(t, "--crash", "--hungry", "--needs", f.needed)
 	f.broker = testenv.StartBroker(t)
-	f.admin = newClient(t, f.broker.Addr())
-	createTopics(t, f.broker.Addr(), 4, nil, inputTopic, outputTopic, deadLetterTopic)
-	f.seen = watch(t, f.broker.Addr(), f.committedOnly(), outputTopic, deadLetterTopic)
-	for i := range f.services {
-		f.services[i] = f.start(f.journal)
+	f.brokers = f.broker.Addr()
+	f.admin = newClient(t, f.brokers)
+	createTopics(t, f.brokers, 4, nil, append(f.outputs.topics(), inputTopic)...)
+	f.seen = watch(t, f.brokers, f.committedOnly(), f.outputs.topics())
+	for range 2 {
+		f.services = append(f.services, f.start(f.journal))
 	}
-	f.upstream = newUpstream(t, f.broker.Addr())
+	f.upstream = newUpstream(t, f.brokers)
 	return f
 }
 
@@ -100,7 +110,7 @@ func (f *faults) committedOnly() bool { return f.delivery == "exactly_once" }
 // arguments are those of a service, with limits that are drawn.
 func (f *faults) arguments(journal string) []string {
 	pick := func(values ...string) string { return values[f.rng.IntN(len(values))] }
-	return runArgs(f.T, f.broker.Addr(),
+	return runArgs(f.T, f.brokers,
 		"--model.dir", f.model, "--kafka.delivery", f.delivery, "--kafka.client", f.client, "--crash.journal", journal, "--input.max-bytes", "64KiB",
 		"--tensorflow.intra-op-threads", "1", "--tensorflow.inter-op-threads", "1",
 		"--kafka.window.records", pick("2", "8", "64"),

@@ -42,8 +42,8 @@ type message struct {
 	sent
 }
 
-func newUpstream(t *testing.T, broker string) *upstream {
-	u := &upstream{t: t, client: newClient(t, broker), ended: make(chan struct{}), sent: map[string]sent{}}
+func newUpstream(t *testing.T, brokers string, opts ...kgo.Opt) *upstream {
+	u := &upstream{t: t, client: newClient(t, brokers, opts...), ended: make(chan struct{}), sent: map[string]sent{}}
 	// The client has its producer id before anything happens to the broker: it
 	// does not ask twice for it.
 	first := picture("first", 0)
@@ -191,7 +191,7 @@ func (f *faults) transaction(how kgo.TransactionEndTry) (end func()) {
 	f.Helper()
 	u := f.upstream
 	id, _ := u.next("upstream")
-	client := newClient(f.T, f.broker.Addr(), kgo.TransactionalID(id), kgo.TransactionTimeout(time.Minute))
+	client := newClient(f.T, f.brokers, kgo.TransactionalID(id), kgo.TransactionTimeout(time.Minute))
 	if err := client.BeginTransaction(); err != nil {
 		f.Fatal(err)
 	}

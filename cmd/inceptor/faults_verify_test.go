@@ -23,8 +23,8 @@ type watcher struct {
 	at map[string]time.Time // by id
 }
 
-func watch(t *testing.T, broker string, committedOnly bool, topics ...string) *watcher {
-	client := newClient(t, broker, append(isolation(committedOnly), kgo.ConsumeTopics(topics...))...)
+func watch(t *testing.T, broker string, committedOnly bool, topics []string, opts ...kgo.Opt) *watcher {
+	client := newClient(t, broker, append(append(isolation(committedOnly), kgo.ConsumeTopics(topics...)), opts...)...)
 	w := &watcher{at: map[string]time.Time{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -90,7 +90,7 @@ func (f *faults) verify(rounds int, took time.Duration) {
 	f.Helper()
 	sent := f.upstream.sent // nothing is sent any more
 	f.checkInput(f.readAll(true, inputTopic), sent)
-	v := f.judge(f.readAll(f.committedOnly(), outputTopic, deadLetterTopic), sent)
+	v := f.judge(f.readAll(f.committedOnly(), f.outputs.topics()...), sent)
 
 	aborted := len(sent) - len(f.upstream.due())
 	var happened []string
@@ -149,13 +149,13 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 			continue
 		case s.aborted:
 			v.abortedAnswered++
-		case r.Topic == outputTopic:
+		case r.Topic == f.outputs.answers:
 			v.answers++
 		default:
 			v.deadLetters++
 		}
 		partition, offset := position(f.T, id)
-		if problem := s.compare(r, id); problem != "" {
+		if problem := s.compare(r, id, r.Topic == f.outputs.deadLetters); problem != "" {
 			v.count(&v.wrong, "%s (%.40s): %s", id, s.key, problem)
 		} else if partition != r.Partition {
 			v.count(&v.wrong, "%s (%.40s): it is in partition %d", id, s.key, r.Partition)
@@ -179,11 +179,11 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 }
 
 // compare tells what is wrong with what came of a record.
-func (s sent) compare(r *kgo.Record, id string) string {
+func (s sent) compare(r *kgo.Record, id string, dead bool) string {
 	if want := s.key[:min(len(s.key), keptOfKey)]; string(r.Key) != want {
 		return fmt.Sprintf("the key is %.100q", r.Key)
 	}
-	if r.Topic == deadLetterTopic {
+	if dead {
 		if reason := lastHeader(r, "inceptor-reason"); reason != s.reason {
 			return fmt.Sprintf("a dead letter for %q, want %q: %s", reason, s.reason, lastHeader(r, "inceptor-error"))
 		}

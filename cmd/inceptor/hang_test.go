@@ -19,8 +19,9 @@ import (
 	"inceptor/testenv"
 )
 
-// It waits out four times the 30 s that a run may take.
-var nightly = flag.Bool("nightly", false, "TestVersionHangs looks at one record, too, that always hangs the model")
+// One record that always hangs the model waits out four times the 30 s that a
+// run may take.
+var nightly = flag.Bool("nightly", false, "TestVersionHangs and TestCluster in full, for many minutes")
 
 // A hanging is a service whose model needs a file, on topics of its own. While
 // the file is a pipe that nobody writes to, its runs hang in native code.

@@ -229,7 +229,7 @@ func (f *follower) awaitDistinct(t *testing.T, n int, limit time.Duration, topic
 
 func newClient(t testing.TB, broker string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(broker))...)
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(broker, ",")...))...)
 	if err != nil {
 		t.Fatal(err)
 	}
