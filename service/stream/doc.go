@@ -44,9 +44,10 @@
 // # Parts for drivers
 //
 // Budget bounds the memory of all partitions. Flight is the window of one
-// partition: in by offset, finished in any order, out by offset. Worker calls the handler until there is an answer. Publisher
-// writes answers in order, at least once, through a driver's Transport. Trouble
-// keeps outages from flooding the log, and Connections can be broken off. The
-// package streamtest holds the suite that each driver passes, against an
-// in-memory broker and against a real one.
+// partition: in by offset, finished in any order, out by offset. Worker calls
+// the handler until there is an answer. Publisher writes answers in order, at
+// least once, through a driver's Transport. Trouble keeps outages from flooding
+// the log, and Connections can be broken off. The package streamtest holds the
+// suite that each driver passes, against an in-memory broker and against a real
+// one.
 package stream
