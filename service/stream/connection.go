@@ -253,10 +253,10 @@ func (c *connection) judge(err error) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err == io.EOF && len(c.sent) > 0 {
+	if errors.Is(err, io.EOF) && len(c.sent) > 0 {
 		c.set.peers.failed(c.address, errors.New("closed the connection without an answer"))
 	}
-	if timeout, ok := err.(net.Error); !ok || !timeout.Timeout() {
+	if timeout := net.Error(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
 		return err
 	}
 	if c.broken || len(c.sent) == 0 {
