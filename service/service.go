@@ -248,12 +248,13 @@ func compactionWarnings(c Config, topics []stream.Topic) (warnings []string) {
 	return warnings
 }
 
-// CheckAccess asks the brokers whether a process may join the group, which nobody
-// in it notices, and for every other permission that it needs.
-func CheckAccess(ctx context.Context, c Config, log *slog.Logger) (join error, denied []error) {
+// CheckAccess asks the brokers for every permission that a process needs, and
+// returns those that it lacks; and, last, why it may not join the group, which
+// nobody in it notices.
+func CheckAccess(ctx context.Context, c Config, log *slog.Logger) (denied []error, join error) {
 	config, err := c.streamConfig(log, nil, &handler{})
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -261,7 +262,8 @@ func CheckAccess(ctx context.Context, c Config, log *slog.Logger) (join error, d
 	if c.Kafka.Delivery == exactlyOnce {
 		tx = (*franz.Transaction)(&c.Kafka.Transaction)
 	}
-	return franz.TryJoin(ctx, config), franz.CheckAccess(ctx, config, tx)
+	join = franz.TryJoin(ctx, config)
+	return franz.CheckAccess(ctx, config, tx), join
 }
 
 // limitWarnings compares the topics' limits with each other, and with what

@@ -72,7 +72,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	for _, t := range topics {
 		report("topic "+t.Name, nil, fmt.Sprintf("%d partitions, %d replicas, max.message.bytes %d, min.insync.replicas %d", t.Partitions, t.Replicas, t.MaxMessageBytes, t.MinInSync))
 	}
-	join, denied := service.CheckAccess(ctx, c.Config, a.log)
+	denied, join := service.CheckAccess(ctx, c.Config, a.log)
 	report("group "+c.Kafka.Group, join, fmt.Sprintf("a process may join, with a session of %v", c.Kafka.SessionTimeout))
 	for _, err := range denied {
 		report("permission", err, "")
