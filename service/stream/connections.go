@@ -95,6 +95,10 @@ func (s *Connections) Explain(err error) error { return s.peers.explain(err) }
 // Paused is for how long brokers want no more requests yet, by their quotas.
 func (s *Connections) Paused() time.Duration { return s.peers.paused() }
 
+// Throttled is how many answers brokers have held back or cut short so far, by
+// their quotas. Such an answer may have nothing in it though there is more.
+func (s *Connections) Throttled() int { return s.peers.throttledSoFar() }
+
 // Close closes what is open now; dialling stays possible.
 func (s *Connections) Close() {
 	s.mu.Lock()

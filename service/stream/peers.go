@@ -33,6 +33,7 @@ type peers struct {
 	mu       sync.Mutex
 	failures map[string]failure // by address, until it answers
 	pause    time.Time          // the latest end of those that brokers want
+	pauses   int                // so far
 	told     time.Time          // when the log was told of one
 }
 
@@ -130,6 +131,7 @@ func (p *peers) explain(err error) error {
 func (p *peers) throttled(address, request string, pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.pauses++
 	now := time.Now()
 	if end := now.Add(pause); end.After(p.pause) {
 		p.pause = end
@@ -146,4 +148,10 @@ func (p *peers) paused() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(0, time.Until(p.pause))
+}
+
+func (p *peers) throttledSoFar() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pauses
 }

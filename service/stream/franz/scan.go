@@ -48,7 +48,7 @@ func scan(ctx context.Context, cfg stream.Config, topic string, quiet time.Durat
 		return err
 	}
 	defer client.Close()
-	s := &scanner{client: client, admin: kadm.NewClient(client), topic: topic, quiet: quiet, each: each}
+	s := &scanner{conns: conns, client: client, admin: kadm.NewClient(client), topic: topic, quiet: quiet, each: each}
 	s.unpack, _ = client.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // with the bound
 	starts, err := s.offsets(ctx, s.admin.ListStartOffsets)
 	if err != nil {
@@ -73,6 +73,7 @@ func scan(ctx context.Context, cfg stream.Config, topic string, quiet time.Durat
 // A scanner reads the partitions of one topic, one after the other. It asks the
 // leaders itself: a consuming client does not tell an empty answer from none.
 type scanner struct {
+	conns  *stream.Connections
 	client *kgo.Client
 	admin  *kadm.Client
 	unpack kgo.Decompressor
@@ -193,11 +194,14 @@ func (s *scanner) fetch(ctx context.Context, id int32, from int64) (scanned, err
 	part.Partition, part.FetchOffset, part.PartitionMaxBytes = id, from, maxScanBytes
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
+	throttled := s.conns.Throttled()
 	res, err := s.client.Broker(int(leader.Leader)).Request(ctx, req)
 	if err != nil {
 		return got, because(ctx, err)
 	}
-	return s.read(res.(*kmsg.FetchResponse), id, from)
+	got, err = s.read(res.(*kmsg.FetchResponse), id, from)
+	got.empty = got.empty && s.conns.Throttled() == throttled
+	return got, err
 }
 
 // because is why ctx ended, if it did, and else err.
@@ -224,7 +228,7 @@ func (s *scanner) read(res *kmsg.FetchResponse, id int32, from int64) (scanned, 
 			read, next := kgo.ProcessFetchPartition(opts, p, s.unpack, nil)
 			return scanned{
 				records: read.Records, next: next, stable: p.LastStableOffset,
-				empty: len(p.RecordBatches) == 0 && res.ThrottleMillis == 0,
+				empty: len(p.RecordBatches) == 0,
 			}, read.Err
 		}
 	}
