@@ -16,7 +16,7 @@ func TestMemory(t *testing.T) {
 	for name, suite := range map[string]func([]string) streamtest.Suite{"ExactlyOnce": suite, "AtLeastOnce": atLeastOnceSuite} {
 		t.Run(name, func(t *testing.T) {
 			if *nightly {
-				suite([]string{k.Addr()}).Memory(t, 30, 1_000_000, 256<<20)
+				suite([]string{k.Addr()}).Memory(t, 30, 990_000, 256<<20)
 			} else {
 				suite([]string{k.Addr()}).Memory(t, 5, 200_000, 32<<20)
 			}
