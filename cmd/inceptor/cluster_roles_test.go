@@ -19,9 +19,6 @@ import (
 // clusterPartitions is the number of each topic's.
 const clusterPartitions = 3
 
-// clusterUser is whom the clients log in as.
-const clusterUser = "me"
-
 // A roleKind is a way to read the input.
 type roleKind struct{ name, delivery, client string }
 
@@ -60,7 +57,7 @@ func newRole(c *clusterRun, kind roleKind, model, open string) *role {
 	r.command = func(brokers string) *exec.Cmd {
 		return program(runArgs(c.T, brokers, "--model.dir", model, "--kafka.group", r.group,
 			"--kafka.delivery", kind.delivery, "--kafka.client", kind.client,
-			"--kafka.sasl.mechanism", "SCRAM-SHA-256", "--kafka.sasl.user", clusterUser,
+			"--kafka.sasl.mechanism", "SCRAM-SHA-256", "--kafka.sasl.user", kind.name,
 			"--kafka.sasl.password-file", c.password,
 			"--kafka.output", out.answers, "--kafka.dead-letter", out.deadLetters,
 			"--tensorflow.intra-op-threads", "1", "--tensorflow.inter-op-threads", "1")...)
@@ -69,7 +66,7 @@ func newRole(c *clusterRun, kind roleKind, model, open string) *role {
 		python, rivals := testenv.Python(c.T), testenv.Rivals(c.T)
 		r.command = func(brokers string) *exec.Cmd {
 			cmd := exec.Command(python, "-B", filepath.Join("testdata", "librdkafka.py"),
-				"--brokers", brokers, "--user", clusterUser, "--password-file", c.password,
+				"--brokers", brokers, "--user", kind.name, "--password-file", c.password,
 				"--group", r.group, "--input", inputTopic, "--output", out.answers)
 			cmd.Env = append(os.Environ(), "PYTHONPATH="+rivals)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
