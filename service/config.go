@@ -34,24 +34,24 @@ type Config struct {
 type Kafka struct {
 	Brokers    []string `default:"localhost:9092" help:"Brokers to start from, host:port; any one that answers is enough."`
 	Group      string   `default:"inceptor" help:"Consumer group. Processes with the same group share the partitions."`
-	Input      []string `default:"ImageInputTopic" help:"Topics that images are read from: one, or several of which all answers go to the same output. Partition 3 of each goes to partition 3 of the output."`
+	Input      []string `default:"ImageInputTopic" help:"Topics that images are read from, one or several. All answers go to the same output: partition 3 of each topic to partition 3 of the output."`
 	Output     string   `default:"ImageOutputTopic" help:"Topic that predictions are written to, in the order of the input."`
 	DeadLetter string   `default:"ImageDeadLetterTopic" help:"Topic for what cannot be answered: the record whole, with reason and origin in its headers."`
 	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
 	Delivery   string   `default:"at_least_once" enum:"at_least_once,exactly_once" help:"Delivery guarantee: ${enum}. Nothing is lost with either. With at_least_once, some answers may come again after a crash, with the same id. With exactly_once, answers, dead letters and offsets are committed in one transaction: readers that set isolation.level=read_committed see each once; of an input that is transactional only committed records are read."`
 	Client     string   `default:"kafka-go" enum:"kafka-go,franz-go" help:"With at_least_once: the library that talks to the brokers, ${enum}. With franz-go, an answer whose acknowledgement was lost is not written again, and of an input that is transactional only committed records are read. exactly_once always uses franz-go."`
 
-	Start   stream.Start `default:"earliest" placeholder:"START" help:"Where a group begins that has no offsets: earliest, latest, or at the first record of a time or later, such as 2026-11-29T08:00:00Z. Partitions that a topic gets later always begin at their first record."`
-	OnReset string       `default:"continue" enum:"continue,stop" help:"What happens when a position has lost its meaning, for its topic was recreated, or retention removed records before they were read: ${enum}. continue: go on with the earliest record that may not have been read, warn, and count what is skipped or repeated. stop: the service ends before it commits anything else."`
+	Start   stream.Start `default:"earliest" placeholder:"START" help:"Where a group without offsets begins: earliest, latest, or the first record of a given time or later, such as 2026-11-29T08:00:00Z. Partitions that a topic gets later always begin at their first record."`
+	OnReset string       `default:"continue" enum:"continue,stop" help:"What happens when the position in a partition is lost, because the topic was recreated or retention removed records before they were read: ${enum}. continue: go on with the earliest record that may not have been read, warn, and count what is skipped or repeated. stop: end the service before it commits anything else."`
 
-	SessionTimeout time.Duration `default:"6s" help:"After how long the group gives the partitions of a process away of which it has heard nothing, as when it was killed; a process that stops by itself leaves the group at once, unless kafka.instance-id is set. Must be within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms."`
-	InstanceID     string        `help:"With franz-go: the process's group.instance.id, another one for each process of the group and the same after a restart, as the pod's name in a StatefulSet. A process that comes back within kafka.session-timeout has its partitions again, and the others do not notice; so it does not leave the group when it stops, and its partitions wait for it that long." placeholder:"ID"`
+	SessionTimeout time.Duration `default:"6s" help:"How long the group waits for a process that sends no heartbeats, for example because it was killed, before others get its partitions. A process that is stopped leaves the group at once, unless kafka.instance-id is set. Must be within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms."`
+	InstanceID     string        `help:"With franz-go: the process's group.instance.id, for static membership. Each process of the group needs one of its own, the same after a restart, such as the pod's name in a StatefulSet. A process that comes back within kafka.session-timeout gets the same partitions, without a rebalance. So it does not leave the group when it stops, and its partitions wait for it that long." placeholder:"ID"`
 	Rack           string        `help:"With franz-go: the process's client.rack. Records are read from a replica in the same rack, where the brokers' replica.selector.class allows it." placeholder:"RACK"`
 
 	OnError      string        `default:"retry" enum:"retry,dead-letter,stop" help:"What becomes of a record that the model cannot answer through no fault of the record, once that has lasted for kafka.on-error-after: ${enum}. Until then it is tried again and again, with pauses, and its partition waits. retry: for ever. dead-letter: it becomes a dead letter with the reason given-up. stop: the service ends, with the record uncommitted."`
 	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error=dead-letter or stop."`
 
-	Tombstones string `default:"dead-letter" enum:"dead-letter,forward,drop" help:"What becomes of a tombstone, a record without a value: ${enum}. dead-letter: it is one, with the reason empty. forward: the output gets a tombstone with its key and headers, in its order. drop: it is passed over, and counted."`
+	Tombstones string `default:"dead-letter" enum:"dead-letter,forward,drop" help:"What becomes of a tombstone, a record without a value: ${enum}. dead-letter: it becomes a dead letter with the reason empty. forward: the output gets a tombstone with the same key and headers, in order. drop: nothing is published; it is counted."`
 
 	CreateTopics bool   `help:"Create topics that are missing; the outputs with the input's number of partitions and a slightly larger max.message.bytes, for a dead letter has headers on top. Otherwise a missing topic is an error."`
 	Compression  string `default:"none" enum:"none,gzip,snappy,lz4,zstd" help:"Compression of the output: ${enum}."`
@@ -86,7 +86,7 @@ type Window struct {
 	Records int         `default:"0" help:"Records of one partition in flight, at most: fetched and not yet published. 0: 64, or 2000 of what input.format tensor-json or example reads."`
 	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in. It is also the memory that the records which were compressed together may take, if it is more than 32MiB and twice input.max-bytes; larger batches become one dead letter each, unread."`
 
-	TotalBytes input.Bytes `default:"0" help:"Memory of what was fetched and is not answered, of all partitions together, at most. Fetching waits for it, and partitions take turns. 0: an eighth of the memory there is, which is the least limit of the process's cgroups or the machine's memory, and 64MiB at least."`
+	TotalBytes input.Bytes `default:"0" help:"Memory of what was fetched and is not answered, of all partitions together, at most. When it is reached, fetching waits. 0: an eighth of the least limit of the process's cgroups, or of the machine's memory, and at least 64MiB."`
 }
 
 // Transaction bounds the transactions of exactly_once.

@@ -109,10 +109,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_in_flight_bytes", Help: "Keys, values and headers of the records in flight.",
 		}),
 		buffered: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_buffered_bytes", Help: "Memory of what was fetched and is still needed, as kafka.window.total-bytes counts it.",
+			Name: "inceptor_buffered_bytes", Help: "Memory of what was fetched and is not answered, as kafka.window.total-bytes counts it.",
 		}),
 		limit: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_buffered_bytes_limit", Help: "Bound on inceptor_buffered_bytes: kafka.window.total-bytes, or what stands for 0 there.",
+			Name: "inceptor_buffered_bytes_limit", Help: "Bound on inceptor_buffered_bytes: kafka.window.total-bytes, or its default.",
 		}),
 		fetchers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_fetch_waiting_partitions", Help: "Partitions whose fetching waits for kafka.window.total-bytes.",
@@ -122,17 +122,17 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"topic", "partition"}),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_skipped_records_total",
-			Help: "Records that the brokers removed before they were read, by topic and by why the position was lost (recreated, out-of-range).",
+			Help: "Records that the brokers removed before they were read, by topic and the reason that the position was lost (recreated, out-of-range).",
 		}, []string{"topic", "reason"}),
 		repeated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_repeated_records_total",
-			Help: "Records that are read once more, at most, since the position was lost, by topic and reason (beyond-end, expired, recreated).",
+			Help: "Records, at most, that are read again because the position was lost, by topic and reason (beyond-end, expired, recreated).",
 		}, []string{"topic", "reason"}),
 		committed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "inceptor_committed_offset", Help: "Offset of each assigned partition that a restart begins with.",
+			Name: "inceptor_committed_offset", Help: "Offset in each assigned partition at which a restart begins.",
 		}, []string{"topic", "partition"}),
 		standing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "inceptor_stuck_partition", Help: "1 for each partition that stands still, by stage (reading, handling, publishing) and reason: open-transaction (of a producer, which holds it back), read, model, refused (no topic takes what a record caused), publish. /readyz has the error.",
+			Name: "inceptor_stuck_partition", Help: "1 for each partition that stands still, by stage (reading, handling, publishing) and reason: open-transaction (a producer's, in the input), read, model, refused (neither the output nor the dead-letter topic takes the outcome), publish. /readyz has the error.",
 		}, []string{"topic", "partition", "stage", "reason"}),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "inceptor_retries_total", Help: "Tries to read, handle or publish a record that came to nothing.",
@@ -205,7 +205,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
 		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "inceptor_fetch_waited_seconds_total", Help: "Time in which fetching of one partition or more waited for kafka.window.total-bytes.",
+			Name: "inceptor_fetch_waited_seconds_total", Help: "Time in which at least one partition waited for kafka.window.total-bytes.",
 		}, func() float64 { return m.fetchWaited().Seconds() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",

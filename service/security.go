@@ -34,9 +34,9 @@ type SASL struct {
 
 // OIDC says where tokens for OAUTHBEARER are issued.
 type OIDC struct {
-	TokenURL         string `name:"token-url" help:"Token endpoint of an OpenID Connect provider, which gives OAUTHBEARER its tokens for a client's credentials." placeholder:"URL"`
-	ClientID         string `name:"client-id" help:"The client's id there." placeholder:"ID"`
-	ClientSecretFile string `help:"File that holds the client's secret, read anew for every token." placeholder:"FILE"`
+	TokenURL         string `name:"token-url" help:"Token endpoint of an OpenID Connect provider, for OAUTHBEARER. inceptor asks it for tokens with the client's credentials." placeholder:"URL"`
+	ClientID         string `name:"client-id" help:"The client's id at the provider." placeholder:"ID"`
+	ClientSecretFile string `help:"File that holds the client's secret, read anew for each token." placeholder:"FILE"`
 	Scope            string `help:"Scopes to ask for, with spaces between them. Empty: the provider's default."`
 }
 
@@ -46,10 +46,10 @@ const tlsPair = "kafka.tls.cert and kafka.tls.key"
 func (t TLS) validate() []error {
 	var errs []error
 	if (t.Cert == "") != (t.Key == "") {
-		errs = append(errs, errors.New(tlsPair+": one needs the other"))
+		errs = append(errs, errors.New(tlsPair+": set both, or neither"))
 	}
 	if !t.Enabled && (t.CA != "" || t.Cert != "" || t.Key != "") {
-		errs = append(errs, errors.New("kafka.tls.enabled: must be set for kafka.tls.ca, cert and key to be used"))
+		errs = append(errs, errors.New("kafka.tls.enabled: must be set if kafka.tls.ca, kafka.tls.cert or kafka.tls.key is set"))
 	}
 	if len(errs) == 0 {
 		if _, _, err := t.open(nil); err != nil {
@@ -91,20 +91,20 @@ func (s SASL) validate() []error {
 	switch s.Mechanism {
 	case "none":
 		if byPassword {
-			problem("kafka.sasl.mechanism: must be set for kafka.sasl.user and password to be used")
+			problem("kafka.sasl.mechanism: must be set if kafka.sasl.user or a password is set")
 		}
 		if byToken {
-			problem("kafka.sasl.mechanism: must be OAUTHBEARER for kafka.sasl.token-file and kafka.sasl.oidc to be used")
+			problem("kafka.sasl.mechanism: must be OAUTHBEARER if kafka.sasl.token-file or kafka.sasl.oidc is set")
 		}
 	case stream.OAuthBearer:
 		if byPassword {
-			problem("kafka.sasl.user: OAUTHBEARER takes a token, no user and password")
+			problem("kafka.sasl.user: OAUTHBEARER takes a token: leave user and password empty")
 		}
 		if !byToken {
 			problem("kafka.sasl.token-file: OAUTHBEARER needs it, or kafka.sasl.oidc.token-url")
 		}
 		if s.TokenFile != "" && s.OIDC != (OIDC{}) {
-			problem("kafka.sasl.token-file: kafka.sasl.oidc is set too")
+			problem("kafka.sasl.token-file: kafka.sasl.oidc is set too: set only one")
 		}
 		if s.OIDC != (OIDC{}) {
 			errs = append(errs, s.OIDC.validate()...)
@@ -117,7 +117,7 @@ func (s SASL) validate() []error {
 			problem("kafka.sasl.password-file: %s needs it, or kafka.sasl.password", s.Mechanism)
 		}
 		if s.Password != "" && s.PasswordFile != "" {
-			problem("kafka.sasl.password-file: kafka.sasl.password is set too")
+			problem("kafka.sasl.password-file: kafka.sasl.password is set too: set only one")
 		}
 		if byToken {
 			problem("kafka.sasl.token-file: only OAUTHBEARER takes a token, and kafka.sasl.mechanism is %s", s.Mechanism)
@@ -185,7 +185,7 @@ func (s SASL) open(log *slog.Logger) (stream.SASL, error) {
 func (k Kafka) securityWarnings() []string {
 	var warnings []string
 	if m := k.SASL.Mechanism; !k.TLS.Enabled && (m == stream.Plain || m == stream.OAuthBearer) {
-		warnings = append(warnings, "kafka.sasl.mechanism "+m+" sends the password or token in the clear: set kafka.tls.enabled, or use a network that nobody else reads")
+		warnings = append(warnings, "kafka.sasl.mechanism "+m+" sends the password or token in the clear: set kafka.tls.enabled")
 	}
 	if u, err := url.Parse(k.SASL.OIDC.TokenURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		warnings = append(warnings, "kafka.sasl.oidc.token-url sends the client's secret in the clear: use https")
