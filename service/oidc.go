@@ -77,7 +77,7 @@ func (i *issuer) login(ctx context.Context) (stream.Login, error) {
 		case err == nil:
 			i.token, i.got = token, time.Now()
 		case i.token != nil && !i.token.Expiry.IsZero() && i.token.Valid():
-			i.log.Warn("no new token, using the last one", "expires", i.token.Expiry, "err", err)
+			i.log.Warn("cannot get a new token, using the last one", "expires", i.token.Expiry, "err", err)
 		default:
 			return stream.Login{}, err
 		}

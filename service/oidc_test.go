@@ -167,7 +167,7 @@ func TestOIDCTokenIsUsedAgain(t *testing.T) {
 	}
 	p.Close()
 	i.got = i.got.Add(-time.Minute)
-	if last, err := i.login(t.Context()); err != nil || last == first || !strings.Contains(log.String(), "no new token, using the last one") {
+	if last, err := i.login(t.Context()); err != nil || last == first || !strings.Contains(log.String(), "cannot get a new token, using the last one") {
 		t.Errorf("without the provider: %v, log %s", err, &log)
 	}
 	i.token.Expiry = time.Now()

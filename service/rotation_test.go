@@ -370,7 +370,7 @@ func TestRotation(t *testing.T) {
 		fs.each(func(f *flow) {
 			f.until("the refusal of the broker", func() bool { return f.logged("certificate signed by unknown authority") })
 			f.file("ca.pem", string(own.PEM))
-			f.until("the half of a pair", func() bool { return f.logged("a credential cannot be read") })
+			f.until("the half of a pair", func() bool { return f.logged("cannot read a credential") })
 			f.file("key.pem", string(key))
 		})
 		fs.each(func(f *flow) {

@@ -239,7 +239,7 @@ func compactionWarnings(c Config, topics []stream.Topic) (warnings []string) {
 		case !t.Compacted || !slices.Contains(c.outputs(), t.Name):
 		case t.Name == c.Kafka.DeadLetter:
 			warnings = append(warnings, fmt.Sprintf("%s is compacted (cleanup.policy): only the last dead letter of each key is kept, "+
-				"and none of a record without a value; set cleanup.policy=delete", t.Name))
+				"and those of records without a value are removed; set cleanup.policy=delete", t.Name))
 		default:
 			warnings = append(warnings, fmt.Sprintf("%s is compacted (cleanup.policy): answers without a key are refused, and become dead letters; "+
 				"older answers of the same key vanish; set cleanup.policy=delete unless that is what you want", t.Name))

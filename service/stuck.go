@@ -6,14 +6,15 @@ import (
 	"inceptor/service/stream"
 )
 
-// errNothingTaken is wrapped where the dead-letter topic takes nothing.
-var errNothingTaken = errors.New("the dead-letter topic takes nothing for it")
+// errNothingTaken is wrapped by the error for a record of which the dead-letter topic does not take
+// even a shortened dead letter.
+var errNothingTaken = errors.New("the dead-letter topic takes no dead letter for it")
 
 // stageNames are the stages in metrics.
 var stageNames = map[stream.Stage]string{stream.Reading: "reading", stream.Handling: "handling", stream.Publishing: "publishing"}
 
-// stuckReason is why a partition stands still, in a word of a fixed set, which
-// metrics can have as a label. The error says it in full.
+// stuckReason returns why a partition stands still, as one of a fixed set of words: a label of a
+// metric. The error has the details.
 func stuckReason(stage stream.Stage, err error) string {
 	refused := func() bool {
 		return errors.Is(err, errNothingTaken) || errors.Is(err, stream.ErrKeyless) || errors.Is(err, stream.ErrInvalidTime)

@@ -17,8 +17,8 @@ type checkCmd struct {
 
 // Help is the long help.
 func (*checkCmd) Help() string {
-	return `Opens the TensorFlow library, loads the model and runs it once, compares the graph that is made of it with the model as it is, has the model server classify a blank image if there is one, asks the brokers for the topics and compares their limits, and asks whether it may join the group, read and write: it does not join, and nobody in the group notices. ` +
-		`Every part is tried, whatever became of the one before. Topics are not created.`
+	return `Opens the TensorFlow library, loads the model and runs it once, compares the graph that is made of it with the model as it is, has the model server classify a blank image if there is one, asks the brokers for the topics and compares their limits, and whether it may join the group, read and write. It does not join, and causes no rebalance. ` +
+		`Every part is tried, also after one that fails. Topics are not created.`
 }
 
 func (c *checkCmd) Run(ctx context.Context, a *app) error {
@@ -73,12 +73,12 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		report("topic "+t.Name, nil, fmt.Sprintf("%d partitions, %d replicas, max.message.bytes %d, min.insync.replicas %d", t.Partitions, t.Replicas, t.MaxMessageBytes, t.MinInSync))
 	}
 	denied, join := service.CheckAccess(ctx, c.Config, a.log)
-	report("group "+c.Kafka.Group, join, fmt.Sprintf("a process may join, with a session of %v", c.Kafka.SessionTimeout))
+	report("group "+c.Kafka.Group, join, fmt.Sprintf("a process may join with a session of %v", c.Kafka.SessionTimeout))
 	for _, err := range denied {
 		report("permission", err, "")
 	}
 	if len(denied) == 0 {
-		report("permissions", nil, "nothing is denied that is needed")
+		report("permissions", nil, "none that is needed is denied")
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(a.stdout, "warn  %s\n", printable(fmt.Sprint(w)))

@@ -28,7 +28,7 @@ func TestCheckSession(t *testing.T) {
 		want    string
 	}{
 		{"6s", 1, "kafka.session-timeout of 6s is not within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms: set it from 10s to 30m0s"},
-		{"10s", 0, "ok    group inceptor: a process may join, with a session of 10s"},
+		{"10s", 0, "ok    group inceptor: a process may join with a session of 10s"},
 	} {
 		code, stdout, stderr := execute(t, "check", "--kafka.brokers", broker.Addr(), "--model.dir", testenv.Tiny(t), "--model.name", "tiny",
 			"--kafka.session-timeout", test.session)

@@ -55,7 +55,7 @@ func (f *File[T]) Value() T {
 	switch {
 	case err != nil && err.Error() != f.failed:
 		f.failed = err.Error()
-		f.log.Warn("a credential cannot be read, using the last good one", "setting", f.key, "err", err)
+		f.log.Warn("cannot read a credential, using the last good one", "setting", f.key, "err", err)
 	case err == nil && f.failed != "":
 		f.failed = ""
 		f.log.Info("the credential can be read again", "setting", f.key, "files", f.names)
@@ -108,7 +108,7 @@ func Authorities(log *slog.Logger, key, file string) (*File[*x509.CertPool], err
 	return open(log, key, func(contents [][]byte) (*x509.CertPool, error) {
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(contents[0]) {
-			return nil, errors.New("no PEM certificate is in it")
+			return nil, errors.New("it holds no PEM certificate")
 		}
 		return pool, nil
 	}, file)

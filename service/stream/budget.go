@@ -251,7 +251,7 @@ func (b *Budget) wait(w *waiter) {
 	}
 	if now := time.Now(); b.told.IsZero() || now.Sub(b.told) > waitsAgain {
 		b.told = now
-		b.log.Info("fetching waits: what was fetched and is not answered has reached its bound", "bytes", b.held, "total_bytes", b.total)
+		b.log.Info("kafka.window.total-bytes is reached, fetching waits until records are answered", "bytes", b.held, "total_bytes", b.total)
 	}
 }
 

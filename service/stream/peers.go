@@ -140,7 +140,7 @@ func (p *peers) throttled(address, request string, pause time.Duration) {
 		return
 	}
 	p.told = now
-	p.log.Warn("the broker throttles us by a quota, going on more slowly", "broker", address, "request", request, "pause", pause)
+	p.log.Warn("a quota is exceeded, waiting before the next request to this broker", "broker", address, "request", request, "pause", pause)
 }
 
 // paused is how much of the pauses is still to come.

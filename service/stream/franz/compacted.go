@@ -32,7 +32,7 @@ func (s *transactional) refusedKeyless(ctx context.Context, f failure) error {
 	compacted, err := s.isCompacted(ctx, topic)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w (perhaps as %w; its configuration cannot be read: %w)", f.err, stream.ErrKeyless, err)
+		return fmt.Errorf("%w (perhaps %w; its configuration cannot be read: %w)", f.err, stream.ErrKeyless, err)
 	case compacted:
 		s.compacted[topic] = time.Now().Add(compactedFor)
 	}

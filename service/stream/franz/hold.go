@@ -81,7 +81,7 @@ func (h holder) Error() string {
 		fmt.Fprintf(&b, "; if its producer does not end it: `kafka-transactions.sh find-hanging`, and %s", abort)
 	}
 	if h.err != nil {
-		fmt.Fprintf(&b, " (whose it is, the broker does not tell: %v)", h.err)
+		fmt.Fprintf(&b, " (the broker does not say whose: %v)", h.err)
 	}
 	return b.String()
 }

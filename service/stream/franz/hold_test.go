@@ -63,7 +63,7 @@ func TestHolder(t *testing.T) {
 		"the producer":       {known, []string{"producer id 4000, epoch 2, wrote to it last at 2026-09-21T", abort}, "began"},
 		"the transaction":    {begun, []string{"transaction etl-7 began at 2026-09-21T", "timeout of 1m0s"}, "abort"},
 		"a hanging one":      {ended, []string{"may hang", abort}, "began"},
-		"without permission": {forbidden, []string{abort, "the broker does not tell: TOPIC_AUTHORIZATION_FAILED"}, "producer id"},
+		"without permission": {forbidden, []string{abort, "the broker does not say whose: TOPIC_AUTHORIZATION_FAILED"}, "producer id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := test.holder.Error()

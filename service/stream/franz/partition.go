@@ -90,7 +90,7 @@ func (p *partition) push(fetched kgo.FetchPartition) error {
 			if p.again {
 				continue
 			}
-			return fmt.Errorf("read from %v: offset %d comes after %d, the log was made anew", p.id, r.Offset, p.next-1)
+			return fmt.Errorf("read from %v: offset %d comes after %d: the topic was recreated, or its log truncated", p.id, r.Offset, p.next-1)
 		}
 		p.again = false
 		charge.Retain(1)
@@ -125,7 +125,7 @@ func (p *partition) pass(b stream.Batch) error {
 		if p.again {
 			return nil
 		}
-		return fmt.Errorf("read from %v: offset %d comes after %d, the log was made anew", p.id, b.Last, p.next-1)
+		return fmt.Errorf("read from %v: offset %d comes after %d: the topic was recreated, or its log truncated", p.id, b.Last, p.next-1)
 	}
 	p.again = false
 	b.First = max(b.First, p.next, p.committed)

@@ -116,7 +116,7 @@ func (d *Driver) watchPartitions(ctx context.Context, cluster *cluster, end func
 			before, known := d.partitions[topic]
 			d.partitions[topic] = n
 			if known && n != before {
-				d.cfg.Log.Info("the topic has other partitions, joining again", "topic", topic, "before", before, "now", n)
+				d.cfg.Log.Info("the number of partitions has changed, joining the group again", "topic", topic, "before", before, "now", n)
 				end()
 				return
 			}

@@ -34,7 +34,7 @@ type room struct {
 type noRoomError struct{ bytes int64 }
 
 func (e *noRoomError) Error() string {
-	return fmt.Sprintf("no room for a response that takes %d bytes", e.bytes)
+	return fmt.Sprintf("a response takes %d bytes of memory, and kafka.window.total-bytes is reached", e.bytes)
 }
 
 // await waits for room for a response of a size. It does not wait for more if
