@@ -35,7 +35,7 @@ type issuer struct {
 	client *http.Client
 	log    *slog.Logger
 
-	turn   chan struct{} // who has put something in owns what follows
+	turn   chan struct{} // of capacity 1: whoever sends to it owns the fields below
 	config clientcredentials.Config
 	token  *oauth2.Token // the last one
 	got    time.Time     // when
@@ -55,7 +55,7 @@ func newIssuer(o OIDC, log *slog.Logger) (*issuer, error) {
 		source: o, secret: secret, log: log,
 		client: &http.Client{
 			Transport: transport, Timeout: tokenTimeout,
-			// The secret goes nowhere else.
+			// Only the token endpoint gets the secret.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		turn:   make(chan struct{}, 1),
@@ -98,7 +98,7 @@ func (i *issuer) fetch(ctx context.Context) (*oauth2.Token, error) {
 	case !errors.As(err, &answer):
 		return nil, fmt.Errorf("token from %s: %w", i.source.TokenURL, err)
 	}
-	// Not its text, which is the whole body of the response.
+	// Without the error's text, which is the whole body of the response.
 	why := strings.TrimSpace(answer.Response.Status + " " + answer.ErrorCode + " " + answer.ErrorDescription)
 	why = strings.ReplaceAll(why[:min(len(why), maxIssuerError)], i.config.ClientSecret, "***")
 	err = fmt.Errorf("token from %s: %s", i.source.TokenURL, why)

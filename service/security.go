@@ -133,7 +133,7 @@ func (s SASL) validate() []error {
 
 func (o OIDC) validate() []error {
 	var errs []error
-	// The address is not shown: there may be a secret in it.
+	// The error does not show the URL: it may hold a secret.
 	if u, err := url.Parse(o.TokenURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
 		errs = append(errs, errors.New("kafka.sasl.oidc.token-url: want https://host/path, without user and password"))
 	}

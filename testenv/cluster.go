@@ -13,8 +13,8 @@ import (
 
 // A Cluster is several Kafka brokers that belong to a test. Broker i has the
 // node id i+1, and is a controller, too. Topics have a replica on each of up to
-// three brokers, and acks=all needs two of them, unless told otherwise. Beside
-// the listeners that admit everybody there are some that want SCRAM-SHA-256.
+// three brokers, and acks=all needs two of them, unless told otherwise. Each broker
+// also has a listener that requires SCRAM-SHA-256.
 type Cluster struct {
 	Brokers []*Broker
 	secure  []string // addresses of the listeners that want a login

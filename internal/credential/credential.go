@@ -1,8 +1,7 @@
-// Package credential reads certificates, passwords and tokens from files, and reads them again when
-// they are needed: a rotated credential counts from the next handshake on, without a restart.
-//
-// A file that cannot be read or parsed at that moment, because it is half written or broken, does
-// not count. What it held before is used again, and the log says why.
+// Package credential reads certificates, passwords and tokens from files, and reads them again
+// whenever they are needed. A rotated credential is used from the next handshake on, without a
+// restart. If a file cannot be read or parsed then, because it is missing, half written or broken,
+// its last good content is used, and the log says why.
 package credential
 
 import (
@@ -46,7 +45,7 @@ func open[T any](log *slog.Logger, key string, parse func([][]byte) (T, error), 
 	return f, nil
 }
 
-// Value is what the files hold now, or held when they were last good.
+// Value returns what the files hold now, or their last good content.
 func (f *File[T]) Value() T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -133,7 +132,7 @@ func Password(log *slog.Logger, key, file string) (*File[string], error) {
 	}, file)
 }
 
-// MaxToken is far above any token that brokers take; of an HTTP header less is true.
+// MaxToken bounds a token, in bytes. Brokers take far smaller ones.
 const MaxToken = 64 << 10
 
 // Token reads a bearer token: one line of visible ASCII characters.

@@ -13,24 +13,24 @@ import (
 // unbounded is the total of a Budget without a bound; shares of it can be added up.
 const unbounded = 1 << 60
 
-// waitsAgain is how long the log is silent after it has told that fetching waits.
+// waitsAgain is the least time between two log lines about fetching that waits.
 const waitsAgain = time.Hour
 
 var errGivenBack = errors.New("the charge was given back")
 
-// A Budget bounds the memory of what was fetched and is still needed, over all
-// partitions. Half of the total is divided among the partitions: no other can
-// take a partition's share, so that partitions which stand still never starve
-// those that work. The other half is common. It goes to partitions in the
+// A Budget bounds the memory of what was fetched and is not answered, over all
+// partitions. Half of the total is divided into shares, one for each partition.
+// No other partition can use a share, so partitions that stand still never
+// starve those that work. The other half is common. Partitions get it in the
 // order in which they began to wait, so they take turns.
 //
-// A partition that holds nothing does not wait behind those that hold something.
-// While no more than the total is held, it is let in with whatever it brings:
-// what is larger than all that is left would never be read else. So the total
-// is exceeded by one response at most, and by what Charge.Set and Add add.
+// A partition that has nothing charged does not wait behind those that have.
+// While the total is not exceeded, it may fetch one response of any size:
+// otherwise a response larger than what is left would never be read. So the
+// total is exceeded by at most one response, and by what Charge.Set and Add add.
 //
-// Who waits holds nothing, so waiting always ends when others go on. Safe for
-// concurrent use.
+// Nobody waits while it has a part of what it needs, so waiting always ends when
+// others go on. Safe for concurrent use.
 type Budget struct {
 	total   int64 // set once, as are the next two
 	observe func(held int64, waiting int)
@@ -44,8 +44,8 @@ type Budget struct {
 	told     time.Time // when the log told that somebody waits
 }
 
-// A Share is what one partition has of a Budget. The fields behind size are
-// guarded by the budget's mu.
+// A Share is the part of a Budget that is one partition's own. The fields behind
+// size are guarded by the budget's mu.
 type Share struct {
 	budget *Budget
 	size   int64 // set once
@@ -63,7 +63,7 @@ type Charge struct {
 	refs  atomic.Int64
 }
 
-// A waiter waits for room for bytes more in its share.
+// A waiter waits until its share may have so many bytes more.
 type waiter struct {
 	share  *Share
 	bytes  int64
@@ -89,10 +89,10 @@ func (b *Budget) Share(of int) *Share {
 	return s
 }
 
-// Size is what the partition can hold however much the others do.
+// Size is how many bytes the partition can always have, whatever the others do.
 func (s *Share) Size() int64 { return s.size }
 
-// Close gives back all that the share holds: its charges count no more.
+// Close releases all that is charged to the share, and the share itself.
 func (s *Share) Close() {
 	b := s.budget
 	b.mu.Lock()
@@ -107,8 +107,8 @@ func (s *Share) Close() {
 	b.serve()
 }
 
-// Room tells whether the partition may hold so many bytes more at once; or, if it
-// has its turn, whether no more than the total is held.
+// Room tells whether the partition may have so many bytes more at once. If it is
+// the partition's turn, it may unless the total is exceeded already.
 func (s *Share) Room(bytes int64, turn bool) bool {
 	b := s.budget
 	b.mu.Lock()
@@ -135,8 +135,8 @@ func (s *Share) Charge() *Charge {
 	return c
 }
 
-// Wait waits until there is room to raise the charge, which must be of
-// nothing, to a number of bytes.
+// Wait raises the charge, which must be of nothing, to a number of bytes, once
+// the budget has that many.
 func (c *Charge) Wait(ctx context.Context, bytes int64) error {
 	b := c.share.budget
 	b.mu.Lock()
@@ -164,8 +164,8 @@ func (c *Charge) Wait(ctx context.Context, bytes int64) error {
 	return context.Cause(ctx)
 }
 
-// Raise raises the charge to a number of bytes if there is room at once, and
-// nobody waits for it.
+// Raise raises the charge to a number of bytes, if the budget has that many now
+// and nobody waits for them.
 func (c *Charge) Raise(bytes int64) bool {
 	b := c.share.budget
 	b.mu.Lock()
@@ -179,7 +179,8 @@ func (c *Charge) Raise(bytes int64) bool {
 	return true
 }
 
-// Set makes the charge what the response takes, room or not.
+// Set changes the charge to the bytes that the response takes. The total may be
+// exceeded.
 func (c *Charge) Set(bytes int64) {
 	b := c.share.budget
 	b.mu.Lock()
@@ -187,7 +188,7 @@ func (c *Charge) Set(bytes int64) {
 	c.add(bytes - c.bytes)
 }
 
-// Add makes the charge larger, room or not.
+// Add makes the charge larger. The total may be exceeded.
 func (c *Charge) Add(bytes int64) {
 	b := c.share.budget
 	b.mu.Lock()
@@ -195,7 +196,7 @@ func (c *Charge) Add(bytes int64) {
 	c.add(bytes)
 }
 
-// Bytes is what the charge is of.
+// Bytes is how many bytes are charged.
 func (c *Charge) Bytes() int64 {
 	c.share.budget.mu.Lock()
 	defer c.share.budget.mu.Unlock()
@@ -217,7 +218,7 @@ func (c *Charge) add(bytes int64) {
 // Retain adds references.
 func (c *Charge) Retain(n int) { c.refs.Add(int64(n)) }
 
-// Release drops a reference. With the last one the memory is given back.
+// Release drops a reference. The last one returns the bytes to the budget.
 func (c *Charge) Release() {
 	if c.refs.Add(-1) > 0 {
 		return
@@ -229,7 +230,7 @@ func (c *Charge) Release() {
 	c.given = true
 }
 
-// beyond is how much of bytes more the share would take of what is common.
+// beyond is how many of so many bytes more would come from the common half.
 func (b *Budget) beyond(s *Share, bytes int64) int64 {
 	return max(0, s.held+bytes-s.size) - max(0, s.held-s.size)
 }
@@ -255,8 +256,9 @@ func (b *Budget) wait(w *waiter) {
 	}
 }
 
-// serve lets those begin for whom there is room: in their order, but for those
-// whose own share has room, or which hold nothing.
+// serve lets waiters begin whose bytes the budget has now. They begin in their
+// order, except those that fit their own share, or whose share has nothing
+// charged: these need not wait for others.
 func (b *Budget) serve() {
 	most := b.total - b.reserved
 	promised, blocked := int64(0), false

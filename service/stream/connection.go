@@ -14,25 +14,26 @@ import (
 )
 
 const (
-	// headBytes are read of a response before any of it is given to the client:
-	// its size, the request's number, an empty list of tags, and the pause.
+	// headBytes is how much of a response is read before any of it is given to
+	// the client: size, correlation id, an empty list of tags, and the pause.
 	headBytes = 4 + 4 + 1 + 4
 
-	// maxWhole bounds a response that is read whole for the pause at its end.
+	// maxWhole bounds a response that is read whole, because its pause is at its end.
 	maxWhole = 1 << 20
 )
 
-// A connection keeps to the broker's quotas, and notices a broker that is silent.
+// A connection waits for the pauses that a broker asks for when a quota is
+// exceeded (throttle_time_ms), and notices a broker that is silent.
 //
-// A broker over whose quota a client is answers at once, says for how long it will not
-// read the next request from this connection, and expects the client to
-// wait. franz-go waits where all of its requests to the broker pass, heartbeats
-// and commits too, and so loses its place in the group; kafka-go does not
-// wait, and gives the connection to whatever it asks next. Therefore the pause is taken out of
-// the answer, and the answer given to the client after the pause, as if it had come
-// that late: then only this connection waits.
+// Such a broker answers at once, and does not read the next request of this
+// connection until the pause is over. franz-go then delays all requests to the
+// broker, heartbeats and commits too, and so falls out of the group. kafka-go
+// does not wait, and uses the connection for its next request. So a connection
+// removes the pause from the response, and hands the response to the client when
+// the pause is over. Then only this connection waits.
 //
-// A broker is silent when a deadline passes that was set for the future, with a request unanswered.
+// A broker is silent if a deadline passes while a request is unanswered, unless
+// the deadline was past already when it was set.
 type connection struct {
 	net.Conn
 	set     *Connections

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// A Refusal is what a broker has against a request of ours.
+// A Refusal is the reason that a broker gives for refusing a request.
 type Refusal int
 
-// Those for which there is something that can be done.
+// The reasons that an administrator can remove.
 const (
 	GroupDenied    Refusal = iota // Read on the group
 	TopicDenied                   // an operation on one of the topics
@@ -27,7 +27,7 @@ type Access struct {
 	ID        string   // transactional
 }
 
-// An explainedError says what can be done about it.
+// An explainedError is an error that says what to do about it.
 type explainedError struct {
 	error
 	why Refusal

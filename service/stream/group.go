@@ -9,9 +9,9 @@ import (
 // maxMembersTold bounds how many members of a group an error lists.
 const maxMembersTold = 10
 
-// GroupWait is what someone who joins a consumer group waits for, given the
-// state that the group's coordinator tells and its members, as client id and
-// host. It is nil where the group waits for nobody.
+// GroupWait returns, as an error, what a process that joins a consumer group
+// waits for; nil if it waits for nobody. state is the group's state at its
+// coordinator, and members are the client ids and hosts of its members.
 func GroupWait(group, state string, members []string) error {
 	members = slices.Sorted(slices.Values(members))
 	if more := len(members) - maxMembersTold; more > 0 {

@@ -25,7 +25,8 @@ const (
 	quotaEvery = 30 * time.Second
 )
 
-// peers is what is known of the brokers. Safe for concurrent use.
+// peers remembers which brokers have not answered, and their pauses. Safe for
+// concurrent use.
 type peers struct {
 	brokers []string // to start from
 	log     *slog.Logger
@@ -37,15 +38,15 @@ type peers struct {
 	told     time.Time          // when the log was told of one
 }
 
-// A failure is what was wrong with an address last.
+// A failure is the last error of an address.
 type failure struct {
 	err    error
 	at     time.Time
 	silent bool
 }
 
-// avoided is why an address is not dialled now: it was silent a moment ago, and
-// another of those to start from was not.
+// avoided returns an error if an address is not to be dialled now: it was silent
+// less than silentFor ago, and another one of brokers was not.
 func (p *peers) avoided(address string, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,11 +63,12 @@ func (p *peers) avoided(address string, now time.Time) error {
 	}}
 }
 
-// A silentError is to clients what a dial is that has timed out.
+// A silentError says that a broker was not dialled because it was silent. To
+// clients it is a dial that has timed out.
 type silentError struct{ error }
 
-// Avoided tells whether an address was not dialled because it was silent a
-// moment ago, which has been told then.
+// Avoided tells whether an address was not dialled because it was silent before.
+// The log has had the reason already.
 func Avoided(err error) bool { return errors.As(err, new(silentError)) }
 
 // Timeout implements net.Error.
@@ -108,7 +110,7 @@ func (p *peers) answered(address string) {
 	delete(p.failures, address)
 }
 
-// explain adds to err what each address said that has not answered since.
+// explain adds to err the last error of each address that has not answered since.
 func (p *peers) explain(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,7 +129,8 @@ func (p *peers) explain(err error) error {
 	return fmt.Errorf("%w (%s)", err, strings.Join(said, "; "))
 }
 
-// throttled notes that a broker wants a pause, and tells the log, with measure.
+// throttled notes that a broker asks for a pause, and tells the log, at most once
+// in quotaEvery.
 func (p *peers) throttled(address, request string, pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,7 +17,8 @@ func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(
 // topicKey is how a topic's id begins in the metadata of a committed offset.
 const topicKey = "topic-id="
 
-// A Position is where the reading of a partition goes on.
+// A Position is the offset at which reading of a partition goes on, and the topic
+// that it belongs to.
 type Position struct {
 	Offset int64   // of the next record; negative: there is none
 	Topic  TopicID // that the offset belongs to
@@ -43,7 +44,7 @@ func Committed(offset int64, metadata string) Position {
 	return p
 }
 
-// A Log is what a partition's leader holds.
+// A Log is the range of offsets that a partition's leader has, and its topic.
 type Log struct {
 	Topic       TopicID
 	First, Next int64 // offsets of the first record and of the one to come
@@ -57,7 +58,8 @@ const (
 	Expired    = "expired"      // the group's offset is gone
 )
 
-// A Reset is a change of a position that no longer means what it meant.
+// A Reset is a change of a position that is lost: its offset no longer names the
+// record that was due.
 type Reset struct {
 	Partition Partition
 	Reason    string
@@ -66,8 +68,8 @@ type Reset struct {
 	Repeated  int64 // records that may be handled once more, at most
 }
 
-// Check tells where reading goes on in a log, if the position has lost its
-// meaning there. It loses no record that the log still holds.
+// Check returns where reading goes on in a log, and whether the position is lost
+// there. No record that the log still has is skipped.
 func (p Position) Check(log Log) (Reset, bool) {
 	r := Reset{From: p.Offset, To: log.First}
 	switch {
@@ -85,9 +87,9 @@ func (p Position) Check(log Log) (Reset, bool) {
 	return r, true
 }
 
-// Expired is the reset of a position that the group has lost, and this process
-// still knows. Where nobody can tell that the topic is the same, all of it is
-// read again.
+// Expired is the reset of a position whose committed offset is gone, while this
+// process still knows it. If the topic may be another one, for brokers tell no
+// id, all of it is read again.
 func (p Position) Expired(log Log) Reset {
 	if r, lost := p.Check(log); lost {
 		return r
@@ -99,7 +101,7 @@ func (p Position) Expired(log Log) Reset {
 	return r
 }
 
-// consequences are what follows from a reset, by its reason.
+// consequences are the log lines of resets, by reason.
 var consequences = map[string]string{
 	Recreated:  "the topic was deleted and recreated, reading it from its first record",
 	OutOfRange: "retention removed records before they were read, skipping them",
@@ -107,7 +109,7 @@ var consequences = map[string]string{
 	Expired:    "the group's offset is gone, going on from what this process knows",
 }
 
-// A ResetError is why a driver ends that must not reset positions.
+// A ResetError ends a driver with Config.StopOnReset.
 type ResetError struct{ Reset }
 
 // Error implements error.
@@ -117,8 +119,8 @@ func (e *ResetError) Error() string {
 		e.Partition, e.Reason, e.From, e.To, e.Skipped, e.Repeated)
 }
 
-// Reset tells the log and the observer of a reset. Where StopOnReset forbids
-// it, it does not, and returns a *ResetError.
+// Reset tells the log and the observer of a reset. With StopOnReset it returns a
+// *ResetError instead.
 func (c Config) Reset(r Reset) error {
 	if c.StopOnReset {
 		return &ResetError{r}
@@ -129,8 +131,8 @@ func (c Config) Reset(r Reset) error {
 	return nil
 }
 
-// A Start is where a group begins that has no offsets. The zero value is the
-// earliest record.
+// A Start is where a group without offsets begins. The zero value is the earliest
+// record.
 type Start struct {
 	Latest bool
 	Time   time.Time // the first record that is as late or later; zero: see Latest

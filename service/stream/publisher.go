@@ -44,9 +44,9 @@ const (
 	GiveUp                  // trying again cannot help
 )
 
-// A Publisher writes what records have caused in order, at least once: a record
-// follows only when all before it are acknowledged. Drivers share it. Its
-// methods may be called from many goroutines, for different partitions of the
+// A Publisher writes the outputs of a partition's records in order, at least once:
+// an output is sent only after all before it are acknowledged. Drivers share it.
+// Its methods may be called from many goroutines, for different partitions of the
 // input.
 type Publisher struct {
 	Config    Config
@@ -83,10 +83,10 @@ func (o *output) replace(cfg Config, reason error) error {
 	return nil
 }
 
-// Drain publishes the runs of a partition's flight, and tells published of each,
-// until the flight has no further one, ctx ends, or draining is closed while an
-// output waits for its topic to take it. The error is one that does not pass, or
-// ctx's.
+// Drain publishes the runs of a partition's flight, and calls published for each.
+// It returns when the flight has no further run, when ctx ends, or when draining
+// is closed while an output waits for its topic to take it. The error is
+// permanent, or ctx's.
 func (p *Publisher) Drain(ctx context.Context, draining <-chan struct{}, source Partition, flight *Flight, published func(Run)) error {
 	for {
 		run, err := flight.Take(ctx)

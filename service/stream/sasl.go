@@ -27,7 +27,7 @@ type SASL struct {
 	Source string
 }
 
-// A Login is what a broker is shown: User and Password, or with OAUTHBEARER Token.
+// A Login has the credentials for one handshake: User and Password, or Token for OAUTHBEARER.
 type Login struct{ User, Password, Token string }
 
 // String keeps secrets out of logs.
@@ -41,8 +41,7 @@ func Always(l Login) func(context.Context) (Login, error) {
 	return func(context.Context) (Login, error) { return l, nil }
 }
 
-// An AuthenticationError says that the brokers, or who issues tokens for them, refuse the
-// credentials.
+// An AuthenticationError says that a broker, or the provider of tokens, refuses the credentials.
 type AuthenticationError struct {
 	Source string // SASL.Source
 	Err    error
@@ -83,8 +82,8 @@ func (c client) Authenticate(ctx context.Context, host string) (sasl.Session, []
 	return nil, nil, fmt.Errorf("SASL mechanism %q is not known", c.Mechanism)
 }
 
-// A bearer is the rest of an OAUTHBEARER handshake. franz-go's own breaks off where a broker says why
-// it refuses a token.
+// A bearer is the OAUTHBEARER handshake after its first message. franz-go's own ends without the
+// reason that the broker gives for refusing a token.
 type bearer struct{ refused bool }
 
 // Challenge implements sasl.Session.

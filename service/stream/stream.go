@@ -77,8 +77,8 @@ type Config struct {
 	Inputs  []string // topics that are read
 	Outputs []string // topics that the handler's outputs go to
 
-	// Session is after how long the group goes on without a member of which it has
-	// heard nothing. Zero: 6 s.
+	// Session is how long the group waits for a member that sends no heartbeats.
+	// Zero: 6 s.
 	Session time.Duration
 
 	// What only franz can do. Instance is the group.instance.id: a process that comes back
@@ -117,8 +117,8 @@ type Config struct {
 	// topic gets later begins at its first record.
 	Start Start
 
-	// StopOnReset ends the driver with a *ResetError where it would go on
-	// elsewhere, since a position has lost its meaning.
+	// StopOnReset ends the driver with a *ResetError if a position is lost. Without
+	// it the driver goes on elsewhere.
 	StopOnReset bool
 
 	// DrainTimeout bounds how long the records in flight may take when the
@@ -156,11 +156,12 @@ type Batch struct {
 // broker's than its topic allows.
 var ErrInvalidTime = errors.New("the record's time is out of the topic's bounds")
 
-// ErrKeyless is why an output without a key is refused: its topic is compacted.
+// ErrKeyless is wrapped by the error for an output without a key that a compacted
+// topic refuses.
 var ErrKeyless = errors.New("the topic is compacted (cleanup.policy), and takes no record without a key")
 
-// ErrOpenTransaction is why a partition is not read on: the records behind the
-// last stable offset wait for the end of a transaction of their producer.
+// ErrOpenTransaction is wrapped by the error for a partition that cannot be read
+// beyond its last stable offset, because a producer's transaction is open there.
 var ErrOpenTransaction = errors.New("a transaction is open")
 
 // Window is a bound on records in flight.
@@ -194,8 +195,7 @@ type Observer interface {
 	// itself. Of reading only what is wrong with a partition is told, and not
 	// that a broker is gone.
 	Retrying(partition Partition, stage Stage, err error)
-	// Reset is called when reading goes on elsewhere, since the position has
-	// lost its meaning.
+	// Reset is called when reading goes on elsewhere, because the position is lost.
 	Reset(r Reset)
 	// Authentication is called after each handshake: with an AuthenticationError, or with nil if the
 	// broker has taken the credentials.

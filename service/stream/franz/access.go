@@ -17,10 +17,10 @@ import (
 	"inceptor/service/stream"
 )
 
-// TryJoin asks the brokers whether they would let a process join the group, with
-// the session that is configured. Nobody notices: since KIP-394 they check
-// everything before they ask a new member to come back with the id that they give it.
-// They forget the id when the session is over; to leave with it would begin a
+// TryJoin returns an error if the brokers would not let a process join the group
+// with the configured session. It causes no rebalance: since KIP-394 brokers check
+// everything before they give a new member the id with which it must join again.
+// They forget the id when the session is over. Leaving with it would begin a
 // rebalance (4.3.1).
 func TryJoin(ctx context.Context, cfg stream.Config) error {
 	cfg, err := cfg.Checked()
@@ -51,13 +51,13 @@ func TryJoin(ctx context.Context, cfg stream.Config) error {
 	return ExplainSession(ctx, cfg, explain(cfg, fmt.Errorf("join group %s: %w", cfg.Group, err), "", "Read", cfg.Inputs...))
 }
 
-// balancers are the protocols of the other driver, so that processes of one
-// group can be moved from one guarantee to the other one by one.
+// balancers are the protocols of the other driver, so that the processes of a group
+// can change their guarantee one by one.
 func balancers() []kgo.GroupBalancer {
 	return []kgo.GroupBalancer{kgo.RangeBalancer(), kgo.RoundRobinBalancer()}
 }
 
-// trial makes a client for a few questions.
+// trial makes a client for a few requests.
 func trial(cfg stream.Config) (*kgo.Client, func(), error) {
 	conns := stream.NewConnections(cfg)
 	client, err := kgo.NewClient(append(connection(cfg, conns), kgo.RetryTimeout(30*time.Second))...)
@@ -70,8 +70,8 @@ func trial(cfg stream.Config) (*kgo.Client, func(), error) {
 	}, nil
 }
 
-// ExplainSession adds to an error by which a broker refuses the session what it
-// allows, if it tells.
+// ExplainSession adds to an error that refuses the session the bounds that the
+// broker allows, if it tells them.
 func ExplainSession(ctx context.Context, cfg stream.Config, err error) error {
 	if !stream.Refused(err, stream.SessionRefused) {
 		return err
@@ -105,11 +105,11 @@ func ExplainSession(ctx context.Context, cfg stream.Config, err error) error {
 	return fmt.Errorf("%w: set it from %v to %v", err, least, most)
 }
 
-// CheckAccess returns every permission that a driver lacks, each with the
-// command that gives it: Read on the inputs, Write on the outputs, and with a
-// transaction Write on its id. It asks what is allowed, and changes nothing but that the
-// brokers know a transactional id that only checks use. An authorizer that does not tell is taken
-// to allow everything.
+// CheckAccess returns an error for every permission that a driver lacks, with the
+// command that grants it: Read on the inputs, Write on the outputs, and with a
+// transaction Write on its id. It changes nothing, except that the brokers then know
+// a transactional id that only checks use. If an authorizer does not tell, the
+// permission counts as granted.
 func CheckAccess(ctx context.Context, cfg stream.Config, tx *Transaction) []error {
 	client, done, err := trial(cfg)
 	if err != nil {

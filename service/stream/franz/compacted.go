@@ -21,9 +21,9 @@ const compactedFor = 5 * time.Second
 // lookUpTimeout bounds the look-up of a topic's configuration.
 const lookUpTimeout = 5 * time.Second
 
-// refusedKeyless tells why an output without a key was refused: it wraps
-// stream.ErrKeyless where its topic is compacted, or may be. franz-go does not
-// hand on what the broker says of it, so the topic's configuration tells.
+// refusedKeyless returns why an output without a key was refused. It wraps
+// stream.ErrKeyless if the topic is compacted, or may be. franz-go drops the
+// broker's message, so the topic's configuration is looked up.
 func (s *transactional) refusedKeyless(ctx context.Context, f failure) error {
 	topic := f.record.Topic
 	if f.record.Key != nil || !errors.Is(f.err, kerr.InvalidRecord) || s.wantsKey(f.record) {

@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	// holdEvery is how often partitions are looked at that may be held back by
-	// an open transaction.
+	// holdEvery is how often it is checked whether an open transaction holds a
+	// partition back.
 	holdEvery = 2 * time.Second
 
-	// heldAfter is how long a partition must stand still before an open
-	// transaction until that is told. Most transactions take less.
+	// heldAfter is how long a partition must stand still at an open transaction
+	// before it is reported. Most transactions take less.
 	heldAfter = 4 * time.Second
 
-	// describeEvery is how often it is looked up whose transaction it is.
+	// describeEvery is how often the producer of the transaction is looked up.
 	describeEvery = 10 * time.Second
 )
 
-// A standstill is how long nothing has come of a partition while a transaction
+// A standstill is since when a partition has given no records while a transaction
 // is open in it.
 type standstill struct {
 	stable, next int64

@@ -18,7 +18,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// positions are those that the group had, as far as this process knows. Safe for
+// positions are the group's positions as this process knows them. Safe for
 // concurrent use.
 type positions struct {
 	mu   sync.Mutex
@@ -67,7 +67,7 @@ func (p *positions) unseen(id stream.Partition, from int64) int64 {
 	return max(0, p.next[id]-max(from, p.seen[id]))
 }
 
-// topics are those of which it knows a position.
+// topics are the topics with a known position.
 func (p *positions) topics() map[string]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,11 +93,10 @@ func (s *session) onFetched(_ context.Context, client *kgo.Client, res *kmsg.Off
 	return nil
 }
 
-// onOffsets decides where the partitions of a generation begin, given what the
-// group has committed: the client can pass a batch only in partitions of which it
-// knows an offset. A partition whose leader is gone is left to the client, which
-// looks up its beginning by itself as soon as it can: the others must not wait
-// for it.
+// onOffsets decides where the partitions of a generation begin, given the group's
+// committed offsets. The client can skip a batch only in partitions with a known
+// offset. A partition without a leader is left to the client, which looks up its
+// offset as soon as it can, so that the others do not wait for it.
 func (s *session) onOffsets(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	topics := slices.Collect(maps.Keys(offsets))
 	logs, err := s.logs(ctx, topics)
@@ -186,8 +185,8 @@ func (s *session) place(ctx context.Context, id stream.Partition, committed kgo.
 	return startAt(reset.To, log.Topic, true), nil
 }
 
-// first is where a partition begins of which the group has no offset. One that
-// was added later begins at its first record, or that might be lost.
+// first is where a partition without a committed offset begins. A partition that
+// was added later begins at its first record, so that no record is lost.
 func (s *session) first(id stream.Partition, l *logs, begun bool) beginning {
 	log, known := l.of(id)
 	from := s.cfg.Start
@@ -212,14 +211,14 @@ func (s *session) first(id stream.Partition, l *logs, begun bool) beginning {
 	return beginning{client, -1, log.Topic, false}
 }
 
-// logs is what the brokers say of the partitions of some topics.
+// logs are the logs of the partitions of some topics, as their leaders tell.
 type logs struct {
 	ids                 map[string]stream.TopicID
 	starts, ends, times kadm.ListedOffsets // times: of the first records that are as late as Config.Start
 }
 
-// of is what they say of one partition. Where its leader says nothing, the log
-// counts as one that has all offsets.
+// of is the log of one partition. If its leader does not answer, the log counts as
+// one that has all offsets.
 func (l *logs) of(id stream.Partition) (log stream.Log, known bool) {
 	log = stream.Log{Topic: l.ids[id.Topic], Next: math.MaxInt64}
 	first, ok := l.starts.Lookup(id.Topic, int32(id.ID))
@@ -231,7 +230,7 @@ func (l *logs) of(id stream.Partition) (log stream.Log, known bool) {
 	return log, true
 }
 
-// logs looks them up. With an error of one leader, there are those of the others.
+// logs looks up the logs of topics. If one leader fails, the others' are returned.
 func (s *session) logs(ctx context.Context, topics []string) (*logs, error) {
 	admin := kadm.NewClient(s.fetcher)
 	ids, err := topicIDs(ctx, s.fetcher, topics)
@@ -264,7 +263,7 @@ func (s *session) logs(ctx context.Context, topics []string) (*logs, error) {
 	return l, nil
 }
 
-// errRecreated is why a session ends whose client keeps to a topic that is gone.
+// errRecreated ends a session whose client keeps to the id of a deleted topic.
 var errRecreated = errors.New("it was deleted and recreated")
 
 // lookUpTopics returns an error when the input topics are not those of the
@@ -345,9 +344,9 @@ func (s *session) readBefore(ctx context.Context, offsets map[string]map[int32]k
 	return topics, nil
 }
 
-// gone asks a partition's leader whether a topic's id is out of use: a broker may
-// know less than the leader. Where the leader compares no ids, it is taken for
-// gone.
+// gone returns nil if a partition's leader says that a topic's id no longer exists:
+// another broker's metadata may be old. It returns nil, too, if the leader compares
+// no ids.
 func (s *session) gone(ctx context.Context, id stream.Partition, topic stream.TopicID) error {
 	meta, err := kadm.NewClient(s.fetcher).Metadata(ctx, id.Topic)
 	if err != nil {

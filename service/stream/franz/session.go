@@ -382,14 +382,13 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 	return failed
 }
 
-// pass goes on behind a batch that is not read: the client stands still there.
-// It cannot be moved in a partition of which it knows no offset, for its
-// beginning was not known and nothing has been read: then the session ends, and
-// the next one looks the beginning up.
+// pass skips a batch that is not read, at which the client stands still. It cannot
+// in a partition without a known offset, from which nothing has been read: then
+// the session ends, and the next one looks the offset up.
 func (s *session) pass(p *partition, e *kgo.ErrDecompressTooLarge) error {
 	// Those that the client knows at all, committed or not.
 	if _, known := s.client.CommittedOffsets()[p.id.Topic][int32(p.id.ID)]; !known {
-		return fmt.Errorf("pass offsets %d to %d of %v: where it begins was not known", e.Offset, e.NextOffset-1, p.id)
+		return fmt.Errorf("skip offsets %d to %d of %v: the client knows no offset of the partition yet", e.Offset, e.NextOffset-1, p.id)
 	}
 	err := p.pass(stream.Batch{Topic: p.id.Topic, Partition: p.id.ID, First: e.Offset, Last: e.NextOffset - 1})
 	s.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{p.id.Topic: {int32(p.id.ID): {Epoch: e.Epoch, Offset: e.NextOffset}}})

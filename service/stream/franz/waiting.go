@@ -9,11 +9,12 @@ import (
 	"inceptor/service/stream"
 )
 
-// slowJoin is after how long it is told what joining the group waits for.
+// slowJoin is how long joining the group may take before the log has what it waits
+// for.
 const slowJoin = 5 * time.Second
 
-// watchJoin tells what joining the group waits for, if that takes long, for the
-// client waits without a word.
+// watchJoin logs what joining the group waits for, if that takes long. The client
+// itself logs nothing.
 func (s *session) watchJoin(life context.Context) {
 	operation := "join group " + s.cfg.Group
 	since, told := time.Now(), false

@@ -8,8 +8,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// leaderWatch is how long a request may take until it is looked whether its
-// broker still leads the partition, and how often from then on.
+// leaderWatch is how often it is checked, while a request waits, whether its broker
+// still leads the partition.
 const leaderWatch = 3 * time.Second
 
 var errMoved = errors.New("another broker leads the partition now")
@@ -52,7 +52,8 @@ func leader(ctx context.Context, client *kafka.Client, topic string, partition i
 	return 0, false
 }
 
-// moved is why a request has failed: its broker may have lost the partition.
+// moved returns why a request failed: errMoved if another broker leads the
+// partition now.
 func moved(ctx context.Context, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), errMoved) {
 		return errMoved

@@ -21,7 +21,7 @@ const (
 	// loginTimeout bounds a login, with the time that its token may take to come.
 	loginTimeout = 5 * time.Second
 
-	// maxLoginResponse bounds what a broker may send before it is known.
+	// maxLoginResponse bounds what a broker may send before the login is over.
 	maxLoginResponse = 1 << 20
 
 	// maxLifetime is longer than any connection lasts.
@@ -32,8 +32,8 @@ const (
 // (KIP-368): a broker with connections.max.reauth.ms closes others. kafka-go authenticates once, and
 // would lose the connection that its heartbeats are on, and with it the generation.
 //
-// It relies on kafka-go's way with a connection: who writes a request reads the answer, and nobody
-// reads while nothing is due.
+// It relies on how kafka-go uses a connection: whoever writes a request reads the answer, and nobody
+// reads while no answer is due.
 type login struct {
 	net.Conn
 	sasl    stream.SASL
@@ -133,9 +133,9 @@ func (l *login) authenticate(ctx context.Context) error {
 	return err
 }
 
-// renewal is when a session that lasts for lifetime from now on is renewed: as in Kafka's own client,
-// after 85 to 95 % of it, that connections do not come all at once. A broker takes no second handshake
-// within a second.
+// renewal is when a session that lasts for lifetime from now on is renewed: after 85 to 95 % of it, as
+// in Kafka's own client, so that connections do not all log in at once. A broker accepts no second
+// handshake within a second.
 func renewal(now time.Time, lifetime time.Duration, random float64) time.Time {
 	if lifetime <= 0 {
 		return time.Time{}

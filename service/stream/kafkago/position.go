@@ -14,7 +14,7 @@ import (
 // compare it themselves: before Kafka 3.1.
 const lookEvery = 10 * time.Second
 
-// A beginning is what is known of a partition when a generation begins.
+// A beginning is where a generation begins to read a partition.
 type beginning struct {
 	committed stream.Position
 	before    stream.Position // where this process was, if the group has committed nothing
@@ -86,7 +86,7 @@ func (c *cluster) committed(ctx context.Context, group string) (map[stream.Parti
 	return all, nil
 }
 
-// place finds out where the reading begins.
+// place looks up where the reading begins.
 func (p *partition) place(ctx context.Context) error {
 	b := p.beginning
 	p.compared = p.cluster.compares.Load()
@@ -126,8 +126,8 @@ func (p *partition) place(ctx context.Context) error {
 	return nil
 }
 
-// first is where a partition begins of which the group has no offset. One that
-// was added later begins at its first record, or that might be lost.
+// first is where a partition without a committed offset begins. A partition that
+// was added later begins at its first record, so that no record is lost.
 func (p *partition) first(ctx context.Context) (at int64, log stream.Log, err error) {
 	log, err = p.log(ctx)
 	start := p.cfg.Start
@@ -162,8 +162,8 @@ func (p *partition) look(ctx context.Context) error {
 	return nil
 }
 
-// displaced goes on elsewhere when the log does not hold the record that is
-// due. Without one that is certain, it returns the reason.
+// displaced goes on elsewhere if the log does not have the record that is due. If
+// that is not certain, it returns reason.
 func (p *partition) displaced(ctx context.Context, reason kafka.Error) error {
 	log, err := p.log(ctx)
 	if err != nil {

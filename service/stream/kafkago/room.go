@@ -10,35 +10,37 @@ import (
 )
 
 const (
-	// roomPatience is how long a response waits on its connection for room to
-	// read it. Then the connection is closed, and room is waited for without.
+	// roomPatience is how long a response waits, unread on its connection, for the
+	// budget. Then the connection is closed, and the fetch is made again once the
+	// budget has the bytes.
 	roomPatience = 10 * time.Second
 
-	// smallResponse is up to which size a response waits for nothing: as large
-	// as one without records.
+	// smallResponse is the size below which a response is read without waiting for
+	// the budget: it has no records.
 	smallResponse = 1 << 10
 )
 
-// A room is where one response is read into. It is charged before it is read:
-// until then the broker keeps it. Of the fetching goroutine, but for await.
+// A room charges one response to the budget before the response is read; until
+// then the broker keeps it. Of the fetching goroutine, except await.
 type room struct {
 	ctx    context.Context //nolint:containedctx // kafka-go gives none to who reads a response
 	charge *stream.Charge
 	fetch  int32   // bytes to ask for
-	ratio  float64 // of the memory that a response takes to its size, as a guess
-	most   int64   // that its batches take beside it, unless twice its size is more
+	ratio  float64 // guess: memory that a response takes, divided by its size
+	most   int64   // that its batches take decompressed, unless twice its size is more
 	size   int64   // of the response
 }
 
-// A noRoomError is why a response was not read: there was no room for it.
+// A noRoomError says that a response was not read, because the budget did not have
+// the bytes.
 type noRoomError struct{ bytes int64 }
 
 func (e *noRoomError) Error() string {
 	return fmt.Sprintf("a response takes %d bytes of memory, and kafka.window.total-bytes is reached", e.bytes)
 }
 
-// await waits for room for a response of a size. It does not wait for more if
-// some was waited for before: nobody may wait while holding something.
+// await charges a response of a size, and waits for the budget. If something is
+// charged already, it does not wait for more: nobody may wait with a charge.
 func (r *room) await(size int64) error {
 	r.size = size
 	need := min(int64(float64(size)*r.ratio), size+max(r.most, 2*size))
@@ -53,11 +55,11 @@ func (r *room) await(size int64) error {
 	return r.charge.Wait(ctx, need)
 }
 
-// room is the one for what is fetched next. If the last response found none, it
-// waits for what that needed. Its charge is to be released.
+// room returns the room for the next response. If the last one did not fit the
+// budget, it waits until the budget has the bytes. The caller releases the charge.
 func (p *partition) room(ctx context.Context) (*room, error) {
 	ratio := max(1, p.ratio)
-	own := int64(float64(p.share.Size()) * 7 / 8 / ratio) // so that the partition's share always has room for it
+	own := int64(float64(p.share.Size()) * 7 / 8 / ratio) // so that it always fits the partition's share
 	r := &room{
 		charge: p.share.Charge(), ratio: ratio, most: p.cfg.BatchBytes,
 		fetch: int32(max(leastFetchBytes, min(fetchBytes, own))),
@@ -68,7 +70,7 @@ func (p *partition) room(ctx context.Context) (*room, error) {
 	return r, r.charge.Wait(ctx, p.need)
 }
 
-// inflateIn lets batches be decompressed as long as there is room.
+// inflateIn bounds what batches take decompressed by the budget.
 func (p *partition) inflateIn(r *room) {
 	p.inflate.Reset()
 	p.inflate.Room = func(bytes int64) bool {
@@ -80,9 +82,8 @@ func (p *partition) inflateIn(r *room) {
 	}
 }
 
-// settle makes the charge what a response takes with its records, and notes how
-// much that is for the next one. What is small without records waits for nothing,
-// and so counts for nothing.
+// settle charges what a response takes with its records, and remembers the ratio
+// for the next one. A small response without records is not charged.
 func (p *partition) settle(r *room, records int) {
 	took := r.size + max(p.inflate.Spent(), int64(records)*inflate.RecordCost)
 	if records > 0 {

@@ -10,11 +10,12 @@ import (
 	"inceptor/service/stream"
 )
 
-// slowJoin is after how long it is told what joining the group waits for.
+// slowJoin is how long joining the group may take before the log has what it waits
+// for.
 const slowJoin = 5 * time.Second
 
-// next is the next generation of the group. Where it does not come for long,
-// the log tells what the group waits for.
+// next returns the next generation of the group. If that takes long, it logs what
+// the group waits for.
 func (d *Driver) next(ctx context.Context, cluster *cluster, group *kafka.ConsumerGroup) (*kafka.Generation, error) {
 	watching, end := context.WithCancel(ctx)
 	watched := make(chan struct{})
