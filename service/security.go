@@ -59,8 +59,8 @@ func (t TLS) validate() []error {
 	return errs
 }
 
-// open reads the files. They are read again at each handshake: the certificate by the configuration,
-// the authorities by roots, which is nil for the system's.
+// open reads the files. They are read again at each handshake: the certificate by the
+// configuration, the authorities by roots, which is nil for the system's.
 func (t TLS) open(log *slog.Logger) (config *tls.Config, roots func() *x509.CertPool, err error) {
 	if !t.Enabled {
 		return nil, nil, nil

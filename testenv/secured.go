@@ -16,8 +16,9 @@ import (
 	"time"
 )
 
-// A SecuredBroker has, besides the listener that admits everybody to everything, some with TLS or a
-// login, where only what was allowed is. Clients reach them through a proxy, which can cut them off.
+// A SecuredBroker has, besides the listener that admits everybody to everything, some with TLS or
+// a login, where only what was allowed is. Clients reach them through a proxy, which can cut them
+// off.
 type SecuredBroker struct {
 	*Broker
 	Secure         string         // address of TLS with SCRAM, host:port
@@ -100,8 +101,8 @@ func StartSecuredBroker(tb testing.TB, options SecuredOptions) *SecuredBroker {
 
 const bearerModule = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
 
-// Renew gives the broker a certificate of an authority, and has it trust the clients of another one.
-// It counts from the next start on.
+// Renew gives the broker a certificate of an authority, and has it trust the clients of another
+// one. It counts from the next start on.
 func (b *SecuredBroker) Renew(tb testing.TB, own, clients *Authority) {
 	tb.Helper()
 	cert, key := own.Issue(tb, "broker")

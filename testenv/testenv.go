@@ -38,7 +38,8 @@ func Photos(tb testing.TB) string { return brought(tb, ".tools/photos") }
 // Python is the interpreter that has TensorFlow.
 func Python(tb testing.TB) string { return brought(tb, ".tools/venv/bin/python") }
 
-// Rivals is the folder with the Python packages of what inceptor is compared with, librdkafka among them.
+// Rivals is the folder with the Python packages of what inceptor is compared with, librdkafka
+// among them.
 func Rivals(tb testing.TB) string { return brought(tb, ".tools/rivals") }
 
 // KafkaLib is the folder with the real broker's jars.
@@ -54,8 +55,8 @@ type Answer struct {
 	Error  string    // why Python TensorFlow refuses the image; then there are no scores
 }
 
-// Answers are Python TensorFlow's answers of Model's version 1 to the photos and to images made from them in other
-// formats, refused ones included.
+// Answers are Python TensorFlow's answers of Model's version 1 to the photos and to images made
+// from them in other formats, refused ones included.
 func Answers(tb testing.TB) []Answer {
 	tb.Helper()
 	file := brought(tb, ".tools/reference/answers.json")
@@ -73,7 +74,8 @@ func Answers(tb testing.TB) []Answer {
 	return answers
 }
 
-// brought is the absolute path of something that the set-up brings; the test is skipped where it is missing.
+// brought is the absolute path of something that the set-up brings; the test is skipped where it
+// is missing.
 func brought(tb testing.TB, path string) string {
 	tb.Helper()
 	path = filepath.Join(Root(tb), path)

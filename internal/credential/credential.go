@@ -64,8 +64,8 @@ func (f *File[T]) Value() T {
 	return f.value
 }
 
-// read takes what the files hold, if it is good. Files are small, and handshakes are rare: comparing
-// the contents is cheap, and unlike times and sizes it misses no change.
+// read takes what the files hold, if it is good. Files are small, and handshakes are rare:
+// comparing the contents is cheap, and unlike times and sizes it misses no change.
 func (f *File[T]) read() error {
 	contents := make([][]byte, len(f.names))
 	for i, name := range f.names {

@@ -11,8 +11,9 @@ import (
 // handshakeTimeout bounds the TLS handshake of a connection.
 const handshakeTimeout = 5 * time.Second
 
-// Secure returns conn with TLS on it, if the configuration wants that. The broker's certificate must
-// be for the host of address, unless Config.TLS names another. It closes conn if it returns an error.
+// Secure returns conn with TLS on it, if the configuration wants that. The broker's certificate
+// must be for the host of address, unless Config.TLS names another. It closes conn if it returns
+// an error.
 func (c Config) Secure(ctx context.Context, conn net.Conn, address string) (net.Conn, error) {
 	if c.TLS == nil {
 		return conn, nil

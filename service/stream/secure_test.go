@@ -11,7 +11,8 @@ import (
 	"inceptor/testenv"
 )
 
-// Authorities are asked for at each handshake; the broker's name and authority are checked with them.
+// Authorities are asked for at each handshake; the broker's name and authority are checked with
+// them.
 func TestSecure(t *testing.T) {
 	own, other := testenv.NewAuthority(t, "own"), testenv.NewAuthority(t, "other")
 	cert, err := tls.X509KeyPair(own.Issue(t, "broker")) // for 127.0.0.1

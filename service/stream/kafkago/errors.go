@@ -34,9 +34,9 @@ func permanent(err error) bool {
 	}, code)
 }
 
-// unauthenticated tells whether the credentials are refused. At the start that ends the driver. Once
-// it has worked they have been changed, at the brokers before their file or the other way round, and
-// both will fit again.
+// unauthenticated tells whether the credentials are refused. At the start that ends the driver.
+// After a successful login it is tried again: the credentials were changed, at the brokers before
+// their file or the other way round, and will fit again.
 func unauthenticated(err error) bool {
 	var refused *stream.AuthenticationError
 	return errors.As(err, &refused)

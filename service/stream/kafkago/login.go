@@ -29,11 +29,11 @@ const (
 )
 
 // A login is a connection that is authenticated, and is so again before its session expires
-// (KIP-368): a broker with connections.max.reauth.ms closes others. kafka-go authenticates once, and
-// would lose the connection that its heartbeats are on, and with it the generation.
+// (KIP-368): a broker with connections.max.reauth.ms closes others. kafka-go authenticates once,
+// and would lose the connection that its heartbeats are on, and with it the generation.
 //
-// It relies on how kafka-go uses a connection: whoever writes a request reads the answer, and nobody
-// reads while no answer is due.
+// It relies on how kafka-go uses a connection: whoever writes a request reads the answer, and
+// nobody reads while no answer is due.
 type login struct {
 	net.Conn
 	sasl    stream.SASL
@@ -133,9 +133,9 @@ func (l *login) authenticate(ctx context.Context) error {
 	return err
 }
 
-// renewal is when a session that lasts for lifetime from now on is renewed: after 85 to 95 % of it, as
-// in Kafka's own client, so that connections do not all log in at once. A broker accepts no second
-// handshake within a second.
+// renewal is when a session that lasts for lifetime from now on is renewed: after 85 to 95 % of
+// it, as in Kafka's own client, so that connections do not all log in at once. A broker accepts no
+// second handshake within a second.
 func renewal(now time.Time, lifetime time.Duration, random float64) time.Time {
 	if lifetime <= 0 {
 		return time.Time{}
@@ -195,7 +195,8 @@ func (l *login) refused(err error) error {
 	return &stream.AuthenticationError{Source: l.sasl.Source, Err: err}
 }
 
-// authenticateVersion is 1 if the broker tells how long a session lasts, as it does since Kafka 2.2.
+// authenticateVersion is 1 if the broker tells how long a session lasts, as it does since Kafka
+// 2.2.
 func (l *login) authenticateVersion() (int16, error) {
 	res, err := l.exchange(kmsg.NewPtrApiVersionsRequest()) // of version 0, which all take
 	if err != nil {

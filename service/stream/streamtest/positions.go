@@ -17,7 +17,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// positionTests are about positions that no longer mean what they meant.
+// positionTests are about positions that are lost, and about where a group starts.
 var positionTests = map[string]func(*testing.T, *bench){
 	"OutOfRange":       outOfRange,
 	"Overtaken":        overtaken,
