@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -133,6 +135,12 @@ func (s settings) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	value, ok := s[flag.Name]
 	if !ok {
 		return nil, nil
+	}
+	// kong gives a setting with a text form, such as 32MiB, only strings.
+	if number, ok := value.(int); ok && flag.Target.CanAddr() {
+		if _, text := flag.Target.Addr().Interface().(encoding.TextUnmarshaler); text {
+			return strconv.Itoa(number), nil
+		}
 	}
 	return value, nil
 }

@@ -60,6 +60,18 @@ func TestConfigurationSources(t *testing.T) {
 			name: "variable that would be a key", file: "kafka.group: ${GROUP}\n",
 			env: map[string]string{"GROUP": "g\nkafka.brokers: [x]"}, want: []string{"model.dir"}, not: []string{"kafka.brokers"},
 		},
+		{
+			name: "number of bytes", file: "kafka.window.total-bytes: 1000\n",
+			want: []string{"kafka.window.total-bytes: 1000 is less than 1MiB"},
+		},
+		{
+			name: "time without quotes", file: "kafka.start: 2026-11-29T08:00:00Z\n",
+			want: []string{"model.dir"}, not: []string{"kafka.start"},
+		},
+		{
+			name: "example", args: []string{"--config", "../../deploy/inceptor.yaml", "--kafka.output", "a b"},
+			want: []string{"1 problem(s)", "kafka.output"},
+		},
 		{name: "empty file", file: "\n", want: []string{"model.dir"}},
 		{name: "variable not set", file: "kafka.group: ${NOT_SET_ANYWHERE}\n", want: []string{"NOT_SET_ANYWHERE", "no default"}},
 		{
