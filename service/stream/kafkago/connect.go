@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,9 @@ const (
 	// that is gone shows at once, one that is frozen by the heartbeat.
 	requestTimeout = 30 * time.Second
 
+	// pauseMargin is how long an answer may take that comes after a pause.
+	pauseMargin = time.Second
+
 	// metadataTTL is how long a moved leader may go unnoticed.
 	metadataTTL = 4 * time.Second
 )
@@ -30,6 +34,7 @@ const (
 type cluster struct {
 	cfg       stream.Config
 	client    *kafka.Client
+	producer  *kafka.Client // whose requests end with their contexts only
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	conns     *stream.Connections
@@ -62,7 +67,43 @@ func connect(cfg stream.Config, topics ...string) *cluster {
 		Timeout:   requestTimeout,
 		Transport: c.transport,
 	}
+	c.producer = &kafka.Client{Addr: c.client.Addr, Timeout: math.MaxInt64, Transport: c.transport}
 	return c
+}
+
+// patient returns a context for one request. It ends when the answer has taken
+// the client's timeout, or later if brokers want a pause by their quotas: the answer
+// comes after the pause, and a request that was given up would be sent again, for
+// the same pause. Its deadline is without pauses, for a connection adds its own.
+func (c *cluster) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	deadline := time.Now().Add(c.client.Timeout)
+	late := time.AfterFunc(c.client.Timeout, func() {
+		for pause := c.conns.Paused(); pause > 0; pause = c.conns.Paused() {
+			if !sleep(ctx, pause+pauseMargin) {
+				return
+			}
+		}
+		cancel(context.DeadlineExceeded)
+	})
+	return patience{ctx, deadline}, func() {
+		late.Stop()
+		cancel(nil)
+	}
+}
+
+// A patience is a context that may last longer than its deadline.
+type patience struct {
+	context.Context
+	deadline time.Time
+}
+
+// Deadline implements context.Context.
+func (p patience) Deadline() (time.Time, bool) {
+	if earlier, ok := p.Context.Deadline(); ok && earlier.Before(p.deadline) {
+		return earlier, true
+	}
+	return p.deadline, true
 }
 
 // partitions counts a topic's partitions as of the last metadata; a topic that

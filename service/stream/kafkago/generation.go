@@ -40,7 +40,7 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	commits := newCommits(d.cfg, cluster, d.trouble, gen)
 	publisher := &stream.Publisher{
 		Config: d.cfg, Trouble: d.trouble,
-		Transport: &transport{cfg: d.cfg, client: cluster.client, codec: d.codec},
+		Transport: &transport{cfg: d.cfg, cluster: cluster, codec: d.codec},
 	}
 	var partitions []*partition
 	for id, beginning := range d.beginnings(life, cluster, assigned) {

@@ -52,11 +52,12 @@ func leader(ctx context.Context, client *kafka.Client, topic string, partition i
 	return 0, false
 }
 
-// moved returns why a request failed: errMoved if another broker leads the
-// partition now.
+// moved returns why a request failed: errMoved if another broker leads the partition
+// now, context.DeadlineExceeded if its time is over.
 func moved(ctx context.Context, err error) error {
-	if err != nil && errors.Is(context.Cause(ctx), errMoved) {
-		return errMoved
+	cause := context.Cause(ctx)
+	if err != nil && (errors.Is(cause, errMoved) || errors.Is(cause, context.DeadlineExceeded)) {
+		return cause
 	}
 	return err
 }

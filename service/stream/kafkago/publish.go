@@ -22,9 +22,9 @@ var errRequestTooLarge = errors.New("larger than any request that a broker takes
 // transport writes batches with kafka-go, for one generation. Safe for
 // concurrent use.
 type transport struct {
-	cfg    stream.Config
-	client *kafka.Client
-	codec  kafka.Compression
+	cfg     stream.Config
+	cluster *cluster
+	codec   kafka.Compression
 
 	mu     sync.Mutex
 	counts map[string]int // of partitions of each output topic
@@ -70,9 +70,11 @@ func (t *transport) try(ctx context.Context, topic string, number int, rs []stre
 			records[i].Headers = append(records[i].Headers, kafka.Header{Key: h.Key, Value: h.Value})
 		}
 	}
-	ctx, end := whileLed(ctx, t.client, topic, number%n)
+	ctx, cancel := t.cluster.patient(ctx)
+	defer cancel()
+	ctx, end := whileLed(ctx, t.cluster.client, topic, number%n)
 	defer end()
-	res, err := t.client.Produce(ctx, &kafka.ProduceRequest{
+	res, err := t.cluster.producer.Produce(ctx, &kafka.ProduceRequest{
 		Topic:        topic,
 		Partition:    number % n,
 		RequiredAcks: kafka.RequireAll,
@@ -94,7 +96,7 @@ func (t *transport) partitions(ctx context.Context, topic string) (int, error) {
 	if n > 0 {
 		return n, nil
 	}
-	res, err := t.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	res, err := t.cluster.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
 	if err != nil {
 		return 0, err
 	}

@@ -1,12 +1,15 @@
 package kafkago
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"inceptor/service/stream"
 )
 
 // An output is published once all replicas in sync have it.
@@ -29,5 +32,36 @@ func TestAllReplicasAcknowledge(t *testing.T) {
 	}
 	if requests.Load() == 0 || weak.Load() > 0 {
 		t.Errorf("%d requests, %d of them do not ask for all acknowledgements", requests.Load(), weak.Load())
+	}
+}
+
+// A quota's pause may be longer than an answer may take. The records are written
+// by then: sent again they would be there twice, and the next pause longer.
+func TestPauseLongerThanTimeout(t *testing.T) {
+	t.Parallel()
+	c := cluster4test(t, kfake.SeedTopics(1, "out"))
+	cluster := connect(config(c.ListenAddrs()...))
+	defer cluster.close()
+	cluster.client.Timeout = time.Second
+	requests := make(chan struct{}, 10)
+	c.ControlKey(kmsg.Produce.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		requests <- struct{}{}
+		res := req.ResponseKind().(*kmsg.ProduceResponse)
+		res.ThrottleMillis = 3000
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic = "out"
+		topic.Partitions = append(topic.Partitions, kmsg.NewProduceResponseTopicPartition())
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tr := &transport{cfg: cluster.cfg, cluster: cluster}
+	if err := tr.Send(ctx, "out", 0, []stream.Record{{Value: []byte("x")}}); err != nil {
+		t.Errorf("a throttled request: %v", err)
+	}
+	if n := len(requests); n != 1 {
+		t.Errorf("%d requests, want one", n)
 	}
 }

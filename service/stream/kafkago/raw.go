@@ -88,7 +88,7 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 // fetch asks for the records of a partition from a position on, which a broker
 // keeps waiting for them as long as wait. They are read into room.
 func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from stream.Position, wait time.Duration, room *room) (*fetchResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout+c.conns.Paused())
+	ctx, cancel := c.patient(ctx)
 	defer cancel()
 	ctx, end := whileLed(ctx, c.client, partition.Topic, partition.ID)
 	defer end()

@@ -23,7 +23,7 @@ func NewSideline(cfg stream.Config) (*Sideline, error) {
 	cluster := connect(cfg)
 	return &Sideline{cluster, &stream.Publisher{
 		Config: cfg, Trouble: stream.NewTrouble(cfg.Log),
-		Transport: &transport{cfg: cfg, client: cluster.client, codec: codec},
+		Transport: &transport{cfg: cfg, cluster: cluster, codec: codec},
 	}}, nil
 }
 
