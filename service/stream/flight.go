@@ -256,6 +256,13 @@ func (f *Flight) Held() (records int, bytes int64) {
 	return len(f.queue), f.bytes
 }
 
+// Settled tells whether all that was let in or skipped is published and released.
+func (f *Flight) Settled() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queue) == 0 && f.next <= f.reported
+}
+
 // signal wakes the one goroutine that waits on c, or the next that will.
 func signal(c chan struct{}) {
 	select {

@@ -180,9 +180,9 @@ func (p *partition) displaced(ctx context.Context, reason kafka.Error) error {
 }
 
 // reset goes on where r says. What is in flight has offsets of the old log: it
-// is published and committed first.
+// is published, and noted for the commit, first.
 func (p *partition) reset(ctx context.Context, r stream.Reset, topic stream.TopicID) error {
-	for held, _ := p.flight.Held(); held > 0; held, _ = p.flight.Held() {
+	for !p.flight.Settled() {
 		if !sleep(ctx, 20*time.Millisecond) {
 			return context.Cause(ctx)
 		}
