@@ -80,7 +80,7 @@ func (p Position) Check(log Log) (Reset, bool) {
 	case p.Offset < log.First:
 		r.Reason, r.Skipped = OutOfRange, log.First-p.Offset
 	case p.Offset > log.Next:
-		r.Reason, r.Repeated = BeyondEnd, log.Next-log.First
+		r.Reason, r.Repeated = BeyondEnd, max(0, log.Next-log.First) // the two are not looked up at once
 	default:
 		return Reset{}, false
 	}

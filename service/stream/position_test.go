@@ -27,6 +27,7 @@ func TestPositionCheck(t *testing.T) {
 		"all removed":             {Position{2, now}, Log{now, 9, 9}, Reset{Reason: OutOfRange, To: 9, Skipped: 7}},
 		"beyond the end":          {Position{10, now}, Log{now, 5, 9}, Reset{Reason: BeyondEnd, To: 5, Repeated: 4}},
 		"beyond the end, empty":   {Position{10, now}, Log{now, 9, 9}, Reset{Reason: BeyondEnd, To: 9}},
+		"changed under the look":  {Position{20, now}, Log{now, 15, 9}, Reset{Reason: BeyondEnd, To: 15}},
 		"recreated, shorter":      {Position{10, old}, Log{now, 0, 9}, Reset{Reason: Recreated}},
 		"recreated, longer":       {Position{7, old}, Log{now, 0, 9}, Reset{Reason: Recreated}},
 		"recreated, at the start": {Position{0, old}, Log{now, 0, 9}, Reset{Reason: Recreated}},
