@@ -255,7 +255,7 @@ func (c *connection) judge(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if errors.Is(err, io.EOF) && len(c.sent) > 0 {
-		c.set.peers.failed(c.address, errors.New("closed the connection without an answer"))
+		c.set.peers.failed(c.address, errors.New("closed the connection without an answer"), 0)
 	}
 	if timeout := net.Error(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
 		return err

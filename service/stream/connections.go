@@ -62,6 +62,7 @@ func (s *Connections) Dial(ctx context.Context, network, address string) (net.Co
 	s.dials[number] = cancel
 	s.mu.Unlock()
 
+	begin := time.Now()
 	nc, err := s.connect(ctx, network, address)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +70,7 @@ func (s *Connections) Dial(ctx context.Context, network, address string) (net.Co
 	switch {
 	case err != nil:
 		if !errors.Is(err, context.Canceled) {
-			s.peers.failed(address, err)
+			s.peers.failed(address, err, time.Since(begin))
 		}
 		return nil, err
 	case s.shut:

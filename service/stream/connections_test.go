@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -235,6 +236,25 @@ func TestExplain(t *testing.T) {
 	s.peers.answered("b:9092")
 	if got := s.Explain(errors.New("no coordinator")).Error(); strings.Contains(got, "b:9092") {
 		t.Errorf("%q, though b:9092 has answered", got)
+	}
+}
+
+// Who has no time left for a connection learns nothing of the broker.
+func TestDialGivenUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // it never shakes hands
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	slow := l.Addr().String()
+	s := NewConnections(Config{Brokers: []string{slow, "b:9092"}, TLS: &tls.Config{MinVersion: tls.VersionTLS13}})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.Dial(ctx, "tcp", slow); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("dialled: %v", err)
+	}
+	if err := s.peers.avoided(slow, time.Now()); err != nil {
+		t.Errorf("it counts as silent: %v", err)
 	}
 }
 

@@ -89,11 +89,12 @@ func (host) Network() string { return "tcp" }
 // String implements net.Addr.
 func (h host) String() string { return string(h) }
 
-// failed notes that an address cannot be connected to.
-func (p *peers) failed(address string, err error) {
+// failed notes that an address cannot be connected to. It counts as silent if it
+// had the time to answer: a client may have spent it on another address.
+func (p *peers) failed(address string, err error, waited time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures[address] = failure{err, time.Now(), errors.Is(err, context.DeadlineExceeded)}
+	p.failures[address] = failure{err, time.Now(), waited >= silentAfter && errors.Is(err, context.DeadlineExceeded)}
 }
 
 // silent notes that an address has not answered for as long as a request waited.
