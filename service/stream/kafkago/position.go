@@ -155,6 +155,9 @@ func (p *partition) look(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
+	case id == stream.TopicID{}: // that broker knows none
+		p.looked = time.Now()
+		return nil
 	case id != p.topic:
 		return p.displaced(ctx, kafka.InconsistentTopicID)
 	}

@@ -1,10 +1,16 @@
 package kafkago
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"inceptor/service/stream"
 )
@@ -39,4 +45,44 @@ func TestResetAfterOffsetsWithoutRecords(t *testing.T) {
 			t.Errorf("it goes on at %v, want %v", got, want)
 		}
 	})
+}
+
+// Brokers that know no ids of topics, after others that did, go on with what
+// the group has committed.
+func TestBrokersWithoutTopicIDs(t *testing.T) {
+	t.Parallel()
+	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"), kfake.MaxVersions(kversion.V2_7_0()))
+	cfg := config(c.ListenAddrs()...)
+	produce(t, cfg, "in", "x")
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	at := stream.Position{Topic: stream.TopicID{1}}
+	offsets := kadm.Offsets{}
+	offsets.Add(kadm.Offset{Topic: "in", At: at.Offset, LeaderEpoch: -1, Metadata: at.Metadata()})
+	if err := kadm.NewClient(client).CommitAllOffsets(t.Context(), cfg.Group, offsets); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan struct{})
+	d, err := New(cfg, func(context.Context, stream.Record) ([]stream.Record, error) {
+		close(seen)
+		return nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	select {
+	case <-seen:
+	case <-time.After(20 * time.Second):
+		t.Error("the record is not read")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
