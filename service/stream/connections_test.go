@@ -239,6 +239,22 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// Brokers come and go under other addresses. Those that are gone never answer again.
+func TestExplainForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewConnections(Config{}).peers
+		p.silent("gone:9092", 5*time.Second)
+		time.Sleep(time.Hour)
+		p.failed("here:9092", io.EOF, 0)
+		if got, want := p.explain(errors.New("no coordinator")).Error(), "no coordinator (here:9092: EOF)"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if n := len(p.failures); n != 1 {
+			t.Errorf("%d failures are kept, want 1", n)
+		}
+	})
+}
+
 // Who has no time left for a connection learns nothing of the broker.
 func TestDialGivenUp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // it never shakes hands

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -20,6 +21,10 @@ const (
 	// silentFor is how long a silent broker is not dialled, while others that may
 	// be asked in its place are not silent.
 	silentFor = 10 * time.Second
+
+	// knownFor is how long it is known of an address what was wrong with it: the
+	// cluster may have none of that name any more.
+	knownFor = 10 * time.Minute
 
 	// quotaEvery is how often the log tells of a broker's quota.
 	quotaEvery = 30 * time.Second
@@ -94,14 +99,20 @@ func (h host) String() string { return string(h) }
 func (p *peers) failed(address string, err error, waited time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures[address] = failure{err, time.Now(), waited >= silentAfter && errors.Is(err, context.DeadlineExceeded)}
+	p.note(address, failure{err, time.Now(), waited >= silentAfter && errors.Is(err, context.DeadlineExceeded)})
 }
 
 // silent notes that an address has not answered for as long as a request waited.
 func (p *peers) silent(address string, waited time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures[address] = failure{fmt.Errorf("silent for %v", waited.Round(time.Second)), time.Now(), true}
+	p.note(address, failure{fmt.Errorf("silent for %v", waited.Round(time.Second)), time.Now(), true})
+}
+
+// note remembers a failure, and forgets old ones. The caller holds mu.
+func (p *peers) note(address string, f failure) {
+	maps.DeleteFunc(p.failures, func(_ string, old failure) bool { return f.at.Sub(old.at) > knownFor })
+	p.failures[address] = f
 }
 
 // answered notes that an address has answered.
