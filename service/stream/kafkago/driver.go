@@ -91,6 +91,7 @@ func (d *Driver) Run(ctx context.Context) error {
 		Brokers:           d.cfg.Brokers,
 		Dialer:            cluster.dialer,
 		Topics:            d.cfg.Inputs,
+		GroupBalancers:    balancers(cluster),
 		HeartbeatInterval: stream.Heartbeat(d.session),
 		SessionTimeout:    d.session,
 		RebalanceTimeout:  d.cfg.DrainTimeout + rebalanceMargin,

@@ -247,6 +247,47 @@ func TestInputAppears(t *testing.T) {
 	}
 }
 
+// One of several input topics does not exist, perhaps not any more: the others are read.
+func TestOneInputMissing(t *testing.T) {
+	t.Parallel()
+	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
+	cfg := config(c.ListenAddrs()...)
+	cfg.Inputs = []string{"in", "later"}
+	produce(t, cfg, "in", "x")
+	seen := make(chan string, 2)
+	d, err := New(cfg, func(_ context.Context, r stream.Record) ([]stream.Record, error) {
+		seen <- r.Topic
+		return nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-seen:
+			if got != want {
+				t.Errorf("a record of %s, want one of %s", got, want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("no record of %s is read", want)
+		}
+	}
+	next("in")
+	if err := c.CreateTopic("later", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, cfg, "later", "y")
+	next("later")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // answerFetches answers the fetches in the place of the broker, without records.
 func answerFetches(c *kfake.Cluster, code func(partition int32) kafka.Error) {
 	c.ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
