@@ -234,6 +234,9 @@ func (l *logs) of(id stream.Partition) (log stream.Log, known bool) {
 func (s *session) logs(ctx context.Context, topics []string) (*logs, error) {
 	admin := kadm.NewClient(s.fetcher)
 	ids, err := topicIDs(ctx, s.fetcher, topics)
+	if err == nil && len(ids) < len(topics) {
+		err = fmt.Errorf("look up the ids of topics: %w", kerr.UnknownTopicOrPartition)
+	}
 	if err == nil {
 		err = s.sameTopics(ids)
 	}
@@ -279,7 +282,8 @@ func (s *session) lookUpTopics(ctx context.Context) error {
 	return err
 }
 
-// topicIDs asks a broker for the ids of topics, which kadm may know from before.
+// topicIDs asks a broker for the ids of topics, which kadm may know from before. A
+// topic that does not exist has none.
 func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[string]stream.TopicID, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
@@ -293,7 +297,11 @@ func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[str
 	}
 	ids := map[string]stream.TopicID{}
 	for _, t := range res.Topics {
-		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
+		err := kerr.ErrorForCode(t.ErrorCode)
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("look up the id of a topic: %w", err)
 		}
 		if t.Topic != nil {

@@ -342,6 +342,8 @@ func (s *session) deliver(g *generation, fetches kgo.Fetches) error {
 		case errors.Is(f.Err, context.Canceled), errors.Is(f.Err, context.DeadlineExceeded), errors.Is(f.Err, kgo.ErrClientClosed), errors.As(f.Err, &group):
 		case errors.As(f.Err, &loss):
 			s.cfg.Log.Warn("the log is shorter than it was", "topic", f.Topic, "partition", f.Partition, "err", f.Err)
+		case p == nil && errors.Is(f.Err, kerr.UnknownTopicOrPartition): // a topic that does not exist
+			s.trouble.Failed(operation, f.Err)
 		case p == nil, endsSession(f.Err, p.failed()):
 			failed = fmt.Errorf("%s partition %d: %w", operation, f.Partition, f.Err)
 		case errors.As(f.Err, &unread):
