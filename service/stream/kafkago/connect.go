@@ -95,7 +95,7 @@ func (c *cluster) patient(ctx context.Context) (context.Context, context.CancelF
 // A patience is a context that may last longer than its deadline.
 type patience struct {
 	context.Context //nolint:containedctx // it is one
-	deadline time.Time
+	deadline        time.Time
 }
 
 // Deadline implements context.Context.
