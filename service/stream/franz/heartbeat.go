@@ -4,18 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// refusedFor is for how long a session outlives that no broker listens.
+const refusedFor = 30 * time.Second
+
 var errSilent = errors.New("heartbeats have ended while a transaction waits for one")
 
 // onBlocked is called when the group goes on, and waits for us; or when it has
 // gone on without us, which franz-go would tell only after we have let it.
 func (s *session) onBlocked(ctx context.Context, client *kgo.Client) {
-	if err := s.heartbeat(ctx, client); err != nil {
+	if err := s.stillMember(ctx, client); err != nil {
 		s.end(fmt.Errorf("group %s: %w", s.cfg.Group, err))
 		return
 	}
@@ -38,6 +43,19 @@ func (s *session) watchHeartbeats(ctx context.Context, allowed int64) {
 			return
 		}
 		beats = now
+	}
+}
+
+// stillMember returns an error if the group has gone on without us, or that cannot be
+// known. Where no broker listens, as while the only one restarts, there is no group that
+// goes on: at least once, another try saves the last commit. A transaction cannot end
+// after franz-go's own heartbeat has failed, so exactly once does not wait.
+func (s *session) stillMember(ctx context.Context, client *kgo.Client) error {
+	for begin := time.Now(); ; {
+		err := s.heartbeat(ctx, client)
+		if s.bound != nil || !errors.Is(err, syscall.ECONNREFUSED) || time.Since(begin) > refusedFor || !sleep(ctx, 100*time.Millisecond) {
+			return err
+		}
 	}
 }
 
