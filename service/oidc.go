@@ -100,7 +100,8 @@ func (i *issuer) fetch(ctx context.Context) (*oauth2.Token, error) {
 	}
 	// Without the error's text, which is the whole body of the response.
 	why := strings.TrimSpace(answer.Response.Status + " " + answer.ErrorCode + " " + answer.ErrorDescription)
-	why = strings.ReplaceAll(why[:min(len(why), maxIssuerError)], i.config.ClientSecret, "***")
+	why = strings.ReplaceAll(why, i.config.ClientSecret, "***") // before a cut leaves a part of it
+	why = why[:min(len(why), maxIssuerError)]
 	err = fmt.Errorf("token from %s: %s", i.source.TokenURL, why)
 	if code := answer.Response.StatusCode; code == http.StatusBadRequest || code == http.StatusUnauthorized || code == http.StatusForbidden {
 		source := stream.OAuthBearer + " as client " + i.source.ClientID + ", secret from kafka.sasl.oidc.client-secret-file " + i.source.ClientSecretFile

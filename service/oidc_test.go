@@ -108,6 +108,12 @@ func TestOIDC(t *testing.T) {
 	}{
 		{"a token", nil, "client-secret", "", false},
 		{"refused", nil, "another-secret", "invalid_client", true},
+		{"refused at length", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprintf(w, `{"error":"invalid_client","error_description":"%s it says client-secret"}`,
+				strings.Repeat("x", maxIssuerError-len("401 Unauthorized invalid_client  it says client-sec")))
+		}, "client-secret", "invalid_client", true},
 		{"overloaded", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", http.StatusServiceUnavailable) }, "client-secret", "503", false},
 		{"elsewhere", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
@@ -139,7 +145,7 @@ func TestOIDC(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) || errors.As(err, &refused) != test.refused {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if err != nil && strings.Contains(err.Error(), "it says client-secret") {
+			if err != nil && strings.Contains(err.Error(), "it says client") {
 				t.Errorf("the secret is in the error: %v", err)
 			}
 		})
