@@ -1,6 +1,7 @@
 package service
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -362,6 +363,18 @@ func (m *Metrics) Assigned(partitions []stream.Partition) {
 	defer m.mu.Unlock()
 	m.assigned, m.joined = partitions, true
 	m.partitions.Set(float64(len(partitions)))
+	for p := range m.stuck { // told since Revoked, by what had begun before
+		if !slices.Contains(partitions, p) {
+			m.forget(p)
+		}
+	}
+}
+
+// forget notes that a partition is another process's. The caller holds mu.
+func (m *Metrics) forget(p stream.Partition) {
+	delete(m.stuck, p)
+	m.standing.DeletePartialMatch(prometheus.Labels{"topic": p.Topic, "partition": strconv.Itoa(p.ID)})
+	m.retrying.Set(float64(len(m.stuck)))
 }
 
 // Revoked implements stream.Observer.
@@ -421,6 +434,9 @@ func (m *Metrics) Committed(p stream.Partition, next, lag int64) {
 func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.joined && !slices.Contains(m.assigned, partition) {
+		return // it was taken away meanwhile
+	}
 	stuck := m.stuck[partition]
 	if before := stuck[stage]; before != nil {
 		m.standing.DeleteLabelValues(partition.Topic, strconv.Itoa(partition.ID), stageNames[stage], stuckReason(stage, before))

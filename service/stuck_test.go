@@ -56,3 +56,30 @@ func TestStuckReasons(t *testing.T) {
 		})
 	}
 }
+
+// What is told of a partition after it was taken away does not stay.
+func TestStuckElsewhere(t *testing.T) {
+	ours, lost := stream.Partition{Topic: "in", ID: 0}, stream.Partition{Topic: "in", ID: 1}
+	for name, tell := range map[string]func(*Metrics){
+		"between": func(m *Metrics) {
+			m.Retrying(ours, stream.Reading, errors.New("still unknown"))
+			m.Retrying(lost, stream.Reading, stream.ErrOpenTransaction)
+			m.Assigned([]stream.Partition{ours})
+		},
+		"after": func(m *Metrics) {
+			m.Assigned([]stream.Partition{ours})
+			m.Retrying(ours, stream.Reading, errors.New("still unknown"))
+			m.Retrying(lost, stream.Reading, stream.ErrOpenTransaction)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := NewMetrics(prometheus.NewRegistry())
+			m.Assigned([]stream.Partition{ours, lost})
+			m.Revoked()
+			tell(m)
+			if n, gauge := testutil.CollectAndCount(m.standing), testutil.ToFloat64(m.retrying); n != 1 || gauge != 1 || m.stuck[ours] == nil {
+				t.Errorf("%d series, %v partitions stand still, want one: %v", n, gauge, m.stuck)
+			}
+		})
+	}
+}
