@@ -166,5 +166,9 @@ func (s Start) MarshalText() ([]byte, error) {
 	return []byte("earliest"), nil
 }
 
+// FirstGeneration is a group's first. All of its members begin as Config.Start says,
+// though some have committed where by the time that others look.
+const FirstGeneration = 1
+
 // IsEarliest tells whether the group begins at the first record.
 func (s Start) IsEarliest() bool { return s == Start{} }

@@ -325,10 +325,11 @@ func (s *session) sameTopics(ids map[string]stream.TopicID) error {
 	return nil
 }
 
-// readBefore tells of which topics the group has an offset, of any partition.
+// readBefore tells of which topics the group has an offset, of any partition. Those of
+// the group's first generation are from members that were quicker to begin than we.
 func (s *session) readBefore(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]bool, error) {
 	topics := s.positions.topics()
-	if s.cfg.Start.IsEarliest() {
+	if _, generation := s.fetcher.GroupMetadata(); generation <= stream.FirstGeneration || s.cfg.Start.IsEarliest() {
 		return topics, nil
 	}
 	all, err := kadm.NewClient(s.fetcher).FetchOffsets(ctx, s.cfg.Group)

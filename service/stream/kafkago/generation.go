@@ -43,7 +43,7 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 		Transport: &transport{cfg: d.cfg, cluster: cluster, codec: d.codec},
 	}
 	var partitions []*partition
-	for id, beginning := range d.beginnings(life, cluster, assigned) {
+	for id, beginning := range d.beginnings(life, cluster, gen.ID, assigned) {
 		partitions = append(partitions, &partition{
 			cfg:       d.cfg,
 			cluster:   cluster,

@@ -18,18 +18,18 @@ const lookEvery = 10 * time.Second
 type beginning struct {
 	committed stream.Position
 	before    stream.Position // where this process was, if the group has committed nothing
-	begun     bool            // the group has read the topic before: a partition without an offset is new
+	begun     bool            // the group has read the topic before this generation: a partition without an offset is new
 }
 
 // beginnings looks up where the partitions of a generation begin, until it is
 // known or ctx ends.
-func (d *Driver) beginnings(ctx context.Context, cluster *cluster, partitions []stream.Partition) map[stream.Partition]beginning {
+func (d *Driver) beginnings(ctx context.Context, cluster *cluster, generation int32, partitions []stream.Partition) map[stream.Partition]beginning {
 	operation := "look up the offsets of " + d.cfg.Group
 	for len(partitions) > 0 {
 		committed, err := cluster.committed(ctx, d.cfg.Group)
 		if err == nil {
 			d.trouble.Worked(operation)
-			return d.begin(partitions, committed)
+			return d.begin(generation, partitions, committed)
 		}
 		if ctx.Err() == nil {
 			d.trouble.Failed(operation, err)
@@ -41,10 +41,13 @@ func (d *Driver) beginnings(ctx context.Context, cluster *cluster, partitions []
 	return nil
 }
 
-func (d *Driver) begin(partitions []stream.Partition, committed map[stream.Partition]stream.Position) map[stream.Partition]beginning {
+func (d *Driver) begin(generation int32, partitions []stream.Partition, committed map[stream.Partition]stream.Position) map[stream.Partition]beginning {
 	begun := map[string]bool{}
-	for _, of := range []map[stream.Partition]stream.Position{committed, d.positions} {
-		for id := range of {
+	for id := range d.positions {
+		begun[id.Topic] = true
+	}
+	if generation > stream.FirstGeneration {
+		for id := range committed {
 			begun[id.Topic] = true
 		}
 	}

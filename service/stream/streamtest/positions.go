@@ -30,6 +30,7 @@ var positionTests = map[string]func(*testing.T, *bench){
 	"ForeignCommit":    foreignCommit,
 	"StartLatest":      startLatest,
 	"StartTime":        startTime,
+	"StartTogether":    startTogether,
 }
 
 // RunOld runs what brokers before Kafka 3.1 have a part in, which do not compare
@@ -362,6 +363,23 @@ func startLatest(t *testing.T, b *bench) {
 	d.none()
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("answers (-want +got):\n%s", d)
+	}
+}
+
+// Another member of a new group has committed where it begins when we look up
+// where we do: our partition is none that came later.
+func startTogether(t *testing.T, b *bench) {
+	b.topic(b.input, 2)
+	b.topic(b.output, 2)
+	b.fill(2, 0, 10)
+	b.store(10, "")
+	cfg := b.config()
+	cfg.Start = stream.Start{Latest: true}
+	d := b.start(cfg, b.echo)
+	b.until("the start", func() bool { return b.offsets(1)[1] == 10 })
+	d.stop()
+	if got := values(b.read(b.output, 0)); len(got[1]) > 0 {
+		t.Errorf("answers to records before the latest: %v", got)
 	}
 }
 
