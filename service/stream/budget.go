@@ -25,9 +25,11 @@ var errGivenBack = errors.New("the charge was given back")
 // order in which they began to wait, so they take turns.
 //
 // A partition that has nothing charged does not wait behind those that have.
-// While the total is not exceeded, it may fetch one response of any size:
+// While the common half is not exceeded, it may fetch one response of any size:
 // otherwise a response larger than what is left would never be read. So the
 // total is exceeded by at most one response, and by what Charge.Set and Add add.
+// A response that is larger than the partition's share waits as long as others
+// hold more than the common half, even if they stand still.
 //
 // Nobody waits while it has a part of what it needs, so waiting always ends when
 // others go on. Safe for concurrent use.
