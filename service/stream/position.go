@@ -14,8 +14,11 @@ type TopicID [16]byte
 // String is the id as Kafka's own tools print it.
 func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
-// topicKey is how a topic's id begins in the metadata of a committed offset.
-const topicKey = "topic-id="
+// The keys in the metadata of a committed offset.
+const (
+	topicKey   = "topic-id="
+	clusterKey = "cluster-id="
+)
 
 // A Position is the offset at which reading of a partition goes on, and the topic
 // that it belongs to.
@@ -25,22 +28,32 @@ type Position struct {
 }
 
 // Metadata is what a driver stores with the committed offset, so that whoever
-// reads it later can tell which topic the offset belongs to.
-func (p Position) Metadata() string {
-	if p.Topic == (TopicID{}) {
+// reads it later can tell which topic, of which Kafka cluster, the offset belongs
+// to. cluster is the cluster's id; empty: the brokers do not tell it.
+func (p Position) Metadata(cluster string) string {
+	switch {
+	case p.Topic == (TopicID{}):
 		return ""
+	case cluster == "":
+		return topicKey + p.Topic.String()
 	}
-	return topicKey + p.Topic.String()
+	return topicKey + p.Topic.String() + " " + clusterKey + cluster
 }
 
-// Committed is the position of a committed offset. Where another client has
-// committed it, the metadata names no topic.
-func Committed(offset int64, metadata string) Position {
+// Committed is the position of a committed offset, in the Kafka cluster with an
+// id. Where another client has committed it, the metadata names no topic. Where
+// it was copied from another cluster, as MirrorMaker does, the topic's id means
+// nothing here.
+func Committed(offset int64, metadata, cluster string) Position {
+	topic, of, _ := strings.Cut(metadata, " ")
+	topic, named := strings.CutPrefix(topic, topicKey)
+	of, known := strings.CutPrefix(of, clusterKey)
 	p := Position{Offset: offset}
-	text, ok := strings.CutPrefix(metadata, topicKey)
-	if id, err := base64.RawURLEncoding.DecodeString(text); ok && err == nil && len(id) == len(p.Topic) {
-		p.Topic = TopicID(id)
+	id, err := base64.RawURLEncoding.DecodeString(topic)
+	if !named || err != nil || len(id) != len(p.Topic) || known && cluster != "" && of != cluster {
+		return p
 	}
+	p.Topic = TopicID(id)
 	return p
 }
 

@@ -72,11 +72,16 @@ func TestPositionExpired(t *testing.T) {
 // clients brings none.
 func TestPositionMetadata(t *testing.T) {
 	p := Position{7, TopicID{1, 2, 3, 255}}
-	if d := cmp.Diff(p, Committed(7, p.Metadata())); d != "" {
-		t.Error(d)
+	for _, of := range []struct{ writer, reader string }{{"c1", "c1"}, {"", "c1"}, {"c1", ""}, {"", ""}} {
+		if d := cmp.Diff(p, Committed(7, p.Metadata(of.writer), of.reader)); d != "" {
+			t.Errorf("%q: %s", of, d)
+		}
 	}
-	for _, other := range []string{"", "member-1", "topic-id=", "topic-id=short", p.Metadata() + "A", Position{Offset: 7}.Metadata()} {
-		if got := Committed(7, other); got != (Position{Offset: 7}) {
+	for _, other := range []string{
+		"", "member-1", "topic-id=", "topic-id=short", p.Metadata("") + "A", "x " + p.Metadata(""), Position{Offset: 7}.Metadata("c1"),
+		p.Metadata("c2"), // copied from another cluster
+	} {
+		if got := Committed(7, other, "c1"); got != (Position{Offset: 7}) {
 			t.Errorf("%q is read as %v", other, got)
 		}
 	}

@@ -166,7 +166,7 @@ func (p *atLeastOnce) commit(ctx context.Context) error {
 			for i := range t.Partitions {
 				r := &t.Partitions[i]
 				of := p.current.partitions[stream.Partition{Topic: t.Topic, ID: int(r.Partition)}]
-				metadata := of.position(r.Offset).Metadata()
+				metadata := of.position(r.Offset).Metadata(p.cluster())
 				r.Metadata = &metadata
 			}
 		}

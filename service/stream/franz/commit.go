@@ -132,7 +132,7 @@ func (s *transactional) endTransaction(ctx context.Context, how kgo.TransactionE
 				topic, topics[id.Topic] = &t, &t
 			}
 			p := kmsg.NewTxnOffsetCommitRequestTopicPartition()
-			metadata := s.current.partitions[id].position(offset).Metadata()
+			metadata := s.current.partitions[id].position(offset).Metadata(s.cluster())
 			p.Partition, p.Offset, p.Metadata = int32(id.ID), offset, &metadata
 			topic.Partitions = append(topic.Partitions, p)
 		}

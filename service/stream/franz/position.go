@@ -79,13 +79,17 @@ func (p *positions) topics() map[string]bool {
 }
 
 // onFetched keeps what the group has committed, before onOffsets is called.
-func (s *session) onFetched(_ context.Context, client *kgo.Client, res *kmsg.OffsetFetchResponse) error {
+func (s *session) onFetched(ctx context.Context, client *kgo.Client, res *kmsg.OffsetFetchResponse) error {
+	cluster, err := s.lookUpCluster(ctx, client)
+	if err != nil {
+		return err
+	}
 	s.fetcher, s.fetched = client, map[stream.Partition]stream.Position{}
 	for _, g := range res.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
 				if p.Offset >= 0 && p.Metadata != nil {
-					s.fetched[stream.Partition{Topic: t.Topic, ID: int(p.Partition)}] = stream.Committed(p.Offset, *p.Metadata)
+					s.fetched[stream.Partition{Topic: t.Topic, ID: int(p.Partition)}] = stream.Committed(p.Offset, *p.Metadata, cluster)
 				}
 			}
 		}
@@ -309,6 +313,32 @@ func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[str
 		}
 	}
 	return ids, nil
+}
+
+// lookUpCluster asks for the id of the Kafka cluster, once in a session.
+func (s *session) lookUpCluster(ctx context.Context, client *kgo.Client) (string, error) {
+	if id := s.cluster(); id != "" {
+		return id, nil
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{} // none, where nil means all
+	res, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return "", fmt.Errorf("look up the id of the cluster: %w", err)
+	}
+	s.idsMu.Lock()
+	defer s.idsMu.Unlock()
+	if res.ClusterID != nil {
+		s.clusterID = *res.ClusterID
+	}
+	return s.clusterID, nil
+}
+
+// cluster is the id of the Kafka cluster; empty: not known.
+func (s *session) cluster() string {
+	s.idsMu.Lock()
+	defer s.idsMu.Unlock()
+	return s.clusterID
 }
 
 // sameTopics returns an error when a topic is another one than at the session's

@@ -56,6 +56,7 @@ type session struct {
 	fetched   map[stream.Partition]stream.Position // what the group has committed, with its topic; of the same goroutine
 	idsMu     sync.Mutex
 	ids       map[string]stream.TopicID // of the input topics, as the client knows them; guarded by idsMu
+	clusterID string                    // of the Kafka cluster; guarded by idsMu
 	conns     *stream.Connections
 	shaken    atomic.Bool // a broker could not be reached since the last look for an orphan
 	end       context.CancelCauseFunc

@@ -39,6 +39,7 @@ type cluster struct {
 	dialer    *kafka.Dialer
 	conns     *stream.Connections
 	exchanger exchanger
+	id        string      // of the Kafka cluster; set before a generation works
 	compares  atomic.Bool // brokers compare topics' ids, as far as is known
 }
 

@@ -68,6 +68,11 @@ func (d *Driver) begin(generation int32, partitions []stream.Partition, committe
 func (c *cluster) committed(ctx context.Context, group string) (map[stream.Partition]stream.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, groupTimeout)
 	defer cancel()
+	meta, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: c.cfg.Inputs})
+	if err != nil {
+		return nil, err
+	}
+	c.id = meta.ClusterID
 	res, err := c.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group})
 	if err == nil {
 		err = res.Error
@@ -82,7 +87,7 @@ func (c *cluster) committed(ctx context.Context, group string) (map[stream.Parti
 				return nil, p.Error
 			}
 			if p.CommittedOffset >= 0 {
-				all[stream.Partition{Topic: topic, ID: p.Partition}] = stream.Committed(p.CommittedOffset, p.Metadata)
+				all[stream.Partition{Topic: topic, ID: p.Partition}] = stream.Committed(p.CommittedOffset, p.Metadata, c.id)
 			}
 		}
 	}

@@ -61,7 +61,7 @@ func TestBrokersWithoutTopicIDs(t *testing.T) {
 	defer client.Close()
 	at := stream.Position{Topic: stream.TopicID{1}}
 	offsets := kadm.Offsets{}
-	offsets.Add(kadm.Offset{Topic: "in", At: at.Offset, LeaderEpoch: -1, Metadata: at.Metadata()})
+	offsets.Add(kadm.Offset{Topic: "in", At: at.Offset, LeaderEpoch: -1, Metadata: at.Metadata("")})
 	if err := kadm.NewClient(client).CommitAllOffsets(t.Context(), cfg.Group, offsets); err != nil {
 		t.Fatal(err)
 	}

@@ -169,6 +169,7 @@ func (c *cluster) topicID(ctx context.Context, topic string) (stream.TopicID, er
 type commitRequest struct {
 	offsetcommit.Request
 	exchanger *exchanger
+	cluster   string // its id
 	positions map[stream.Partition]stream.Position
 }
 
@@ -199,7 +200,7 @@ func (r *commitRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 			version = min(version, commitByName)
 		}
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		metadata := position.Metadata()
+		metadata := position.Metadata(r.cluster)
 		p.Partition, p.Offset, p.Metadata = int32(id.ID), position.Offset, &metadata
 		of := topic{id.Topic, position.Topic}
 		topics[of] = append(topics[of], p)
@@ -245,7 +246,7 @@ func (r *commitRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 func (c *cluster) commit(ctx context.Context, gen *kafka.Generation, positions map[stream.Partition]stream.Position) (map[stream.Partition]error, error) {
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, &commitRequest{
 		Request:   offsetcommit.Request{GroupID: gen.GroupID, GenerationID: gen.ID, MemberID: gen.MemberID},
-		exchanger: &c.exchanger, positions: positions,
+		exchanger: &c.exchanger, cluster: c.id, positions: positions,
 	})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,7 @@ var positionTests = map[string]func(*testing.T, *bench){
 	"RecreatedWider":   recreatedWider,
 	"StopOnReset":      stopOnReset,
 	"ForeignCommit":    foreignCommit,
+	"CopiedCommit":     copiedCommit,
 	"StartLatest":      startLatest,
 	"StartTime":        startTime,
 	"StartTogether":    startTogether,
@@ -318,11 +319,19 @@ func stopOnReset(t *testing.T, b *bench) {
 
 // An offset that another client has committed, without saying of which topic,
 // is trusted.
-func foreignCommit(t *testing.T, b *bench) {
+func foreignCommit(_ *testing.T, b *bench) { b.trusts("somebody-else's") }
+
+// An offset that was copied from another cluster, as MirrorMaker does it, is
+// trusted too: the id of that cluster's topic says nothing of this one's.
+func copiedCommit(_ *testing.T, b *bench) {
+	b.trusts(stream.Position{Offset: 20, Topic: stream.TopicID{1, 2, 3}}.Metadata("another-cluster"))
+}
+
+func (b *bench) trusts(metadata string) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 30)
-	b.store(20, "somebody-else's")
+	b.store(20, metadata)
 	d := b.start(b.config(), b.echo)
 	d.commits(30)
 	d.stop()
