@@ -57,7 +57,10 @@ type Driver struct {
 	positions positions
 	byName    atomic.Bool // brokers do not compare topics' ids in fetches
 
+	unread map[stream.Partition]int64 // offsets for which a session was ended, as endStalled says; of the session's watch
+
 	session time.Duration // shorter in tests
+	stalled time.Duration // likewise
 	hooks   []kgo.Hook    // of tests
 }
 
@@ -99,6 +102,8 @@ func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver 
 		worker:  stream.NewWorker(h, cfg, trouble),
 		conns:   stream.NewConnections(cfg),
 		session: cfg.Session,
+		stalled: stalledAfter,
+		unread:  map[stream.Partition]int64{},
 		budget:  stream.NewBudget(cfg),
 	}
 }

@@ -94,11 +94,13 @@ func utc(millis int64) string { return time.UnixMilli(millis).UTC().Format(time.
 // A hold is what is known of one partition.
 type hold struct {
 	standstill
+	stall  stall
 	holder holder
 	looked time.Time // when the holder was looked up; zero: nothing was told
 }
 
-// watchHolds tells of partitions that are held back by open transactions.
+// watchHolds tells of partitions that are held back by open transactions, and
+// ends the session if the client does not fetch one.
 func (s *session) watchHolds(life context.Context) {
 	admin := kadm.NewClient(s.client)
 	var g *generation
@@ -138,6 +140,9 @@ func (s *session) lookUpHolds(life context.Context, admin *kadm.Client, g *gener
 			continue
 		}
 		now := time.Now()
+		if s.endStalled(p, h, now, last.Offset) {
+			return
+		}
 		if next, waits := p.waitsForRecords(); waits {
 			h.standstill = h.look(now, last.Offset, end.Offset, next)
 		} else {
