@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -272,20 +273,33 @@ func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 }
 
 // given are the ports that this process has been given: a broker needs seconds
-// until it listens, and meanwhile the system may offer its port again.
+// until it listens.
 var given sync.Map
+
+// Ports from firstPort up to firstEphemeral are given to brokers. The system gives
+// those above, by default on Linux, to outgoing connections and to listeners on
+// port 0: to one of these a broker could lose its port before it listens, or
+// while it is down.
+const (
+	firstPort      = 10_000
+	firstEphemeral = 32_768
+)
 
 // freePorts finds ports of 127.0.0.1 that nobody listens on, each only once.
 func freePorts(n int) ([]string, error) {
 	var ports []string
-	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	for tries := 0; len(ports) < n; tries++ {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+mathrand.IntN(firstEphemeral-firstPort))
+		if _, again := given.LoadOrStore(address, true); again {
+			continue
 		}
-		defer l.Close()
-		if _, again := given.LoadOrStore(l.Addr().String(), true); !again {
-			ports = append(ports, l.Addr().String())
+		l, err := net.Listen("tcp", address)
+		switch {
+		case err == nil:
+			defer l.Close()
+			ports = append(ports, address)
+		case tries > 1000:
+			return nil, err
 		}
 	}
 	return ports, nil
