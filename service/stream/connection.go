@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -52,8 +53,9 @@ type connection struct {
 	heard    time.Time // when something was last read
 
 	// Of the reader alone.
-	head []byte // of a response, still to be given to the client
-	body int    // bytes of it that follow
+	in   *bufio.Reader // of Conn: a small response takes one system call
+	head []byte        // of a response, still to be given to the client
+	body int           // bytes of it that follow
 }
 
 // A request is one that was sent.
@@ -64,7 +66,7 @@ type request struct {
 }
 
 func newConnection(nc net.Conn, set *Connections, address string) *connection {
-	return &connection{Conn: nc, set: set, address: address, closed: make(chan struct{}), deadlines: make(chan struct{}, 1)}
+	return &connection{Conn: nc, in: bufio.NewReader(nc), set: set, address: address, closed: make(chan struct{}), deadlines: make(chan struct{}, 1)}
 }
 
 // Close implements net.Conn.
@@ -154,7 +156,7 @@ func (c *connection) Read(p []byte) (int, error) {
 		c.head = c.head[n:]
 		return n, nil
 	}
-	n, err := c.Conn.Read(p[:min(len(p), c.body)])
+	n, err := c.in.Read(p[:min(len(p), c.body)])
 	c.body -= n
 	return n, c.judge(err)
 }
@@ -162,7 +164,7 @@ func (c *connection) Read(p []byte) (int, error) {
 // begin reads the beginning of a response, and waits for as long as it says.
 func (c *connection) begin() error {
 	head := make([]byte, headBytes)
-	n, err := io.ReadFull(c.Conn, head[:8])
+	n, err := io.ReadFull(c.in, head[:8])
 	if err != nil {
 		if c.head = head[:n]; n > 0 {
 			c.body = math.MaxInt // it is no beginning any more
@@ -181,7 +183,7 @@ func (c *connection) begin() error {
 	if whole {
 		head = append(head[:8], make([]byte, c.body)...)
 	}
-	n, err = io.ReadFull(c.Conn, head[8:8+min(len(head)-8, c.body)])
+	n, err = io.ReadFull(c.in, head[8:8+min(len(head)-8, c.body)])
 	c.head = head[:8+n]
 	c.body -= n
 	if err != nil {
