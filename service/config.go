@@ -63,6 +63,10 @@ type Kafka struct {
 	TLS    TLS    `embed:"" prefix:"tls."`
 }
 
+// maxSession is far above what brokers allow by default, half an hour, and below
+// what the protocol can say.
+const maxSession = 24 * time.Hour
+
 // Kafka.Delivery's and Kafka.Client's other values.
 const (
 	exactlyOnce = "exactly_once"
@@ -265,8 +269,8 @@ func (k Kafka) Validate() []error {
 		}
 		topics[t.name] = t.key
 	}
-	if k.SessionTimeout < time.Second {
-		problem("kafka.session-timeout: %v is less than 1s", k.SessionTimeout)
+	if k.SessionTimeout < time.Second || k.SessionTimeout > maxSession {
+		problem("kafka.session-timeout: %v is not between 1s and %v", k.SessionTimeout, maxSession)
 	}
 	if !k.usesFranz() {
 		for _, s := range []struct {

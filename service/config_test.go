@@ -54,6 +54,7 @@ func TestValidate(t *testing.T) {
 			c.Kafka.Delivery, c.Kafka.Transaction = exactlyOnce, Transaction{Interval: 20 * time.Second, Timeout: 30 * time.Second}
 		}, []string{"kafka.transaction.records", "kafka.transaction.timeout"}},
 		{"session", func(c *Config) { c.Kafka.SessionTimeout = 500 * time.Millisecond }, []string{"kafka.session-timeout: 500ms"}},
+		{"endless session", func(c *Config) { c.Kafka.SessionTimeout = 1000 * time.Hour }, []string{"kafka.session-timeout: 1000h0m0s"}},
 		{"what kafka-go cannot do", func(c *Config) { c.Kafka.InstanceID, c.Kafka.Rack = "pod-0", "a" },
 			[]string{"kafka.instance-id: kafka-go cannot do that: set kafka.client=franz-go", "kafka.rack: kafka-go cannot"}},
 		{"SASL without user", func(c *Config) { c.Kafka.SASL.Mechanism = "PLAIN" }, []string{"kafka.sasl.user", "kafka.sasl.password-file: PLAIN needs it"}},

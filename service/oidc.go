@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -96,16 +97,31 @@ func (i *issuer) fetch(ctx context.Context) (*oauth2.Token, error) {
 	case err == nil:
 		return token, nil
 	case !errors.As(err, &answer):
-		return nil, fmt.Errorf("token from %s: %w", i.source.TokenURL, err)
+		return nil, fmt.Errorf("token from %s: %w", i.source.endpoint(), withoutURL(err))
 	}
 	// Without the error's text, which is the whole body of the response.
 	why := strings.TrimSpace(answer.Response.Status + " " + answer.ErrorCode + " " + answer.ErrorDescription)
 	why = strings.ReplaceAll(why, i.config.ClientSecret, "***") // before a cut leaves a part of it
 	why = why[:min(len(why), maxIssuerError)]
-	err = fmt.Errorf("token from %s: %s", i.source.TokenURL, why)
+	err = fmt.Errorf("token from %s: %s", i.source.endpoint(), why)
 	if code := answer.Response.StatusCode; code == http.StatusBadRequest || code == http.StatusUnauthorized || code == http.StatusForbidden {
 		source := stream.OAuthBearer + " as client " + i.source.ClientID + ", secret from kafka.sasl.oidc.client-secret-file " + i.source.ClientSecretFile
 		return nil, &stream.AuthenticationError{Source: source, Err: err}
 	}
 	return nil, err
+}
+
+// endpoint is the token URL without its query, which may hold a secret.
+func (o OIDC) endpoint() string {
+	base, _, _ := strings.Cut(o.TokenURL, "?")
+	return base
+}
+
+// withoutURL is an error of a request without the URL, which net/http repeats whole.
+func withoutURL(err error) error {
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err
+	}
+	return err
 }

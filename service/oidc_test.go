@@ -191,3 +191,23 @@ func TestOIDCAtBroker(t *testing.T) {
 		f.config.SASL = SASL{Mechanism: "OAUTHBEARER", OIDC: p.settings(t)}
 	}).each(func(f *flow) { f.end("client-secret\n") })
 }
+
+// Some providers want a key in the token URL. Neither an error nor the name of the
+// credentials shows it.
+func TestOIDCHidesQuery(t *testing.T) {
+	settings := newProvider(t).settings(t)
+	for name, address := range map[string]string{"refused": newProvider(t).URL, "unreachable": "http://127.0.0.1:1"} {
+		t.Run(name, func(t *testing.T) {
+			o := settings
+			o.ClientID, o.TokenURL = "somebody-else", address+"/token?key=hush"
+			sasl, err := SASL{Mechanism: stream.OAuthBearer, OIDC: o}.open(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = sasl.Login(t.Context())
+			if err == nil || !strings.Contains(err.Error(), address+"/token") || strings.Contains(err.Error()+sasl.Source, "hush") {
+				t.Errorf("%v; %s", err, sasl.Source)
+			}
+		})
+	}
+}

@@ -157,7 +157,7 @@ func (s SASL) open(log *slog.Logger) (stream.SASL, error) {
 		if err != nil {
 			return stream.SASL{}, err
 		}
-		opened.Source, opened.Login = s.Mechanism+" as client "+s.OIDC.ClientID+", token from "+s.OIDC.TokenURL, i.login
+		opened.Source, opened.Login = s.Mechanism+" as client "+s.OIDC.ClientID+", token from "+s.OIDC.endpoint(), i.login
 	case s.TokenFile != "":
 		token, err := credential.Token(log, "kafka.sasl.token-file", s.TokenFile)
 		if err != nil {

@@ -57,7 +57,7 @@ type Driver struct {
 	positions positions
 	byName    atomic.Bool // brokers do not compare topics' ids in fetches
 
-	unread map[stream.Partition]int64 // offsets for which a session was ended, as endStalled says; of the session's watch
+	stalls map[stream.Partition]int64 // the offset at which endStalled has ended a session; of the session's watch
 
 	session time.Duration // shorter in tests
 	stalled time.Duration // likewise
@@ -103,7 +103,7 @@ func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver 
 		conns:   stream.NewConnections(cfg),
 		session: cfg.Session,
 		stalled: stalledAfter,
-		unread:  map[stream.Partition]int64{},
+		stalls:  map[stream.Partition]int64{},
 		budget:  stream.NewBudget(cfg),
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// refusedFor is for how long a session outlives that no broker listens.
+// refusedFor is how long a session goes on while no broker listens.
 const refusedFor = 30 * time.Second
 
 var errSilent = errors.New("heartbeats have ended while a transaction waits for one")

@@ -78,18 +78,20 @@ func (p *positions) topics() map[string]bool {
 	return topics
 }
 
+// A fetchedOffset is what the group has committed of a partition.
+type fetchedOffset struct {
+	offset   int64
+	metadata string
+}
+
 // onFetched keeps what the group has committed, before onOffsets is called.
-func (s *session) onFetched(ctx context.Context, client *kgo.Client, res *kmsg.OffsetFetchResponse) error {
-	cluster, err := s.lookUpCluster(ctx, client)
-	if err != nil {
-		return err
-	}
-	s.fetcher, s.fetched = client, map[stream.Partition]stream.Position{}
+func (s *session) onFetched(_ context.Context, client *kgo.Client, res *kmsg.OffsetFetchResponse) error {
+	s.fetcher, s.fetched = client, map[stream.Partition]fetchedOffset{}
 	for _, g := range res.Groups {
 		for _, t := range g.Topics {
 			for _, p := range t.Partitions {
 				if p.Offset >= 0 && p.Metadata != nil {
-					s.fetched[stream.Partition{Topic: t.Topic, ID: int(p.Partition)}] = stream.Committed(p.Offset, *p.Metadata, cluster)
+					s.fetched[stream.Partition{Topic: t.Topic, ID: int(p.Partition)}] = fetchedOffset{p.Offset, *p.Metadata}
 				}
 			}
 		}
@@ -154,8 +156,8 @@ func startAt(at int64, topic stream.TopicID, commit bool) beginning {
 func (s *session) place(ctx context.Context, id stream.Partition, committed kgo.Offset, l *logs, begun bool) (beginning, error) {
 	log, known := l.of(id)
 	position := stream.Position{Offset: committed.EpochOffset().Offset}
-	if of, ok := s.fetched[id]; ok && of.Offset == position.Offset {
-		position = of
+	if of, ok := s.fetched[id]; ok && of.offset == position.Offset {
+		position = stream.Committed(of.offset, of.metadata, s.cluster())
 	}
 	if uncommitted(committed) {
 		before, ok := s.positions.get(id)
@@ -237,7 +239,7 @@ func (l *logs) of(id stream.Partition) (log stream.Log, known bool) {
 // logs looks up the logs of topics. If one leader fails, the others' are returned.
 func (s *session) logs(ctx context.Context, topics []string) (*logs, error) {
 	admin := kadm.NewClient(s.fetcher)
-	ids, err := topicIDs(ctx, s.fetcher, topics)
+	ids, err := s.topicIDs(ctx, s.fetcher, topics)
 	if err == nil && len(ids) < len(topics) {
 		err = fmt.Errorf("look up the ids of topics: %w", kerr.UnknownTopicOrPartition)
 	}
@@ -276,7 +278,7 @@ var errRecreated = errors.New("it was deleted and recreated")
 // lookUpTopics returns an error when the input topics are not those of the
 // session, or cannot be looked up.
 func (s *session) lookUpTopics(ctx context.Context) error {
-	ids, err := topicIDs(ctx, s.client, s.cfg.Inputs)
+	ids, err := s.topicIDs(ctx, s.client, s.cfg.Inputs)
 	if err == nil {
 		err = s.sameTopics(ids)
 	}
@@ -286,9 +288,9 @@ func (s *session) lookUpTopics(ctx context.Context) error {
 	return err
 }
 
-// topicIDs asks a broker for the ids of topics, which kadm may know from before. A
-// topic that does not exist has none.
-func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[string]stream.TopicID, error) {
+// topicIDs asks a broker for the ids of topics, which kadm may know from before, and
+// notes that of the cluster. A topic that does not exist has none.
+func (s *session) topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[string]stream.TopicID, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
 		topic := kmsg.NewMetadataRequestTopic()
@@ -298,6 +300,11 @@ func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[str
 	res, err := req.RequestWith(ctx, client)
 	if err != nil {
 		return nil, fmt.Errorf("look up the ids of topics: %w", err)
+	}
+	if res.ClusterID != nil {
+		s.idsMu.Lock()
+		s.clusterID = *res.ClusterID
+		s.idsMu.Unlock()
 	}
 	ids := map[string]stream.TopicID{}
 	for _, t := range res.Topics {
@@ -313,25 +320,6 @@ func topicIDs(ctx context.Context, client *kgo.Client, topics []string) (map[str
 		}
 	}
 	return ids, nil
-}
-
-// lookUpCluster asks for the id of the Kafka cluster, once in a session.
-func (s *session) lookUpCluster(ctx context.Context, client *kgo.Client) (string, error) {
-	if id := s.cluster(); id != "" {
-		return id, nil
-	}
-	req := kmsg.NewPtrMetadataRequest()
-	req.Topics = []kmsg.MetadataRequestTopic{} // none, where nil means all
-	res, err := req.RequestWith(ctx, client)
-	if err != nil {
-		return "", fmt.Errorf("look up the id of the cluster: %w", err)
-	}
-	s.idsMu.Lock()
-	defer s.idsMu.Unlock()
-	if res.ClusterID != nil {
-		s.clusterID = *res.ClusterID
-	}
-	return s.clusterID, nil
 }
 
 // cluster is the id of the Kafka cluster; empty: not known.

@@ -52,8 +52,8 @@ type session struct {
 	delivery  delivery
 	turn      turn
 	inflate   *inflate.Decompressor
-	fetcher   *kgo.Client                          // client, for callbacks that may come before it is there; of the group's goroutine only
-	fetched   map[stream.Partition]stream.Position // what the group has committed, with its topic; of the same goroutine
+	fetcher   *kgo.Client                        // client, for callbacks that may come before it is there; of the group's goroutine only
+	fetched   map[stream.Partition]fetchedOffset // of the same goroutine
 	idsMu     sync.Mutex
 	ids       map[string]stream.TopicID // of the input topics, as the client knows them; guarded by idsMu
 	clusterID string                    // of the Kafka cluster; guarded by idsMu

@@ -39,10 +39,10 @@ func (s *session) endStalled(p *partition, h *hold, now time.Time, stable int64)
 	if h.stall.since.IsZero() || now.Sub(h.stall.since) < s.stalled {
 		return false
 	}
-	if at, before := s.unread[p.id]; before && at == next {
+	if at, before := s.stalls[p.id]; before && at == next {
 		return false
 	}
-	s.unread[p.id] = next
+	s.stalls[p.id] = next
 	s.end(fmt.Errorf("read from %v: the client has brought nothing for %v, though there are records from offset %d to %d (%s); joining again",
 		p.id, now.Sub(h.stall.since).Round(time.Second), next, stable-1, state))
 	return true

@@ -29,7 +29,7 @@ func (e *exchanger) version(rw io.ReadWriter, key, most int16) (int16, error) {
 	known, ok := e.newest[address]
 	e.mu.Unlock()
 	if !ok {
-		res, err := roundTrip(rw, kmsg.NewPtrApiVersionsRequest(), nil) // version 0, which every broker knows
+		res, err := roundTrip(rw, kmsg.NewPtrApiVersionsRequest(), maxResponse, nil) // version 0, which every broker knows
 		if err != nil {
 			return 0, err
 		}
@@ -50,7 +50,7 @@ func (e *exchanger) version(rw io.ReadWriter, key, most int16) (int16, error) {
 // send sends a request whose version is set, and returns its response, which is
 // read into room, if that is not nil.
 func (e *exchanger) send(rw io.ReadWriter, req kmsg.Request, room *room) (kmsg.Response, error) {
-	res, err := roundTrip(rw, req, room)
+	res, err := roundTrip(rw, req, maxResponse, room)
 	if err != nil { // perhaps the broker was changed for an older one
 		e.mu.Lock()
 		delete(e.newest, addressOf(rw))
@@ -66,7 +66,9 @@ func addressOf(rw io.ReadWriter) string {
 	return ""
 }
 
-func roundTrip(rw io.ReadWriter, req kmsg.Request, room *room) (kmsg.Response, error) {
+// roundTrip sends a request whose version is set, and returns its response, of at
+// most so many bytes. It is read into room, if that is not nil.
+func roundTrip(rw io.ReadWriter, req kmsg.Request, most int64, room *room) (kmsg.Response, error) {
 	name := kmsg.NameForKey(req.Key())
 	const correlation = 1 // one request at a time is on a connection
 	if _, err := rw.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, req, correlation)); err != nil {
@@ -77,8 +79,8 @@ func roundTrip(rw io.ReadWriter, req kmsg.Request, room *room) (kmsg.Response, e
 		return nil, err
 	}
 	size := int64(binary.BigEndian.Uint32(head[:])) - 4
-	if got := binary.BigEndian.Uint32(head[4:]); got != correlation || size < 0 || size > maxResponse {
-		return nil, fmt.Errorf("%s: a response of %d bytes to request %d", name, size, got)
+	if got := binary.BigEndian.Uint32(head[4:]); got != correlation || size < 0 || size > most {
+		return nil, fmt.Errorf("%s: a response of %d bytes to request %d; does the broker speak Kafka's protocol?", name, size, got)
 	}
 	if room != nil {
 		if err := room.await(size); err != nil {

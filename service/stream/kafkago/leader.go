@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
 // leaderWatch is how often it is checked, while a request waits, whether its broker
@@ -38,15 +39,18 @@ func whileLed(ctx context.Context, client *kafka.Client, topic string, partition
 	}
 }
 
-// leader is the broker that leads a partition, as of the last metadata.
-func leader(ctx context.Context, client *kafka.Client, topic string, partition int) (broker int, known bool) {
-	res, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+// leader is the broker that leads a partition, as of the last metadata. It is asked
+// for with each request, and kafka.Client.Metadata would copy all partitions.
+func leader(ctx context.Context, client *kafka.Client, topic string, partition int) (broker int32, known bool) {
+	res, err := client.Transport.RoundTrip(ctx, client.Addr, &metadata.Request{TopicNames: []string{topic}})
 	if err != nil {
 		return 0, false
 	}
-	for _, p := range res.Topics[0].Partitions {
-		if p.ID == partition && p.Error == nil {
-			return p.Leader.ID, true
+	for _, t := range res.(*metadata.Response).Topics {
+		for i := range t.Partitions {
+			if p := &t.Partitions[i]; int(p.PartitionIndex) == partition && p.ErrorCode == 0 {
+				return p.LeaderID, true
+			}
 		}
 	}
 	return 0, false

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -212,24 +211,8 @@ func (l *login) authenticateVersion() (int16, error) {
 
 // exchange sends one request and reads the answer.
 func (l *login) exchange(req kmsg.Request) (kmsg.Response, error) {
-	const correlation = 1
-	if _, err := l.Conn.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, req, correlation)); err != nil {
-		return nil, fmt.Errorf("log in: %w", err)
-	}
-	var head [8]byte
-	if _, err := io.ReadFull(l.Conn, head[:]); err != nil {
-		return nil, fmt.Errorf("log in: %w", err)
-	}
-	size := int64(binary.BigEndian.Uint32(head[:])) - 4
-	if got := binary.BigEndian.Uint32(head[4:]); got != correlation || size < 0 || size > maxLoginResponse {
-		return nil, fmt.Errorf("log in: a response of %d bytes to request %d; does the broker speak Kafka's protocol?", size, got)
-	}
-	body := make([]byte, size)
-	if _, err := io.ReadFull(l.Conn, body); err != nil {
-		return nil, fmt.Errorf("log in: %w", err)
-	}
-	res := req.ResponseKind()
-	if err := res.ReadFrom(body); err != nil {
+	res, err := roundTrip(l.Conn, req, maxLoginResponse, nil)
+	if err != nil {
 		return nil, fmt.Errorf("log in: %w", err)
 	}
 	return res, nil

@@ -19,11 +19,11 @@ import (
 // The first versions that name a topic by its id, and the last ones that name
 // it by its name.
 const (
-	fetchByID     = 13 // Kafka 3.1
-	fetchByName   = 11
-	commitByID    = 10 // Kafka 4.1
-	commitByName  = 7
-	metadataWithD = 10 // Kafka 2.8
+	fetchByID    = 13 // Kafka 3.1
+	fetchByName  = 11
+	commitByID   = 10 // Kafka 4.1
+	commitByName = 7
+	metadataByID = 10 // Kafka 2.8
 )
 
 // A fetchRequest is kafka-go's, whose response is taken as it is: kafka-go
@@ -126,7 +126,7 @@ func (*metadataRequest) Required(map[protocol.ApiKey]int16) bool { return true }
 
 // RawExchange implements protocol.RawExchanger.
 func (r *metadataRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
-	version, err := r.exchanger.version(rw, int16(kmsg.Metadata), metadataWithD)
+	version, err := r.exchanger.version(rw, int16(kmsg.Metadata), metadataByID)
 	if err != nil {
 		return nil, err
 	}
