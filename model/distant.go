@@ -322,8 +322,9 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 func (b *binding) convert(p Preprocessing, c Config) error {
 	b.pixels = &p
 	if savedmodel.LibraryPath() == "" {
-		b.decode, b.perPixel = decodeInGo(p, b.sig.dtype), goPixel
-		return nil
+		recipe := p.recipe(b.sig.dtype)
+		b.decode, b.perPixel = decodeInGo(recipe), goPixel
+		return recipe.Check()
 	}
 	d, err := newDecoder(p, b.sig.dtype, c.Decode == decodeFast, c.Session)
 	if err != nil {
@@ -477,12 +478,7 @@ func (d *distant) dirOf(versions []int64) string {
 }
 
 // decodeInGo does what a decoder does, without TensorFlow and nearly the same.
-func decodeInGo(p Preprocessing, dtype savedmodel.DataType) func(context.Context, []byte, Header) (item, error) {
-	recipe := pixels.Recipe{
-		View: p.view, Height: p.Size[0], Width: p.Size[1],
-		Area: p.Resize == "area", AlignCorners: p.AlignCorners, HalfPixelCenters: p.HalfPixelCenters,
-		Scale: float32(p.Scale[0]), Offset: float32(p.Offset[0]), DType: dtype,
-	}
+func decodeInGo(recipe pixels.Recipe) func(context.Context, []byte, Header) (item, error) {
 	return func(_ context.Context, image []byte, h Header) (item, error) {
 		plain, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
 		if err != nil {
@@ -490,4 +486,18 @@ func decodeInGo(p Preprocessing, dtype savedmodel.DataType) func(context.Context
 		}
 		return item{plain: plain}, nil
 	}
+}
+
+// recipe is the same preprocessing in Go.
+func (p Preprocessing) recipe(dtype savedmodel.DataType) pixels.Recipe {
+	r := pixels.Recipe{
+		View:   p.view,
+		Frame:  pixels.Frame{Crop: p.Crop, Fit: p.Fit, Height: p.Size[0], Width: p.Size[1]},
+		Resize: p.Resize, AlignCorners: p.AlignCorners, HalfPixelCenters: p.HalfPixelCenters,
+		Channels: p.Channels, Layout: p.Layout, DType: dtype,
+	}
+	for i := range p.Scale {
+		r.Scale[i], r.Offset[i] = float32(p.Scale[i]), float32(p.Offset[i])
+	}
+	return r
 }
