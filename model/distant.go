@@ -491,8 +491,7 @@ func decodeInGo(recipe pixels.Recipe) func(context.Context, []byte, Header) (ite
 // recipe is the same preprocessing in Go.
 func (p Preprocessing) recipe(dtype savedmodel.DataType) pixels.Recipe {
 	r := pixels.Recipe{
-		View:   p.view,
-		Frame:  pixels.Frame{Crop: p.Crop, Fit: p.Fit, Height: p.Size[0], Width: p.Size[1]},
+		View: p.view, Frame: p.frame(),
 		Resize: p.Resize, AlignCorners: p.AlignCorners, HalfPixelCenters: p.HalfPixelCenters,
 		Channels: p.Channels, Layout: p.Layout, DType: dtype,
 	}

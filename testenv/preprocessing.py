@@ -112,14 +112,19 @@ def cases(image, size):
 
 
 def typed(image, size):
-    """The same to other types: of numbers that are whole, or computed as inceptor does, so that they round alike."""
+    """The same in other types: of numbers that are whole, or computed as inceptor does, so that they round alike."""
     picked = resize(image, size, "nearest")
-    input = {"resize": "nearest", "half_pixel_centers": True}
+    centers = {"half_pixel_centers": True}
+    input = {"resize": "nearest"} | centers
     for dtype in INTEGERS:
         scale = 0.25 if dtype == "int8" else 0.5
         yield input | {"scale": scale}, tf.cast(picked * scale, dtype)
     for dtype in "int8", "int16", "int32", "int64":
         yield input | {"offset": -100, "scale": 0.375}, tf.cast(picked * 0.375 - 100, dtype)
+    for dtype in "uint8", "int8":
+        scale = 0.5 if dtype == "int8" else 1
+        sharp = resize(image, size, "bicubic") * scale
+        yield centers | {"resize": "bicubic", "scale": scale}, tf.saturate_cast(sharp, dtype)
     for dtype in "float16", "bfloat16", "float64":
         yield input | {"scale": 1 / 127.5, "offset": -1}, tf.cast(picked * tf.constant(1 / 127.5) - 1, dtype)
         yield input | {"scale": 1e-6}, tf.cast(picked * tf.constant(1e-6), dtype)

@@ -18,6 +18,29 @@ func castable(d savedmodel.DataType) bool {
 	return false
 }
 
+// Range has the least and the largest float32 that a type of integers holds; false: it is none.
+func Range(d savedmodel.DataType) (low, high float32, ok bool) {
+	switch d {
+	case savedmodel.UInt8:
+		return 0, math.MaxUint8, true
+	case savedmodel.Int8:
+		return math.MinInt8, math.MaxInt8, true
+	case savedmodel.UInt16:
+		return 0, math.MaxUint16, true
+	case savedmodel.Int16:
+		return math.MinInt16, math.MaxInt16, true
+	case savedmodel.UInt32:
+		return 0, 1<<32 - 1<<8, true
+	case savedmodel.Int32:
+		return -1 << 31, 1<<31 - 1<<7, true
+	case savedmodel.UInt64:
+		return 0, 1<<64 - 1<<40, true
+	case savedmodel.Int64:
+		return -1 << 63, 1<<63 - 1<<39, true
+	}
+	return 0, 0, false
+}
+
 // cast writes a number as tf.cast makes it: integers lose their fraction, floats are rounded to the
 // nearest, and to even where two are as near. An integer that is out of its type's range is another
 // one there as well as here.
@@ -37,8 +60,10 @@ func cast(to []byte, d savedmodel.DataType, v float32) {
 		binary.LittleEndian.PutUint16(to, uint16(int32(v)))
 	case savedmodel.Int32, savedmodel.UInt32:
 		binary.LittleEndian.PutUint32(to, uint32(int64(v)))
-	case savedmodel.Int64, savedmodel.UInt64:
+	case savedmodel.Int64:
 		binary.LittleEndian.PutUint64(to, uint64(int64(v)))
+	case savedmodel.UInt64:
+		binary.LittleEndian.PutUint64(to, uint64(v))
 	}
 }
 

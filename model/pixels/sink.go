@@ -14,6 +14,10 @@ type sink struct {
 	place  image.Rectangle // of the picture in the input
 	y      int             // of the next row, in the input
 	line   []float32       // the row that is resized: red, green and blue of each of its pixels
+
+	// What the numbers are held within: a bicubic resize overshoots what an integer may hold.
+	clip      bool
+	low, high float32
 }
 
 // newSink is a sink for a picture that lies at a place of the input, around which the input is
@@ -21,6 +25,9 @@ type sink struct {
 func (r Recipe) newSink(to []byte, place image.Rectangle) sink {
 	whole := image.Rect(0, 0, r.Width, r.Height)
 	s := sink{recipe: r, to: to, place: whole, line: make([]float32, 3*r.Width)}
+	if r.Resize == Bicubic {
+		s.low, s.high, s.clip = Range(r.DType)
+	}
 	if place != whole {
 		for range r.Height {
 			clear(s.line)
@@ -56,7 +63,11 @@ func (s *sink) put() {
 		each := r.DType.Size()
 		to := s.to[(at+c*plane)*each:]
 		for x := from; x < len(line); x += channels {
-			cast(to, r.DType, float32(line[x]*scale)+offset)
+			v := float32(line[x]*scale) + offset
+			if s.clip {
+				v = min(max(v, s.low), s.high)
+			}
+			cast(to, r.DType, v)
 			to = to[min(next*each, len(to)):]
 		}
 	}
