@@ -25,22 +25,24 @@ type lerp struct {
 	part         float32 // of the way from lower to upper
 }
 
-func (r Recipe) lerps(in, out int) []lerp {
-	scale := stretch(in, out, r.AlignCorners)
-	all := make([]lerp, out)
-	for i := range all {
-		at := r.center(i, scale)
-		floor := math.Floor(float64(at))
-		upper := min(int(math.Ceil(float64(at))), in-1)
-		all[i] = lerp{min(max(int(floor), 0), upper), upper, at - float32(floor)}
-	}
-	return all
+func (r Recipe) lerp(i, in int, scale float32) lerp {
+	at := r.center(i, scale)
+	floor := math.Floor(float64(at))
+	upper := min(int(math.Ceil(float64(at))), in-1)
+	return lerp{min(max(int(floor), 0), upper), upper, at - float32(floor)}
 }
 
 // bilinear is TensorFlow's ResizeBilinear.
 func (r Recipe) bilinear(p region, out *sink) {
-	xs := r.lerps(p.Dx(), out.place.Dx())
-	for _, y := range r.lerps(p.Dy(), out.place.Dy()) {
+	xs := make([]lerp, out.place.Dx())
+	scale := stretch(p.Dx(), len(xs), r.AlignCorners)
+	for i := range xs {
+		xs[i] = r.lerp(i, p.Dx(), scale)
+	}
+	rows := out.place.Dy()
+	scale = stretch(p.Dy(), rows, r.AlignCorners)
+	for i := range rows {
+		y := r.lerp(i, p.Dy(), scale)
 		top, bottom := p.row(y.lower), p.row(y.upper)
 		for i, x := range xs {
 			to, l, u := out.line[3*i:3*i+3], 3*x.lower, 3*x.upper
@@ -99,9 +101,11 @@ type span struct {
 func (r Recipe) spans(in, out int) (spans []span, scale float32) {
 	scale = stretch(in, out, r.AlignCorners)
 	spans = make([]span, out)
+	parts := make([]float32, 0, in+2*out) // of all of them
 	for i := range spans {
 		from, to := float32(i)*scale, float32(i+1)*scale
 		s := span{start: int(math.Floor(float64(from))), end: int(math.Ceil(float64(to)))}
+		first := len(parts)
 		for j := s.start; j < s.end; j++ {
 			part := float32(1)
 			switch before, after := float32(j) < from, float32(j+1) > to; {
@@ -112,8 +116,9 @@ func (r Recipe) spans(in, out int) (spans []span, scale float32) {
 			case after:
 				part = to - float32(j)
 			}
-			s.parts = append(s.parts, part)
+			parts = append(parts, part)
 		}
+		s.parts = parts[first:]
 		spans[i] = s
 	}
 	return spans, scale
