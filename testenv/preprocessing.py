@@ -140,6 +140,8 @@ class Out:
         tensor = tf.convert_to_tensor(tensor)
         if layout == "nchw":
             tensor = tf.transpose(tensor, [2, 0, 1])
+        if not input.keys() & {"scale", "offset", "mean"}:
+            input = input | {"scale": 1}
         content = tensor.numpy().tobytes()
         self.cases.append({
             "name": name, "picture": picture, "format": "png" if picture.endswith(".png") else "jpeg", "width": shape[1], "height": shape[0],
