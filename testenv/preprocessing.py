@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -130,6 +131,12 @@ def typed(image, size):
         yield input | {"scale": 1e-6}, tf.cast(picked * tf.constant(1e-6), dtype)
 
 
+def decoded_gray(content, image):
+    """How far a decoder's own gray is from that of rgb_to_grayscale, at most: docs/models.md says it."""
+    own = tf.cast(tf.io.decode_image(content, channels=1, expand_animations=False), tf.float32)
+    return float(tf.reduce_max(tf.abs(own - tf.image.rgb_to_grayscale(tf.cast(image, tf.float32)))))
+
+
 class Out:
     """The cases that are written."""
 
@@ -173,6 +180,8 @@ def main():
         (folder / name).write_bytes(content)
         image = tf.io.decode_image(content, channels=3, expand_animations=False)
         shapes[name] = shape = image.shape.as_list()
+        if (decoded_gray(content, image) <= 1) != name.endswith(".png") and shape[0] > 1:
+            sys.exit(f"preprocessing: the decoder's gray of {name} is {decoded_gray(content, image)} apart")
         for size in SIZES:
             for case, input, tensor in cases(image, size):
                 out.add(case, name, shape, size, input, tensor)
