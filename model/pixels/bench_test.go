@@ -2,9 +2,12 @@ package pixels
 
 import (
 	"cmp"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"inceptor/savedmodel"
+	"inceptor/testenv"
 )
 
 // BenchmarkResize makes the input of a decoded picture.
@@ -23,5 +26,20 @@ func BenchmarkResize(b *testing.B) {
 				r.input(to, p)
 			}
 		})
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	photo, err := os.ReadFile(filepath.Join(testenv.Photos(b), "china.jpg"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := Recipe{Frame: Frame{Height: 299, Width: 299}, AlignCorners: true, Scale: alike(1 / 255.0), DType: savedmodel.Float32}
+	to := make([]byte, 0, r.Size())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.Append(to, photo, Header{"jpeg", 640, 427}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
