@@ -84,7 +84,8 @@ func float16(v float32) uint16 {
 	case exponent >= 31:
 		return sign | infinity
 	case exponent > 0:
-		return sign | uint16(roundOff(bits, dropped)-bias<<mantissa) // a carry goes on into the exponent, at last to infinity
+		// A carry goes on into the exponent, at last to infinity.
+		return sign | uint16(roundOff(bits, dropped)-bias<<mantissa)
 	case exponent < -mantissa:
 		return sign
 	}

@@ -15,9 +15,11 @@ import (
 func numbers() []float32 {
 	all := []float32{
 		0, float32(math.Copysign(0, -1)), 1, -1, 0.5, 254.5, 254.99998, 255, -127.5,
-		1<<63 - 1<<39, 1 << 63, 1<<64 - 1<<40, 65504, 65519, 65520, 65536, -65520, 1e38, float32(math.Inf(1)), float32(math.Inf(-1)), // the largest of float16, and beyond
-		0x1p-14, 0x1.ffep-15, 0x1p-24, 0x1p-25, 0x1.000002p-25, 0x1.8p-24, 0x1.8p-25, 0x1p-26, // subnormal there
-		1 + 0x1p-11, 1 + 0x3p-11, 1 + 0x1p-11 + 0x1p-23, 1 + 0x1p-8, 1 + 0x3p-8, 1 + 0x1p-8 + 0x1p-23, math.MaxFloat32, // halfway
+		1<<63 - 1<<39, 1 << 63, 1<<64 - 1<<40, float32(math.Inf(1)), float32(math.Inf(-1)),
+		// The largest of float16, and beyond; subnormal there; halfway.
+		65504, 65519, 65520, 65536, -65520, 1e38, math.MaxFloat32,
+		0x1p-14, 0x1.ffep-15, 0x1p-24, 0x1p-25, 0x1.000002p-25, 0x1.8p-24, 0x1.8p-25, 0x1p-26,
+		1 + 0x1p-11, 1 + 0x3p-11, 1 + 0x1p-11 + 0x1p-23, 1 + 0x1p-8, 1 + 0x3p-8, 1 + 0x1p-8 + 0x1p-23,
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 10_000 {

@@ -50,7 +50,9 @@ func (s *sink) put() {
 		line = gray
 	}
 	channels := r.Channels.Count()
-	at, next, plane := (s.y*r.Width+s.place.Min.X)*channels, channels, 1 // numbers to the next pixel, and to the next channel
+	// Where the first number goes, and how many numbers lie from there to the next pixel's and to the
+	// next channel's.
+	at, next, plane := (s.y*r.Width+s.place.Min.X)*channels, channels, 1
 	if r.Layout == ChannelsFirst {
 		at, next, plane = s.y*r.Width+s.place.Min.X, 1, r.Height*r.Width
 	}
