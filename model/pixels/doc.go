@@ -8,6 +8,8 @@
 // WebP, which lies on white; of 16 bits the upper 8 count; a GIF's first frame lies where it lies
 // on black; an 8-bit BMP's indices are greys; EXIF plays no part. A View may ask for alpha on a
 // background, and for the orientation that EXIF gives.
+// TestPreprocessingEqualsPython compares all that is done after decoding with tf.image, Keras and
+// TF-Slim in Python.
 //
 // A Plan is what both ways share: which bytes to decode, and what to make of
 // the decoded pixels.
