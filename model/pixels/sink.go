@@ -1,6 +1,12 @@
 package pixels
 
-import "image"
+import (
+	"encoding/binary"
+	"image"
+	"math"
+
+	"inceptor/savedmodel"
+)
 
 // grayWeights are those of red, green and blue in tf.image.rgb_to_grayscale.
 var grayWeights = [3]float32{0.2989, 0.5870, 0.1140}
@@ -15,6 +21,8 @@ type sink struct {
 	y      int             // of the next row, in the input
 	line   []float32       // the row that is resized: red, green and blue of each of its pixels
 
+	usual bool // floats does what put does
+
 	// What the numbers are held within: a bicubic resize overshoots what an integer may hold.
 	clip      bool
 	low, high float32
@@ -25,6 +33,7 @@ type sink struct {
 func (r Recipe) newSink(to []byte, place image.Rectangle) sink {
 	whole := image.Rect(0, 0, r.Width, r.Height)
 	s := sink{recipe: r, to: to, place: whole, line: make([]float32, 3*r.Width)}
+	s.usual = r.DType == savedmodel.Float32 && (r.Channels == "" || r.Channels == RGB) && r.Layout != ChannelsFirst
 	if r.Resize == Bicubic {
 		s.low, s.high, s.clip = Range(r.DType)
 	}
@@ -41,6 +50,10 @@ func (r Recipe) newSink(to []byte, place image.Rectangle) sink {
 // put writes the line, which it changes.
 func (s *sink) put() {
 	r, line := &s.recipe, s.line
+	if s.usual {
+		s.floats()
+		return
+	}
 	if r.Channels == Gray {
 		gray := line[:len(line)/3]
 		for x := range gray {
@@ -72,6 +85,19 @@ func (s *sink) put() {
 			cast(to, r.DType, v)
 			to = to[min(next*each, len(to)):]
 		}
+	}
+	s.y++
+}
+
+// floats is put for what most models take: float32, red, green and blue of each pixel in turn.
+func (s *sink) floats() {
+	scale, offset := s.recipe.Scale, s.recipe.Offset
+	to := s.to[12*(s.y*s.recipe.Width+s.place.Min.X):]
+	for line := s.line; len(line) >= 3; line = line[3:] {
+		for c, v := range line[:3] {
+			binary.LittleEndian.PutUint32(to[4*c:], math.Float32bits(float32(v*scale[c])+offset[c]))
+		}
+		to = to[12:]
 	}
 	s.y++
 }
