@@ -342,3 +342,31 @@ func TestPreprocessingJSON(t *testing.T) {
 		t.Errorf("got %s, %v, want %s", b, err, want)
 	}
 }
+
+// TestConversionFits has what types can hold.
+func TestConversionFits(t *testing.T) {
+	for _, test := range []struct {
+		c     conversion
+		dtype savedmodel.DataType
+		fits  bool
+	}{
+		{zeroTo255, savedmodel.UInt8, true},
+		{rgbOf(1, -0.5), savedmodel.UInt8, true}, // −0.5 becomes 0
+		{minusOneToOne, savedmodel.UInt8, false},
+		{rgbOf(1, 1), savedmodel.UInt8, false},
+		{caffeBGR, savedmodel.UInt32, false},
+		{zeroTo255, savedmodel.Int8, false},
+		{rgbOf(1, -128), savedmodel.Int8, true},
+		{caffeBGR, savedmodel.Int16, true},
+		{rgbOf(1000, 0), savedmodel.Int16, false},
+		{rgbOf(1000, 0), savedmodel.Int64, true},
+		{rgbOf(1000, 0), savedmodel.Float16, false},
+		{torchRGB, savedmodel.Float16, true},
+		{rgbOf(1000, 0), savedmodel.BFloat16, true},
+		{rgbOf(1000, 0), savedmodel.Float32, true},
+	} {
+		if err := test.c.fits(test.dtype); (err == nil) != test.fits {
+			t.Errorf("%v as %v: got %v, want that it fits: %v", test.c, test.dtype, err, test.fits)
+		}
+	}
+}
