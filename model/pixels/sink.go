@@ -8,8 +8,8 @@ import (
 	"inceptor/savedmodel"
 )
 
-// grayWeights are those of red, green and blue in tf.image.rgb_to_grayscale.
-var grayWeights = [3]float32{0.2989, 0.5870, 0.1140}
+// GrayWeights are those of red, green and blue in tf.image.rgb_to_grayscale.
+var GrayWeights = [3]float32{0.2989, 0.5870, 0.1140}
 
 // A sink writes resized rows, from the top, into a model's input as the model takes them. Each
 // operation rounds to float32, as TensorFlow's do: hence the conversions, without which some
@@ -58,7 +58,7 @@ func (s *sink) put() {
 		gray := line[:len(line)/3]
 		for x := range gray {
 			pixel := line[3*x : 3*x+3]
-			gray[x] = float32(pixel[0]*grayWeights[0]) + float32(pixel[1]*grayWeights[1]) + float32(pixel[2]*grayWeights[2])
+			gray[x] = float32(pixel[0]*GrayWeights[0]) + float32(pixel[1]*GrayWeights[1]) + float32(pixel[2]*GrayWeights[2])
 		}
 		line = gray
 	}
