@@ -24,7 +24,7 @@ type signature struct {
 	values   bool   // an answer has the scores as they are
 	doubt    string // what to write if the classes' output, which nobody named, has none; empty: it surely has them
 	classes  int    // 0: not known, or the model brings classes of its own
-	maxBatch int    // 0: any
+	batch    int    // records that each run takes, no more and no fewer; 0: any number
 }
 
 // A returned is an output that gives an input back unchanged.
@@ -199,7 +199,7 @@ func (b *binder) bindInputs() error {
 	if len(missing) > 0 {
 		return b.needs(missing)
 	}
-	return nil
+	return b.checkBatch()
 }
 
 // recordInput is the input that takes the record.
@@ -432,18 +432,6 @@ func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
 
 // maxRowElements is that of all inputs together.
 const maxRowElements = 1 << 24
-
-// bindBatch notes whether the first dimension is fixed.
-func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
-	if len(shape) == 0 || shape[0] <= 0 {
-		return nil
-	}
-	if shape[0] != 1 {
-		return fmt.Errorf("input %q takes batches of exactly %d: export it with a batch of None", key, shape[0])
-	}
-	b.maxBatch = 1
-	return nil
-}
 
 // sameShape tells whether two shapes are declared alike; a shape of unknown rank
 // is like none.
