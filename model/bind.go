@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 )
 
@@ -17,6 +18,8 @@ type signature struct {
 	feeds    []feed              // what is fed, in that order
 	inputKey string              // of the feed that takes the record; empty: of rows, all may
 	dtype    savedmodel.DataType // of that input: float32, uint8 or string
+	layout   pixels.Layout       // of that input, if it takes pixels; empty: channels last
+	channels pixels.Channels     // of that input, as its shape tells; empty: three, in the order of inceptor.yaml
 	formats  []string            // of images that the graph's decoders take; nil: all, or none are decoded there
 	decoders []string            // of the graph
 	returned []returned

@@ -225,12 +225,12 @@ func (g *graph) addPixels(in Preprocessing, dtype savedmodel.DataType, decoded, 
 		last = name(step)
 		g.add(last, op, inputs, a)
 	}
-	if in.Scale != 1 {
-		g.add(name("scale"), "Const", nil, floatConst(float32(in.Scale)))
+	if in.Scale != same(1) {
+		g.add(name("scale"), "Const", nil, channelConst(in.Scale))
 		then("scaled", "Mul", attrs{"T": typeAttr(float)}, name("scale"))
 	}
-	if in.Offset != 0 {
-		g.add(name("offset"), "Const", nil, floatConst(float32(in.Offset)))
+	if in.Offset != same(0) {
+		g.add(name("offset"), "Const", nil, channelConst(in.Offset))
 		then("shifted", "AddV2", attrs{"T": typeAttr(float)}, name("offset"))
 	}
 	if dtype != savedmodel.Float32 {
@@ -284,8 +284,21 @@ func constant(t *tfpb.TensorProto) attrs {
 	}
 }
 
-func floatConst(v float32) attrs {
-	return constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeOf(), FloatVal: []float32{v}})
+// floatConst is one number, or a list of several.
+func floatConst(values ...float32) attrs {
+	t := &tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeOf(), FloatVal: values}
+	if len(values) > 1 {
+		t.TensorShape = shapeOf(int64(len(values)))
+	}
+	return constant(t)
+}
+
+// channelConst is one number, or one for each channel.
+func channelConst(p PerChannel) attrs {
+	if p.uniform() {
+		return floatConst(float32(p[0]))
+	}
+	return floatConst(float32(p[0]), float32(p[1]), float32(p[2]))
 }
 
 func int32Const(shape []int64, values ...int32) attrs {

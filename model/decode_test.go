@@ -38,7 +38,7 @@ func TestDecodeRatio(t *testing.T) {
 // of 640 pixels.
 func BenchmarkDecode(b *testing.B) {
 	openLibrary(b)
-	in := Preprocessing{Size: [2]int{299, 299}, Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}
+	in := Preprocessing{Size: [2]int{299, 299}, Resize: "bilinear", Scale: same(1 / 127.5), Offset: same(-1)}
 	small, err := os.ReadFile(filepath.Join(testenv.Photos(b), "china.jpg"))
 	if err != nil {
 		b.Fatal(err)

@@ -80,8 +80,8 @@ func (d *draft) input(e Explanation, p *Preprocessing, how string) {
 	default:
 		d.comment(indent, "It is "+stated(p.ScaleFrom)+".")
 	}
-	d.line(indent, "scale: "+decimal(p.Scale), known)
-	d.line(indent, "offset: "+decimal(p.Offset), known)
+	d.line(indent, "scale: "+p.Scale.String(), known)
+	d.line(indent, "offset: "+p.Offset.String(), known)
 }
 
 func (d *draft) outputs(e Explanation) {

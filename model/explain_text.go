@@ -44,7 +44,7 @@ func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 		if e.Golden > 0 {
 			line("pixels", "measured with %d golden images when the version is loaded", e.Golden)
 		} else {
-			line("pixels", "%v, by pixel × %s + %s: %s", p.conversion(), decimal(p.Scale), decimal(p.Offset), stated(p.ScaleFrom))
+			line("pixels", "%v, by pixel × %s + %s: %s", p.conversion(), p.Scale.String(), p.Offset.String(), stated(p.ScaleFrom))
 		}
 	}
 	classes := "of as many classes as it gives"

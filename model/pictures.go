@@ -118,14 +118,14 @@ func fill(t *savedmodel.Tensor, p Preprocessing) error {
 		to := t.Bytes()
 		for i := range to {
 			pixel := float64(at(i/3%width, i/3/width, i%3))
-			to[i] = byte(min(max(pixel*p.Scale+p.Offset, 0), 255))
+			to[i] = byte(min(max(pixel*p.Scale[i%3]+p.Offset[i%3], 0), 255))
 		}
 		return nil
 	}
 	to, err := savedmodel.Data[float32](t)
 	for i := range to {
 		pixel := float64(at(i/3%width, i/3/width, i%3))
-		to[i] = float32(pixel*p.Scale + p.Offset)
+		to[i] = float32(pixel*p.Scale[i%3] + p.Offset[i%3])
 	}
 	return err
 }

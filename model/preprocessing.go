@@ -1,9 +1,11 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,51 +25,108 @@ const (
 )
 
 // Preprocessing says how an image becomes the input of a model that takes
-// pixels, and where that is known from: decoded to RGB, resized to Size without
-// keeping the aspect ratio, then pixel*Scale + Offset with pixels from 0 to 255.
+// pixels, and where that is known from: decoded to RGB, cropped and resized to Size,
+// its channels put in order, then pixel*Scale + Offset with pixels from 0 to 255.
 type Preprocessing struct {
-	Size             [2]int  `json:"size"`   // height, width
-	Resize           string  `json:"resize"` // bilinear or area
-	AlignCorners     bool    `json:"align_corners"`
-	HalfPixelCenters bool    `json:"half_pixel_centers"`
-	Scale            float64 `json:"scale"`
-	Offset           float64 `json:"offset"`
-	ScaleFrom        Origin  `json:"scale_from"`  // of Scale and Offset
-	ResizeFrom       Origin  `json:"resize_from"` // of AlignCorners and HalfPixelCenters
+	Size             [2]int          `json:"size"` // height, width
+	Layout           pixels.Layout   `json:"layout"`
+	Crop             float64         `json:"crop"` // part of each side that is left before resizing; 1: all of it
+	Fit              pixels.Fit      `json:"fit"`
+	Resize           string          `json:"resize"` // bilinear or area
+	AlignCorners     bool            `json:"align_corners"`
+	HalfPixelCenters bool            `json:"half_pixel_centers"`
+	Channels         pixels.Channels `json:"channels"`
+	Scale            PerChannel      `json:"scale"` // in the order of Channels
+	Offset           PerChannel      `json:"offset"`
+	ScaleFrom        Origin          `json:"scale_from"`  // of Channels, Scale and Offset
+	ResizeFrom       Origin          `json:"resize_from"` // of AlignCorners and HalfPixelCenters
 
 	view pixels.View
 }
 
-// A conversion makes what a model takes of a pixel from 0 to 255.
-type conversion struct{ scale, offset float64 }
+// A conversion makes what a model takes of the channels of a pixel, from 0 to 255.
+type conversion struct {
+	channels      pixels.Channels
+	scale, offset PerChannel
+}
+
+// rgbOf is a conversion of red, green and blue alike.
+func rgbOf(scale, offset float64) conversion {
+	return conversion{pixels.RGB, same(scale), same(offset)}
+}
 
 // conventions are those that models of images have, the assumed one first.
-var conventions = [...]conversion{{1 / 127.5, -1}, {1.0 / 255, 0}, {1, 0}}
+var conventions = [...]conversion{minusOneToOne, zeroToOne, zeroTo255}
 
 var (
-	minusOneToOne = conventions[0]
-	zeroToOne     = conventions[1]
-	zeroTo255     = conventions[2]
+	minusOneToOne = rgbOf(1/127.5, -1)
+	zeroToOne     = rgbOf(1.0/255, 0)
+	zeroTo255     = rgbOf(1, 0)
 )
 
-// String is the range of the pixels that it makes, such as −1…1.
+// in is the same conversion for an input of other channels; false: it has numbers
+// for each colour, and the input has none.
+func (c conversion) in(to pixels.Channels) (conversion, bool) {
+	switch {
+	case to == "" || to == c.channels:
+		return c, true
+	case to == pixels.Gray || c.channels == pixels.Gray:
+		c.channels = to
+		return c, c.scale.uniform() && c.offset.uniform()
+	}
+	c.channels = to
+	slices.Reverse(c.scale[:])
+	slices.Reverse(c.offset[:])
+	return c, true
+}
+
+// low and high are what becomes of the pixels 0 and 255.
+func (c conversion) low() PerChannel { return c.offset }
+func (c conversion) high() PerChannel {
+	return c.scale.each(c.offset, func(s, o float64) float64 { return 255*s + o })
+}
+
+// String is the range of the pixels that it makes, such as −1…1, or that of each
+// channel where they differ.
 func (c conversion) String() string {
 	text := func(x float64) string {
 		return strings.Replace(strconv.FormatFloat(x, 'g', 4, 64), "-", "−", 1)
 	}
-	return text(c.offset) + "…" + text(255*c.scale+c.offset)
+	low, high := c.low(), c.high()
+	ranges := make([]string, 0, len(low))
+	for i := range low {
+		ranges = append(ranges, text(low[i])+"…"+text(high[i]))
+	}
+	if ranges[0] == ranges[1] && ranges[0] == ranges[2] {
+		ranges = ranges[:1]
+	}
+	order := ""
+	if c.channels != pixels.RGB && c.channels != "" {
+		order = string(c.channels) + " "
+	}
+	return order + strings.Join(ranges, ", ")
 }
 
 // wide tells whether the range is many times as wide as that of most models. Such
 // numbers make a network that was trained on small ones surer of its answer, not less
 // sure: a high score does not speak for them.
-func (c conversion) wide() bool { return math.Abs(255*c.scale) > 10 }
+func (c conversion) wide() bool {
+	return slices.ContainsFunc(c.scale[:], func(s float64) bool { return math.Abs(255*s) > 10 })
+}
 
-// near tells whether two conversions make nearly the same range.
+// near tells whether two conversions make nearly the same range of each channel.
 func (c conversion) near(other conversion) bool {
-	most := 0.05 * math.Abs(255*c.scale)
-	return math.Abs(c.offset-other.offset) <= most &&
-		math.Abs(255*c.scale+c.offset-255*other.scale-other.offset) <= most
+	if c.channels != other.channels {
+		return false
+	}
+	low, high, otherLow, otherHigh := c.low(), c.high(), other.low(), other.high()
+	for i := range low {
+		most := 0.05 * math.Abs(high[i]-low[i])
+		if !(math.Abs(low[i]-otherLow[i]) <= most && math.Abs(high[i]-otherHigh[i]) <= most) {
+			return false
+		}
+	}
+	return true
 }
 
 // evidence is what a model says of the pixels that it takes, besides the shape.
@@ -75,6 +134,8 @@ type evidence struct {
 	dtype  savedmodel.DataType
 	pixels *savedmodel.Affine // what the graph computes first of each; nil: not known, or nothing
 	tf2    bool               // the model was written by TensorFlow 2
+	// channels are those of the input, as its shape tells; empty: three of any order.
+	channels pixels.Channels
 }
 
 // conversion is the one that the model says; false: it says none.
@@ -126,7 +187,7 @@ func conversionOf(scale, offset float64) (conversion, bool) {
 // preprocessing is how pixels are made for a signature; graph is nil where a
 // model server has the model, and no version of it is here.
 func (bound signature) preprocessing(signatures map[string]savedmodel.Signature, graph *savedmodel.Graph) (p Preprocessing, contradiction string) {
-	e := evidence{dtype: bound.dtype}
+	e := evidence{dtype: bound.dtype, channels: bound.channels}
 	if graph != nil {
 		e.tf2 = graph.TF2
 		if use, err := graph.Input(bound.Signature, bound.inputKey); err == nil { // a server's signature may be missing here
@@ -135,19 +196,29 @@ func (bound signature) preprocessing(signatures map[string]savedmodel.Signature,
 	} else { // TensorFlow 2 names each placeholder so
 		e.tf2 = signatures[bound.Signature].Inputs[bound.inputKey].Name == bound.Signature+"_"+bound.inputKey+":0"
 	}
-	return bound.Input.preprocessing(e)
+	p, contradiction = bound.Input.preprocessing(e)
+	if bound.layout != "" {
+		p.Layout = bound.layout
+	}
+	return p, contradiction
 }
 
 // preprocessing decides how pixels are made: as a person has written it, else
 // as the model says, else by convention. The contradiction, if any, tells that
 // the first two differ.
 func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string) {
-	p = Preprocessing{Size: in.Size, Resize: in.Resize}
+	p = Preprocessing{
+		Size: in.Size, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: in.Resize,
+		Channels: cmp.Or(e.channels, pixels.RGB),
+	}
 	p.view, _ = in.view() // validated
 	said, ok := e.conversion()
+	if ok {
+		said, ok = said.in(p.Channels)
+	}
 	switch {
 	case in.Scale != nil || in.Offset != nil:
-		c := conversion{1, 0} // what the file leaves out changes nothing
+		c := conversion{p.Channels, same(1), PerChannel{}} // what the file leaves out changes nothing
 		if in.Scale != nil {
 			c.scale = *in.Scale
 		}
@@ -161,7 +232,8 @@ func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string
 	case ok:
 		p.convert(said, OriginGraph)
 	default:
-		p.convert(minusOneToOne, OriginAssumed)
+		assumed, _ := minusOneToOne.in(p.Channels)
+		p.convert(assumed, OriginAssumed)
 	}
 
 	p.AlignCorners = in.AlignCorners != nil && *in.AlignCorners
@@ -177,13 +249,13 @@ func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string
 }
 
 func (p *Preprocessing) convert(c conversion, from Origin) {
-	p.Scale, p.Offset, p.ScaleFrom = c.scale, c.offset, from
+	p.Channels, p.Scale, p.Offset, p.ScaleFrom = c.channels, c.scale, c.offset, from
 }
 
 // Range is the range of the pixels that the model gets, such as −1…1.
 func (p Preprocessing) Range() string { return p.conversion().String() }
 
-func (p Preprocessing) conversion() conversion { return conversion{p.Scale, p.Offset} }
+func (p Preprocessing) conversion() conversion { return conversion{p.Channels, p.Scale, p.Offset} }
 
 // String is how pixels are made, and where that is known from.
 func (p Preprocessing) String() string {
@@ -222,7 +294,7 @@ func (p Preprocessing) Assumed() string {
 func (p Preprocessing) note(dir string) string {
 	var keys []string
 	if p.ScaleFrom == OriginAssumed {
-		keys = append(keys, "scale: "+decimal(p.Scale), "offset: "+decimal(p.Offset))
+		keys = append(keys, "scale: "+p.Scale.String(), "offset: "+p.Offset.String())
 	}
 	if p.ResizeFrom == OriginAssumed {
 		keys = append(keys, fmt.Sprintf("half_pixel_centers: %v", p.HalfPixelCenters))

@@ -83,21 +83,21 @@ func TestPreprocessingRule(t *testing.T) {
 	}{
 		"nothing said, TensorFlow 1": {Input{}, float, minusOneToOne, OriginAssumed, false, OriginAssumed, ""},
 		"nothing said, TensorFlow 2": {Input{}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, true, OriginAssumed, ""},
-		"the graph says":             {Input{}, evidence{savedmodel.Float32, takes255, true}, zeroTo255, OriginGraph, true, OriginAssumed, ""},
-		"the graph says 0…1":         {Input{}, evidence{savedmodel.Float32, takesOne, false}, zeroToOne, OriginGraph, false, OriginAssumed, ""},
+		"the graph says":             {Input{}, evidence{dtype: savedmodel.Float32, pixels: takes255, tf2: true}, zeroTo255, OriginGraph, true, OriginAssumed, ""},
+		"the graph says 0…1":         {Input{}, evidence{dtype: savedmodel.Float32, pixels: takesOne, tf2: false}, zeroToOne, OriginGraph, false, OriginAssumed, ""},
 		"uint8":                      {Input{}, evidence{dtype: savedmodel.UInt8}, zeroTo255, OriginGraph, false, OriginAssumed, ""},
-		"scale alone":                {Input{Scale: new(1.0 / 255)}, float, zeroToOne, OriginFile, false, OriginAssumed, ""},
-		"offset alone":               {Input{Offset: new(-117.0)}, float, conversion{1, -117}, OriginFile, false, OriginAssumed, ""},
-		"both":                       {Input{Scale: new(1 / 127.5), Offset: new(-1.0)}, float, minusOneToOne, OriginFile, false, OriginAssumed, ""},
+		"scale alone":                {Input{Scale: new(same(1.0 / 255))}, float, zeroToOne, OriginFile, false, OriginAssumed, ""},
+		"offset alone":               {Input{Offset: new(same(-117.0))}, float, rgbOf(1, -117), OriginFile, false, OriginAssumed, ""},
+		"both":                       {Input{Scale: new(same(1 / 127.5)), Offset: new(same(-1.0))}, float, minusOneToOne, OriginFile, false, OriginAssumed, ""},
 		"the file and the graph agree": {
-			Input{Scale: new(1.0 / 256)}, evidence{savedmodel.Float32, takesOne, false}, conversion{1.0 / 256, 0}, OriginFile, false, OriginAssumed, "",
+			Input{Scale: new(same(1.0 / 256))}, evidence{dtype: savedmodel.Float32, pixels: takesOne, tf2: false}, rgbOf(1.0/256, 0), OriginFile, false, OriginAssumed, "",
 		},
 		"the file contradicts the graph": {
-			Input{Scale: new(1.0 / 255)}, evidence{savedmodel.Float32, takes255, false}, zeroToOne, OriginFile, false, OriginAssumed,
+			Input{Scale: new(same(1.0 / 255))}, evidence{dtype: savedmodel.Float32, pixels: takes255, tf2: false}, zeroToOne, OriginFile, false, OriginAssumed,
 			"inceptor.yaml makes pixels of 0…1, the model seems to take 0…255",
 		},
 		"the file contradicts uint8": {
-			Input{Scale: new(1 / 127.5), Offset: new(-1.0)}, evidence{dtype: savedmodel.UInt8}, minusOneToOne, OriginFile, false, OriginAssumed,
+			Input{Scale: new(same(1 / 127.5)), Offset: new(same(-1.0))}, evidence{dtype: savedmodel.UInt8}, minusOneToOne, OriginFile, false, OriginAssumed,
 			"inceptor.yaml makes pixels of −1…1, the model seems to take 0…255",
 		},
 		"half-pixel centers, written": {Input{HalfPixelCenters: new(true)}, float, minusOneToOne, OriginAssumed, true, OriginFile, ""},
@@ -132,11 +132,11 @@ func TestPreprocessingNote(t *testing.T) {
 	}{
 		"all": {Input{}, "models/m/1", `pixels −1…1 and half-pixel centers are assumed, not stated by the model: if they are right, ` +
 			`write "input: {scale: 0.00784313725490196, offset: -1, half_pixel_centers: true}" into models/m/1/assets.extra/inceptor.yaml to state them`},
-		"the resize": {Input{Scale: new(1.0)}, "models/m/1", `half-pixel centers are assumed, not stated by the model: if they are right, ` +
+		"the resize": {Input{Scale: new(same(1.0))}, "models/m/1", `half-pixel centers are assumed, not stated by the model: if they are right, ` +
 			`write "input: {half_pixel_centers: true}" into models/m/1/assets.extra/inceptor.yaml to state them`},
 		"the pixels, of a model server": {Input{Resize: "area"}, "", `pixels −1…1 are assumed, not stated by the model: if they are right, ` +
 			`write "input: {scale: 0.00784313725490196, offset: -1}" into DIR/VERSION/assets.extra/inceptor.yaml of model.dir to state them`},
-		"nothing": {Input{Scale: new(1.0), HalfPixelCenters: new(false)}, "models/m/1", ""},
+		"nothing": {Input{Scale: new(same(1.0)), HalfPixelCenters: new(false)}, "models/m/1", ""},
 	} {
 		p, _ := test.in.preprocessing(half)
 		if got := p.note(test.dir); got != test.want {

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // specFile says, beside a SavedModel, how its input is made and its output
@@ -38,12 +38,12 @@ type Input struct {
 	// then, though the graph does not show that it decodes them.
 	Key string `yaml:"key"`
 
-	Size             [2]int   `yaml:"size"`   // height, width
-	Resize           string   `yaml:"resize"` // bilinear or area
-	AlignCorners     *bool    `yaml:"align_corners"`
-	HalfPixelCenters *bool    `yaml:"half_pixel_centers"`
-	Scale            *float64 `yaml:"scale"`
-	Offset           *float64 `yaml:"offset"`
+	Size             [2]int      `yaml:"size"`   // height, width
+	Resize           string      `yaml:"resize"` // bilinear or area
+	AlignCorners     *bool       `yaml:"align_corners"`
+	HalfPixelCenters *bool       `yaml:"half_pixel_centers"`
+	Scale            *PerChannel `yaml:"scale"`
+	Offset           *PerChannel `yaml:"offset"`
 
 	// Orientation is exif for pictures that are turned as their EXIF says;
 	// empty: they stay as they are stored, as in TensorFlow.
@@ -97,11 +97,8 @@ func (s Spec) validate() error {
 	if a, h := s.Input.AlignCorners, s.Input.HalfPixelCenters; a != nil && h != nil && *a && *h {
 		errs = append(errs, errors.New("input: align_corners and half_pixel_centers exclude each other"))
 	}
-	if x := s.Input.Scale; x != nil && (*x == 0 || math.IsNaN(*x) || math.IsInf(*x, 0)) {
+	if x := s.Input.Scale; x != nil && slices.Contains(x[:], 0) {
 		errs = append(errs, fmt.Errorf("input.scale: %v makes all pixels alike", *x))
-	}
-	if x := s.Input.Offset; x != nil && (math.IsNaN(*x) || math.IsInf(*x, 0)) {
-		errs = append(errs, fmt.Errorf("input.offset: %v makes all pixels alike", *x))
 	}
 	if _, err := s.Input.view(); err != nil {
 		errs = append(errs, err)

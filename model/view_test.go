@@ -163,7 +163,7 @@ func TestViewEverywhere(t *testing.T) {
 		"jpeg, turned and fast": {orientedJPEG(t, opaque, 8), Input{Orientation: "exif"}, true, 6},
 	} {
 		in := c.in
-		in.Size, in.Resize, in.Scale, in.HalfPixelCenters = [2]int{10, 6}, "bilinear", new(1.0), new(true)
+		in.Size, in.Resize, in.Scale, in.HalfPixelCenters = [2]int{10, 6}, "bilinear", new(same(1)), new(true)
 		how, _ := in.preprocessing(evidence{})
 		h, err := ParseHeader(c.file)
 		if err != nil {

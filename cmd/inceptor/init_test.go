@@ -83,7 +83,7 @@ func TestInitCommand(t *testing.T) {
 		t.Errorf("it does not say where the pixels are from:\n%s", written())
 	}
 	e := model.Explain(dir, model.Images)
-	if e.Refused != "" || e.Preprocessing.Scale != 1 || e.Preprocessing.ScaleFrom != model.OriginFile {
+	if e.Refused != "" || e.Preprocessing.Scale != (model.PerChannel{1, 1, 1}) || e.Preprocessing.ScaleFrom != model.OriginFile {
 		t.Errorf("the service would make of it: %+v", e)
 	}
 
