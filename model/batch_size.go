@@ -47,6 +47,18 @@ func (b *binder) checkBatch() error {
 	return nil
 }
 
+// checkRows makes sure that outputs have a row for each record of a batch of fixed
+// size, as far as their shapes tell.
+func (b *binder) checkRows() error {
+	for _, key := range b.outputs() {
+		if s := b.sig.Outputs[key].Shape; b.batch > 0 && len(s) > 0 && s[0] > 0 && s[0] != int64(b.batch) {
+			return fmt.Errorf("output %q has the shape %v, but the inputs take batches of exactly %d, and each record must have a row of its own: "+
+				"export it with a batch of None", key, s, b.batch)
+		}
+	}
+	return nil
+}
+
 // batching is how records are joined for the signature. Where it says how many, a run
 // takes as long with fewer of them: so each takes as many as there are.
 func (bound signature) batching(c Batch) Batch {

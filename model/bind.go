@@ -111,6 +111,9 @@ func (b *binder) bind() error {
 	if err == nil {
 		err = b.bindOutputs()
 	}
+	if err == nil {
+		err = b.checkRows()
+	}
 	if err != nil {
 		return fmt.Errorf("signature %q: %w", b.Signature, err)
 	}
