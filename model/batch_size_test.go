@@ -317,6 +317,10 @@ func TestFixedBatchServer(t *testing.T) {
 		})
 	}
 	callers.Wait()
+	fake.Fail(remotetest.InvalidArgument, "whatever it is")
+	if got, err := b.batcher.submit(t.Context(), item{encoded: []byte{1, 0}}); err == nil || errors.As(err, new(*InputError)) {
+		t.Errorf("a record is blamed, though a blank one is refused as well: got %v, %v", got.scores, err)
+	}
 	if slices.Min(fake.sizes) != 8 || slices.Max(fake.sizes) != 8 {
 		t.Errorf("calls with %v records, want 8 in each", fake.sizes)
 	}
