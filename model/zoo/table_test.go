@@ -69,8 +69,8 @@ var specimens = []specimen{
 
 	// Shapes and types of the input.
 	{model: "batch1", pixels: assumed},
-	{model: "batch8", refused: `signature: signature "serving_default": input "images" takes batches of exactly 8: export it with a batch of None`},
-	{model: "resnet_fixed64", refused: `signature: signature "serving_default": input "input" takes batches of exactly 64: export it with a batch of None`},
+	{model: "batch8", pixels: assumed},
+	{model: "resnet_fixed64", pixels: assumed},
 	{model: "dynamic", refused: `signature: signature "serving_default": input "images" has the shape [N, ?, ?, 3], which does not tell height and width: write "input: {size: [HEIGHT, WIDTH]}" into DIR/1/assets.extra/inceptor.yaml`},
 	{model: "dynamic", note: "size", yaml: "input: {size: [96, 96]}\n", pixels: assumed},
 	{model: "dynamic_all", refused: `signature: signature "serving_default": input "images" has the shape [N, ?, ?, ?], which does not tell height and width: write "input: {size: [HEIGHT, WIDTH]}" into DIR/1/assets.extra/inceptor.yaml`},
