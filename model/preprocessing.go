@@ -255,6 +255,11 @@ func (p *Preprocessing) convert(c conversion, from Origin) {
 // Range is the range of the pixels that the model gets, such as −1…1.
 func (p Preprocessing) Range() string { return p.conversion().String() }
 
+// frame is where the pixels of a picture go.
+func (p Preprocessing) frame() pixels.Frame {
+	return pixels.Frame{Crop: p.Crop, Fit: p.Fit, Height: p.Size[0], Width: p.Size[1]}
+}
+
 func (p Preprocessing) conversion() conversion { return conversion{p.Channels, p.Scale, p.Offset} }
 
 // String is how pixels are made, and where that is known from.
