@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"inceptor/model/pixels"
 )
 
 // specFile says, beside a SavedModel, how its input is made and its output
@@ -38,10 +40,14 @@ type Input struct {
 	// then, though the graph does not show that it decodes them.
 	Key string `yaml:"key"`
 
-	Size             [2]int      `yaml:"size"`   // height, width
+	Size [2]int `yaml:"size"` // height, width
+	// Layout is nhwc or nchw, where the input's shape does not tell; empty: as it tells,
+	// else nhwc.
+	Layout           string      `yaml:"layout"`
 	Resize           string      `yaml:"resize"` // bilinear or area
 	AlignCorners     *bool       `yaml:"align_corners"`
 	HalfPixelCenters *bool       `yaml:"half_pixel_centers"`
+	Channels         string      `yaml:"channels"`
 	Scale            *PerChannel `yaml:"scale"`
 	Offset           *PerChannel `yaml:"offset"`
 
@@ -93,6 +99,9 @@ func (s Spec) validate() error {
 	var errs []error
 	if s.Input.Resize != "bilinear" && s.Input.Resize != "area" {
 		errs = append(errs, fmt.Errorf("input.resize: %q is neither bilinear nor area", s.Input.Resize))
+	}
+	if l := pixels.Layout(s.Input.Layout); l != "" && l != pixels.ChannelsLast && l != pixels.ChannelsFirst {
+		errs = append(errs, fmt.Errorf("input.layout: %q is neither nhwc nor nchw", l))
 	}
 	if a, h := s.Input.AlignCorners, s.Input.HalfPixelCenters; a != nil && h != nil && *a && *h {
 		errs = append(errs, errors.New("input: align_corners and half_pixel_centers exclude each other"))
