@@ -105,8 +105,11 @@ func (b *binder) bind() error {
 		err = b.bindInputs()
 	}
 	if key := b.Input.decides(); err == nil && key != "" && (b.content == Rows || b.dtype == savedmodel.String) {
-		err = fmt.Errorf("%s: %s: the input is not pixels, so that no image is decoded for it here; "+
-			"leave the key out, or name a signature that takes pixels", b.where(), key)
+		err = fmt.Errorf("%s: the input is not pixels, so that no image is decoded for it here; "+
+			"leave the key out, or name a signature that takes pixels", b.at(key))
+	}
+	if err == nil && b.content != Rows && b.dtype != savedmodel.String {
+		err = b.checkChannels()
 	}
 	if err == nil {
 		err = b.bindOutputs()

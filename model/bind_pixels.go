@@ -90,8 +90,8 @@ func (b *binder) notFlat(key string, in savedmodel.TensorInfo) error {
 	case n < 0:
 		return fmt.Errorf("input %q takes %v, rows of numbers, not images: %s", key, in, rows)
 	case h > 0 && w > 0:
-		return fmt.Errorf("%s: input.size: [%d, %d] is not the size of flat images in the input %q, which has the shape %v: "+
-			"height × width × channels must be %d", b.where(), h, w, key, in.Shape, n)
+		return fmt.Errorf("%s: [%d, %d] is not the size of flat images in the input %q, which has the shape %v: "+
+			"height × width × channels must be %d", b.at("input.size"), h, w, key, in.Shape, n)
 	case side > 0:
 		return fmt.Errorf("input %q takes %v, perhaps flat images of %d×%d×%d: %s, if so; if it takes rows of numbers, %s",
 			key, in, side, side, c, b.write(fmt.Sprintf("input: {size: [%d, %d]}", side, side)), rows)
@@ -148,8 +148,8 @@ func (b *binder) bindLayout(key string, s savedmodel.Shape) error {
 	case 4:
 		last, first := channelsFit(s[3]), channelsFit(s[1])
 		if stated == pixels.ChannelsLast && last == 0 || stated == pixels.ChannelsFirst && first == 0 {
-			return fmt.Errorf("%s: input.layout: %s is not the layout of the input %q, which has the shape %v: leave the key out",
-				b.where(), stated, key, s)
+			return fmt.Errorf("%s: %s is not the layout of the input %q, which has the shape %v: leave the key out",
+				b.at("input.layout"), stated, key, s)
 		}
 		if stated == "" && first > last {
 			b.layout = pixels.ChannelsFirst
@@ -182,8 +182,8 @@ func (b *binder) bindSize(key string, shape savedmodel.Shape) error {
 		case *size <= 0:
 			return b.noSize(key, shape)
 		case dim > 0 && dim != *size:
-			return fmt.Errorf("%s: input.size: [%d, %d] is not the size of the input %q, which has the shape %v: leave the key out",
-				b.where(), b.Input.Size[0], b.Input.Size[1], key, shape)
+			return fmt.Errorf("%s: [%d, %d] is not the size of the input %q, which has the shape %v: leave the key out",
+				b.at("input.size"), b.Input.Size[0], b.Input.Size[1], key, shape)
 		}
 	}
 	if h, w := b.Input.Size[0], b.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {

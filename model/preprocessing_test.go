@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 )
 
@@ -13,6 +14,9 @@ import (
 func TestConversionForGraph(t *testing.T) {
 	one := func(scale, offset float64) *savedmodel.Affine {
 		return &savedmodel.Affine{Scale: []float64{scale}, Offset: []float64{offset}}
+	}
+	orders := map[string]pixels.Channels{ // where the means tell it
+		"Caffe's means, BGR": pixels.BGR, "ImageNet's, BGR": pixels.BGR, "ImageNet's, 0…1": pixels.RGB, "ImageNet's, 0…255": pixels.RGB,
 	}
 	for name, test := range map[string]struct {
 		graph *savedmodel.Affine
@@ -46,7 +50,9 @@ func TestConversionForGraph(t *testing.T) {
 		"0":                  {one(0, -1), conversion{}},
 		"NaN":                {one(nan(), -1), conversion{}},
 		"NaN offset":         {one(1, nan()), conversion{}},
-		"Caffe's means":      {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -116.779, -123.68}}, zeroTo255},
+		"Caffe's means, BGR": {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -116.779, -123.68}}, zeroTo255},
+		"ImageNet's, BGR":    {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-0.406, -0.456, -0.485}}, zeroToOne},
+		"another data set's": {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-0.447, -0.482, -0.491}}, zeroToOne},
 		"ImageNet's, 0…1":    {&savedmodel.Affine{Scale: []float64{1 / 0.229, 1 / 0.224, 1 / 0.225}, Offset: []float64{-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225}}, zeroToOne},
 		"ImageNet's, 0…255":  {&savedmodel.Affine{Scale: []float64{1 / 58.4, 1 / 57.1, 1 / 57.4}, Offset: []float64{-123.7 / 58.4, -116.3 / 57.1, -103.5 / 57.4}}, zeroTo255},
 		"bright, of −1…1":    {&savedmodel.Affine{Scale: []float64{2.2, 2.2, 2}, Offset: []float64{-0.35 * 2.2, -0.4 * 2.2, -0.45 * 2}}, conversion{}},
@@ -54,9 +60,11 @@ func TestConversionForGraph(t *testing.T) {
 		"one is not known":   {&savedmodel.Affine{Scale: []float64{1, 1, 1}, Offset: []float64{-103.939, 0, -123.68}}, conversion{}},
 		"deviations, x*58.4": {&savedmodel.Affine{Scale: []float64{1 / 58.4, 1 / 57.1, 1 / 57.4}, Offset: []float64{0, 0, 0}}, conversion{}},
 	} {
+		known := test.want != conversion{}
+		test.want.channels = orders[name]
 		got, ok := conversionFor(test.graph)
-		if got != test.want && ok || ok != (test.want != conversion{}) {
-			t.Errorf("%s: got %v, %v, want %v", name, got, ok, test.want)
+		if got != test.want && ok || ok != known {
+			t.Errorf("%s: got %v %v, %v, want %v %v", name, got.channels, got, ok, test.want.channels, test.want)
 		}
 	}
 }
@@ -155,7 +163,7 @@ func TestMeasure(t *testing.T) {
 		err error
 	}
 	for name, test := range map[string]struct {
-		outcomes [3]outcome
+		outcomes [3]outcome // of the conventions of each channel alike
 		want     conversion
 		only     bool
 		failure  string
@@ -171,8 +179,9 @@ func TestMeasure(t *testing.T) {
 		"error at first": {[3]outcome{{0, gone}, {1, nil}, {1, nil}}, conversion{}, false, "", gone},
 	} {
 		i := 0
-		got, only, err := measure(func(c conversion) (float64, error) {
-			if c != conventions[i] {
+		tried := []conversion{minusOneToOne, zeroToOne, zeroTo255}
+		got, only, err := measure(tried, func(c conversion) (float64, error) {
+			if c != tried[i] {
 				t.Errorf("%s: %v is tried at place %d", name, c, i)
 			}
 			i++
