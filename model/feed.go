@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/base64"
 	"strconv"
 
 	"inceptor/savedmodel"
@@ -27,6 +28,7 @@ type feed struct {
 	n  int // elements for a record
 	at int // where they begin in row.numbers or row.strings
 
+	base64  bool   // fromImage: the image is put into web-safe base64
 	feature string // fromImage: of the tf.Example that the image is put into; empty: into none
 	value   *row   // fromFile
 	once    bool   // fromFile: the value is for the whole batch, and shape is all of its shape
@@ -64,6 +66,8 @@ func (f feed) parts(batch []item) [][]byte {
 			parts = append(parts, it.pixels.Bytes())
 		case it.plain != nil:
 			parts = append(parts, it.plain)
+		case f.base64:
+			parts = append(parts, base64.RawURLEncoding.AppendEncode(nil, it.encoded))
 		case f.feature != "":
 			parts = append(parts, exampleOf(f.feature, it.encoded))
 		default:
