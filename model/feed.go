@@ -2,6 +2,7 @@ package model
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 
 	"inceptor/savedmodel"
@@ -78,10 +79,10 @@ func (f feed) parts(batch []item) [][]byte {
 }
 
 // join makes the tensor to feed of a batch. A single image's pixels are that
-// already.
+// already, where the input's shape is theirs.
 func (f feed) join(batch []item) (*savedmodel.Tensor, error) {
-	if len(batch) == 1 && f.from == fromImage && batch[0].pixels != nil {
-		return batch[0].pixels, nil
+	if one := batch[0].pixels; len(batch) == 1 && f.from == fromImage && one != nil && slices.Equal(one.Shape()[1:], f.shape) {
+		return one, nil
 	}
 	parts, shape := f.parts(batch), f.shape
 	if !f.once {
