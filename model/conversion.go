@@ -133,6 +133,14 @@ func (c conversion) keys() (lines []string) {
 	return lines
 }
 
+// formula is what those keys mean.
+func (c conversion) formula() string {
+	if _, ok := c.norm(); ok {
+		return "(pixel × scale − mean) / std"
+	}
+	return "pixel × scale + offset"
+}
+
 // low and high are what becomes of the pixels 0 and 255.
 func (c conversion) low() PerChannel { return c.offset }
 

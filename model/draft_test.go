@@ -14,6 +14,11 @@ import (
 
 // What a version is explained to be is what init writes, and means the same.
 func TestDraft(t *testing.T) {
+	made := func(c conversion, from Origin) *Preprocessing {
+		p := &Preprocessing{Size: [2]int{8, 8}, Resize: "bilinear", ResizeFrom: OriginFile}
+		p.convert(c, from)
+		return p
+	}
 	for _, test := range []struct {
 		model, signature string
 		made             *Preprocessing
@@ -29,6 +34,22 @@ func TestDraft(t *testing.T) {
 		{
 			model: "keras", made: &Preprocessing{Size: [2]int{8, 8}, Resize: "bilinear", Channels: pixels.RGB, Scale: same(0.25), Offset: same(-1), ScaleFrom: OriginAssumed, ResizeFrom: OriginFile},
 			want: []string{"  # scale: 0.25", "  # offset: -1"},
+		},
+		{
+			model: "keras", made: made(torchRGB, OriginMeasured), how: "Measured with a dog.",
+			want: []string{"  scale: 1/255", "  mean: [0.485, 0.456, 0.406]", "  std: [0.229, 0.224, 0.225]"},
+		},
+		{
+			model: "keras", made: made(caffeBGR, OriginMeasured), how: "Measured with a bird.",
+			want: []string{"  channels: bgr", "  mean: [103.939, 116.779, 123.68]"},
+		},
+		{
+			model: "keras", made: made(zeroTo255.in(pixels.BGR), OriginMeasured), how: "Measured with a fish.",
+			want: []string{"  channels: bgr", "  scale: 1", "  offset: 0"},
+		},
+		{
+			model: "keras", made: made(caffeBGR, OriginAssumed),
+			want: []string{"  # remove the # of the next 2 lines.", "  # channels: bgr", "  # mean: [103.939, 116.779, 123.68]"},
 		},
 	} {
 		t.Run(test.model+" "+test.how, func(t *testing.T) {
