@@ -217,6 +217,9 @@ func TestFixedBatchVersion(t *testing.T) {
 	if told := log.lines("every run takes a batch of one size"); len(told) != 1 || !strings.Contains(told[0], "records=8") {
 		t.Errorf("the log says %q", told)
 	}
+	if e := Explain(filepath.Join(base, "1"), Images); e.Refused != "" || !strings.Contains(strings.Join(e.Notes, "\n"), "every run takes 8 records") {
+		t.Errorf("it is explained as %+v", e)
+	}
 	if n := m.Records(); n != 8 {
 		t.Errorf("a run takes %d records, want 8", n)
 	}

@@ -149,6 +149,10 @@ func (e *Explanation) note(seen look, p contract) error {
 	if p.training != nil {
 		e.Notes = append(e.Notes, fmt.Sprintf("%s (%s)", asInTraining, strings.Join(p.training, ", ")))
 	}
+	if p.batch > 1 {
+		e.Notes = append(e.Notes, fmt.Sprintf("every run takes %d records: fewer are filled up with copies, and take as long; "+
+			"export the model with a batch of None if records come one by one", p.batch))
+	}
 	if p.contradiction != "" {
 		e.Notes = append(e.Notes, p.contradiction+": inceptor.yaml holds; scores are wrong if the model is right")
 	}
