@@ -115,6 +115,66 @@ func TestFixedBatchRows(t *testing.T) {
 	}
 }
 
+// Rows and tf.Examples fill a batch up as images do, in each of the inputs, and what comes
+// back must be all of it.
+func TestFixedBatchInputs(t *testing.T) {
+	openLibrary(t)
+	feeds := []feed{
+		{key: "a", dtype: savedmodel.UInt8, shape: savedmodel.Shape{2}, n: 2, from: fromRow},
+		{key: "b", dtype: savedmodel.String, shape: savedmodel.Shape{}, n: 1, from: fromRow},
+	}
+	row := func(text string) *row {
+		r := blankRow(feeds, nil)
+		copy(r.numbers, text)
+		r.strings[0] = []byte(text)
+		return r
+	}
+	examples := []feed{{key: "x", dtype: savedmodel.String, shape: savedmodel.Shape{1}, from: fromImage}}
+	place := feed{key: "p", dtype: savedmodel.Int64, shape: savedmodel.Shape{}, from: fromPlace}
+	for _, test := range []struct {
+		name  string
+		feeds []feed
+		items []item
+		want  string
+	}{
+		{"rows", append(feeds, place), []item{{row: row("ab")}, {row: row("cd")}}, `[[4, 2] "abcdcdcd" [4] ["ab" "cd" "cd" "cd"] [4] 4 places]`},
+		{"tf.Examples", append(examples, place), []item{{encoded: []byte("e")}}, `[[4, 1] ["e" "e" "e" "e"] [4] 4 places]`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var got []string
+			r := runner{size: 4, feeds: test.feeds, returned: []returned{{"p", len(test.feeds) - 1}}}
+			r.run = func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
+				for _, tensor := range in {
+					got = append(got, tensor.Shape().String())
+					switch tensor.DType() {
+					case savedmodel.String:
+						all, err := tensor.Strings()
+						got = append(got, fmt.Sprintf("%q", all))
+						if err != nil {
+							return nil, err
+						}
+					case savedmodel.UInt8:
+						got = append(got, fmt.Sprintf("%q", tensor.Bytes()))
+					default:
+						got = append(got, fmt.Sprint(len(tensor.Bytes())/8, " places"))
+					}
+				}
+				scores, err := savedmodel.NewTensor(savedmodel.Float32, 4, 1)
+				if err != nil {
+					return nil, err
+				}
+				clear(scores.Bytes())
+				back, err := copyOf(in[len(in)-1])
+				return []*savedmodel.Tensor{scores, back}, err
+			}
+			scored, err := r.batch(test.items)
+			if text := fmt.Sprint(got); err != nil || text != test.want || len(scored.rows) != len(test.items) {
+				t.Errorf("got %s, %d rows, %v, want %s", text, len(scored.rows), err, test.want)
+			}
+		})
+	}
+}
+
 // What fills a batch up costs as little memory as any of its records.
 func TestPadded(t *testing.T) {
 	of := func(names ...string) (items []item) {
