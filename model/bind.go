@@ -17,7 +17,7 @@ type signature struct {
 	content  Content
 	feeds    []feed              // what is fed, in that order
 	inputKey string              // of the feed that takes the record; empty: of rows, all may
-	dtype    savedmodel.DataType // of that input: float32, uint8 or string
+	dtype    savedmodel.DataType // of that input: one of pixelTypes, or string
 	layout   pixels.Layout       // of that input, if it takes pixels; empty: channels last
 	channels pixels.Channels     // of that input, as its shape tells; empty: three, in the order of inceptor.yaml
 	formats  []string            // of images that the graph's decoders take; nil: all, or none are decoded there
@@ -27,7 +27,7 @@ type signature struct {
 	values   bool   // an answer has the scores as they are
 	doubt    string // what to write if the classes' output, which nobody named, has none; empty: it surely has them
 	classes  int    // 0: not known, or the model brings classes of its own
-	maxBatch int    // 0: any
+	batch    int    // records that each run takes, no more and no fewer; 0: any number
 }
 
 // A returned is an output that gives an input back unchanged.
@@ -113,6 +113,9 @@ func (b *binder) bind() error {
 	}
 	if err == nil {
 		err = b.bindOutputs()
+	}
+	if err == nil {
+		err = b.checkRows()
 	}
 	if err != nil {
 		return fmt.Errorf("signature %q: %w", b.Signature, err)
@@ -205,7 +208,7 @@ func (b *binder) bindInputs() error {
 	if len(missing) > 0 {
 		return b.needs(missing)
 	}
-	return nil
+	return b.checkBatch()
 }
 
 // recordInput is the input that takes the record.
@@ -278,7 +281,7 @@ var imageKeys = []string{"image_bytes", "images", "image", "encoded_image", "enc
 
 // mayHoldImages tells whether an input has a type and shape of images, of any kind.
 func mayHoldImages(in savedmodel.TensorInfo) bool {
-	return in.DType == savedmodel.String || in.Shape == nil || len(in.Shape) > 2 || len(in.Shape) == 2 && flatSide(in.Shape[1]) > 0
+	return in.DType == savedmodel.String || in.Shape == nil || len(in.Shape) > 2 || len(in.Shape) == 2 && flatSide(in.Shape[1], 3) > 0
 }
 
 // takesRecord tells whether an input surely takes what records hold.
@@ -288,7 +291,7 @@ func (b *binder) takesRecord(key string) bool {
 	case b.content == Examples:
 		return in.DType == savedmodel.String && (use.Features != nil || !b.shown && len(use.Returned) == 0)
 	case in.DType != savedmodel.String:
-		return (in.DType == savedmodel.Float32 || in.DType == savedmodel.UInt8) && len(in.Shape) == 4
+		return slices.Contains(pixelTypes, in.DType) && len(in.Shape) == 4
 	case !b.shown:
 		return (b.Signature == bytesSignature || named(imageKeys, key)) && len(use.Returned) == 0 && b.sig.Method != methodClassify && b.sig.Method != methodRegress
 	}
@@ -311,25 +314,22 @@ func (b *binder) bindImage(key string, in savedmodel.TensorInfo) error {
 	f := feed{key: key, dtype: in.DType, from: fromImage}
 	switch in.DType {
 	case savedmodel.String:
-		if err := b.checkStrings(key, in.Shape); err != nil {
+		var err error
+		if f.shape, err = stringShape(key, in.Shape); err != nil {
 			return err
 		}
-		b.decoders = use.Decoders
+		b.decoders, f.base64 = use.Decoders, use.Base64
 		if use.Features != nil {
-			var err error
 			if f.feature, b.decoders, err = b.exampleFeature(key, use); err != nil {
 				return err
 			}
 		}
 		b.formats = formatsOf(b.decoders)
 	default:
-		if err := notPixels(key, in); err != nil {
+		var err error
+		if f.shape, err = b.bindPixels(key, in); err != nil {
 			return err
 		}
-		if err := b.bindSize(key, in.Shape); err != nil {
-			return err
-		}
-		f.shape = savedmodel.Shape{int64(b.Input.Size[0]), int64(b.Input.Size[1]), 3}
 	}
 	b.dtype, b.feeds = in.DType, append(b.feeds, f)
 	return b.bindBatch(key, in.Shape)
@@ -340,21 +340,26 @@ func (b *binder) bindExample(key string, in savedmodel.TensorInfo) error {
 	if in.DType != savedmodel.String {
 		return fmt.Errorf("input %q is %v, and tf.Examples are strings: set --input.format tensor-json, or name a signature that takes tf.Examples", key, in)
 	}
-	if err := b.checkStrings(key, in.Shape); err != nil {
+	shape, err := stringShape(key, in.Shape)
+	if err != nil {
 		return err
 	}
-	b.dtype, b.feeds = in.DType, append(b.feeds, feed{key: key, dtype: in.DType, from: fromImage})
+	b.dtype, b.feeds = in.DType, append(b.feeds, feed{key: key, dtype: in.DType, shape: shape, from: fromImage})
 	return b.bindBatch(key, in.Shape)
 }
 
-func (b *binder) checkStrings(key string, shape savedmodel.Shape) error {
-	if shape == nil || len(shape) == 1 {
-		return nil
+// stringShape is that of one record in an input of strings, which each have one: [] or [1].
+func stringShape(key string, shape savedmodel.Shape) (savedmodel.Shape, error) {
+	if shape == nil {
+		return savedmodel.Shape{}, nil
 	}
 	if len(shape) == 0 {
-		return fmt.Errorf("input %q takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn", key)
+		return nil, fmt.Errorf("input %q takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn", key)
 	}
-	return fmt.Errorf("input %q takes strings of the shape %v, want [N]: export a signature that takes [N] and reshapes", key, shape)
+	if n, ok := shape[1:].Elements(); !ok || n != 1 {
+		return nil, fmt.Errorf("input %q takes strings of the shape %v, want [N] or [N, 1]: export a signature that takes [N] and reshapes", key, shape)
+	}
+	return shape[1:], nil
 }
 
 // exampleFeature is the feature that the image goes to, with what decodes it.
@@ -376,34 +381,6 @@ func (b *binder) exampleFeature(key string, use savedmodel.InputUse) (string, []
 	}
 	return names[0], use.Features[names[0]].Decoders, nil
 }
-
-// bindSize takes the size of pixels from their shape, or from inceptor.yaml.
-func (b *binder) bindSize(key string, shape savedmodel.Shape) error {
-	for i := range b.Input.Size {
-		size := &b.Input.Size[i]
-		switch dim := int(shape[1+i]); {
-		case *size == 0 && dim > 0:
-			*size = dim
-		case *size <= 0:
-			return fmt.Errorf("input %q has the shape %v, which does not tell height and width: %s", key, shape, b.write("input: {size: [HEIGHT, WIDTH]}"))
-		case dim > 0 && dim != *size:
-			return fmt.Errorf("%s: input.size: [%d, %d] is not the size of the input %q, which has the shape %v: leave the key out",
-				b.where(), b.Input.Size[0], b.Input.Size[1], key, shape)
-		}
-	}
-	if h, w := b.Input.Size[0], b.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
-		return fmt.Errorf("input %q has the size %d×%d, which is over %d on a side, or over %d pixels: export the model for smaller images",
-			key, h, w, maxInputSide, maxInputPixels)
-	}
-	return nil
-}
-
-// What a model may take of one image. A model server says what it takes, so that is
-// bounded like everything from outside.
-const (
-	maxInputSide   = 16_384
-	maxInputPixels = 1 << 26 // 800 MB in float32
-)
 
 // bindRow takes any input of a type that JSON has, if its rows have one size.
 func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
@@ -438,18 +415,6 @@ func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
 
 // maxRowElements is that of all inputs together.
 const maxRowElements = 1 << 24
-
-// bindBatch notes whether the first dimension is fixed.
-func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
-	if len(shape) == 0 || shape[0] <= 0 {
-		return nil
-	}
-	if shape[0] != 1 {
-		return fmt.Errorf("input %q takes batches of exactly %d: export it with a batch of None", key, shape[0])
-	}
-	b.maxBatch = 1
-	return nil
-}
 
 // sameShape tells whether two shapes are declared alike; a shape of unknown rank
 // is like none.

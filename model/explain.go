@@ -51,6 +51,8 @@ type ExplainedInput struct {
 	From  string              `json:"from"` // one of the words below
 	// Feature is that of a tf.Example which the image is put into.
 	Feature string `json:"feature,omitempty"`
+	// Base64: the encoded image is put into web-safe base64.
+	Base64 bool `json:"base64,omitempty"`
 	// Returned is the key of the output that gives the input back.
 	Returned string `json:"returned,omitempty"`
 }
@@ -130,7 +132,7 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 	case f.feature != "":
 		in.From, in.Feature = FromExample, f.feature
 	case f.dtype == savedmodel.String:
-		in.From = FromImage
+		in.From, in.Base64 = FromImage, f.base64
 	default:
 		in.From = FromPixels
 	}
@@ -146,6 +148,10 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 func (e *Explanation) note(seen look, p contract) error {
 	if p.training != nil {
 		e.Notes = append(e.Notes, fmt.Sprintf("%s (%s)", asInTraining, strings.Join(p.training, ", ")))
+	}
+	if p.batch > 1 {
+		e.Notes = append(e.Notes, fmt.Sprintf("every run takes %d records: fewer are filled up with copies, and take as long; "+
+			"export the model with a batch of None if records come one by one", p.batch))
 	}
 	if p.contradiction != "" {
 		e.Notes = append(e.Notes, p.contradiction+": inceptor.yaml holds; scores are wrong if the model is right")

@@ -142,7 +142,7 @@ func TestBadCandidates(t *testing.T) {
 		{"truncated", GateComplete, truncated},
 		{"empty", GateComplete, func(b *bench) { write(b, filepath.Join(b.dir(2), "saved_model.pb"), nil) }},
 		{"missing operation", GateLoad, func(b *bench) { b.put(2, tiny{bias: 2, broken: "weights"}) }},
-		{"wrong dtype", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, dtype: tfpb.DataType_DT_DOUBLE}) }},
+		{"wrong dtype", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, dtype: tfpb.DataType_DT_BOOL}) }},
 		{"wrong class count", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, class: 1}) }},
 		{"wrong class count, found out", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, class: 1, silent: true}) }},
 		{"wrong labels", GateSignature, func(b *bench) {

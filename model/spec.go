@@ -40,6 +40,7 @@ type Input struct {
 	Key string `yaml:"key" default:"found" help:"The input that takes the image."`
 
 	Size             [2]int   `yaml:"size" default:"from the signature" help:"Height and width that images are resized to; see [below](#how-a-picture-becomes-the-input)."`
+	Layout           string   `yaml:"layout" enum:"nhwc,nchw" default:"from the signature, else 'nhwc'" help:"The order of the input's dimensions, where its shape does not tell; see [above](#inputs-of-pixels)."`
 	Crop             *float64 `yaml:"crop" default:"'1'" help:"The part of each side, in the middle, that is left before the resize, as 'tf.image.central_crop' takes it: '0.875' in TF-Slim."`
 	Fit              string   `yaml:"fit" enum:"stretch,pad,crop" default:"'stretch'" help:"'stretch': images are resized whatever their aspect ratio. 'pad': it is kept, with zeros around, as by 'tf.image.resize_with_pad'. 'crop': the largest part in the middle that has the input's aspect ratio, as by 'smart_resize' of Keras."`
 	Resize           string   `yaml:"resize" enum:"bilinear,nearest,bicubic,area" default:"'bilinear'" help:"'bilinear', 'nearest', 'bicubic' or 'area': TensorFlow's operations of these names. All but 'area' pick single pixels of an image that is much larger."`
@@ -133,6 +134,9 @@ func (s Spec) validateGeometry() (errs []error) {
 		wrong("half_pixel_centers", "it excludes align_corners: leave one out")
 	case isTrue(in.HalfPixelCenters) && in.Resize == "area":
 		wrong("half_pixel_centers", "resize: area has none: leave one out")
+	}
+	if !slices.Contains([]pixels.Layout{"", pixels.ChannelsLast, pixels.ChannelsFirst}, pixels.Layout(in.Layout)) {
+		wrong("layout", "%q is neither nhwc nor nchw", in.Layout)
 	}
 	if x := in.Crop; x != nil && !(*x > 0 && *x <= 1) {
 		wrong("crop", "%v is not a part of a side: write a number over 0, at most 1, such as 0.875", *x)

@@ -20,10 +20,11 @@ type runner struct {
 	classes  bool // the second output has the classes of the scores, which are the first
 	returned []returned
 	check    func(scored) error // of the classes, while it warms up
+	size     int                // of every batch; 0: any
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
-	return runner{run, sig.feeds, sig.Output.Classes != "", sig.returned, sig.checkClasses}
+	return runner{run, sig.feeds, sig.Output.Classes != "", sig.returned, sig.checkClasses, sig.batch}
 }
 
 // batch is a batchFunc.
@@ -36,18 +37,19 @@ func (r runner) batch(items []item) (scored, error) {
 			}
 		}
 	}()
+	full := padded(items, r.size)
 	for _, f := range r.feeds {
-		t, err := f.join(items)
+		t, err := f.join(full)
 		if err != nil {
 			return scored{}, err
 		}
 		inputs = append(inputs, t)
 	}
 	got, err := r.call(context.Background(), inputs)
-	if err == nil && len(got.rows) != len(items) {
-		err = fmt.Errorf("the model gave scores for %d records in a batch of %d", len(got.rows), len(items))
+	if err == nil && len(got.rows) != len(full) {
+		err = fmt.Errorf("the model gave scores for %d records in a batch of %d", len(got.rows), len(full))
 	}
-	return got, err
+	return got.first(len(items)), err
 }
 
 // call runs the model once, and reads a row of scores for each record.
