@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // specFile says, beside a SavedModel, how its input is made and its output
@@ -23,6 +24,12 @@ type Spec struct {
 	// Inputs are values for the signature's inputs that take nothing from records.
 	Inputs map[string]Value `yaml:"inputs"`
 	Output Output           `yaml:"output"`
+	// Activation makes probabilities of the scores, softmax or sigmoid; empty: they stay
+	// what they are.
+	Activation string `yaml:"activation"`
+	// Outputs are keys of outputs that an answer has as arrays. Without Output, it has
+	// nothing else.
+	Outputs []string `yaml:"outputs"`
 	// Labels is a file in assets with a line for each class. Where the file does
 	// not say, it is labels.txt if that is there.
 	Labels string `yaml:"labels"`
@@ -105,6 +112,14 @@ func (s Spec) validate() error {
 	}
 	if _, err := s.Input.view(); err != nil {
 		errs = append(errs, err)
+	}
+	if a := s.Activation; a != "" && a != softmax && a != sigmoid {
+		errs = append(errs, fmt.Errorf("activation: %q is neither softmax nor sigmoid", a))
+	}
+	for i, key := range s.Outputs {
+		if key == "" || slices.Contains(s.Outputs[:i], key) {
+			errs = append(errs, fmt.Errorf("outputs: %q is empty, or there twice", key))
+		}
 	}
 	if s.TopK < 1 {
 		errs = append(errs, fmt.Errorf("top_k: %d is less than 1", s.TopK))

@@ -47,7 +47,7 @@ func ArrayOf(p *tfpb.TensorProto) (Array, error) {
 	if a.DType == String {
 		a.Strings = p.GetStringVal()
 		if int64(len(a.Strings)) != n {
-			return Array{}, fmt.Errorf("%d values, want %d", len(a.Strings), n)
+			return Array{}, fmt.Errorf("it has %d values, want %d", len(a.Strings), n)
 		}
 		return a, nil
 	}
@@ -55,7 +55,7 @@ func ArrayOf(p *tfpb.TensorProto) (Array, error) {
 	a.Bytes = p.GetTensorContent()
 	if len(a.Bytes) > 0 {
 		if size == 0 || int64(len(a.Bytes))%size != 0 || int64(len(a.Bytes))/size != n {
-			return Array{}, fmt.Errorf("%d bytes, want %d", len(a.Bytes), n*size)
+			return Array{}, fmt.Errorf("it has %d bytes, want %d", len(a.Bytes), n*size)
 		}
 		return a, nil
 	}
@@ -64,7 +64,7 @@ func ArrayOf(p *tfpb.TensorProto) (Array, error) {
 		return Array{}, err
 	}
 	if got := int64(len(a.Bytes)) / size; got != n { // elementBytes knows no type without a size
-		return Array{}, fmt.Errorf("%d values, want %d", got, n)
+		return Array{}, fmt.Errorf("it has %d values, want %d", got, n)
 	}
 	return a, nil
 }

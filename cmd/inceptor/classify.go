@@ -136,8 +136,11 @@ func (c *classifyCmd) print(out io.Writer, table io.Writer, name string, p model
 		return err
 	}
 	answer := classes(p.Classes, c.Top)
-	if len(p.Classes) == 0 {
+	if p.Output != "" {
 		answer = fmt.Sprintf("%.4g", p.Scores)
+	}
+	for _, a := range p.Outputs {
+		answer = strings.TrimPrefix(answer+", ", ", ") + printable(a.String())
 	}
 	_, err := fmt.Fprintf(table, "%s\t%s\t%s\tdecode %.1f ms\tinfer %.1f ms\n",
 		printable(filepath.Base(name)), answer, image(p.Image.Format, p.Image.Width, p.Image.Height),

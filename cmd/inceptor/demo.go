@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -141,8 +142,8 @@ func line(r stream.Record, deadLetter string) string {
 		return fmt.Sprintf("%-22s %s", name, printable(err.Error()))
 	}
 	answer := classes(a.Predictions, 2)
-	for _, values := range a.Outputs {
-		answer = fmt.Sprintf("%.4g", values)
+	for _, key := range slices.Sorted(maps.Keys(a.Outputs)) {
+		answer = strings.TrimPrefix(answer+", ", ", ") + printable(fmt.Sprintf("%s %.40s", key, a.Outputs[key]))
 	}
 	i := cmp.Or(a.Image, &service.Image{})
 	return fmt.Sprintf("%-22s %-34s %-15s wait %6.1f ms   decode %5.1f ms   infer %6.1f ms",
