@@ -371,8 +371,8 @@ func TestWordsOfFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"input: {size: [1, 2]}\ninput: {scale: 1}": `line 2: the key "input" is there already, at line 1: write what both have under one`,
 		"outputs: a":                     `line 1: a is not a list`,
-		"outputs: [a, b, a]":             `outputs: "a" is empty, or there twice`,
-		"activation: relu":               `activation: "relu" is neither softmax nor sigmoid`,
+		"outputs: [a, b, a]":             `line 1: outputs: "a" is empty, or there twice`,
+		"activation: relu":               `line 1: activation: "relu" is neither softmax nor sigmoid`,
 		"out: a":                         `line 1: there is no key "out"`,
 		"input: {sizes: [1, 2]}":         `line 1: there is no key "sizes"`,
 		"top_k: 5\ninput: {size: large}": "line 2: large is not a list of two numbers",

@@ -92,7 +92,7 @@ func (b *binder) bindOutputs() error {
 	}
 	if len(b.Outputs) > 0 && b.Output.Scores == "" {
 		if b.Activation != "" {
-			return fmt.Errorf("%s: activation: it is for the scores, and outputs alone has none: name their output, with output, or leave it out", b.where())
+			return fmt.Errorf("%s: it is for the scores, and outputs alone has none: name their output, with output, or leave it out", b.at("activation"))
 		}
 		return nil
 	}
@@ -127,10 +127,10 @@ func (b *binder) checkActivation(width int) error {
 	case b.Activation != softmax:
 		return nil
 	case width == 1:
-		return fmt.Errorf("%s: activation: the softmax of one score is always 1: write %q", b.where(), "activation: "+sigmoid)
+		return fmt.Errorf("%s: the softmax of one score is always 1: write %q", b.at("activation"), "activation: "+sigmoid)
 	case b.Output.Classes != "":
-		return fmt.Errorf("%s: activation: softmax needs the scores of all classes, and with the classes in %q these may be the best few: "+
-			"export the scores with their softmax, or leave the key out", b.where(), b.Output.Classes)
+		return fmt.Errorf("%s: softmax needs the scores of all classes, and with the classes in %q these may be the best few: "+
+			"export the scores with their softmax, or leave the key out", b.at("activation"), b.Output.Classes)
 	}
 	return nil
 }
@@ -141,11 +141,11 @@ func (b *binder) bindArrays(outputs map[string]savedmodel.TensorInfo) error {
 	for _, key := range b.Outputs {
 		out, ok := outputs[key]
 		wrong := func(format string, args ...any) error {
-			return fmt.Errorf("%s: outputs: %q is %v, "+format, append([]any{b.where(), key, out}, args...)...)
+			return fmt.Errorf("%s: %q is %v, "+format, append([]any{b.at("outputs"), key, out}, args...)...)
 		}
 		switch {
 		case !ok:
-			return fmt.Errorf("%s: outputs: the signature has no output %q, only %q", b.where(), key, keys(outputs))
+			return fmt.Errorf("%s: the signature has no output %q, only %q", b.at("outputs"), key, keys(outputs))
 		case out.Encoding != "":
 			return wrong("and an answer has dense tensors: leave it out, or export it as one")
 		case !canBeArray(out.DType):
