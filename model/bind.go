@@ -17,7 +17,7 @@ type signature struct {
 	content  Content
 	feeds    []feed              // what is fed, in that order
 	inputKey string              // of the feed that takes the record; empty: of rows, all may
-	dtype    savedmodel.DataType // of that input: float32, uint8 or string
+	dtype    savedmodel.DataType // of that input: one of pixelTypes, or string
 	layout   pixels.Layout       // of that input, if it takes pixels; empty: channels last
 	channels pixels.Channels     // of that input, as its shape tells; empty: three, in the order of inceptor.yaml
 	formats  []string            // of images that the graph's decoders take; nil: all, or none are decoded there
@@ -29,7 +29,7 @@ type signature struct {
 	pair     bool   // one score is that of the second of two classes
 	unlikely string // what to write if that score is no probability
 	classes  int    // 0: not known, or the model brings classes of its own, or there are none
-	maxBatch int    // 0: any
+	batch    int    // records that each run takes, no more and no fewer; 0: any number
 }
 
 // A returned is an output that gives an input back unchanged.
@@ -117,6 +117,9 @@ func (b *binder) bind() error {
 	}
 	if err == nil {
 		err = b.bindOutputs()
+	}
+	if err == nil {
+		err = b.checkRows()
 	}
 	if err != nil {
 		return fmt.Errorf("signature %q: %w", b.Signature, err)
@@ -209,7 +212,7 @@ func (b *binder) bindInputs() error {
 	if len(missing) > 0 {
 		return b.needs(missing)
 	}
-	return nil
+	return b.checkBatch()
 }
 
 // recordInput is the input that takes the record.
@@ -282,7 +285,7 @@ var imageKeys = []string{"image_bytes", "images", "image", "encoded_image", "enc
 
 // mayHoldImages tells whether an input has a type and shape of images, of any kind.
 func mayHoldImages(in savedmodel.TensorInfo) bool {
-	return in.DType == savedmodel.String || in.Shape == nil || len(in.Shape) > 2 || len(in.Shape) == 2 && flatSide(in.Shape[1]) > 0
+	return in.DType == savedmodel.String || in.Shape == nil || len(in.Shape) > 2 || len(in.Shape) == 2 && flatSide(in.Shape[1], 3) > 0
 }
 
 // takesRecord tells whether an input surely takes what records hold.
@@ -292,7 +295,7 @@ func (b *binder) takesRecord(key string) bool {
 	case b.content == Examples:
 		return in.DType == savedmodel.String && (use.Features != nil || !b.shown && len(use.Returned) == 0)
 	case in.DType != savedmodel.String:
-		return (in.DType == savedmodel.Float32 || in.DType == savedmodel.UInt8) && len(in.Shape) == 4
+		return slices.Contains(pixelTypes, in.DType) && len(in.Shape) == 4
 	case !b.shown:
 		return (b.Signature == bytesSignature || named(imageKeys, key)) && len(use.Returned) == 0 && b.sig.Method != methodClassify && b.sig.Method != methodRegress
 	}
@@ -327,13 +330,10 @@ func (b *binder) bindImage(key string, in savedmodel.TensorInfo) error {
 		}
 		b.formats = formatsOf(b.decoders)
 	default:
-		if err := notPixels(key, in); err != nil {
+		var err error
+		if f.shape, err = b.bindPixels(key, in); err != nil {
 			return err
 		}
-		if err := b.bindSize(key, in.Shape); err != nil {
-			return err
-		}
-		f.shape = savedmodel.Shape{int64(b.Input.Size[0]), int64(b.Input.Size[1]), 3}
 	}
 	b.dtype, b.feeds = in.DType, append(b.feeds, f)
 	return b.bindBatch(key, in.Shape)
@@ -381,34 +381,6 @@ func (b *binder) exampleFeature(key string, use savedmodel.InputUse) (string, []
 	return names[0], use.Features[names[0]].Decoders, nil
 }
 
-// bindSize takes the size of pixels from their shape, or from inceptor.yaml.
-func (b *binder) bindSize(key string, shape savedmodel.Shape) error {
-	for i := range b.Input.Size {
-		size := &b.Input.Size[i]
-		switch dim := int(shape[1+i]); {
-		case *size == 0 && dim > 0:
-			*size = dim
-		case *size <= 0:
-			return fmt.Errorf("input %q has the shape %v, which does not tell height and width: %s", key, shape, b.write("input: {size: [HEIGHT, WIDTH]}"))
-		case dim > 0 && dim != *size:
-			return fmt.Errorf("%s: input.size: [%d, %d] is not the size of the input %q, which has the shape %v: leave the key out",
-				b.where(), b.Input.Size[0], b.Input.Size[1], key, shape)
-		}
-	}
-	if h, w := b.Input.Size[0], b.Input.Size[1]; max(h, w) > maxInputSide || h*w > maxInputPixels {
-		return fmt.Errorf("input %q has the size %d×%d, which is over %d on a side, or over %d pixels: export the model for smaller images",
-			key, h, w, maxInputSide, maxInputPixels)
-	}
-	return nil
-}
-
-// What a model may take of one image. A model server says what it takes, so that is
-// bounded like everything from outside.
-const (
-	maxInputSide   = 16_384
-	maxInputPixels = 1 << 26 // 800 MB in float32
-)
-
 // bindRow takes any input of a type that JSON has, if its rows have one size.
 func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
 	if !slices.Contains(rowTypes, in.DType) {
@@ -442,18 +414,6 @@ func (b *binder) bindRow(key string, in savedmodel.TensorInfo) error {
 
 // maxRowElements is that of all inputs together.
 const maxRowElements = 1 << 24
-
-// bindBatch notes whether the first dimension is fixed.
-func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
-	if len(shape) == 0 || shape[0] <= 0 {
-		return nil
-	}
-	if shape[0] != 1 {
-		return fmt.Errorf("input %q takes batches of exactly %d: export it with a batch of None", key, shape[0])
-	}
-	b.maxBatch = 1
-	return nil
-}
 
 // sameShape tells whether two shapes are declared alike; a shape of unknown rank
 // is like none.

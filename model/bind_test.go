@@ -286,39 +286,6 @@ func TestBindInputs(t *testing.T) {
 	}
 }
 
-// Each kind of input that is not [N, height, width, 3] is called by its name.
-func TestNotPixels(t *testing.T) {
-	float := savedmodel.Float32
-	gives := "; inceptor gives [N, height, width, 3]: "
-	for want, in := range map[string]savedmodel.TensorInfo{
-		"takes float32 of unknown shape" + gives + "export it with the shape [None, HEIGHT, WIDTH, 3]":                                                      anyShape(float),
-		"takes rows of 4 numbers, not images: set --input.format tensor-json":                                                                               tensor(float, -1, 4),
-		"takes int64 [N, ?], rows of numbers, not images: set --input.format tensor-json":                                                                   tensor(savedmodel.Int64, -1, -1),
-		"takes float32 [N], a number for each record, not images: set --input.format tensor-json":                                                           tensor(float, -1),
-		"takes float32 [], one value" + gives + "name a signature that takes images":                                                                        tensor(float),
-		"takes float32 [N, 192], perhaps flat images of 8×8×3" + gives + "export a signature that flattens them with tf.reshape(x, [-1, 192]);":             tensor(float, -1, 192),
-		"takes float32 [96, 96, 3], one image without a batch" + gives + "export a signature with a batch, by tf.map_fn":                                    tensor(float, 96, 96, 3),
-		"takes float32 [N, 28, 28], gray images without a channel" + gives + "export a signature that takes tf.image.rgb_to_grayscale(x)[..., 0]":           tensor(float, -1, 28, 28),
-		"takes float32 [N, 28, 28, 1], gray images" + gives + "export a signature that makes them gray, with tf.image.rgb_to_grayscale(x)":                  tensor(float, -1, 28, 28, 1),
-		"takes uint8 [N, 3, 96, 96], channels first" + gives + "export a signature that transposes, with tf.transpose(x, [0, 3, 1, 2])":                     tensor(savedmodel.UInt8, -1, 3, 96, 96),
-		"takes float32 [N, 3, ?, ?], channels first" + gives:                                                                                                tensor(float, -1, 3, -1, -1),
-		"takes float32 [N, 1, 28, 28], gray images, channels first" + gives:                                                                                 tensor(float, -1, 1, 28, 28),
-		"takes float32 [N, 9, 9, 4], images of 4 channels" + gives + "export a signature that takes 3":                                                      tensor(float, -1, 9, 9, 4),
-		"takes float32 [N, 16, 96, 96, 3], with 5 dimensions" + gives:                                                                                       tensor(float, -1, 16, 96, 96, 3),
-		"takes float16 [N, 9, 9, 3]; inceptor makes float32 and uint8 pixels: export a signature that takes float32 and casts, with tf.cast(x, tf.float16)": tensor(savedmodel.Float16, -1, 9, 9, 3),
-		"takes sparse float32 [N, 9, 9, 3]; inceptor gives one dense tensor":                                                                                {DType: float, Shape: savedmodel.Shape{-1, 9, 9, 3}, Encoding: "coo_sparse"},
-	} {
-		if err := notPixels("x", in); err == nil || !strings.HasPrefix(err.Error(), `input "x" `+want) {
-			t.Errorf("got %v\nwant %s", err, want)
-		}
-	}
-	for _, in := range []savedmodel.TensorInfo{tensor(float, -1, 9, 9, 3), tensor(savedmodel.UInt8, -1, -1, -1, -1), tensor(float, 1, 9, 9, 3), tensor(float, -1, 3, 3, 3)} {
-		if err := notPixels("x", in); err != nil {
-			t.Errorf("%v: %v", in, err)
-		}
-	}
-}
-
 // feedsOf says what each input is fed from.
 func feedsOf(bound signature) string {
 	var list []string

@@ -64,7 +64,7 @@ type Gate struct {
 
 // Batch says how images are joined.
 type Batch struct {
-	Max   int           `default:"0" help:"Images that run together, at most; a second full batch may run beside the first. 0: 4 images, or 256 of what input.format tensor-json or example reads."`
+	Max   int           `default:"0" help:"Images that run together, at most; a second full batch may run beside the first. 0: 4 images, or 256 of what input.format tensor-json or example reads. A version whose signature takes batches of one size is run with that, whatever this says."`
 	Delay time.Duration `default:"0s" help:"How long a batch that is not full waits for more images. 0s: not at all; company gathers while the batch before runs, and longer than that no batch waits that is not full."`
 
 	LatencyBudget time.Duration `default:"0s" help:"What a record should take in the model under load: batches become smaller until a run takes half of that, for a record may have to wait for the run before its own, and larger again. Behind a backlog it waits for longer. 0s: any time."`

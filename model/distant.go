@@ -310,12 +310,8 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 			return nil, fmt.Errorf("decoder: %w", err)
 		}
 	}
-	batch := d.config.Batch
-	if sig.maxBatch > 0 {
-		batch.Max = min(batch.Max, sig.maxBatch)
-	}
 	b.leased = newLeased(b.close)
-	b.batcher = newBatcher(d.run(sig, want, len(labels), assumed), d.lanes, false, batch, unwatched{})
+	b.batcher = newBatcher(d.run(sig, want, len(labels), assumed), d.lanes, false, sig.batching(d.config.Batch), unwatched{})
 	return b, nil
 }
 

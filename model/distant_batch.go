@@ -23,15 +23,19 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 		ask.Returned[r.output] = sig.feeds[r.feed].key
 	}
 	if sig.content.image() {
-		ask.Blank = func() (map[string]*tfpb.TensorProto, error) { return message(sig.feeds, []item{blankItem(sig)}, false) }
+		ask.Blank = func() (map[string]*tfpb.TensorProto, error) {
+			return message(sig.feeds, padded([]item{blankItem(sig)}, sig.batch), false)
+		}
 	}
 	return func(items []item) (scored, error) {
 		batch := ask
+		batch.Records = len(items)
+		full := padded(items, sig.batch)
 		var err error
-		if batch.Inputs, err = message(sig.feeds, items, false); err != nil {
+		if batch.Inputs, err = message(sig.feeds, full, false); err != nil {
 			return scored{}, err
 		}
-		if batch.Fixed, err = message(sig.feeds, items, true); err != nil {
+		if batch.Fixed, err = message(sig.feeds, full, true); err != nil {
 			return scored{}, err
 		}
 		answer, err := d.client.Predict(context.Background(), batch)
@@ -55,6 +59,7 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 		if err := sig.finish(&got, answer.Arrays); err != nil {
 			return got, err
 		}
+		got = got.first(len(items))
 		return got, sig.checkClasses(got)
 	}
 }
@@ -64,7 +69,7 @@ func blankItem(sig signature) item {
 	if sig.dtype == savedmodel.String {
 		return item{encoded: usualSamples()[0].bytes}
 	}
-	return item{plain: make([]byte, sig.Input.Size[0]*sig.Input.Size[1]*3*sig.dtype.Size())}
+	return item{plain: make([]byte, sig.Input.Size[0]*sig.Input.Size[1]*sig.channels.Count()*sig.dtype.Size())}
 }
 
 // message makes the inputs of a batch as they are sent: those that are once for

@@ -98,6 +98,9 @@ func (b *Fallback) unavailable() string {
 
 func (b *Fallback) lastFailure() string { return "runs fail: " + (*b.failure.Load()).Error() }
 
+// Records is how many records one run takes at most, here or on the server.
+func (b *Fallback) Records() int { return max(b.Manager.Records(), b.server.Records()) }
+
 // Classify is Manager.Classify, or what the server answers.
 func (b *Fallback) Classify(ctx context.Context, key, image []byte) (Prediction, error) {
 	why := b.unavailable()

@@ -222,9 +222,12 @@ func TestRoomInProportion(t *testing.T) {
 // The batches that a version is warmed up with.
 func TestBatchSizes(t *testing.T) {
 	for most, want := range map[int][]int{1: {1}, 2: {1, 2}, 6: {1, 2, 4, 6}, 8: {1, 2, 4, 8}} {
-		if got := batchSizes(most); !slices.Equal(got, want) {
+		if got := batchSizes(most, 0); !slices.Equal(got, want) {
 			t.Errorf("up to %d: %v, want %v", most, got, want)
 		}
+	}
+	if got := batchSizes(8, 8); !slices.Equal(got, []int{8}) {
+		t.Errorf("exactly 8: %v", got)
 	}
 }
 

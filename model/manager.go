@@ -251,6 +251,14 @@ func (m *Manager) Serving() (Info, error) {
 	return r.stable.info, nil
 }
 
+// Records is how many records one run takes at most, of the version that serves.
+func (m *Manager) Records() int {
+	if v := m.routes.Load().stable; v != nil {
+		return v.batcher.Max
+	}
+	return m.config.Batch.Max
+}
+
 // Beside is the label of the version that answers beside the stable one,
 // LabelCanary or LabelShadow; empty: there is none.
 func (m *Manager) Beside() string { return m.routes.Load().label }

@@ -152,7 +152,7 @@ func (b *binder) bindArrays(outputs map[string]savedmodel.TensorInfo) error {
 			return wrong("and an answer has numbers, bools and strings: leave it out, or export it with a cast")
 		case out.Shape == nil:
 			continue
-		case len(out.Shape) == 0 || out.Shape[0] >= 0 && out.Shape[0] != int64(b.maxBatch):
+		case len(out.Shape) == 0 || out.Shape[0] >= 0 && out.Shape[0] != int64(b.batch):
 			return wrong("whose first dimension is not the batch: leave it out, or export it with a value for each record")
 		}
 		n, _ := out.Shape[1:].Elements()

@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,69 +11,12 @@ import (
 	"inceptor/savedmodel"
 )
 
-// notPixels says why an input cannot take the pixels of images, and how to export one
-// that can; nil: its type and shape are those of pixels.
-func notPixels(key string, in savedmodel.TensorInfo) error {
-	wrong := func(kind, mend string) error {
-		return fmt.Errorf("input %q takes %v%s; inceptor gives [N, height, width, 3]: %s", key, in, kind, mend)
-	}
-	rows := "set --input.format tensor-json"
-	s := in.Shape
-	switch {
-	case in.Encoding != "":
-		return fmt.Errorf("input %q takes %v; inceptor gives one dense tensor: export a signature that takes it", key, in)
-	case s == nil:
-		return wrong("", "export it with the shape [None, HEIGHT, WIDTH, 3]")
-	case len(s) == 0:
-		return wrong(", one value", "name a signature that takes images")
-	case len(s) == 1:
-		return fmt.Errorf("input %q takes %v, a number for each record, not images: %s", key, in, rows)
-	case len(s) == 2:
-		if side := flatSide(s[1]); side > 0 {
-			return wrong(fmt.Sprintf(", perhaps flat images of %d×%d×3", side, side),
-				fmt.Sprintf("export a signature that flattens them with tf.reshape(%s, [-1, %d]); if it takes rows of numbers, %s", argument(key), s[1], rows))
-		}
-		if s[1] < 0 {
-			return fmt.Errorf("input %q takes %v, rows of numbers, not images: %s", key, in, rows)
-		}
-		return fmt.Errorf("input %q takes rows of %d numbers, not images: %s", key, s[1], rows)
-	case len(s) == 3 && (s[2] == 3 || s[0] >= 0):
-		return wrong(", one image without a batch", "export a signature with a batch, by tf.map_fn")
-	case len(s) == 3:
-		return wrong(", gray images without a channel", fmt.Sprintf("export a signature that takes tf.image.rgb_to_grayscale(%s)[..., 0]", argument(key)))
-	case len(s) > 4:
-		return wrong(fmt.Sprintf(", with %d dimensions", len(s)), "export a signature that takes images")
-	case s[3] != 3 && s[1] == 3: // with an unknown last dimension, too: no image has a height of 3
-		return wrong(", channels first", fmt.Sprintf("export a signature that transposes, with tf.transpose(%s, [0, 3, 1, 2])", argument(key)))
-	case s[3] == 1:
-		return wrong(", gray images", fmt.Sprintf("export a signature that makes them gray, with tf.image.rgb_to_grayscale(%s)", argument(key)))
-	case s[3] != 3 && s[1] == 1:
-		return wrong(", gray images, channels first",
-			fmt.Sprintf("export a signature that takes tf.transpose(tf.image.rgb_to_grayscale(%s), [0, 3, 1, 2])", argument(key)))
-	case s[3] != 3 && s[3] >= 0:
-		return wrong(fmt.Sprintf(", images of %d channels", s[3]), "export a signature that takes 3")
-	case in.DType != savedmodel.Float32 && in.DType != savedmodel.UInt8:
-		return fmt.Errorf("input %q takes %v; inceptor makes float32 and uint8 pixels: export a signature that takes float32 and casts, with tf.cast(%s, tf.%v)",
-			key, in, argument(key), in.DType)
-	}
-	return nil
-}
-
 // argument is what an input or output is called in a line of Python.
 func argument(key string) string {
 	if plainName.MatchString(key) {
 		return key
 	}
 	return "x"
-}
-
-// flatSide is the side of the square RGB image that has so many numbers; 0: none has.
-func flatSide(n int64) int64 {
-	side := int64(math.Sqrt(float64(max(n, 0) / 3)))
-	if side < 8 || 3*side*side != n {
-		return 0
-	}
-	return side
 }
 
 // notScores says why an output cannot have the scores, and how to export it.

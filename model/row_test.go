@@ -162,12 +162,12 @@ func TestBindRow(t *testing.T) {
 		"empty":         {input(savedmodel.Float32, 0), "does not tell the size of a row"},
 		"huge":          {input(savedmodel.Float32, 1<<13, 1<<13), "over 16777216"},
 		"type":          {input(savedmodel.Complex64), "complex64 [N]; rows can have float32, "},
-		"fixed batch":   {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{4}}, "takes batches of exactly 4: export it with a batch of None"},
+		"fixed batch":   {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{1025}}, "takes batches of exactly 1025, which is over 1024: export it with a batch of None"},
 		"alone is fine": {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{1, 3}}, ""},
 	} {
 		sig, err := rowSignature(t, map[string]savedmodel.TensorInfo{"x": c.input})
 		if c.want == "" {
-			if err != nil || sig.maxBatch != 1 || sig.classes != 1 {
+			if err != nil || sig.batch != 1 || sig.classes != 1 {
 				t.Errorf("%s: got %+v, %v", name, sig, err)
 			}
 		} else if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -60,6 +60,16 @@ func (s *Server) Classify(ctx context.Context, _, image []byte) (Prediction, err
 	return s.classify(ctx, image, remote.NoVersion)
 }
 
+// Records is how many records one call of the server takes at most.
+func (s *Server) Records() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bound != nil {
+		return s.bound.batcher.Max
+	}
+	return s.config.Batch.Max
+}
+
 // Serving tells which version the server has, as far as it told. Its error
 // wraps ErrNoVersion.
 func (s *Server) Serving() (Info, error) { return s.serving(remote.NoVersion) }

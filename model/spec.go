@@ -49,7 +49,9 @@ type Input struct {
 	// then, though the graph does not show that it decodes them.
 	Key string `yaml:"key"`
 
-	Size             [2]int   `yaml:"size"` // height, width
+	Size [2]int `yaml:"size"` // height, width
+	// Layout is nhwc or nchw; empty: as the input's shape tells, else nhwc.
+	Layout           string   `yaml:"layout"`
 	Crop             *float64 `yaml:"crop"` // part of each side, in the middle, that is left
 	Fit              string   `yaml:"fit"`  // stretch, pad or crop; empty: stretch
 	Resize           string   `yaml:"resize"`
@@ -157,6 +159,9 @@ func (s Spec) validateGeometry() (errs []error) {
 		wrong("half_pixel_centers", "it excludes align_corners: leave one out")
 	case isTrue(in.HalfPixelCenters) && in.Resize == "area":
 		wrong("half_pixel_centers", "resize: area has none: leave one out")
+	}
+	if !slices.Contains([]pixels.Layout{"", pixels.ChannelsLast, pixels.ChannelsFirst}, pixels.Layout(in.Layout)) {
+		wrong("layout", "%q is neither nhwc nor nchw", in.Layout)
 	}
 	if x := in.Crop; x != nil && !(*x > 0 && *x <= 1) {
 		wrong("crop", "%v is not a part of a side: write a number over 0, at most 1, such as 0.875", *x)

@@ -19,10 +19,11 @@ type runner struct {
 	sig   signature
 	feeds []feed
 	fetch fetch
+	size  int // of every batch; 0: any
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
-	return runner{run, sig, sig.feeds, sig.fetch(sig.outputs())}
+	return runner{run, sig, sig.feeds, sig.fetch(sig.outputs()), sig.batch}
 }
 
 // batch is a batchFunc.
@@ -35,18 +36,19 @@ func (r runner) batch(items []item) (scored, error) {
 			}
 		}
 	}()
+	full := padded(items, r.size)
 	for _, f := range r.feeds {
-		t, err := f.join(items)
+		t, err := f.join(full)
 		if err != nil {
 			return scored{}, err
 		}
 		inputs = append(inputs, t)
 	}
 	got, err := r.call(context.Background(), inputs)
-	if err == nil && got.records() != len(items) {
-		err = fmt.Errorf("the model answered %d records in a batch of %d", got.records(), len(items))
+	if err == nil && got.records() != len(full) {
+		err = fmt.Errorf("the model answered %d records in a batch of %d", got.records(), len(full))
 	}
-	return got, err
+	return got.first(len(items)), err
 }
 
 // call runs the model once, and reads what each record got.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -28,6 +29,7 @@ type tiny struct {
 	picky  bool   // it refuses bright images
 	needs  string // images that are not white make it read this file, with "0" after its name
 	label  string // of the first class, if not "label 0"
+	batch  int64  // records that every run takes; 0: any number
 }
 
 func (m tiny) write(t testing.TB, dir string) {
@@ -76,8 +78,10 @@ func (m tiny) bytes(t testing.TB) []byte {
 			g.add(name, op, inputs, a)
 		}
 	}
-	add("images", "Placeholder", nil, attrs{"dtype": typeAttr(m.dtype), "shape": shapeAttr(-1, 2, 2, 3)})
-	add("float", "Cast", []string{"images"}, attrs{
+	batch := cmp.Or(m.batch, -1)
+	add("images", "Placeholder", nil, attrs{"dtype": typeAttr(m.dtype), "shape": shapeAttr(batch, 2, 2, 3)})
+	add("sure", "EnsureShape", []string{"images"}, attrs{"T": typeAttr(m.dtype), "shape": shapeAttr(batch, 2, 2, 3)})
+	add("float", "Cast", []string{"sure"}, attrs{
 		"SrcT": typeAttr(m.dtype), "DstT": typeAttr(float), "Truncate": boolAttr(false),
 	})
 	add("axes", "Const", nil, int32Const([]int64{2}, 1, 2))
@@ -110,8 +114,8 @@ func (m tiny) bytes(t testing.TB) []byte {
 		GraphDef:    g.def,
 		SignatureDef: map[string]*tfpb.SignatureDef{"serving_default": {
 			MethodName: "tensorflow/serving/predict",
-			Inputs:     map[string]*tfpb.TensorInfo{"images": info("images:0", m.dtype, -1, 2, 2, 3)},
-			Outputs:    map[string]*tfpb.TensorInfo{"scores": info("scores:0", float, -1, said)},
+			Inputs:     map[string]*tfpb.TensorInfo{"images": info("images:0", m.dtype, batch, 2, 2, 3)},
+			Outputs:    map[string]*tfpb.TensorInfo{"scores": info("scores:0", float, batch, said)},
 		}},
 	}}}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(model)

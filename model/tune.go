@@ -248,7 +248,7 @@ func (t *tuner) try(ctx context.Context, trial *Trial) error {
 		trial.Runs, trial.Load = map[int]time.Duration{}, took.Load
 	}
 	trial.Load, trial.Memory = min(trial.Load, took.Load), max(trial.Memory, v.took)
-	for _, n := range batchSizes(v.batcher.Max) {
+	for _, n := range v.batchSizes() {
 		if err := t.run(ctx, v, n, trial); err != nil {
 			return fmt.Errorf("batch of %d: %w", n, err)
 		}

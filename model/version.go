@@ -278,11 +278,11 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 			return atGate(GateLoad, fmt.Errorf("decoder: %w", err))
 		}
 	}
-	batch := c.Batch
-	if sig.maxBatch > 0 {
-		batch.Max = min(batch.Max, sig.maxBatch)
+	if sig.batch > 1 {
+		l.log.Info("every run takes a batch of one size: fewer records are filled up with copies, and take as long",
+			"model", v.info.Model, "version", v.info.Version, "records", sig.batch)
 	}
-	v.batcher = newBatcher(v.run.batch, Lanes, true, batch, v)
+	v.batcher = newBatcher(v.run.batch, Lanes, true, sig.batching(c.Batch), v)
 	l.enter(GateWarmUp)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()

@@ -13,9 +13,9 @@ import (
 	"inceptor/savedmodel"
 )
 
-// warmUp runs the version's own warm-up requests and every batch size that is
-// a power of two, and the largest: kernels are set up for each shape they see,
-// and the first record should not pay for it. A model that cannot run, or
+// warmUp runs the version's own warm-up requests and each of its batchSizes:
+// kernels are set up for each shape they see, and the first record should not
+// pay for it. A model that cannot run, or
 // gives scores that are no numbers, is found out. each is what an image takes
 // in the largest batch, alone.
 func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each time.Duration, err error) {
@@ -26,7 +26,7 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 	if sig.content.image() && v.decode == nil {
 		err = v.findSamples(ctx, sig)
 	}
-	for _, n := range batchSizes(v.batcher.Max) {
+	for _, n := range v.batchSizes() {
 		if err != nil {
 			break
 		}
@@ -147,8 +147,15 @@ func (v *version) fillLanes(sig signature) error {
 	return g.Wait()
 }
 
-// batchSizes are the powers of two up to most, and most.
-func batchSizes(most int) (sizes []int) {
+// batchSizes are those that the version is tried with.
+func (v *version) batchSizes() []int { return batchSizes(v.batcher.Max, v.run.size) }
+
+// batchSizes are the powers of two up to most, and most; or the fixed size, if that
+// is not 0.
+func batchSizes(most, fixed int) (sizes []int) {
+	if fixed > 0 {
+		return []int{fixed}
+	}
 	for n := 1; n < most; n *= 2 {
 		sizes = append(sizes, n)
 	}

@@ -25,6 +25,7 @@ type second struct {
 }
 
 func (s *second) Beside() string { return s.label }
+func (s *second) Records() int   { return 1 }
 
 func (s *second) ClassifyAs(ctx context.Context, label string, image []byte) (model.Prediction, error) {
 	s.asked.Add(1)

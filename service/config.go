@@ -165,10 +165,11 @@ func (c Config) content() model.Content {
 // on must find room in the journal.
 const maxPlaces = 4096
 
-// places is how many records are in the model at a time. Of images, as many as
-// a version has work for: those that run, and as many that are ready. Others
-// are answered faster than they are fetched, and need no turns.
-func (c Config) places() int {
+// places is how many records are in the model at a time, if a run of the version that
+// serves takes so many. Of images, as many as it has work for: those that run, and as
+// many that are ready. Others are answered faster than they are fetched, and need no
+// turns.
+func (c Config) places(records int) int {
 	if c.content() != model.Images {
 		return maxPlaces
 	}
@@ -176,7 +177,7 @@ func (c Config) places() int {
 	if c.Model.AsksServer() {
 		lanes = max(lanes, c.Fallback.Concurrency)
 	}
-	return min(maxPlaces, 2*lanes*c.Model.MaxBatch())
+	return min(maxPlaces, 2*lanes*max(records, c.Model.MaxBatch()))
 }
 
 // window is Kafka.Window, with what stands for 0 there. What is no image costs

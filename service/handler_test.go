@@ -45,6 +45,7 @@ func (f fakeModel) Serving() (model.Info, error) {
 func (f fakeModel) Wait(context.Context) error { return f.err }
 
 func (fakeModel) Beside() string { return "" }
+func (fakeModel) Records() int   { return 1 }
 
 func (f fakeModel) ClassifyAs(context.Context, string, []byte) (model.Prediction, error) {
 	return model.Prediction{}, model.ErrNoVersion
@@ -73,7 +74,7 @@ func newHandler(t *testing.T, m Model) *handler {
 	t.Cleanup(func() { _ = r.Close() })
 	return &handler{
 		input: r, classifier: m, output: "out", deadLetter: "dead",
-		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(maxPlaces), log: slog.New(slog.DiscardHandler),
+		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(placesOf(maxPlaces)), log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -44,7 +44,7 @@ func TestPanic(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 20 // more than there is room or places for
-	h.turns = newTurns(2)
+	h.turns = newTurns(placesOf(2))
 	at := func(offset int64, key string) stream.Record {
 		return stream.Record{Topic: "in", Partition: 1, Offset: offset, Key: []byte(key), Value: []byte("image")}
 	}
@@ -76,8 +76,8 @@ func TestPanic(t *testing.T) {
 		t.Errorf("the next record: got %v, %v", out, err)
 	}
 	h.journal.check(t, 0, 0)
-	if h.turns.free != 2 {
-		t.Errorf("%d places are free, want 2", h.turns.free)
+	if h.turns.inside != 0 {
+		t.Errorf("%d places are taken, want none", h.turns.inside)
 	}
 	for _, want := range []string{"level=ERROR", "record=in-1-7", `panic="a fault of ours"`, "panickingModel.Classify"} {
 		if !strings.Contains(log.String(), want) {

@@ -63,6 +63,8 @@ type Model interface {
 	Wait(ctx context.Context) error
 	// Versions lists the versions there are, with their states.
 	Versions() []model.Status
+	// Records is how many records one run takes at most, of the version that serves.
+	Records() int
 	// Beside is the label of the version that answers beside the stable one.
 	Beside() string
 	// ClassifyAs is Classify by the version with a label.
@@ -94,7 +96,7 @@ func New(c Config, m Model, metrics *Metrics, registry *prometheus.Registry, log
 	for _, warning := range c.Kafka.securityWarnings() {
 		log.Warn(warning)
 	}
-	h.turns = newTurns(c.places())
+	h.turns = newTurns(func() int { return c.places(m.Records()) })
 	if c.Model.Backend != model.OnlyRemote { // else no native code is run
 		s.journal = openJournal(c.Crash, c.Kafka, m.Blame, log)
 		h.journal, metrics.tried = s.journal, s.journal.try

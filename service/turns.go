@@ -9,26 +9,29 @@ import (
 	"inceptor/service/stream"
 )
 
-// turns lets so many records into the model at a time, and those that wait by
+// turns lets as many records into the model at a time as there are places, which may
+// change with the version that serves, and those that wait by
 // turns, one from each partition: a record does not wait for the whole window of
 // a partition that has more of them. Safe for concurrent use.
 type turns struct {
-	mu      sync.Mutex
-	free    int
+	places func() int // set once; safe for concurrent use
+
+	mu      sync.Mutex // guards what follows
+	inside  int
 	waiting map[stream.Partition][]chan struct{} // by partition, the first first; closed when it is let in
 	order   []stream.Partition                   // partitions that have some waiting; the next first
 }
 
-func newTurns(places int) *turns {
-	return &turns{free: places, waiting: map[stream.Partition][]chan struct{}{}}
+func newTurns(places func() int) *turns {
+	return &turns{places: places, waiting: map[stream.Partition][]chan struct{}{}}
 }
 
 // enter waits for a place, and returns for how long it had to. Give the place
 // back with leave, unless there is an error, which is that of ctx.
 func (t *turns) enter(ctx context.Context, partition stream.Partition) (waited time.Duration, err error) {
 	t.mu.Lock()
-	if t.free > 0 {
-		t.free--
+	if len(t.order) == 0 && t.inside < t.places() {
+		t.inside++
 		t.mu.Unlock()
 		return 0, nil
 	}
@@ -37,6 +40,7 @@ func (t *turns) enter(ctx context.Context, partition stream.Partition) (waited t
 		t.order = append(t.order, partition)
 	}
 	t.waiting[partition] = append(t.waiting[partition], turn)
+	t.admit() // there may be more places than before
 	t.mu.Unlock()
 	select {
 	case <-turn:
@@ -48,7 +52,8 @@ func (t *turns) enter(ctx context.Context, partition stream.Partition) (waited t
 	if i := slices.Index(t.waiting[partition], turn); i >= 0 {
 		t.drop(partition, i)
 	} else { // it was let in meanwhile
-		t.next()
+		t.inside--
+		t.admit()
 	}
 	return time.Since(start), ctx.Err()
 }
@@ -57,18 +62,19 @@ func (t *turns) enter(ctx context.Context, partition stream.Partition) (waited t
 func (t *turns) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.next()
+	t.inside--
+	t.admit()
 }
 
-func (t *turns) next() {
-	if len(t.order) == 0 {
-		t.free++
-		return
-	}
-	partition := t.order[0]
-	close(t.waiting[partition][0])
-	if t.drop(partition, 0) {
-		t.order = append(t.order[1:], partition)
+// admit lets those in for whom there is a place.
+func (t *turns) admit() {
+	for len(t.order) > 0 && t.inside < t.places() {
+		partition := t.order[0]
+		close(t.waiting[partition][0])
+		t.inside++
+		if t.drop(partition, 0) {
+			t.order = append(t.order[1:], partition)
+		}
 	}
 }
 

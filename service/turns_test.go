@@ -16,7 +16,7 @@ import (
 // many.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := newTurns(1)
+		turns := newTurns(placesOf(1))
 		if waited, err := turns.enter(t.Context(), of(0)); err != nil || waited != 0 {
 			t.Fatal(waited, err)
 		}
@@ -56,8 +56,37 @@ func TestTurns(t *testing.T) {
 		if want := []int{0, 1, 2, 0, 1, 0, 0}; !slices.Equal(order, want) {
 			t.Errorf("got %v, want %v", order, want)
 		}
-		if turns.free != 1 || len(turns.waiting) != 0 || len(turns.order) != 0 {
+		if turns.inside != 0 || len(turns.waiting) != 0 || len(turns.order) != 0 {
 			t.Errorf("at the end: %+v", turns)
+		}
+	})
+}
+
+func placesOf(n int) func() int { return func() int { return n } }
+
+// A version that takes more records at a time lets in those that wait, and after one
+// that takes fewer, so many leave before the next.
+func TestTurnsOfAnotherVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := 1
+		turns := newTurns(func() int { return places })
+		enter := func() {
+			go func() {
+				if _, err := turns.enter(t.Context(), of(0)); err != nil {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait()
+		}
+		for _, step := range []struct {
+			places int
+			do     func()
+			inside int
+		}{{1, enter, 1}, {1, enter, 1}, {1, enter, 1}, {4, enter, 4}, {2, turns.leave, 3}, {2, enter, 3}, {2, turns.leave, 2}, {2, turns.leave, 2}, {2, turns.leave, 1}} {
+			places = step.places
+			if step.do(); turns.inside != step.inside {
+				t.Errorf("%d are inside, want %d of %d", turns.inside, step.inside, step.places)
+			}
 		}
 	})
 }
@@ -65,7 +94,7 @@ func TestTurns(t *testing.T) {
 // However many come and go, places are neither lost nor made.
 func TestTurnsAtOnce(t *testing.T) {
 	const places = 3
-	turns := newTurns(places)
+	turns := newTurns(placesOf(places))
 	var (
 		g      sync.WaitGroup
 		mu     sync.Mutex
@@ -94,7 +123,7 @@ func TestTurnsAtOnce(t *testing.T) {
 		})
 	}
 	g.Wait()
-	if turns.free != places || len(turns.order) != 0 {
+	if turns.inside != 0 || len(turns.order) != 0 {
 		t.Errorf("at the end: %+v", turns)
 	}
 }
@@ -105,8 +134,10 @@ func TestPlaces(t *testing.T) {
 		for _, most := range []int{0, 1, 1024} {
 			c := goodConfig()
 			c.Input.Format, c.Model.Batch.Max, c.Fallback.Concurrency, c.Model.Backend = format, most, 64, model.LocalThenRemote
-			if n := c.places(); n < 2 || n > maxPlaces {
-				t.Errorf("%s, batches of %d: %d places", format, most, n)
+			for _, records := range []int{1, 64, 1024} { // that a run of the version takes
+				if n := c.places(records); n < min(2*records, maxPlaces) || n > maxPlaces {
+					t.Errorf("%s, batches of %d and %d: %d places", format, most, records, n)
+				}
 			}
 		}
 	}

@@ -63,7 +63,7 @@ func (c *classifyCmd) Run(ctx context.Context, a *app) error {
 		answers[i] = make(chan answer, 1)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * model.Lanes * config.ModelConfig().MaxBatch())
+	g.SetLimit(2 * model.Lanes * max(m.Records(), config.ModelConfig().MaxBatch()))
 	go func() {
 		for i, name := range c.Files {
 			g.Go(func() error {

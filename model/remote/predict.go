@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,13 @@ type Batch struct {
 	Returned map[string]string
 	// Inputs are the signature's, by key: a row of each for each record.
 	Inputs map[string]*tfpb.TensorProto
+	// Records is how many of the rows are records; those after them only fill the batch,
+	// and are answered as well. 0: all.
+	Records int
 	// Fixed are the inputs that are the same for every batch, of any shape.
 	Fixed map[string]*tfpb.TensorProto
-	// Blank makes the Inputs of one record that the model surely takes; nil: none is
-	// known.
+	// Blank makes Inputs with as many rows, of records that the model surely takes; nil:
+	// none is known.
 	Blank func() (map[string]*tfpb.TensorProto, error)
 
 	// Version is the one that would serve locally; NoVersion: there is none. With
@@ -145,7 +149,7 @@ func (c *Client) Predict(ctx context.Context, b Batch) (Answer, error) {
 		return Answer{}, c.full(ctx)
 	}
 	a, err := c.predict(ctx, b, n)
-	if n != 1 || KindOf(err) != KindInput || b.Blank == nil {
+	if cmp.Or(b.Records, n) != 1 || KindOf(err) != KindInput || b.Blank == nil {
 		return a, err
 	}
 	blank, blankErr := b.Blank()
@@ -153,7 +157,7 @@ func (c *Client) Predict(ctx context.Context, b Batch) (Answer, error) {
 		return Answer{}, errors.Join(err, blankErr)
 	}
 	b.Inputs = blank
-	_, blankErr = c.predict(ctx, b, 1)
+	_, blankErr = c.predict(ctx, b, n)
 	if blankErr == nil {
 		return Answer{}, err
 	}
