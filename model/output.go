@@ -335,8 +335,12 @@ func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string,
 	if len(fit) == 1 && !isInner(fit[0]) && (named(logitNames, fit[0]) || !slices.ContainsFunc(keys(outputs), func(key string) bool { return !known(key) })) {
 		return fit[0], nil
 	}
-	return "", fmt.Errorf("its outputs do not tell which one has the scores: it has %s; %s, or whichever has them",
-		describe(outputs), b.write("output: "+yamlWord(b.likeliest(only(outputs, fit)))))
+	arrays := ""
+	if !slices.ContainsFunc(fit, func(key string) bool { return !isInner(key) }) {
+		arrays = b.orArrays(keys(outputs)...)
+	}
+	return "", fmt.Errorf("its outputs do not tell which one has the scores: it has %s; %s, or whichever has them%s",
+		describe(outputs), b.write("output: "+yamlWord(b.likeliest(only(outputs, fit)))), arrays)
 }
 
 // likeliest is the output to name first where a person must say which one has the
