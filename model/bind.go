@@ -318,12 +318,12 @@ func (b *binder) bindImage(key string, in savedmodel.TensorInfo) error {
 	f := feed{key: key, dtype: in.DType, from: fromImage}
 	switch in.DType {
 	case savedmodel.String:
-		if err := b.checkStrings(key, in.Shape); err != nil {
+		var err error
+		if f.shape, err = stringShape(key, in.Shape); err != nil {
 			return err
 		}
-		b.decoders = use.Decoders
+		b.decoders, f.base64 = use.Decoders, use.Base64
 		if use.Features != nil {
-			var err error
 			if f.feature, b.decoders, err = b.exampleFeature(key, use); err != nil {
 				return err
 			}
@@ -344,21 +344,26 @@ func (b *binder) bindExample(key string, in savedmodel.TensorInfo) error {
 	if in.DType != savedmodel.String {
 		return fmt.Errorf("input %q is %v, and tf.Examples are strings: set --input.format tensor-json, or name a signature that takes tf.Examples", key, in)
 	}
-	if err := b.checkStrings(key, in.Shape); err != nil {
+	shape, err := stringShape(key, in.Shape)
+	if err != nil {
 		return err
 	}
-	b.dtype, b.feeds = in.DType, append(b.feeds, feed{key: key, dtype: in.DType, from: fromImage})
+	b.dtype, b.feeds = in.DType, append(b.feeds, feed{key: key, dtype: in.DType, shape: shape, from: fromImage})
 	return b.bindBatch(key, in.Shape)
 }
 
-func (b *binder) checkStrings(key string, shape savedmodel.Shape) error {
-	if shape == nil || len(shape) == 1 {
-		return nil
+// stringShape is that of one record in an input of strings, which each have one: [] or [1].
+func stringShape(key string, shape savedmodel.Shape) (savedmodel.Shape, error) {
+	if shape == nil {
+		return savedmodel.Shape{}, nil
 	}
 	if len(shape) == 0 {
-		return fmt.Errorf("input %q takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn", key)
+		return nil, fmt.Errorf("input %q takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn", key)
 	}
-	return fmt.Errorf("input %q takes strings of the shape %v, want [N]: export a signature that takes [N] and reshapes", key, shape)
+	if n, ok := shape[1:].Elements(); !ok || n != 1 {
+		return nil, fmt.Errorf("input %q takes strings of the shape %v, want [N] or [N, 1]: export a signature that takes [N] and reshapes", key, shape)
+	}
+	return shape[1:], nil
 }
 
 // exampleFeature is the feature that the image goes to, with what decodes it.

@@ -201,6 +201,8 @@ func TestBindInputs(t *testing.T) {
 		{name: "pixels", inputs: infos{"x": pixels}, want: "x: image"},
 		{name: "encoded", inputs: infos{"images": strs}, uses: uses{"images": decodes}, want: "images: image", formats: []string{"gif", "jpeg", "png"}},
 		{name: "encoded, of unknown rank", inputs: infos{"images": anyShape(word)}, uses: uses{"images": decodes}, want: "images: image", formats: []string{"gif", "jpeg", "png"}},
+		{name: "encoded, a column", inputs: infos{"images": tensor(word, -1, 1)}, uses: uses{"images": decodes}, want: "images: image [1]", formats: []string{"gif", "jpeg", "png"}},
+		{name: "encoded, in base64", inputs: infos{"images": strs}, uses: uses{"images": {Decoders: []string{"DecodeJpeg"}, Base64: true}}, want: "images: image in base64", formats: []string{"gif", "jpeg", "png"}},
 		{name: "encoded, by the file", yaml: "input: {key: b64}", inputs: infos{"b64": strs}, want: "b64: image"},
 		{name: "tf.Example of the image", inputs: infos{"inputs": strs}, uses: uses{"inputs": example("maybe/format")}, want: "inputs: image in image/encoded", formats: []string{"gif", "jpeg", "png"}},
 		{name: "AutoML", inputs: infos{"image_bytes": strs, "key": strs}, uses: uses{"image_bytes": decodes, "key": back("key")}, returned: "key", want: "image_bytes: image, key: place → key", formats: []string{"gif", "jpeg", "png"}},
@@ -227,7 +229,8 @@ func TestBindInputs(t *testing.T) {
 		{name: "tf.Examples without an image", inputs: infos{"examples": strs}, uses: uses{"examples": {Features: map[string]savedmodel.Feature{"age": {DType: float}}}}, failure: "set --input.format example"},
 		{name: "tf.Examples that need more", inputs: infos{"examples": strs}, uses: uses{"examples": example("age", "height")}, failure: `also need the features ["age" "height"]`},
 		{name: "one string", inputs: infos{"image": tensor(word)}, uses: uses{"image": decodes}, failure: `input "image" takes one string and no batch`},
-		{name: "a column of strings", inputs: infos{"image": tensor(word, -1, 1)}, uses: uses{"image": decodes}, failure: "takes strings of the shape [N, 1], want [N]"},
+		{name: "two strings", inputs: infos{"image": tensor(word, -1, 2)}, uses: uses{"image": decodes}, failure: "takes strings of the shape [N, 2], want [N] or [N, 1]"},
+		{name: "any number of strings", inputs: infos{"image": tensor(word, -1, -1)}, uses: uses{"image": decodes}, failure: "takes strings of the shape [N, ?], want [N] or [N, 1]"},
 		{name: "an input that nothing feeds", inputs: infos{"x": pixels, "phase": tensor(savedmodel.Bool)}, failure: `the model also needs the input "phase" bool [], and the graph has no default for it: write "inputs: {phase: VALUE}" into DIR/1`},
 		{name: "several that nothing feeds", yaml: "inputs: {rate: 1}", inputs: infos{"x": pixels, "keep": tensor(float), "phase": tensor(savedmodel.Bool, -1), "rate": tensor(float)},
 			failure: `the model also needs the inputs "keep" float32 [], "phase" bool [N], and the graph has no default for them: write "inputs: {keep: VALUE, phase: VALUE, rate: VALUE}" into DIR/1/assets.extra/inceptor.yaml`},
@@ -294,6 +297,12 @@ func feedsOf(bound signature) string {
 		s := f.key + ": " + map[source]string{fromRow: "row", fromImage: "image", fromPlace: "place", fromFile: "fixed"}[f.from]
 		if f.feature != "" {
 			s += " in " + f.feature
+		}
+		if f.base64 {
+			s += " in base64"
+		}
+		if f.dtype == savedmodel.String && f.from == fromImage && len(f.shape) > 0 {
+			s += " " + f.shape.String()
 		}
 		if f.once {
 			s += " once"

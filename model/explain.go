@@ -57,6 +57,8 @@ type ExplainedInput struct {
 	From  string              `json:"from"` // one of the words below
 	// Feature is that of a tf.Example which the image is put into.
 	Feature string `json:"feature,omitempty"`
+	// Base64: the encoded image is put into web-safe base64.
+	Base64 bool `json:"base64,omitempty"`
 	// Returned is the key of the output that gives the input back.
 	Returned string `json:"returned,omitempty"`
 }
@@ -155,7 +157,7 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 	case f.feature != "":
 		in.From, in.Feature = FromExample, f.feature
 	case f.dtype == savedmodel.String:
-		in.From = FromImage
+		in.From, in.Base64 = FromImage, f.base64
 	default:
 		in.From = FromPixels
 	}

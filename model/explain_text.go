@@ -101,6 +101,9 @@ func (in ExplainedInput) takes() string {
 	case FromPixels:
 		return "the image's pixels"
 	case FromImage:
+		if in.Base64 {
+			return "the encoded image as it came, in base64"
+		}
 		return "the encoded image as it came"
 	case FromExample:
 		return fmt.Sprintf("a tf.Example with the encoded image as its feature %q", in.Feature)

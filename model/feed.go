@@ -1,6 +1,8 @@
 package model
 
 import (
+	"encoding/base64"
+	"slices"
 	"strconv"
 
 	"inceptor/savedmodel"
@@ -27,6 +29,7 @@ type feed struct {
 	n  int // elements for a record
 	at int // where they begin in row.numbers or row.strings
 
+	base64  bool   // fromImage: the image is put into web-safe base64
 	feature string // fromImage: of the tf.Example that the image is put into; empty: into none
 	value   *row   // fromFile
 	once    bool   // fromFile: the value is for the whole batch, and shape is all of its shape
@@ -64,6 +67,8 @@ func (f feed) parts(batch []item) [][]byte {
 			parts = append(parts, it.pixels.Bytes())
 		case it.plain != nil:
 			parts = append(parts, it.plain)
+		case f.base64:
+			parts = append(parts, base64.RawURLEncoding.AppendEncode(nil, it.encoded))
 		case f.feature != "":
 			parts = append(parts, exampleOf(f.feature, it.encoded))
 		default:
@@ -74,10 +79,10 @@ func (f feed) parts(batch []item) [][]byte {
 }
 
 // join makes the tensor to feed of a batch. A single image's pixels are that
-// already.
+// already, where the input's shape is theirs.
 func (f feed) join(batch []item) (*savedmodel.Tensor, error) {
-	if len(batch) == 1 && f.from == fromImage && batch[0].pixels != nil {
-		return batch[0].pixels, nil
+	if one := batch[0].pixels; len(batch) == 1 && f.from == fromImage && one != nil && slices.Equal(one.Shape()[1:], f.shape) {
+		return one, nil
 	}
 	parts, shape := f.parts(batch), f.shape
 	if !f.once {

@@ -186,6 +186,46 @@ func TestRunner(t *testing.T) {
 	}
 }
 
+// Pixels are fed in the input's own shape, and a single image without a copy where it is
+// theirs.
+func TestJoinPixels(t *testing.T) {
+	openLibrary(t)
+	for _, test := range []struct {
+		shape  savedmodel.Shape // of the input, without the batch
+		images int
+		want   savedmodel.Shape
+		same   bool
+	}{
+		{savedmodel.Shape{2, 2, 1}, 1, savedmodel.Shape{1, 2, 2, 1}, true},
+		{savedmodel.Shape{2, 2, 1}, 2, savedmodel.Shape{2, 2, 2, 1}, false},
+		{savedmodel.Shape{2, 2}, 1, savedmodel.Shape{1, 2, 2}, false},
+		{savedmodel.Shape{2, 2}, 2, savedmodel.Shape{2, 2, 2}, false},
+		{savedmodel.Shape{4}, 1, savedmodel.Shape{1, 4}, false},
+		{savedmodel.Shape{4}, 3, savedmodel.Shape{3, 4}, false},
+	} {
+		var batch []item
+		var want []byte
+		for i := range test.images {
+			p, err := savedmodel.NewTensor(savedmodel.UInt8, 1, 2, 2, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			copy(p.Bytes(), []byte{byte(i), 1, 2, 3})
+			want = append(want, p.Bytes()...)
+			batch = append(batch, item{pixels: p})
+		}
+		got, err := feed{dtype: savedmodel.UInt8, shape: test.shape, from: fromImage}.join(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer got.Close()
+		if !slices.Equal(got.Shape(), test.want) || !slices.Equal(got.Bytes(), want) || (got == batch[0].pixels) != test.same {
+			t.Errorf("%d images for %v: got %v of shape %v, want %v of shape %v", test.images, test.shape, got.Bytes(), got.Shape(), want, test.want)
+		}
+	}
+}
+
 // The classes of an answer are ranked with the words or indices that they came with.
 func TestTopKOfOwnClasses(t *testing.T) {
 	own := []Class{{Label: "a", Index: NoIndex}, {Label: "b", Index: NoIndex}, {Label: "c", Index: NoIndex}}

@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -265,42 +263,3 @@ func (r *row) readBase64(at int) error {
 
 // order is that of a tensor's bytes.
 var order = binary.NativeEndian
-
-// putElement writes a JSON number or boolean as an element of a dtype; false:
-// it is not one, or out of its range.
-func putElement(to []byte, dtype savedmodel.DataType, v jsontext.Value) bool {
-	switch dtype {
-	case savedmodel.Float32:
-		x, err := strconv.ParseFloat(string(v), 32)
-		order.PutUint32(to, math.Float32bits(float32(x)))
-		return err == nil
-	case savedmodel.Float64:
-		x, err := strconv.ParseFloat(string(v), 64)
-		order.PutUint64(to, math.Float64bits(x))
-		return err == nil
-	case savedmodel.Int64:
-		x, err := strconv.ParseInt(string(v), 10, 64)
-		order.PutUint64(to, uint64(x))
-		return err == nil
-	case savedmodel.Int32:
-		x, err := strconv.ParseInt(string(v), 10, 32)
-		order.PutUint32(to, uint32(x))
-		return err == nil
-	case savedmodel.UInt8:
-		x, err := strconv.ParseUint(string(v), 10, 8)
-		to[0] = byte(x)
-		return err == nil
-	case savedmodel.Bool:
-		to[0] = 0
-		if v[0] == 't' {
-			to[0] = 1
-		}
-		return true
-	}
-	return false
-}
-
-// rowTypes are the dtypes that putElement knows, and strings.
-var rowTypes = []savedmodel.DataType{
-	savedmodel.Float32, savedmodel.Float64, savedmodel.Int32, savedmodel.Int64, savedmodel.UInt8, savedmodel.Bool, savedmodel.String,
-}

@@ -42,6 +42,11 @@ func TestRow(t *testing.T) {
 		"u": input(savedmodel.UInt8), "b": input(savedmodel.Bool, 2), "s": input(savedmodel.String, 2),
 	}
 	const full = `{"s":["a\u00e9",{"b64":"AP8="}],"f":-1e300,"l":-9223372036854775808,"i":[2147483647,-1],"u":255,"b":[true,false]}`
+	small := map[string]savedmodel.TensorInfo{
+		"a": input(savedmodel.Float16, 3), "b": input(savedmodel.Float16, 3), "c": input(savedmodel.BFloat16, 2), "d": input(savedmodel.Int8),
+		"e": input(savedmodel.Int16), "f": input(savedmodel.UInt16), "g": input(savedmodel.UInt32), "h": input(savedmodel.UInt64),
+	}
+	const smallest = `{"a":[1,-65519,6e-8],"b":[-2e-8,1.0006,1.0004],"c":[-1.005,3.39e38],"d":-128,"e":-32768,"f":65535,"g":4294967295,"h":18446744073709551615}`
 	for _, c := range []struct {
 		name    string
 		inputs  map[string]savedmodel.TensorInfo
@@ -52,6 +57,7 @@ func TestRow(t *testing.T) {
 		{name: "value alone", inputs: one, value: ` [[1, 2.5], [-3e-2,0]] `, want: `float32[1 2.5 -0.03 0]`},
 		{name: "named", inputs: one, value: `{"x":[[1,2],[3,4]]}`, want: `float32[1 2 3 4]`},
 		{name: "all types", inputs: many, value: full, want: `b[1 0] -1e+300 [2147483647 -1] -9223372036854775808 "aé" "\x00\xff" 255`},
+		{name: "small types", inputs: small, value: smallest, want: `float16[1 -65504 5.9604645e-08] float16[-0 1.0009766 1] bfloat16[-1.0078125 3.3895314e+38] -128 -32768 65535 4294967295 18446744073709551615`},
 		{name: "string", inputs: word, value: `"hello"`, want: `"hello"`},
 		{name: "binary", inputs: word, value: `{"b64":"aGk="}`, want: `"hi"`},
 		{name: "binary, named", inputs: word, value: `{"word":{"b64":"aGk="}}`, want: `"hi"`},
@@ -74,6 +80,10 @@ func TestRow(t *testing.T) {
 		{name: "list for many", inputs: many, value: `[1]`, failure: `want an object with the inputs ["b" "f" "i" "l" "s" "u"]`},
 		{name: "fraction", inputs: many, value: strings.Replace(full, `255`, "1.0", 1), failure: `/u: 1.0 is not uint8`},
 		{name: "out of range", inputs: many, value: strings.Replace(full, `255`, "256", 1), failure: `/u: 256 is not uint8`},
+		{name: "too large for float16", inputs: small, value: strings.Replace(smallest, "-65519", "65520", 1), failure: `/a/1: 65520 is not float16`},
+		{name: "too large for bfloat16", inputs: small, value: strings.Replace(smallest, "3.39e38", "-3.4e38", 1), failure: `/c/1: -3.4e38 is not bfloat16`},
+		{name: "out of int8", inputs: small, value: strings.Replace(smallest, "-128", "128", 1), failure: `/d: 128 is not int8`},
+		{name: "below zero", inputs: small, value: strings.Replace(smallest, "18446744073709551615", "-1", 1), failure: `/h: -1 is not uint64`},
 		{name: "number for a bool", inputs: many, value: strings.Replace(full, `true`, "1", 1), failure: `/b/0: 1, want bool`},
 		{name: "number for a string", inputs: word, value: `7`, failure: `7, want string`},
 		{name: "bad base64", inputs: word, value: `{"b64":"?"}`, failure: `/b64: base64`},
@@ -116,6 +126,22 @@ func show(feeds []feed, r *row) string {
 			continue
 		case savedmodel.UInt8:
 			v = b[0]
+		case savedmodel.Int8:
+			v = int8(b[0])
+		case savedmodel.Int16:
+			v = int16(order.Uint16(b))
+		case savedmodel.UInt16:
+			v = order.Uint16(b)
+		case savedmodel.UInt32:
+			v = order.Uint32(b)
+		case savedmodel.UInt64:
+			v = order.Uint64(b)
+		case savedmodel.Float16, savedmodel.BFloat16:
+			var all []float32
+			for i := range f.n {
+				all = append(all, widened(f.dtype, order.Uint16(b[2*i:])))
+			}
+			v = fmt.Sprintf("%v%v", f.dtype, all)
 		case savedmodel.Int32:
 			var all []int32
 			for i := range f.n {
@@ -143,6 +169,51 @@ func show(feeds []feed, r *row) string {
 	return strings.Join(parts, " ")
 }
 
+// widened is a number of 16 bits.
+func widened(dtype savedmodel.DataType, bits uint16) float32 {
+	if dtype == savedmodel.BFloat16 {
+		return math.Float32frombits(uint32(bits) << 16)
+	}
+	sign, exponent, fraction := 1-2*float64(bits>>15), int(bits>>10&31), float64(bits&1023)/1024
+	if exponent == 0 {
+		return float32(sign * math.Ldexp(fraction, -14))
+	}
+	return float32(sign * math.Ldexp(1+fraction, exponent-15))
+}
+
+// Numbers of 16 bits are the nearest to what was read, of two as near the even one, and
+// what they hold is read as it is.
+func TestNarrow(t *testing.T) {
+	for _, dtype := range []savedmodel.DataType{savedmodel.Float16, savedmodel.BFloat16} {
+		k := narrowKinds[dtype]
+		for bits := range k.infinity {
+			x := float64(widened(dtype, bits))
+			next := float64(widened(dtype, bits+1))
+			if bits+1 == k.infinity {
+				next = 2*x - float64(widened(dtype, bits-1))
+			}
+			middle := (x + next) / 2
+			even := bits + bits&1
+			for _, test := range []struct {
+				x    float64
+				want uint16
+			}{{x, bits}, {math.Nextafter(middle, 0), bits}, {middle, even}, {math.Nextafter(middle, math.Inf(1)), bits + 1}} {
+				if test.x == 0 {
+					continue
+				}
+				got, ok := k.narrow(test.x)
+				minus, _ := k.narrow(-test.x)
+				if got != test.want || minus != test.want|1<<15 || ok != (test.want < k.infinity) {
+					t.Fatalf("%v as %v: got %#x, %#x, %v, want %#x", test.x, dtype, got, minus, ok, test.want)
+				}
+			}
+		}
+		if got, ok := k.narrow(math.Copysign(0, -1)); got != 1<<15 || !ok {
+			t.Errorf("-0: got %#x, %v", got, ok)
+		}
+	}
+}
+
 func TestBindRow(t *testing.T) {
 	half := map[string]savedmodel.TensorInfo{"x": input(savedmodel.Float32, 1<<23), "y": input(savedmodel.String, 1<<23)}
 	if _, err := rowSignature(t, half); err != nil {
@@ -161,7 +232,7 @@ func TestBindRow(t *testing.T) {
 		"any length":    {input(savedmodel.Float32, -1), "does not tell the size of a row"},
 		"empty":         {input(savedmodel.Float32, 0), "does not tell the size of a row"},
 		"huge":          {input(savedmodel.Float32, 1<<13, 1<<13), "over 16777216"},
-		"type":          {input(savedmodel.Complex64), "complex64 [N]; rows can have float32, "},
+		"type":          {input(savedmodel.Complex64), "complex64 [N]; rows can have float16, "},
 		"fixed batch":   {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{1025}}, "takes batches of exactly 1025, which is over 1024: export it with a batch of None"},
 		"alone is fine": {savedmodel.TensorInfo{DType: savedmodel.Int64, Shape: savedmodel.Shape{1, 3}}, ""},
 	} {

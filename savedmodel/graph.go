@@ -22,8 +22,11 @@ type Graph struct {
 // InputUse tells what a graph does with an input of a signature.
 type InputUse struct {
 	// Decoders are the kinds of operation that decode what the input holds as encoded images,
-	// sorted: "DecodeJpeg", "DecodeImage" … What is base64 in the input is no encoded image.
+	// sorted: "DecodeJpeg", "DecodeImage" …
 	Decoders []string
+	// Base64: the Decoders are for what DecodeBase64 makes of the input, which takes images in
+	// web-safe base64.
+	Base64 bool
 	// Features are those of the tf.Examples that the input is parsed as; nil: it is not parsed.
 	Features map[string]Feature
 	// HasDefault: a caller may leave the input out, because the graph computes it from no other

@@ -121,7 +121,18 @@ func TestGraphEncodedImages(t *testing.T) {
 		{"decoded at once", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("id", "Identity", nil, "in"), decode("d", "DecodePng", "id")}},
 			InputUse{Decoders: []string{"DecodePng"}}},
 		{"not decoded", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("h", "StringToHashBucketFast", nil, "in")}}, InputUse{}},
-		{"base64", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("b", "DecodeBase64", nil, "in"), decode("d", "DecodeImage", "b")}}, InputUse{}},
+		{"base64", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("b", "DecodeBase64", nil, "in"), decode("d", "DecodeImage", "b")}},
+			InputUse{Decoders: []string{"DecodeImage"}, Base64: true}},
+		{"base64 in a function", testGraph{
+			nodes:     []*tfpb.NodeDef{placeholder, callNode("call", "f", "in"), decode("d", "DecodePng", "call")},
+			functions: []*tfpb.FunctionDef{functionOf("f", "x", []string{"b:output:0"}, op("b", "DecodeBase64", nil, "x"))},
+		}, InputUse{Decoders: []string{"DecodePng"}, Base64: true}},
+		{"base64, or as it came", testGraph{nodes: []*tfpb.NodeDef{
+			placeholder, op("b", "DecodeBase64", nil, "in"), decode("d", "DecodeImage", "b"), decode("e", "DecodeJpeg", "in"),
+		}}, InputUse{Decoders: []string{"DecodeImage", "DecodeJpeg"}}},
+		{"base64 twice", testGraph{nodes: []*tfpb.NodeDef{
+			placeholder, op("a", "DecodeBase64", nil, "in"), op("b", "DecodeBase64", nil, "a"), decode("d", "DecodeImage", "b"),
+		}}, InputUse{}},
 		{"its length alone is looked at", testGraph{nodes: []*tfpb.NodeDef{placeholder, op("n", "StringLength", nil, "in"), op("c", "Const", nil), decode("d", "DecodeImage", "c")}}, InputUse{}},
 		{"reshaped, two kinds by the old Switch", testGraph{nodes: []*tfpb.NodeDef{
 			placeholder, op("flat", "Reshape", nil, "in", "shape"), op("one", "Squeeze", nil, "flat"), op("sw", "Switch", nil, "one", "p"),

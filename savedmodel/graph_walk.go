@@ -65,12 +65,14 @@ type state struct {
 	parsed  bool   // they are those of a feature,
 	feature string // which is this one
 	same    bool   // the tensor is the input, unchanged
+	base64  bool   // the tensor is what DecodeBase64 makes of the input
 }
 
 // A trail is a walk in progress.
 type trail struct {
 	*graphWalk
 	use   *InputUse
+	plain bool // images are decoded without DecodeBase64
 	seen  map[state]bool
 	stack []state
 }
@@ -104,6 +106,7 @@ func (w *graphWalk) follow(start tensorRef, use *InputUse) error {
 			}
 		}
 	}
+	use.Base64 = use.Base64 && !t.plain // what is taken both ways is taken as it is
 	slices.Sort(use.Returned)
 	use.Returned = slices.Compact(use.Returned)
 	return nil
@@ -139,9 +142,13 @@ func (t *trail) visit(s state, u use) error {
 		}
 		return nil
 	case isExampleParser(n.op):
-		if u.slot == 0 && !s.parsed {
+		if u.slot == 0 && !s.parsed && !s.base64 {
 			return t.parse(s, n)
 		}
+		return nil
+	case n.op == "DecodeBase64" && !s.parsed && !s.base64:
+		s.same, s.base64, s.tensor = false, true, tensorRef{n.name, 0}
+		t.push(s)
 		return nil
 	case slices.Contains(carriers[n.op], u.slot) || n.op == "Pack" || n.op == "Merge":
 		s.same = s.same && (n.op == "Identity" || n.op == "PlaceholderWithDefault")
@@ -174,6 +181,7 @@ func (t *trail) visit(s state, u use) error {
 
 func (t *trail) decoded(s state, op string) {
 	if !s.parsed {
+		t.use.Base64, t.plain = t.use.Base64 || s.base64, t.plain || !s.base64
 		t.use.Decoders = insertSorted(t.use.Decoders, op)
 		return
 	}
