@@ -55,11 +55,11 @@ func (b *binder) orArrays(all ...string) string {
 	if len(fit) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; or %s, without output, for answers with arrays and no classes", b.write("outputs: ["+yamlWords(fit)+"]"))
+	return fmt.Sprintf("; or %s, without output, for answers with arrays and no classes", b.write("outputs: ["+yamlKeys(fit)+"]"))
 }
 
-// yamlWords are keys as a list in YAML has them.
-func yamlWords(keys []string) string {
+// yamlKeys are keys as a list in YAML has them.
+func yamlKeys(keys []string) string {
 	words := make([]string, len(keys))
 	for i, key := range keys {
 		words[i] = yamlWord(key)

@@ -1,11 +1,14 @@
 package model
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"inceptor/savedmodel"
+	"inceptor/testenv"
 )
 
 // TestSpecErrors has what a person may write of an input by mistake: each error names
@@ -120,5 +123,37 @@ func TestLinesOf(t *testing.T) {
 	}
 	if lines := linesOf([]byte("a: [")); len(lines) != 0 {
 		t.Errorf("of a broken file: %v", lines)
+	}
+}
+
+// TestDocumentedInputs reads the lines that docs/models.md has for the usual ways to
+// make pixels.
+func TestDocumentedInputs(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "models.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(b), "\n### How a picture becomes the input\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	lines := regexp.MustCompile("`(input: [^`]+)`").FindAllStringSubmatch(section, -1)
+	if len(lines) != 5 {
+		t.Errorf("%d lines", len(lines))
+	}
+	made := map[conversion]bool{}
+	for _, line := range lines {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, specFile), []byte(line[1]))
+		spec, err := readSpec(dir)
+		if err != nil {
+			t.Errorf("%s: %v", line[1], err)
+			continue
+		}
+		p, _ := spec.Input.preprocessing(evidence{dtype: savedmodel.Float32})
+		made[p.conversion()] = true
+	}
+	for _, c := range []conversion{torchRGB, caffeBGR, minusOneToOne} {
+		if !made[c] {
+			t.Errorf("no line makes pixels %v", c)
+		}
 	}
 }
