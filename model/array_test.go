@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -164,6 +165,28 @@ func TestCheckArrays(t *testing.T) {
 	}
 }
 
+// What tune compares are the scores and the floats of the arrays.
+func TestNumbers(t *testing.T) {
+	count := savedmodel.Array{DType: savedmodel.Int8, Shape: savedmodel.Shape{2}, Bytes: []byte{1, 2}}
+	arrays, err := perRecord([]string{"x", "n"}, []savedmodel.Array{floats(savedmodel.Shape{2, 2}, 1, 2, 3, 4), count}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores := [][]float32{{5}, {6}}
+	for name, test := range map[string]struct {
+		got  scored
+		want [][]float32
+	}{
+		"scores": {scored{rows: scores}, scores},
+		"arrays": {scored{arrays: arrays}, [][]float32{{1, 2}, {3, 4}}},
+		"both":   {scored{rows: scores, arrays: arrays}, [][]float32{{5, 1, 2}, {6, 3, 4}}},
+	} {
+		if all := test.got.numbers(); !slices.EqualFunc(all, test.want, slices.Equal) {
+			t.Errorf("%s: got %v, want %v", name, all, test.want)
+		}
+	}
+}
+
 // Activations are those of tf.nn.softmax and tf.sigmoid, also of large scores.
 func TestActivate(t *testing.T) {
 	inf := float32(math.Inf(1))
@@ -243,5 +266,54 @@ func TestGoldenWithoutClasses(t *testing.T) {
 	b.await("refusal", func() bool { return len(b.refusals(1)) > 0 })
 	if s := b.Versions()[0]; s.Gate != GateGolden || !strings.Contains(s.Reason, "golden images name classes, and answers of this version have none") {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// Arrays are found among all outputs of a signature, as a warm-up request has them, and
+// what fills a batch up has none.
+func TestReadArrays(t *testing.T) {
+	openLibrary(t)
+	words, err := savedmodel.NewStringTensor([][]byte{[]byte("a"), []byte("b")}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores, err := savedmodel.NewTensor(savedmodel.Int8, 2, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll([]*savedmodel.Tensor{words, scores})
+	copy(scores.Bytes(), []byte{1, 2, 3, 4})
+	sig := signature{Spec: Spec{Outputs: []string{"words", "scores"}, Output: Output{Scores: "scores"}}}
+	got, err := sig.read(sig.fetch([]string{"other", "scores", "words"}), []*savedmodel.Tensor{nil, scores, words})
+	if err != nil || len(got.rows) != 2 || !slices.Equal(got.rows[1], []float32{3, 4}) {
+		t.Fatalf("got %v, %v", got.rows, err)
+	}
+	if text := fmt.Sprint(got.arrays); text != `[[words "a" scores [1, 2] 1 2] [words "b" scores [1, 2] 3 4]]` {
+		t.Errorf("got %s", text)
+	}
+	if first := got.first(1); first.records() != 1 || len(first.arrays) != 1 {
+		t.Errorf("%d records, %v, want 1", first.records(), first.arrays)
+	}
+	sig.Output = Output{}
+	if got, err := sig.read(sig.fetch(sig.outputs()), []*savedmodel.Tensor{words, scores}); err != nil || got.rows != nil || got.records() != 2 {
+		t.Errorf("arrays alone: got %v, %v", got, err)
+	}
+}
+
+// An array that cannot be answered costs its record, and no other one.
+func TestArrayCostsOneRecord(t *testing.T) {
+	arrays, err := perRecord([]string{"x"}, []savedmodel.Array{floats(savedmodel.Shape{2}, float32(math.NaN()), 1)}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &batcher{run: func([]item) (scored, error) { return scored{arrays: arrays}, nil }, observer: unwatched{}}
+	batch := []item{{result: make(chan result, 1)}, {result: make(chan result, 1)}}
+	b.answer(batch, batch)
+	bad, good := <-batch[0].result, <-batch[1].result
+	if guilty := (*InputError)(nil); !errors.As(bad.err, &guilty) || guilty.Reason != ReasonNotFinite {
+		t.Errorf("the bad one: got %v", bad.err)
+	}
+	if good.err != nil || len(good.arrays) != 1 || good.arrays[0].Float(0) != 1 {
+		t.Errorf("the good one: got %v, %v", good.arrays, good.err)
 	}
 }
