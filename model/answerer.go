@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"inceptor/model/pixels"
@@ -17,7 +18,8 @@ type answerer struct {
 	backend   string // BackendLocal or BackendRemote
 	precision string // that the version runs in; empty: it is not known
 	content   Content
-	output    string // key of the scores
+	scores    bool   // the version has some, not arrays alone
+	output    string // key of the scores; empty: there are none, or an answer has them as an array
 	values    bool   // an answer has the scores as they are, if nothing names their classes
 	labels    []string
 	topK      int
@@ -50,7 +52,10 @@ func (a *answerer) note(dir string, log *slog.Logger) {
 
 // bound takes over what a signature takes and gives.
 func (a *answerer) bound(sig signature) {
-	a.output, a.values = sig.Output.Scores, sig.values
+	a.scores, a.values = sig.Output.Scores != "", sig.values
+	if key := sig.Output.Scores; !slices.Contains(sig.Outputs, key) {
+		a.output = key
+	}
 	a.formats, a.decoders = sig.formats, sig.decoders
 }
 
@@ -89,16 +94,19 @@ func (a *answerer) classify(ctx context.Context, content []byte) (p Prediction, 
 	p = Prediction{
 		Info: a.info, Backend: a.backend, Server: r.server, Precision: a.precision,
 		Image:   header,
+		Outputs: r.arrays,
 		Assumed: a.assumption,
 		Timings: Timings{Wait: time.Since(start) - decode - r.infer, Decode: decode, Infer: r.infer},
 	}
 	if r.version >= 0 {
 		p.Version = r.version
 	}
-	if !a.values || a.labels != nil || r.classes != nil {
-		p.Classes = topK(r.scores, r.classes, a.topK, a.labels)
-	} else {
+	switch {
+	case !a.scores:
+	case a.values && a.labels == nil && r.classes == nil:
 		p.Output, p.Scores = a.output, r.scores
+	default:
+		p.Classes = topK(r.scores, r.classes, a.topK, a.labels)
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type item struct {
 type result struct {
 	scores  []float32
 	classes []Class // as in scored
+	arrays  []Array // as in scored
 	version int64   // as in scored
 	server  string
 	infer   time.Duration
@@ -51,12 +53,35 @@ func (it item) close() {
 // A batchFunc runs a batch, here or elsewhere.
 type batchFunc func(batch []item) (scored, error)
 
-// scored is what a batch got: a row of scores for each item.
+// scored is what a batch got, for each item.
 type scored struct {
-	rows    [][]float32
-	classes [][]Class // those of the scores, without them; nil: a score's place is its class
-	version int64     // that gave them; remote.NoVersion: the one that was asked
-	server  string    // that gave them; empty: this process
+	rows    [][]float32 // scores; nil: the version has none
+	classes [][]Class   // those of the scores, without them; nil: a score's place is its class
+	arrays  [][]Array   // the outputs that inceptor.yaml lists; nil: it lists none
+	version int64       // that gave them; remote.NoVersion: the one that was asked
+	server  string      // that gave them; empty: this process
+}
+
+// records is how many items got something.
+func (s scored) records() int { return max(len(s.rows), len(s.arrays)) }
+
+// numbers are the scores and the floats of the arrays of each item.
+func (s scored) numbers() [][]float32 {
+	if s.arrays == nil {
+		return s.rows
+	}
+	all := make([][]float32, s.records())
+	for i := range all {
+		if s.rows != nil {
+			all[i] = slices.Clone(s.rows[i])
+		}
+		for _, a := range s.arrays[i] {
+			for at := 0; a.DType.IsFloat() && at < a.Len(); at++ {
+				all[i] = append(all[i], float32(a.Float(at)))
+			}
+		}
+	}
+	return all
 }
 
 // A batcher joins the items that are ready and runs them together, as many
@@ -288,13 +313,7 @@ func (b *batcher) answer(batch, waiting []item) bool {
 		r := &results[i]
 		r.infer, r.err, r.version, r.server = run.Took, err, got.version, got.server
 		if err == nil {
-			r.scores = got.rows[i]
-			if got.classes != nil {
-				r.classes = got.classes[i]
-			}
-			if at := notFinite(r.scores); at >= 0 {
-				r.err = &InputError{Reason: ReasonNotFinite, Err: fmt.Errorf("score of class %d is %v", at, r.scores[at])}
-			}
+			r.err = r.take(got, i)
 		}
 		if r.err != nil {
 			run.Failed++
@@ -305,6 +324,23 @@ func (b *batcher) answer(batch, waiting []item) bool {
 		it.result <- results[i]
 	}
 	return true
+}
+
+// take takes what item i of a batch got, and checks that it can be answered.
+func (r *result) take(got scored, i int) error {
+	if got.rows != nil {
+		r.scores = got.rows[i]
+	}
+	if got.classes != nil {
+		r.classes = got.classes[i]
+	}
+	if got.arrays != nil {
+		r.arrays = got.arrays[i]
+	}
+	if at := notFinite(r.scores); at >= 0 {
+		return &InputError{Reason: ReasonNotFinite, Err: fmt.Errorf("score of class %d is %v", at, r.scores[at])}
+	}
+	return checkArrays(r.arrays)
 }
 
 // runSafely makes a panic an error that blames the batch.

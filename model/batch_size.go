@@ -92,5 +92,6 @@ func padded(items []item, size int) []item {
 func (got scored) first(n int) scored {
 	got.rows = got.rows[:min(n, len(got.rows))]
 	got.classes = got.classes[:min(n, len(got.classes))]
+	got.arrays = got.arrays[:min(n, len(got.arrays))]
 	return got
 }

@@ -102,7 +102,8 @@ func TestFixedBatchGathers(t *testing.T) {
 func TestFixedBatchRows(t *testing.T) {
 	openLibrary(t)
 	model := &fakeModel{}
-	r := runner{size: 4, feeds: []feed{{dtype: savedmodel.Float32, shape: savedmodel.Shape{1}, from: fromImage}}}
+	r := runnerOf(model)
+	r.size = 4
 	r.run = func(ctx context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
 		one := pixel(t, 1)
 		defer one.close()
@@ -110,7 +111,7 @@ func TestFixedBatchRows(t *testing.T) {
 	}
 	it := pixel(t, 7)
 	defer it.close()
-	if got, err := r.batch([]item{it}); err == nil || !strings.Contains(err.Error(), "scores for 1 records in a batch of 4") {
+	if got, err := r.batch([]item{it}); err == nil || !strings.Contains(err.Error(), "answered 1 records in a batch of 4") {
 		t.Errorf("got %v, %v", got.rows, err)
 	}
 }

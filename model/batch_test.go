@@ -81,7 +81,9 @@ func pixel(t testing.TB, value float32) item {
 
 // runnerOf feeds a fake model.
 func runnerOf(f *fakeModel) runner {
-	return runner{run: f.run, feeds: []feed{{dtype: savedmodel.Float32, shape: savedmodel.Shape{1}, from: fromImage}}}
+	return newRunner(signature{
+		Spec: Spec{Output: Output{Scores: "scores"}}, feeds: []feed{{dtype: savedmodel.Float32, shape: savedmodel.Shape{1}, from: fromImage}},
+	}, f.run)
 }
 
 func openLibrary(t testing.TB) {

@@ -26,7 +26,9 @@ type signature struct {
 	words    bool   // the classes' output has words, not numbers
 	values   bool   // an answer has the scores as they are
 	doubt    string // what to write if the classes' output, which nobody named, has none; empty: it surely has them
-	classes  int    // 0: not known, or the model brings classes of its own
+	pair     bool   // one score is that of the second of two classes
+	unlikely string // what to write if that score is no probability
+	classes  int    // 0: not known, or the model brings classes of its own, or there are none
 	batch    int    // records that each run takes, no more and no fewer; 0: any number
 }
 
@@ -39,12 +41,14 @@ type returned struct {
 // inputs are the keys of what is fed, in that order.
 func (bound signature) inputs() []string { return keysOf(bound.feeds) }
 
-// outputs are the keys of what is fetched: the scores, their classes if there are
-// any, and what comes back.
+// outputs are the keys of what is fetched, each once: the scores and their classes if
+// there are any, what an answer has as arrays, and what comes back.
 func (bound signature) outputs() []string {
-	keys := []string{bound.Output.Scores}
-	if bound.Output.Classes != "" {
-		keys = append(keys, bound.Output.Classes)
+	keys := slices.Clone(bound.Outputs)
+	for _, key := range []string{bound.Output.Scores, bound.Output.Classes} {
+		if key != "" && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
 	}
 	for _, r := range bound.returned {
 		keys = append(keys, r.output)
@@ -97,10 +101,10 @@ func (b *binder) bind() error {
 		return fmt.Errorf("no signature %q, only %q: %s", b.Signature, keys(b.signatures), b.write("signature: "+yamlWord(first(b.signatures))))
 	}
 	b.sig = sig
-	if all := keys(sig.Outputs); slices.ContainsFunc(all, isDetection) {
-		return fmt.Errorf("signature %q: the outputs %q are those of an object detector, and an answer has the classes of a whole image: export a classifier", b.Signature, all)
+	err := b.refuseDetector() // before what is only about its image
+	if err == nil {
+		err = b.look()
 	}
-	err := b.look()
 	if err == nil {
 		err = b.bindInputs()
 	}

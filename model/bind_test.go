@@ -38,6 +38,8 @@ func TestBindScoresAndClasses(t *testing.T) {
 		outputs infos
 		scores  string
 		classes string // key
+		count   int    // of classes; 0: not compared
+		pair    bool
 		failure string // part of the error
 	}{
 		{name: "one output", outputs: infos{"any": tensor(float, -1, 10)}, scores: "any"},
@@ -85,24 +87,51 @@ func TestBindScoresAndClasses(t *testing.T) {
 		{name: "a name with the word", outputs: infos{"a": tensor(float, -1, 9), "main_scores": tensor(float, -1, 9)}, failure: `write "output: main_scores" into`},
 		{name: "a softmax", outputs: infos{"a": tensor(float, -1, 9), "b": {Name: "net/Softmax:0", DType: float, Shape: savedmodel.Shape{-1, 9}}}, failure: `write "output: b" into`},
 		{name: "named wrongly", yaml: "z", outputs: infos{"features": tensor(float, -1, 32), "probabilities": tensor(float, -1, 10)}, failure: `write "output: probabilities" into`},
-		{name: "an embedding and the best class", outputs: infos{"embedding": tensor(float, -1, 128), "classes": tensor(whole, -1)}, failure: `write "output: embedding" into`},
+		{name: "an embedding and the best class", outputs: infos{"embedding": tensor(float, -1, 128), "classes": tensor(whole, -1)},
+			failure: `write "output: embedding" into DIR/1/assets.extra/inceptor.yaml, or whichever has them; or write "outputs: [classes, embedding]" into`},
 		{name: "two that are called scores", outputs: infos{"scores": tensor(float, -1, 9), "probabilities": tensor(float, -1, 9)}, failure: `write "output: probabilities" into`},
 		{name: "two with words", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5), "synsets": tensor(word, -1, 5)},
 			failure: `write "output: {scores: scores, classes: synsets}" into DIR/1/assets.extra/inceptor.yaml, or without classes if none has`},
 		{name: "perhaps the best class", outputs: infos{"probabilities": anyShape(float), "classes": tensor(whole, -1)}, failure: `write "output: {scores: probabilities, classes: classes}" into`},
 		{name: "classes as floats", yaml: "scores", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(float, -1, 5)}, failure: `export it as int64 or string`},
-		{name: "detection", outputs: infos{"detection_scores": tensor(float, -1, 100), "detection_classes": tensor(float, -1, 100), "num_detections": tensor(float, -1)}, failure: "an object detector"},
-		{name: "detection, named", yaml: "detection_scores", outputs: infos{"detection_scores": tensor(float, -1, 100), "num_detections": tensor(float, -1)}, failure: "an object detector"},
+		{name: "detection", outputs: infos{"detection_scores": tensor(float, -1, 100), "detection_classes": tensor(float, -1, 100), "num_detections": tensor(float, -1)}, failure: `an object detector, which has no scores for the classes of a whole image: write "outputs: [detection_`},
+		{name: "detection, named", yaml: "detection_scores", outputs: infos{"detection_scores": tensor(float, -1, 100), "num_detections": tensor(float, -1)}, failure: `an object detector, which has no scores for the classes of a whole image: write "outputs: [detection_`},
 		{name: "the best class without scores", outputs: infos{"classes": tensor(whole, -1)}, failure: `output "classes", int64 [N], gives classes without their scores: export the scores as well, float32 [N, classes]`},
-		{name: "nothing fits", outputs: infos{"a": tensor(whole, -1), "b": tensor(float, -1, 2, 2)}, failure: `none of its outputs is float32 [N, classes]: it has "a" int64 [N], "b" float32 [N, 2, 2]`},
-		{name: "a map of ones", outputs: infos{"scores": tensor(float, -1, 1, 1, 10)}, failure: `has the shape [N, 1, 1, 10]; want [N, classes]: export the signature with tf.reshape(scores, [-1, 10])`},
-		{name: "a map", outputs: infos{"scores": tensor(float, -1, 7, 7, 10)}, failure: `has the shape [N, 7, 7, 10]; want [N, classes]: export a signature with the scores of each record`},
+		{name: "nothing fits", outputs: infos{"a": tensor(whole, -1), "b": tensor(float, -1, 2, 2)},
+			failure: `none of its outputs has the type and shape of scores, such as float32 [N, classes]: it has "a" int64 [N], "b" float32 [N, 2, 2]; export the scores so; or write "outputs: [a, b]" into DIR/1/assets.extra/inceptor.yaml, without output`},
+		{name: "a map of ones", outputs: infos{"scores": tensor(float, -1, 1, 1, 10)}, scores: "scores", count: 10},
+		{name: "a map of ones, channels first", outputs: infos{"scores": tensor(float, -1, 10, 1, 1)}, scores: "scores", count: 10},
+		{name: "a map of ones, of unknown channels", outputs: infos{"scores": tensor(float, -1, 1, 1, -1)}, scores: "scores"},
+		{name: "a map of unknown size", outputs: infos{"scores": tensor(float, -1, -1, -1, 10)},
+			failure: `write "output: scores" into DIR/1/assets.extra/inceptor.yaml, if all but one of the unknown dimensions are 1; or write "outputs: [scores]" into`},
+		{name: "a map of unknown size, named", yaml: "scores", outputs: infos{"scores": tensor(float, -1, -1, -1, 10)}, scores: "scores"},
+		{name: "a map", outputs: infos{"scores": tensor(float, -1, 7, 7, 10)},
+			failure: `has the shape [N, 7, 7, 10]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [scores]" into`},
+		{name: "a map, named", yaml: "scores", outputs: infos{"scores": tensor(float, -1, 7, 7, 10)}, failure: `has the shape [N, 7, 7, 10]`},
 		{name: "rows, a map", content: Rows, outputs: infos{"scores": tensor(float, -1, 7, 7, 10)}, failure: `want [N, n] or [N]: export the signature with tf.reshape(scores, [-1, 490])`},
 		{name: "truth values", outputs: infos{"scores": tensor(savedmodel.Bool, -1, 10)}, failure: `output "scores" is bool [N, 10], not scores: export the scores, float32 [N, classes]`},
-		{name: "whole numbers", outputs: infos{"a": tensor(whole, -1, 10)}, failure: `tf.cast(a, tf.float32)`},
+		{name: "whole numbers", outputs: infos{"a": tensor(whole, -1, 10)},
+			failure: `output "a" is int64 [N, 10], which may be scores or classes: write "output: a" into DIR/1/assets.extra/inceptor.yaml, if it has scores`},
+		{name: "whole numbers, named", yaml: "a", outputs: infos{"a": tensor(savedmodel.UInt8, -1, 10)}, scores: "a", count: 10},
 		{name: "sparse", outputs: infos{"a": {DType: float, Shape: savedmodel.Shape{-1, 10}, Encoding: "coo_sparse"}}, failure: `output "a" is sparse float32 [N, 10]; scores must be one dense tensor`},
-		{name: "vector", outputs: infos{"scores": tensor(float, -1)}, failure: `output "scores" has the shape [N]; want [N, classes]: export the signature with tf.reshape(scores, [-1, 1])`},
-		{name: "double", outputs: infos{"scores": tensor(savedmodel.Float64, -1, 5)}, failure: `output "scores" is float64 [N, 5]; scores must be float32: export the signature with tf.cast(scores, tf.float32)`},
+		{name: "vector", outputs: infos{"scores": tensor(float, -1)}, scores: "scores", count: 1},
+		{name: "a vector beside scores", outputs: infos{"probabilities": tensor(float, -1, 10), "confidence": tensor(float, -1)}, scores: "probabilities", count: 10},
+		{name: "a vector and a decision", outputs: infos{"scores": tensor(float, -1), "classes": tensor(whole, -1)},
+			failure: `write "output: {scores: scores, classes: classes}" into`},
+		{name: "a vector and two labels", labels: 2, outputs: infos{"scores": tensor(float, -1)}, scores: "scores", count: 2, pair: true},
+		{name: "a column and two labels", labels: 2, outputs: infos{"scores": tensor(float, -1, 1)}, scores: "scores", count: 2, pair: true},
+		{name: "a column and one label", labels: 1, outputs: infos{"scores": tensor(float, -1, 1)}, scores: "scores", count: 1},
+		{name: "a column and three labels", labels: 3, outputs: infos{"scores": tensor(float, -1, 1)}, failure: "labels: 3 lines for 1 classes"},
+		{name: "a regression and two labels", method: methodRegress, labels: 2, outputs: infos{"outputs": tensor(float, -1)}, failure: "labels: 2 lines for 1 classes"},
+		{name: "features by their name", outputs: infos{"global_average_pooling2d": tensor(float, -1, 2048)},
+			failure: `the output "global_average_pooling2d" may have features, and no scores: write "outputs: [global_average_pooling2d]" into DIR/1/assets.extra/inceptor.yaml, ` +
+				`without output, for answers with arrays and no classes; or write "output: global_average_pooling2d" into`},
+		{name: "scores by the name of features, named", yaml: "features", outputs: infos{"features": tensor(float, -1, 9)}, scores: "features", count: 9},
+		{name: "scores by the name of features, with labels", labels: 9, outputs: infos{"features": tensor(float, -1, 9)}, scores: "features", count: 9},
+		{name: "double", outputs: infos{"scores": tensor(savedmodel.Float64, -1, 5)}, scores: "scores", count: 5},
+		{name: "half", outputs: infos{"scores": tensor(savedmodel.Float16, -1, 5)}, scores: "scores", count: 5},
+		{name: "bfloat16", outputs: infos{"scores": tensor(savedmodel.BFloat16, -1, 5)}, scores: "scores", count: 5},
+		{name: "double beside float32", outputs: infos{"any": tensor(savedmodel.Float64, -1, 5), "scores": tensor(float, -1, 5)}, scores: "scores", count: 5},
 		{name: "named and not there", yaml: "z", outputs: infos{"a": tensor(float, -1, 5)}, failure: `it has no output "z", only ["a"]: write "output: a" into`},
 		{name: "classes not there", yaml: "{scores: a, classes: z}", outputs: infos{"a": tensor(float, -1, 5)}, failure: `it has no output "z"`},
 		{name: "classes of another shape", yaml: "{scores: a, classes: b}", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 4)}, failure: `output "b" is string [N, 4] and cannot have the classes of "a"`},
@@ -127,6 +156,9 @@ func TestBindScoresAndClasses(t *testing.T) {
 			}
 			if err != nil || bound.Output.Scores != test.scores || bound.Output.Classes != test.classes {
 				t.Errorf("got %+v, %v, want %s, %s", bound.Output, err, test.scores, test.classes)
+			}
+			if test.count != 0 && bound.classes != test.count || bound.pair != test.pair {
+				t.Errorf("%d classes, pair %v, want %d, %v", bound.classes, bound.pair, test.count, test.pair)
 			}
 			if bound.classes != 0 && test.classes != "" {
 				t.Errorf("it counts %d classes, though a score's place is none", bound.classes)
@@ -315,7 +347,10 @@ func TestOutputInFile(t *testing.T) {
 func TestWordsOfFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"input: {size: [1, 2]}\ninput: {scale: 1}": `line 2: the key "input" is there already, at line 1: write what both have under one`,
-		"outputs: a":                     `line 1: there is no key "outputs"`,
+		"outputs: a":                     `line 1: a is not a list`,
+		"outputs: [a, b, a]":             `line 1: outputs: "a" is empty, or there twice`,
+		"activation: relu":               `line 1: activation: "relu" is neither softmax nor sigmoid`,
+		"out: a":                         `line 1: there is no key "out"`,
 		"input: {sizes: [1, 2]}":         `line 1: there is no key "sizes"`,
 		"top_k: 5\ninput: {size: large}": "line 2: large is not a list of two numbers",
 		"top_k: many":                    "line 1: many is not a number",

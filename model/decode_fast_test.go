@@ -46,7 +46,7 @@ func TestFastDecode(t *testing.T) {
 				}
 			}
 			best := answers[0].Classes
-			if !answers[0].Agrees(answers[1]) {
+			if same, _ := answers[0].Agrees(answers[1]); !same {
 				changed++
 				t.Logf("%+v: %v, exactly %v and %v", s, answers[1].Classes[0], best[0], best[1])
 				if best[0].Score-best[1].Score > fastCloseLabel {

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -225,7 +226,7 @@ func (d *distant) ask(ctx context.Context, want int64) error {
 		b.pixels.ScaleFrom = OriginAssumed // the graph is another version's
 	}
 	b.note(dir, d.log)
-	d.log.Info("model server has what is wanted", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"), "encoded", b.decode == nil, "output", remote.OneLine(b.output))
+	d.log.Info("model server has what is wanted", "version", numberOr(b.info.Version, "not told"), "wanted", numberOr(want, "any"), "encoded", b.decode == nil, "output", remote.OneLine(strings.Join(b.sig.outputs(), ", ")))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.bound != nil {
@@ -382,9 +383,9 @@ func onlyFit(spec Spec, o offer, c Content) (fit signature, ok bool) {
 
 // bindServer is bind for what a server has. The names of outputs are given when
 // a model is exported, so the same network may have others there: where the
-// version's is missing, it is found as if none were named.
+// version's is missing, it is found as if none were named. Arrays are never guessed.
 func (s Spec) bindServer(o offer, c Content) (signature, error) {
-	if !has(o.signatures[s.Signature].Outputs, s.Output.Scores) {
+	if len(s.Outputs) == 0 && !has(o.signatures[s.Signature].Outputs, s.Output.Scores) {
 		s.Output = Output{}
 	}
 	return s.bind(o, c)

@@ -12,11 +12,11 @@ import (
 // run sends batches to the server.
 func (d *distant) run(sig signature, want int64, classes int, assumed bool) batchFunc {
 	ask := remote.Batch{
-		Signature: sig.Signature, Output: sig.Output.Scores, ClassOutput: sig.Output.Classes, AllOutputs: assumed,
+		Signature: sig.Signature, Output: sig.Output.Scores, ClassOutput: sig.Output.Classes, Arrays: sig.Outputs, AllOutputs: assumed,
 		Returned: map[string]string{},
 		Version:  want, Classes: classes,
 	}
-	if sig.Output.Classes != "" {
+	if sig.Output.Classes != "" || sig.pair {
 		ask.Classes = 0 // the labels are not those of the places
 	}
 	for _, r := range sig.returned {
@@ -55,6 +55,9 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 		}
 		if classes := slices.Concat(words, classesOfNumbers(answer.Numbers)); len(classes) > 0 {
 			got.classes = split(classes, len(answer.Scores))
+		}
+		if err := sig.finish(&got, answer.Arrays); err != nil {
+			return got, err
 		}
 		got = got.first(len(items))
 		return got, sig.checkClasses(got)

@@ -21,6 +21,9 @@ func (e Explanation) Draft(pixels *Preprocessing, how string) string {
 	d.key("The signature that is run.", "signature: "+yamlWord(e.Signature), true)
 	d.input(e, pixels, how)
 	d.outputs(e)
+	if e.Scores == "" {
+		return d.String()
+	}
 	d.labels(e)
 	d.key("How many classes an answer lists, the best first.", fmt.Sprintf("top_k: %d", e.TopK), true)
 	return d.String()
@@ -89,6 +92,19 @@ func (d *draft) input(e Explanation, p *Preprocessing, how string) {
 }
 
 func (d *draft) outputs(e Explanation) {
+	if len(e.Outputs) > 0 {
+		var all []string
+		for _, out := range e.Outputs {
+			all = append(all, out.Key)
+		}
+		d.key("Outputs that an answer has as arrays.", "outputs: ["+yamlKeys(all)+"]", true)
+	}
+	if e.Scores == "" {
+		return
+	}
+	if e.Activation != "" {
+		d.key("What makes probabilities of the scores: softmax or sigmoid.", "activation: "+e.Activation, true)
+	}
 	if e.Labels.Output != "" {
 		d.key("The outputs with the scores and with their classes.",
 			fmt.Sprintf("output: {scores: %s, classes: %s}", yamlWord(e.Scores), yamlWord(e.Labels.Output)), true)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"inceptor/model/pixels"
+	"inceptor/savedmodel"
 )
 
 // What a version is explained to be is what init writes, and means the same.
@@ -104,6 +105,42 @@ func TestDraftOfClasses(t *testing.T) {
 		text := Explanation{Signature: "s", Scores: "scores", Labels: test.labels}.Draft(nil, "")
 		if !strings.Contains(text, "\n"+test.want+"\n") || test.labels.Words && strings.Contains(text, "labels:") {
 			t.Errorf("%s: no %q in\n%s", name, test.want, text)
+		}
+	}
+}
+
+func TestDraftOfArrays(t *testing.T) {
+	both := Explanation{Signature: "s", Scores: "scores", Activation: sigmoid, Outputs: []ExplainedOutput{{Key: "boxes"}, {Key: "0"}}}
+	if text := both.Draft(nil, ""); !strings.Contains(text, "\noutputs: [boxes, '0']\n") || !strings.Contains(text, "\noutput: scores\n") || !strings.Contains(text, "\nactivation: sigmoid\n") {
+		t.Errorf("both: %s", text)
+	}
+	alone := Explanation{Signature: "s", Outputs: []ExplainedOutput{{Key: "boxes"}}}
+	if text := alone.Draft(nil, ""); !strings.Contains(text, "\noutputs: [boxes]\n") || strings.Contains(text, "output:") || strings.Contains(text, "labels") || strings.Contains(text, "top_k") {
+		t.Errorf("alone: %s", text)
+	}
+}
+
+// What a person reads of a version with arrays, with and without scores.
+func TestExplainText(t *testing.T) {
+	pair := Explanation{Scores: "p", Pair: true, Classes: 2, Activation: sigmoid, TopK: 5,
+		Outputs: []ExplainedOutput{{Key: "boxes", DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 4}}}}
+	alone := pair
+	alone.Scores = ""
+	for _, test := range []struct {
+		e    Explanation
+		want []string
+	}{
+		{pair, []string{`scores     "p", of the second label; the first one has the rest to 1, by their sigmoid`, `output     "boxes" float32 [N, 4], in the answer as an array`, "answer     the best 5 classes"}},
+		{alone, []string{`output     "boxes" float32 [N, 4], in the answer as an array`, "answer     arrays, and no classes"}},
+	} {
+		var out strings.Builder
+		if err := test.e.WriteText(&out); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range test.want {
+			if !strings.Contains(out.String(), "  "+line+"\n") {
+				t.Errorf("no line %q in\n%s", line, out.String())
+			}
 		}
 	}
 }

@@ -33,11 +33,17 @@ type Explanation struct {
 	// the model takes, since nothing says it.
 	Golden int `json:"golden,omitempty"`
 
-	Scores  string        `json:"scores"`  // key of the output
+	Scores  string        `json:"scores"`  // key of the output; empty: there are none, but Outputs
 	Values  bool          `json:"values"`  // an answer has the scores as they are
 	Classes int           `json:"classes"` // 0: known once the model runs
 	Labels  ExplainedFrom `json:"labels"`
 	TopK    int           `json:"top_k"`
+	// Activation is what makes probabilities of the scores; empty: they stay as they are.
+	Activation string `json:"activation,omitempty"`
+	// Pair tells that the only score is that of the second label.
+	Pair bool `json:"pair,omitempty"`
+	// Outputs are those that an answer has as arrays.
+	Outputs []ExplainedOutput `json:"outputs,omitempty"`
 
 	// Notes tell what is assumed or missing, each with what to write into which file.
 	Notes []string `json:"notes"`
@@ -55,6 +61,13 @@ type ExplainedInput struct {
 	Base64 bool `json:"base64,omitempty"`
 	// Returned is the key of the output that gives the input back.
 	Returned string `json:"returned,omitempty"`
+}
+
+// An ExplainedOutput is an output that an answer has as an array.
+type ExplainedOutput struct {
+	Key   string              `json:"key"`
+	DType savedmodel.DataType `json:"dtype"`
+	Shape savedmodel.Shape    `json:"shape"`
 }
 
 // What an input takes.
@@ -101,6 +114,13 @@ func (e *Explanation) explain(dir string, given Given) error {
 	if err != nil {
 		return err
 	}
+	golden, err := readGolden(seen.dir)
+	if err == nil && len(golden) > 0 && p.Output.Scores == "" {
+		err = noGolden(seen.dir)
+	}
+	if err != nil {
+		return err
+	}
 	sig := seen.graph.Signatures[p.Signature]
 	e.Signature, e.Method = p.Signature, sig.Method
 	for _, key := range keys(sig.Inputs) {
@@ -109,10 +129,15 @@ func (e *Explanation) explain(dir string, given Given) error {
 	e.Formats, e.Decoders, e.Preprocessing = p.formats, p.decoders, p.pixels
 	e.Scores, e.Values, e.Classes, e.TopK = p.Output.Scores, p.values, p.classes, p.TopK
 	e.Labels = ExplainedFrom{Output: p.Output.Classes, Words: p.words}
-	if seen.labels != nil && !p.words {
+	if seen.labels != nil && !p.words && e.Scores != "" {
 		e.Labels.File = p.Labels
 	}
-	return e.note(seen, p)
+	e.Activation, e.Pair = p.Activation, p.pair && p.classes > 0
+	for _, key := range p.Outputs {
+		e.Outputs = append(e.Outputs, ExplainedOutput{key, sig.Outputs[key].DType, sig.Outputs[key].Shape})
+	}
+	e.note(seen, p, len(golden))
+	return nil
 }
 
 // explainInput tells what an input takes.
@@ -145,7 +170,7 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 }
 
 // note collects what is assumed or missing.
-func (e *Explanation) note(seen look, p contract) error {
+func (e *Explanation) note(seen look, p contract, golden int) {
 	if p.training != nil {
 		e.Notes = append(e.Notes, fmt.Sprintf("%s (%s)", asInTraining, strings.Join(p.training, ", ")))
 	}
@@ -157,22 +182,17 @@ func (e *Explanation) note(seen look, p contract) error {
 		e.Notes = append(e.Notes, p.contradiction+": inceptor.yaml holds; scores are wrong if the model is right")
 	}
 	if p.pixels != nil {
-		golden, err := readGolden(seen.dir)
-		if err != nil {
-			return err
-		}
 		told := *p.pixels
-		if told.ScaleFrom == OriginAssumed && len(golden) > 0 {
-			e.Golden = len(golden)
+		if told.ScaleFrom == OriginAssumed && golden > 0 {
+			e.Golden = golden
 			told.ScaleFrom = OriginMeasured // by the load
 		}
 		if note := told.note(seen.dir); note != "" {
 			e.Notes = append(e.Notes, note)
 		}
 	}
-	if e.Content.image() && !e.Values && !e.Labels.Words && e.Labels.File == "" {
+	if e.Content.image() && e.Scores != "" && !e.Values && !e.Labels.Words && e.Labels.File == "" {
 		e.Notes = append(e.Notes, fmt.Sprintf("no words for the classes: answers have their numbers alone; write a line for each class into %s",
 			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels, "labels.txt"))))
 	}
-	return nil
 }

@@ -97,6 +97,31 @@ func TestExplain(t *testing.T) {
 				Scores: "scores", Values: true, Classes: 3, TopK: 5,
 			},
 		},
+		"arrays alone": {
+			model: "classic",
+			files: map[string]string{specFile: "{signature: predict_images, outputs: [scores]}", "assets/labels.txt": "a\n"},
+			want: Explanation{
+				Signature: "predict_images", Method: "tensorflow/serving/predict",
+				Inputs:  []ExplainedInput{{Key: "images", DType: savedmodel.String, From: FromImage}},
+				Outputs: []ExplainedOutput{{Key: "scores", DType: savedmodel.Float32}}, TopK: 5,
+				Formats: []string{"gif", "jpeg", "png"}, Decoders: []string{"DecodeJpeg"},
+			},
+		},
+		"arrays and golden images": {model: "classic", notes: []string{"golden images name classes, and answers of this version have none: leave DIR/" + goldenFile + " out"},
+			files: map[string]string{specFile: "{signature: predict_images, outputs: [scores]}", goldenFile: "[{image: a.png, label: x, floor: 0.5}]"}},
+		"classes and arrays": {
+			model: "keras",
+			files: map[string]string{specFile: "{input: {half_pixel_centers: true}, output: output_0, activation: softmax, outputs: [output_0], labels: l}", "assets/l": "a\nb\n"},
+			want: Explanation{
+				Signature: "serving_default", Method: "tensorflow/serving/predict",
+				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.Float32, From: FromPixels}},
+				Preprocessing: &Preprocessing{
+					Size: [2]int{8, 8}, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: "bilinear", Channels: pixels.RGB, HalfPixelCenters: true, Scale: same(1), ScaleFrom: OriginGraph, ResizeFrom: OriginFile,
+				},
+				Scores: "output_0", Activation: softmax, Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l"},
+				Outputs: []ExplainedOutput{{Key: "output_0", DType: savedmodel.Float32}},
+			},
+		},
 		"refused":                {model: "tiny", notes: []string{`signature "serving_default": input "features" takes rows of 4 numbers, not images: set --input.format tensor-json`}},
 		"labels of another size": {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{"labels: 1 lines for 3 classes"}},
 		"a file that is wrong":   {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
@@ -123,7 +148,7 @@ func TestExplain(t *testing.T) {
 			}
 			ignored := cmp.Options{
 				cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Explanation{}, "Content", "Notes", "Refused"),
-				cmpopts.IgnoreFields(ExplainedInput{}, "Shape"), cmpopts.IgnoreUnexported(Preprocessing{}),
+				cmpopts.IgnoreFields(ExplainedInput{}, "Shape"), cmpopts.IgnoreFields(ExplainedOutput{}, "Shape"), cmpopts.IgnoreUnexported(Preprocessing{}),
 			}
 			if diff := cmp.Diff(test.want, got, ignored); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

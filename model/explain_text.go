@@ -50,12 +50,29 @@ func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 			line("pixels", "%v, by pixel × %s + %s: %s", p.conversion(), p.Scale.String(), p.Offset.String(), stated(p.ScaleFrom))
 		}
 	}
+	if e.Scores != "" {
+		e.writeScores(line)
+	}
+	for _, out := range e.Outputs {
+		line("output", "%q %v, in the answer as an array", out.Key, savedmodel.TensorInfo{DType: out.DType, Shape: out.Shape})
+	}
+	if e.Scores == "" {
+		line("answer", "arrays, and no classes")
+	}
+}
+
+func (e Explanation) writeScores(line func(name, format string, args ...any)) {
 	classes := "of as many classes as it gives"
 	switch {
+	case e.Pair:
+		classes = "of the second label; the first one has the rest to 1"
 	case e.Classes == 1:
 		classes = "of one class"
 	case e.Classes > 0:
 		classes = fmt.Sprintf("of %d classes", e.Classes)
+	}
+	if e.Activation != "" {
+		classes += ", by their " + e.Activation
 	}
 	if e.Values {
 		classes += ", as they are"

@@ -153,7 +153,11 @@ func TestRunner(t *testing.T) {
 		{name: "another order", back: slices.Concat(places[8:], places[:8]), failure: `output "id" is not the input "key": the model does not answer records in their order`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := runner{feeds: feeds, classes: test.classes != nil, returned: []returned{{"id", 1}}}
+			sig := signature{Spec: Spec{Output: Output{Scores: "scores"}}, feeds: feeds, returned: []returned{{"id", 1}}}
+			if test.classes != nil {
+				sig.Output.Classes = "classes"
+			}
+			r := newRunner(sig, nil)
 			r.run = func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
 				images, err := in[0].Strings()
 				if err != nil || len(images) != 2 || string(images[1]) != "\n\x0f\n\r\n\x01f\x12\x08\n\x06\n\x04jpg2" {

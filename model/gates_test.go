@@ -231,7 +231,7 @@ func TestBatchSizes(t *testing.T) {
 	}
 }
 
-// A signature has one input, and an output of float32 that the spec names if
+// A signature has one input, and an output of scores that the spec names if
 // there are several.
 func TestBindOutputs(t *testing.T) {
 	image := savedmodel.TensorInfo{DType: savedmodel.Float32, Shape: savedmodel.Shape{-1, 4, 5, 3}}
@@ -249,9 +249,9 @@ func TestBindOutputs(t *testing.T) {
 		"one":                {Images, "", infos{"x": image}, infos{"a": matrix}, "", 7},
 		"several":            {Images, "", infos{"x": image}, infos{"a": matrix, "b": matrix}, `write "output: a" into`, 0},
 		"several, named":     {Images, "a", infos{"x": image}, infos{"a": matrix, "b": vector}, "", 7},
-		"vector of images":   {Images, "", infos{"x": image}, infos{"b": vector}, "want [N, classes]", 0},
+		"vector of images":   {Images, "", infos{"x": image}, infos{"b": vector}, "", 1},
 		"vector of rows":     {Rows, "", infos{"x": matrix}, infos{"b": vector}, "", 1},
-		"float64":            {Images, "", infos{"x": image}, infos{"a": double}, "scores must be float32", 0},
+		"float64":            {Images, "", infos{"x": image}, infos{"a": double}, "", 7},
 		"two inputs":         {Images, "", infos{"x": image, "y": image}, infos{"a": matrix}, `each of the inputs ["x" "y"] could take the image`, 0},
 		"two inputs of rows": {Rows, "", infos{"x": matrix, "y": vector}, infos{"a": matrix}, "", 7},
 	} {

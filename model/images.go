@@ -58,11 +58,12 @@ func agrees(a, b Class) bool {
 }
 
 // Agrees tells whether two predictions have the same best class: by label if
-// both have labels, else by index.
-func (p Prediction) Agrees(q Prediction) bool {
+// both have labels, else by index. It is not known where neither has classes, but
+// arrays alone.
+func (p Prediction) Agrees(q Prediction) (same, known bool) {
 	a, oka := p.best()
 	b, okb := q.best()
-	return oka && okb && agrees(a, b)
+	return oka && okb && agrees(a, b), oka || okb
 }
 
 // checkAgreement classifies the last images, a part of which must have the

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -14,8 +15,8 @@ import (
 // An Output says which outputs of a signature are read. In inceptor.yaml it is
 // the key of the scores alone, or {scores: KEY, classes: KEY}.
 type Output struct {
-	// Scores is the key of a float32 output of shape [N, classes]; of a model of
-	// rows also [N]. Empty: it is found.
+	// Scores is the key of an output of numbers, of shape [N, classes], [N] or [N, 1, 1,
+	// classes]. Empty: it is found, or there are only arrays.
 	Scores string
 	// Classes is the key of an output of the scores' shape with the class of each
 	// score: strings are the classes' words, integers their indices. Empty: such
@@ -79,11 +80,21 @@ var (
 func named(names []string, key string) bool { return slices.Contains(names, strings.ToLower(key)) }
 
 // bindOutputs finds the outputs with the scores and their classes. What is not
-// certain is refused: a place among the best five is no class.
+// certain is refused: a place among the best five is no class. A person may list
+// outputs that are arrays in the answer; then there are scores only if they are named.
 func (b *binder) bindOutputs() error {
 	outputs := maps.Clone(b.sig.Outputs)
 	for _, r := range b.returned {
 		delete(outputs, r.output)
+	}
+	if err := b.bindArrays(outputs); err != nil {
+		return err
+	}
+	if len(b.Outputs) > 0 && b.Output.Scores == "" {
+		if b.Activation != "" {
+			return fmt.Errorf("%s: it is for the scores, and outputs alone has none: name their output, with output, or leave it out", b.at("activation"))
+		}
+		return nil
 	}
 	if err := b.bindScores(outputs); err != nil {
 		return err
@@ -92,14 +103,17 @@ func (b *binder) bindOutputs() error {
 		return err
 	}
 	b.values = !b.content.image() || b.sig.Method == methodRegress
-	shape := outputs[b.Output.Scores].Shape
-	switch {
-	case b.Output.Classes != "":
+	width := widthOf(outputs[b.Output.Scores].Shape)
+	if err := b.checkActivation(width); err != nil {
+		return err
+	}
+	if b.Output.Classes != "" {
 		return nil // how many there are is not known
-	case len(shape) == 2 && shape[1] > 0:
-		b.classes = int(shape[1])
-	case len(shape) == 1:
-		b.classes = 1
+	}
+	b.classes = width
+	if b.labels == 2 && width <= 1 && b.sig.Method != methodRegress {
+		b.pair, b.unlikely = true, b.write("activation: "+sigmoid)+", if it is a logit"
+		b.classes *= 2
 	}
 	if err := checkLabels(b.labels, b.classes); err != nil {
 		return fmt.Errorf("output %q: %w", b.Output.Scores, err)
@@ -107,13 +121,69 @@ func (b *binder) bindOutputs() error {
 	return nil
 }
 
+// checkActivation refuses what makes no sense of scores of a width; 0: it is not known.
+func (b *binder) checkActivation(width int) error {
+	switch {
+	case b.Activation != softmax:
+		return nil
+	case width == 1:
+		return fmt.Errorf("%s: the softmax of one score is always 1: write %q", b.at("activation"), "activation: "+sigmoid)
+	case b.Output.Classes != "":
+		return fmt.Errorf("%s: softmax needs the scores of all classes, and with the classes in %q these may be the best few: "+
+			"export the scores with their softmax, or leave the key out", b.at("activation"), b.Output.Classes)
+	}
+	return nil
+}
+
+// bindArrays checks the outputs that an answer has as arrays.
+func (b *binder) bindArrays(outputs map[string]savedmodel.TensorInfo) error {
+	total := int64(0)
+	for _, key := range b.Outputs {
+		out, ok := outputs[key]
+		wrong := func(format string, args ...any) error {
+			return fmt.Errorf("%s: %q is %v, "+format, append([]any{b.at("outputs"), key, out}, args...)...)
+		}
+		switch {
+		case !ok:
+			return fmt.Errorf("%s: the signature has no output %q, only %q", b.at("outputs"), key, keys(outputs))
+		case out.Encoding != "":
+			return wrong("and an answer has dense tensors: leave it out, or export it as one")
+		case !canBeArray(out.DType):
+			return wrong("and an answer has numbers, bools and strings: leave it out, or export it with a cast")
+		case out.Shape == nil:
+			continue
+		case len(out.Shape) == 0 || out.Shape[0] >= 0 && out.Shape[0] != int64(b.batch):
+			return wrong("whose first dimension is not the batch: leave it out, or export it with a value for each record")
+		}
+		n, _ := out.Shape[1:].Elements()
+		if total += min(n, maxOutputSize+1); total > maxOutputSize {
+			return wrong("with which an answer has over %d values: let the graph pool or cut it, as tf.reduce_mean(%s, [1, 2]) does, or leave it out",
+				maxOutputSize, argument(key))
+		}
+	}
+	return nil
+}
+
+// refuseDetector refuses the scores of an object detector: they are not those of the
+// classes of a whole image.
+func (b *binder) refuseDetector() error {
+	all := keys(b.sig.Outputs)
+	unsaid := b.Output.Scores == "" && len(b.Outputs) == 0
+	if !slices.ContainsFunc(all, isDetection) || !unsaid && !isDetection(b.Output.Scores) {
+		return nil
+	}
+	detected := slices.DeleteFunc(slices.Clone(all), func(key string) bool { return !isDetection(key) })
+	return fmt.Errorf("the outputs %q are those of an object detector, which has no scores for the classes of a whole image: %s, without output, "+
+		"for answers with them as arrays", all, b.write("outputs: ["+yamlKeys(detected)+"]"))
+}
+
 func isDetection(key string) bool {
-	return strings.HasPrefix(key, "detection_") || key == "num_detections"
+	return slices.Contains([]string{"detection_boxes", "detection_classes", "detection_scores", "num_detections"}, key)
 }
 
 // bindScores finds the output with the scores.
 func (b *binder) bindScores(outputs map[string]savedmodel.TensorInfo) error {
-	key := b.Output.Scores
+	key, least := b.Output.Scores, fitsIfNamed
 	if key == "" {
 		switch {
 		case b.sig.Method == methodRegress && has(outputs, "outputs"):
@@ -125,13 +195,14 @@ func (b *binder) bindScores(outputs map[string]savedmodel.TensorInfo) error {
 			if key, err = b.chooseScores(outputs); err != nil {
 				return err
 			}
+			least = fitsAlone
 		}
 	}
 	out, ok := outputs[key]
 	if !ok {
 		return fmt.Errorf("it has no output %q, only %q: %s", key, keys(outputs), b.write("output: "+yamlWord(b.likeliest(outputs))))
 	}
-	if !b.holdsScores(out, outputs) {
+	if b.fitOf(key, outputs) < least {
 		return b.notScores(key, out)
 	}
 	b.Output.Scores = key
@@ -145,43 +216,101 @@ func (b *binder) scoreShapes() string {
 	return "[N, n] or [N]"
 }
 
-// holdsScores tells whether an output has the type and shape of scores. Of an
-// image, [N] are scores where they are a regression's, or each has its class.
-func (b *binder) holdsScores(out savedmodel.TensorInfo, outputs map[string]savedmodel.TensorInfo) bool {
-	if out.DType != savedmodel.Float32 || out.Encoding != "" {
-		return false
+// A fitLevel says how well an output's type and shape are those of scores.
+type fitLevel int
+
+const (
+	fitsNot     fitLevel = iota
+	fitsIfNamed          // integers may be classes, and of unknown dimensions a map
+	fitsAlone            // where no other output fits better
+	fitsWell             // float32 [N, classes]
+)
+
+// fitOf is the fit of an output. Of an image, [N] are scores for certain where they are
+// a regression's, or each has its class.
+func (b *binder) fitOf(key string, outputs map[string]savedmodel.TensorInfo) fitLevel {
+	out := outputs[key]
+	best := fitsWell
+	switch {
+	case out.Encoding != "" || !out.DType.IsNumber() || out.Shape != nil && !isRow(out.Shape):
+		return fitsNot
+	case out.DType.IsInteger():
+		best = fitsIfNamed
+	case out.DType != savedmodel.Float32:
+		best = fitsAlone
 	}
 	switch len(out.Shape) {
-	case 0:
-		return out.Shape == nil
 	case 1:
 		words := func(key string) bool {
 			other := outputs[key]
 			return other.DType == savedmodel.String && len(other.Shape) == 1 && (named(classNames, key) || key == b.Output.Classes)
 		}
-		return !b.content.image() || b.sig.Method == methodRegress || slices.ContainsFunc(keys(outputs), words)
+		if b.content.image() && b.sig.Method != methodRegress && !slices.ContainsFunc(keys(outputs), words) {
+			return min(best, fitsAlone)
+		}
+	case 0, 2:
+	default:
+		if ones := len(slices.DeleteFunc(slices.Clone(out.Shape[1:]), func(d int64) bool { return d != 1 })); ones < len(out.Shape)-2 {
+			return fitsIfNamed // unknown dimensions are those of a map, mostly
+		}
+		return min(best, fitsAlone)
 	}
-	return len(out.Shape) == 2
+	return best
+}
+
+// isRow tells whether a shape is, or may be, that of one row for each record: [N], [N, n],
+// or [N, 1, 1, n].
+func isRow(shape savedmodel.Shape) bool {
+	wide := 0
+	for _, d := range shape[min(1, len(shape)):] {
+		if d != 1 && d >= 0 {
+			wide++
+		}
+	}
+	return len(shape) > 0 && wide <= 1
+}
+
+// widthOf is how many scores a shape has for a record; 0: it does not tell.
+func widthOf(shape savedmodel.Shape) int {
+	if len(shape) == 0 {
+		return 0
+	}
+	n, ok := shape[1:].Elements()
+	if !ok || n > math.MaxInt32 {
+		return 0
+	}
+	return int(n)
 }
 
 // chooseScores picks from several outputs, where shapes, labels or names decide.
 func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string, error) {
-	var fit, labelled []string
-	for _, key := range keys(outputs) {
-		out := outputs[key]
-		if !b.holdsScores(out, outputs) {
-			continue
+	if all := keys(outputs); len(all) == 1 {
+		key := all[0]
+		if b.content.image() && isInner(key) && b.fitOf(key, outputs) >= fitsAlone && (b.labels == 0 || widthOf(outputs[key].Shape) != b.labels) {
+			return "", fmt.Errorf("the output %q may have features, and no scores: %s, without output, for answers with arrays and no classes; "+
+				"or %s, if it has scores", key, b.write("outputs: ["+yamlWord(key)+"]"), b.write("output: "+yamlWord(key)))
 		}
-		fit = append(fit, key)
-		if n := int64(b.labels); n > 0 && len(out.Shape) == 2 && out.Shape[1] == n {
-			labelled = append(labelled, key)
+		return key, nil // which is told why, if it does not fit
+	}
+	var fit, labelled []string
+	for _, least := range []fitLevel{fitsWell, fitsAlone} {
+		for _, key := range keys(outputs) {
+			if b.fitOf(key, outputs) < least {
+				continue
+			}
+			fit = append(fit, key)
+			if n := widthOf(outputs[key].Shape); n > 0 && n == b.labels {
+				labelled = append(labelled, key)
+			}
+		}
+		if len(fit) > 0 {
+			break
 		}
 	}
 	switch {
-	case len(outputs) == 1:
-		return keys(outputs)[0], nil // which is told why, if it does not fit
 	case len(fit) == 0:
-		return "", fmt.Errorf("none of its outputs is float32 %s: it has %s; export the scores so", b.scoreShapes(), describe(outputs))
+		return "", fmt.Errorf("none of its outputs has the type and shape of scores, such as float32 %s: it has %s; export the scores so%s",
+			b.scoreShapes(), describe(outputs), b.orArrays(keys(outputs)...))
 	case len(labelled) == 1:
 		return labelled[0], nil
 	case len(labelled) > 1:
@@ -201,13 +330,17 @@ func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string,
 	}
 	// Alone it may still be an embedding; not where the other outputs are known.
 	known := func(key string) bool {
-		return slices.Contains(fit, key) || named(classNames, key) && !isFloat(outputs[key])
+		return slices.Contains(fit, key) || named(classNames, key) && !outputs[key].DType.IsFloat()
 	}
 	if len(fit) == 1 && !isInner(fit[0]) && (named(logitNames, fit[0]) || !slices.ContainsFunc(keys(outputs), func(key string) bool { return !known(key) })) {
 		return fit[0], nil
 	}
-	return "", fmt.Errorf("its outputs do not tell which one has the scores: it has %s; %s, or whichever has them",
-		describe(outputs), b.write("output: "+yamlWord(b.likeliest(only(outputs, fit)))))
+	arrays := ""
+	if !slices.ContainsFunc(fit, func(key string) bool { return !isInner(key) }) {
+		arrays = b.orArrays(keys(outputs)...)
+	}
+	return "", fmt.Errorf("its outputs do not tell which one has the scores: it has %s; %s, or whichever has them%s",
+		describe(outputs), b.write("output: "+yamlWord(b.likeliest(only(outputs, fit)))), arrays)
 }
 
 // likeliest is the output to name first where a person must say which one has the
@@ -215,10 +348,10 @@ func (b *binder) chooseScores(outputs map[string]savedmodel.TensorInfo) (string,
 func (b *binder) likeliest(outputs map[string]savedmodel.TensorInfo) string {
 	points := func(key string) (n int) {
 		out, lower := outputs[key], strings.ToLower(key)
-		if b.holdsScores(out, outputs) {
+		if b.fitOf(key, outputs) >= fitsAlone {
 			n += 16
 		}
-		if width := int64(b.labels); width > 0 && len(out.Shape) == 2 && out.Shape[1] == width {
+		if width := widthOf(out.Shape); width > 0 && width == b.labels {
 			n += 32
 		}
 		switch {
@@ -236,10 +369,6 @@ func (b *binder) likeliest(outputs map[string]savedmodel.TensorInfo) string {
 	return slices.MaxFunc(keys(outputs), func(x, y string) int { return points(x) - points(y) }) // the first of several
 }
 
-func isNumber(t savedmodel.TensorInfo) bool {
-	return isFloat(t) || holdsClasses(t) && t.DType != savedmodel.String
-}
-
 // isInner tells whether an output's name is that of what a model computes on its way
 // to the scores.
 func isInner(key string) bool {
@@ -247,14 +376,6 @@ func isInner(key string) bool {
 	return slices.ContainsFunc([]string{"embed", "feature", "hidden", "pool", "representation", "bottleneck"}, func(part string) bool {
 		return strings.Contains(key, part)
 	})
-}
-
-func isFloat(t savedmodel.TensorInfo) bool {
-	switch t.DType {
-	case savedmodel.Float16, savedmodel.BFloat16, savedmodel.Float32, savedmodel.Float64:
-		return true
-	}
-	return false
 }
 
 // bindClasses finds the output that says of what class each score is.
@@ -285,7 +406,7 @@ func (b *binder) bindClasses(outputs map[string]savedmodel.TensorInfo) error {
 		same, known := sameShape(out.Shape, scores.Shape), named(classNames, key)
 		switch {
 		case key == b.Output.Scores || out.Encoding != "":
-		case same && known && isFloat(out):
+		case same && known && out.DType.IsFloat():
 			return fmt.Errorf("output %q seems to have the classes of the scores %q, but is %v: export it as int64 or string",
 				key, b.Output.Scores, out.DType)
 		case !holdsClasses(out) || !mayBeShape(out.Shape, scores.Shape) || !known && !b.content.image():
@@ -299,8 +420,8 @@ func (b *binder) bindClasses(outputs map[string]savedmodel.TensorInfo) error {
 			perhaps = append(perhaps, key)
 		}
 	}
-	// Of two classes, 0 and 1 may also tell which one is it.
-	if shape := scores.Shape; len(words)+len(likely) == 0 && len(shape) == 2 && shape[1] == 2 {
+	// Of two classes, and of one, 0 and 1 may also tell which one is it.
+	if width := widthOf(scores.Shape); len(words)+len(likely) == 0 && (width == 1 || width == 2) {
 		numbers, perhaps = nil, append(perhaps, numbers...)
 	}
 	for _, found := range [][]string{words, likely, numbers} {

@@ -23,8 +23,9 @@ type Prediction struct {
 	Label   string    // of the version here: LabelStable, LabelCanary or LabelShadow; empty: a model server answered
 	Classes []Class   // the best first; of a row or tf.Example only where the version has labels
 	Image   Header    // of an image
-	Output  string    // key of what Scores are; empty where there are classes
+	Output  string    // key of what Scores are; empty where there are classes, or Outputs has it
 	Scores  []float32 // of a row or tf.Example without classes, all of them
+	Outputs []Array   // the outputs that the version's inceptor.yaml lists, in that order
 	Timings Timings
 
 	// Assumed tells what of the preprocessing nothing states, and how to state
@@ -60,7 +61,7 @@ type Timings struct {
 	Wait, Decode, Infer time.Duration
 }
 
-// best is the class with the highest score; false: there are no scores.
+// best is the class with the highest score; false: there are no scores, but arrays.
 func (p Prediction) best() (Class, bool) {
 	if len(p.Classes) > 0 {
 		return p.Classes[0], true

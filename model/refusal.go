@@ -21,25 +21,50 @@ func argument(key string) string {
 
 // notScores says why an output cannot have the scores, and how to export it.
 func (b *binder) notScores(key string, out savedmodel.TensorInfo) error {
-	s, want := out.Shape, b.scoreShapes()
+	s, want, arrays := out.Shape, b.scoreShapes(), b.orArrays(key)
 	switch {
 	case out.Encoding != "":
 		return fmt.Errorf("output %q is %v; scores must be one dense tensor: export the signature with that", key, out)
 	case holdsClasses(out) && (out.DType == savedmodel.String || named(classNames, key)):
-		return fmt.Errorf("output %q, %v, gives classes without their scores: export the scores as well, float32 %s", key, out, want)
-	case out.DType != savedmodel.Float32 && isNumber(out):
-		return fmt.Errorf("output %q is %v; scores must be float32: export the signature with tf.cast(%s, tf.float32)", key, out, argument(key))
-	case out.DType != savedmodel.Float32:
-		return fmt.Errorf("output %q is %v, not scores: export the scores, float32 %s", key, out, want)
-	case len(s) == 1:
-		return fmt.Errorf("output %q has the shape %v; want %s: export the signature with tf.reshape(%s, [-1, 1])", key, s, want, argument(key))
+		return fmt.Errorf("output %q, %v, gives classes without their scores: export the scores as well, float32 %s%s", key, out, want, arrays)
+	case !out.DType.IsNumber():
+		return fmt.Errorf("output %q is %v, not scores: export the scores, float32 %s%s", key, out, want, arrays)
+	case out.DType.IsInteger() && (s == nil || isRow(s)):
+		return fmt.Errorf("output %q is %v, which may be scores or classes: %s, if it has scores%s", key, out, b.write("output: "+yamlWord(key)), arrays)
 	case len(s) > 2 && s[0] < 0:
 		row, ok := s[1:].Elements()
-		if ok && (!b.content.image() || row == slices.Max(s[1:])) {
-			return fmt.Errorf("output %q has the shape %v; want %s: export the signature with tf.reshape(%s, [-1, %d])", key, s, want, argument(key), row)
+		if ok && !b.content.image() {
+			return fmt.Errorf("output %q has the shape %v; want %s: export the signature with tf.reshape(%s, [-1, %d])%s", key, s, want, argument(key), row, arrays)
+		}
+		if isRow(s) {
+			return fmt.Errorf("output %q has the shape %v; want %s: %s, if all but one of the unknown dimensions are 1%s",
+				key, s, want, b.write("output: "+yamlWord(key)), arrays)
 		}
 	}
-	return fmt.Errorf("output %q has the shape %v; want %s: export a signature with the scores of each record", key, s, want)
+	return fmt.Errorf("output %q has the shape %v; want %s: export a signature with the scores of each record%s", key, s, want, arrays)
+}
+
+// orArrays says how outputs can be in an answer without being scores; empty: they cannot.
+func (b *binder) orArrays(all ...string) string {
+	fit := slices.DeleteFunc(slices.Clone(all), func(key string) bool {
+		out := b.sig.Outputs[key]
+		row := out.Shape[min(1, len(out.Shape)):]
+		n, _ := row.Elements()
+		return out.Encoding != "" || !canBeArray(out.DType) || out.Shape != nil && len(out.Shape) == 0 || n > maxOutputSize
+	})
+	if len(fit) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; or %s, without output, for answers with arrays and no classes", b.write("outputs: ["+yamlKeys(fit)+"]"))
+}
+
+// yamlKeys are keys as a list in YAML has them.
+func yamlKeys(keys []string) string {
+	words := make([]string, len(keys))
+	for i, key := range keys {
+		words[i] = yamlWord(key)
+	}
+	return strings.Join(words, ", ")
 }
 
 // list is words as people list them.

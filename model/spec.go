@@ -21,12 +21,15 @@ const specFile = "assets.extra/inceptor.yaml"
 // where that says nothing. The tags are what docs/models.md and the file's schema say
 // of the keys, with code in single quotes.
 type Spec struct {
-	Signature string           `yaml:"signature" default:"'serving_default', or the only one" help:"The signature that is run."`
-	Input     Input            `yaml:"input"`
-	Inputs    map[string]Value `yaml:"inputs" default:"none" help:"Values for inputs that take nothing from records: '{NAME: VALUE}'."`
-	Output    Output           `yaml:"output" default:"found" help:"The output with the scores, float32 [N, classes]; or '{scores: KEY, classes: KEY}'."`
-	Labels    string           `yaml:"labels" default:"'labels.txt', if it is there" help:"File in 'assets' with a line for each class; '\"\"': none."`
-	TopK      int              `yaml:"top_k" default:"'5'" help:"Classes in an answer, the best first."`
+	Signature  string           `yaml:"signature" default:"'serving_default', or the only one" help:"The signature that is run."`
+	Input      Input            `yaml:"input"`
+	Inputs     map[string]Value `yaml:"inputs" default:"none" help:"Values for inputs that take nothing from records: '{NAME: VALUE}'."`
+	Output     Output           `yaml:"output" default:"found; none, if 'outputs' is there" help:"The output with the [scores](#scores-and-classes); or '{scores: KEY, classes: KEY}'."`
+	Activation string           `yaml:"activation" enum:"softmax,sigmoid" default:"none" help:"'softmax' or 'sigmoid', which makes probabilities of the scores."`
+	// Without Output, an answer has nothing else.
+	Outputs []string `yaml:"outputs" default:"none" help:"Outputs that an answer has as [arrays](#arrays): '[KEY, …]'."`
+	Labels  string   `yaml:"labels" default:"'labels.txt', if it is there" help:"File in 'assets' with a line for each class; '\"\"': none."`
+	TopK    int      `yaml:"top_k" default:"'5'" help:"Classes in an answer, the best first."`
 
 	lines map[string]int // in the file, by key, such as input.scale
 }
@@ -111,6 +114,14 @@ func (s Spec) validate() error {
 	errs := slices.Concat(s.validateGeometry(), s.validateNumbers())
 	if _, err := s.view(); err != nil {
 		errs = append(errs, err)
+	}
+	if a := s.Activation; a != "" && a != softmax && a != sigmoid {
+		errs = append(errs, s.wrong("activation", "%q is neither softmax nor sigmoid", a))
+	}
+	for i, key := range s.Outputs {
+		if key == "" || slices.Contains(s.Outputs[:i], key) {
+			errs = append(errs, s.wrong("outputs", "%q is empty, or there twice", key))
+		}
 	}
 	if s.TopK < 1 {
 		errs = append(errs, s.wrong("top_k", "%d is less than 1", s.TopK))

@@ -15,16 +15,15 @@ import (
 
 // A runner runs batches with a signature of a model in this process.
 type runner struct {
-	run      func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) // of a savedmodel.Function
-	feeds    []feed
-	classes  bool // the second output has the classes of the scores, which are the first
-	returned []returned
-	check    func(scored) error // of the classes, while it warms up
-	size     int                // of every batch; 0: any
+	run   func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) // of a savedmodel.Function
+	sig   signature
+	feeds []feed
+	fetch fetch
+	size  int // of every batch; 0: any
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
-	return runner{run, sig.feeds, sig.Output.Classes != "", sig.returned, sig.checkClasses, sig.batch}
+	return runner{run, sig, sig.feeds, sig.fetch(sig.outputs()), sig.batch}
 }
 
 // batch is a batchFunc.
@@ -46,30 +45,21 @@ func (r runner) batch(items []item) (scored, error) {
 		inputs = append(inputs, t)
 	}
 	got, err := r.call(context.Background(), inputs)
-	if err == nil && len(got.rows) != len(full) {
-		err = fmt.Errorf("the model gave scores for %d records in a batch of %d", len(got.rows), len(full))
+	if err == nil && got.records() != len(full) {
+		err = fmt.Errorf("the model answered %d records in a batch of %d", got.records(), len(full))
 	}
 	return got.first(len(items)), err
 }
 
-// call runs the model once, and reads a row of scores for each record.
+// call runs the model once, and reads what each record got.
 func (r runner) call(ctx context.Context, inputs []*savedmodel.Tensor) (scored, error) {
 	out, err := r.run(ctx, inputs...)
 	if err != nil {
 		return scored{}, err
 	}
 	defer closeAll(out)
-	scores, out := out[0], out[1:]
-	var classes *savedmodel.Tensor
-	if r.classes {
-		classes, out = out[0], out[1:]
-	}
-	got, err := scoredOf(scores, classes)
-	if err != nil {
-		return scored{}, err
-	}
-	for i, back := range r.returned {
-		same, err := alike(out[i], inputs[back.feed])
+	for i, back := range r.sig.returned {
+		same, err := alike(out[r.fetch.returned[i]], inputs[back.feed])
 		if err != nil {
 			return scored{}, err
 		}
@@ -78,33 +68,67 @@ func (r runner) call(ctx context.Context, inputs []*savedmodel.Tensor) (scored, 
 				back.output, r.feeds[back.feed].key)
 		}
 	}
-	return got, nil
+	return r.sig.read(r.fetch, out)
 }
 
-// scoredOf reads what a model gave; classes are nil where a score's place is its class.
-func scoredOf(scores, classes *savedmodel.Tensor) (scored, error) {
-	got := scored{version: remote.NoVersion}
+// A fetch says where the outputs of a signature are among those that were fetched.
+type fetch struct {
+	scores, classes  int // -1: there is none
+	arrays, returned []int
+}
+
+// fetch finds the outputs among these keys.
+func (bound signature) fetch(keys []string) fetch {
+	at := func(key string) int { return slices.Index(keys, key) }
+	f := fetch{scores: at(bound.Output.Scores), classes: at(bound.Output.Classes)}
+	for _, key := range bound.Outputs {
+		f.arrays = append(f.arrays, at(key))
+	}
+	for _, r := range bound.returned {
+		f.returned = append(f.returned, at(r.output))
+	}
+	return f
+}
+
+// read reads what a model gave for a batch.
+func (bound signature) read(f fetch, out []*savedmodel.Tensor) (got scored, err error) {
+	got.version = remote.NoVersion
+	if f.scores >= 0 {
+		if got.rows, err = rowsIn(out[f.scores]); err != nil {
+			return scored{}, err
+		}
+	}
+	if f.classes >= 0 {
+		classes, shape := out[f.classes], out[f.scores].Shape()
+		if !slices.Equal(classes.Shape(), shape) {
+			return scored{}, fmt.Errorf("the model gave classes of shape %v for scores of shape %v", classes.Shape(), shape)
+		}
+		own, err := classesIn(classes)
+		if err != nil {
+			return scored{}, err
+		}
+		got.classes = split(own, len(got.rows))
+	}
+	arrays := make([]savedmodel.Array, len(f.arrays))
+	for i, at := range f.arrays {
+		if arrays[i], err = out[at].Array(); err != nil {
+			return scored{}, fmt.Errorf("output %q: %w", bound.Outputs[i], err)
+		}
+	}
+	return got, bound.finish(&got, arrays)
+}
+
+// rowsIn reads the scores of each record.
+func rowsIn(scores *savedmodel.Tensor) ([][]float32, error) {
 	shape := scores.Shape()
-	if len(shape) < 1 || len(shape) > 2 || slices.Contains(shape, 0) {
-		return scored{}, fmt.Errorf("the model gave scores of shape %v, want [N, classes]", shape)
+	if slices.Contains(shape, 0) || !isRow(shape) {
+		return nil, fmt.Errorf("the model gave scores of shape %v, want [N, classes]", shape)
 	}
-	all, err := savedmodel.Data[float32](scores)
+	all, err := savedmodel.Float32s(scores.DType(), scores.Bytes())
 	if err != nil {
-		return scored{}, err
+		return nil, err
 	}
-	got.rows = split(slices.Clone(all), int(shape[0])) // all dies with the tensor
-	if classes == nil {
-		return got, nil
-	}
-	if !slices.Equal(classes.Shape(), shape) {
-		return scored{}, fmt.Errorf("the model gave classes of shape %v for scores of shape %v", classes.Shape(), shape)
-	}
-	own, err := classesIn(classes)
-	if err != nil {
-		return scored{}, err
-	}
-	got.classes = split(own, int(shape[0]))
-	return got, nil
+	return split(all, int(shape[0])), nil
 }
 
 // split cuts what is for n records into equal rows.

@@ -284,10 +284,11 @@ func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error 
 			trial.Runs[n] = took
 		}
 	}
+	rows := got.numbers()
 	if t.want[n] == nil {
-		t.want[n] = got.rows
+		t.want[n] = rows
 	}
-	for i, row := range got.rows {
+	for i, row := range rows {
 		for class, score := range row {
 			want := float64(t.want[n][i][class])
 			trial.Differs = max(trial.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))

@@ -30,7 +30,7 @@ type version struct {
 	log      *slog.Logger
 
 	// Of the goroutine that loads; read only after that.
-	classes int                       // 0: the signature does not say, and it has not warmed up yet
+	classes int                       // 0: the signature does not say, and it has not warmed up yet, or there are none
 	longest time.Duration             // run of the warm-up
 	samples []sample                  // made-up ones that the model takes, if it takes encoded images
 	remake  func(Preprocessing) error // makes pixels in another way, while no image is under way
@@ -255,6 +255,7 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 		l.log.Warn(asInTraining, "model", v.info.Model, "version", v.info.Version, "operations", sig.training)
 	}
 	v.classes = sig.classes
+	v.bound(sig.signature)
 	if err := v.compatible(l.serving); err != nil {
 		return atGate(GateSignature, err)
 	}
@@ -263,7 +264,6 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 		return atGate(GateSignature, err)
 	}
 	v.run = newRunner(sig.signature, run.Run)
-	v.bound(sig.signature)
 	l.enter(GateLoad)
 	switch {
 	case sig.content == Rows:
@@ -322,7 +322,15 @@ func (v *version) convert(p Preprocessing, dtype savedmodel.DataType, c Config) 
 // compatible checks that v has as many classes as the version that serves, as
 // far as that is known.
 func (v *version) compatible(serving *version) error {
-	if serving == nil || v.classes == serving.classes || v.classes == 0 || serving.classes == 0 {
+	const none = "it has %s, and version %d, which serves, has %s: answers would have something else in place of predictions"
+	switch {
+	case serving == nil:
+		return nil
+	case !v.scores && serving.scores:
+		return fmt.Errorf(none, "no classes, but arrays alone", serving.info.Version, "some")
+	case v.scores && !serving.scores:
+		return fmt.Errorf(none, "classes", serving.info.Version, "none, but arrays alone")
+	case v.classes == serving.classes || v.classes == 0 || serving.classes == 0:
 		return nil
 	}
 	return fmt.Errorf("%d classes, version %d, which serves, has %d", v.classes, serving.info.Version, serving.classes)

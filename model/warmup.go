@@ -180,12 +180,17 @@ func (v *version) tryBatch(items []item) error {
 
 // checkScored makes sure that what the model gives can be answered.
 func (v *version) checkScored(got scored) error {
-	if err := v.run.check(got); err != nil {
+	if err := v.run.sig.checkClasses(got); err != nil {
 		return err
 	}
-	for i, row := range got.rows {
-		if at := notFinite(row); at >= 0 {
-			return &InputError{ReasonNotFinite, fmt.Errorf("score of class %d is %v", at, row[at])}
+	for i := range got.records() {
+		var r result
+		if err := r.take(got, i); err != nil {
+			return err
+		}
+		row := r.scores
+		if row == nil {
+			continue // nothing is a class
 		}
 		if got.classes != nil {
 			if err := checkIndices(len(v.labels), got.classes[i]); err != nil {

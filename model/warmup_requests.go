@@ -88,11 +88,7 @@ func (v *version) warmUpRequest(ctx context.Context, record []byte, sig signatur
 		return false, err
 	}
 	defer closeAll(out)
-	var classes *savedmodel.Tensor
-	if i := slices.Index(outputs, sig.Output.Classes); i >= 0 {
-		classes = out[i]
-	}
-	got, err := scoredOf(out[slices.Index(outputs, v.output)], classes)
+	got, err := sig.read(sig.fetch(outputs), out)
 	if err == nil {
 		err = v.checkScored(got)
 	}

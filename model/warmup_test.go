@@ -84,7 +84,7 @@ func TestWarmUpMixed(t *testing.T) {
 			return []*savedmodel.Tensor{scores}, err
 		}
 		v := &version{log: slog.New(slog.DiscardHandler)}
-		v.run = newRunner(signature{feeds: []feed{{dtype: savedmodel.String, from: fromImage}}}, run)
+		v.run = newRunner(signature{Spec: Spec{Output: Output{Scores: "scores"}}, feeds: []feed{{dtype: savedmodel.String, from: fromImage}}}, run)
 		v.batcher = newBatcher(v.run.batch, Lanes, true, Batch{Max: 4}, unwatched{})
 		_, err := v.warmUp(t.Context(), t.TempDir(), signature{content: Images, dtype: savedmodel.String})
 		v.batcher.close()

@@ -219,7 +219,7 @@ func floatsOf(p *tfpb.TensorProto) *constant {
 	content := p.GetTensorContent()
 	if len(content) == 0 {
 		var err error
-		if content, err = elementBytes(p, Float32, n); err != nil {
+		if content, err = filledBytes(p, n); err != nil {
 			return nil
 		}
 	}

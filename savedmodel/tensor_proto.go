@@ -1,7 +1,7 @@
 package savedmodel
 
 import (
-	"encoding/binary"
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -11,7 +11,7 @@ import (
 
 // TensorOf makes a tensor of a message, as Python's tf.make_ndarray does: the
 // elements are in tensor_content, or in the field for their type, where the
-// last one stands for all that are left out. Types: float32, float64, int32, int64, uint8,
+// last one stands for all that are left out. Types: floats of 16, 32 and 64 bits, integers,
 // bool and string.
 func TensorOf(p *tfpb.TensorProto) (*Tensor, error) {
 	shape := shapeOf(p.GetTensorShape())
@@ -36,7 +36,7 @@ func TensorOf(p *tfpb.TensorProto) (*Tensor, error) {
 	content := p.GetTensorContent()
 	if len(content) == 0 && n > 0 {
 		var err error
-		if content, err = elementBytes(p, dtype, n); err != nil {
+		if content, err = filledBytes(p, n); err != nil {
 			return nil, err
 		}
 	}
@@ -75,39 +75,64 @@ func filled[T any](values []T, n, each int64) ([]T, error) {
 	return values, nil
 }
 
-func elementBytes(p *tfpb.TensorProto, dtype DataType, n int64) ([]byte, error) {
-	switch dtype {
+// elementBytes are the elements that the field for a message's type holds, in the
+// layout of tensor_content. The type is one of numbers of at least 8 bits, or bool.
+func elementBytes(p *tfpb.TensorProto) ([]byte, error) {
+	switch d := DataType(p.GetDtype()); d {
 	case Float32:
-		return appendFilled(p.GetFloatVal(), n, func(b []byte, v float32) []byte {
-			return binary.NativeEndian.AppendUint32(b, math.Float32bits(v))
-		})
+		return bytesOf(p.GetFloatVal(), 4, func(b []byte, v float32) { order.PutUint32(b, math.Float32bits(v)) }), nil
 	case Float64:
-		return appendFilled(p.GetDoubleVal(), n, func(b []byte, v float64) []byte {
-			return binary.NativeEndian.AppendUint64(b, math.Float64bits(v))
-		})
+		return bytesOf(p.GetDoubleVal(), 8, func(b []byte, v float64) { order.PutUint64(b, math.Float64bits(v)) }), nil
+	case Float16, BFloat16:
+		return bytesOf(p.GetHalfVal(), 2, func(b []byte, v int32) { order.PutUint16(b, uint16(v)) }), nil
 	case Int64:
-		return appendFilled(p.GetInt64Val(), n, func(b []byte, v int64) []byte { return binary.NativeEndian.AppendUint64(b, uint64(v)) })
+		return bytesOf(p.GetInt64Val(), 8, func(b []byte, v int64) { order.PutUint64(b, uint64(v)) }), nil
+	case UInt64:
+		return bytesOf(p.GetUint64Val(), 8, func(b []byte, v uint64) { order.PutUint64(b, v) }), nil
+	case UInt32:
+		return bytesOf(p.GetUint32Val(), 4, func(b []byte, v uint32) { order.PutUint32(b, v) }), nil
 	case Int32:
-		return appendFilled(p.GetIntVal(), n, func(b []byte, v int32) []byte { return binary.NativeEndian.AppendUint32(b, uint32(v)) })
-	case UInt8:
-		return appendFilled(p.GetIntVal(), n, func(b []byte, v int32) []byte { return append(b, byte(v)) })
+		return bytesOf(p.GetIntVal(), 4, func(b []byte, v int32) { order.PutUint32(b, uint32(v)) }), nil
+	case Int16, UInt16:
+		return bytesOf(p.GetIntVal(), 2, func(b []byte, v int32) { order.PutUint16(b, uint16(v)) }), nil
+	case Int8, UInt8:
+		return bytesOf(p.GetIntVal(), 1, func(b []byte, v int32) { b[0] = byte(v) }), nil
 	case Bool:
-		return appendFilled(p.GetBoolVal(), n, func(b []byte, v bool) []byte {
+		return bytesOf(p.GetBoolVal(), 1, func(b []byte, v bool) {
 			if v {
-				return append(b, 1)
+				b[0] = 1
 			}
-			return append(b, 0)
-		})
+		}), nil
+	default:
+		return nil, fmt.Errorf("tensor of type %v", d)
 	}
-	return nil, fmt.Errorf("tensor of type %v", dtype)
 }
 
-// appendFilled are the bytes of n values.
-func appendFilled[T any](values []T, n int64, add func([]byte, T) []byte) ([]byte, error) {
-	values, err := filled(values, n, 8)
-	var b []byte
-	for _, v := range values {
-		b = add(b, v)
+// bytesOf are the bytes of values that take size bytes each.
+func bytesOf[T any](values []T, size int, put func([]byte, T)) []byte {
+	b := make([]byte, size*len(values))
+	for i, v := range values {
+		put(b[i*size:], v)
 	}
-	return b, err
+	return b
+}
+
+// filledBytes are n elements of a message: the last one that its field holds stands
+// for all that are left out.
+func filledBytes(p *tfpb.TensorProto, n int64) ([]byte, error) {
+	b, err := elementBytes(p)
+	if err != nil {
+		return nil, err
+	}
+	size := DataType(p.GetDtype()).Size()
+	have := int64(len(b) / size)
+	switch {
+	case have == n:
+		return b, nil
+	case have == 0 || have > n:
+		return nil, fmt.Errorf("tensor of %d elements has %d", n, have)
+	case n > maxFilled/int64(size):
+		return nil, fmt.Errorf("tensor of %d elements has only %d; at most %d bytes are filled in", n, have, maxFilled)
+	}
+	return append(b, bytes.Repeat(b[len(b)-size:], int(n-have))...), nil
 }

@@ -59,7 +59,9 @@ func TestTensorOf(t *testing.T) {
 			shape: Shape{1}, bytes: []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x3f}},
 		{name: "truth", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_BOOL, TensorShape: shape(2), BoolVal: []bool{true, false}},
 			shape: Shape{2}, bytes: []byte{1, 0}},
-		{name: "other type", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_HALF, TensorShape: shape(1), HalfVal: []int32{1}}, refused: true},
+		{name: "half values", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_HALF, TensorShape: shape(3), HalfVal: []int32{0x3c00, 0xc000}},
+			shape: Shape{3}, bytes: []byte{0, 0x3c, 0, 0xc0, 0, 0xc0}},
+		{name: "other type", proto: &tfpb.TensorProto{Dtype: tfpb.DataType_DT_COMPLEX64, TensorShape: shape(1), ScomplexVal: []float32{1, 2}}, refused: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := TensorOf(test.proto)

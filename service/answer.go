@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"encoding/json"
 	"strconv"
 	"sync"
 	"time"
@@ -31,11 +32,11 @@ type Answer struct {
 	Class          string  `json:"class"`           // label of the best prediction
 	Score          float32 `json:"score"`           // of the best prediction; 0 where it is null
 
-	// Predictions are the best classes, the best first. Outputs are all values
-	// of a model without classes, by the output's key in the signature. One of
-	// the two is null.
-	Predictions []Class              `json:"predictions"`
-	Outputs     map[string][]float32 `json:"outputs"`
+	// Predictions are the best classes, the best first. Outputs are all values of a
+	// model without classes, and what inceptor.yaml lists, by the output's key in the
+	// signature: a list, which may hold lists, or one value. Not both are null.
+	Predictions []Class                    `json:"predictions"`
+	Outputs     map[string]json.RawMessage `json:"outputs"`
 
 	Image   *Image  `json:"image"` // null of what is no image
 	Timings Timings `json:"timings_ms"`
@@ -102,20 +103,7 @@ func appendPrediction(b []byte, p *model.Prediction, source string) []byte {
 		b = append(b, null...)
 	}
 	b = appendClasses(b, p.Classes)
-	b = append(b, `,"outputs":`...)
-	if len(p.Classes) > 0 || p.Output == "" {
-		b = append(b, null...)
-	} else {
-		b = appendString(append(b, '{'), p.Output)
-		b = append(b, ":["...)
-		for i, score := range p.Scores {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendScore(b, score)
-		}
-		b = append(b, "]}"...)
-	}
+	b = appendOutputs(append(b, `,"outputs":`...), p)
 	b = appendImage(append(b, `,"image":`...), p.Image, source)
 	b = appendMilliseconds(append(b, `,"timings_ms":{"wait":`...), p.Timings.Wait)
 	b = appendMilliseconds(append(b, `,"decode":`...), p.Timings.Decode)

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 
 	"inceptor/model"
 	"inceptor/model/remote"
+	"inceptor/savedmodel"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
@@ -69,6 +71,33 @@ const (
 	tookJSON   = `"timings_ms":{"wait":1.2,"decode":3.0,"infer":104.0}`
 )
 
+// arrays have every kind of elements and shapes.
+var arrays = []model.Array{
+	array("boxes", savedmodel.Float32, savedmodel.Shape{2, 2}, float32(0.5), float32(-1), float32(0.25), float32(1e5)),
+	array("count", savedmodel.Int64, nil, int64(math.MinInt64)),
+	array("large", savedmodel.UInt64, savedmodel.Shape{1}, uint64(math.MaxUint64)),
+	array("bytes", savedmodel.UInt8, savedmodel.Shape{2, 1}, uint8(0), uint8(255)),
+	array("small", savedmodel.Int8, nil, int8(-128)),
+	array("half", savedmodel.Float16, savedmodel.Shape{2}, uint16(0x3c00), uint16(0x2e66)),
+	array("brain", savedmodel.BFloat16, nil, uint16(0x3dcd)),
+	array("double", savedmodel.Float64, savedmodel.Shape{5}, 1e-17, 0.1, -1.0/3, 1e22, 123456.000000001),
+	array("is", savedmodel.Bool, savedmodel.Shape{2}, true, false),
+	array("none", savedmodel.Float32, savedmodel.Shape{2, 0}),
+	{Key: "a \"word\"", Array: savedmodel.Array{DType: savedmodel.String, Shape: savedmodel.Shape{1, 2}, Strings: [][]byte{[]byte("é\n"), []byte("\xff\x00")}}},
+}
+
+const arraysJSON = `"outputs":{"boxes":[[0.5,-1.0],[0.25,100000.0]],"count":-9223372036854775808,"large":[18446744073709551615],"bytes":[[0],[255]],"small":-128,` +
+	`"half":[1.0,0.0999756],"brain":0.1000977,"double":[0.0,0.1,-0.3333333333333333,10000000000000000000000.0,123456.000000001],"is":[true,false],"none":[[],[]],` +
+	`"a \"word\"":[["é\n","` + "\uFFFD" + `\u0000"]]}`
+
+func array(key string, d savedmodel.DataType, shape savedmodel.Shape, elements ...any) model.Array {
+	a := model.Array{Key: key, Array: savedmodel.Array{DType: d, Shape: shape}}
+	for _, e := range elements {
+		a.Bytes, _ = binary.Append(a.Bytes, binary.NativeEndian, e)
+	}
+	return a
+}
+
 // answers are all kinds of answers that there are: what the model says, and
 // what is written after the id and the model.
 func answers(image model.Prediction) []answerKind {
@@ -95,6 +124,14 @@ func answers(image model.Prediction) []answerKind {
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"price":[105.5,-2.0,0.0,1000000000.0]},"image":null`},
 		{name: "tf.Example without values", p: with(localAnswer, func(p *model.Prediction) { p.Output = "scores" }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"scores":[]},"image":null`},
+		{name: "arrays alone", p: with(image, func(p *model.Prediction) { p.Classes, p.Outputs = nil, arrays }),
+			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,` + arraysJSON + `,` + photoJSON},
+		{name: "predictions and arrays", p: with(image, func(p *model.Prediction) { p.Outputs = arrays }),
+			want: `"version":3,"version_label":"stable",` + localJSON + `,` + strings.Replace(catsJSON, `"outputs":null`, arraysJSON, 1) + `,` + photoJSON},
+		{name: "a row's scores and arrays", p: with(localAnswer, func(p *model.Prediction) { p.Output, p.Scores, p.Outputs = "price", []float32{1}, arrays[:1] }),
+			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"price":[1.0],"boxes":[[0.5,-1.0],[0.25,100000.0]]},"image":null`},
+		{name: "a row's scores as an array", p: with(localAnswer, func(p *model.Prediction) { p.Scores, p.Outputs = []float32{1}, arrays[:1] }),
+			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"boxes":[[0.5,-1.0],[0.25,100000.0]]},"image":null`},
 		{name: "model server alone", p: with(remoteAnswer, func(p *model.Prediction) { p.Classes, p.Image = cats, photo }),
 			want: `"version":2,` + remoteJSON + `,"fallback_reason":null,"wanted_version":null,` + catsJSON + `,` + photoJSON},
 		{name: "fallback, version not told", p: with(remoteAnswer, func(p *model.Prediction) {
@@ -209,7 +246,7 @@ func TestAnswerRead(t *testing.T) {
 		if told := a.Version != nil; told != (p.Version >= 0) || told && *a.Version != p.Version {
 			t.Errorf("%s: version %v", kind.name, a.Version)
 		}
-		if len(a.Predictions) != len(p.Classes) || (a.Outputs != nil) != (p.Output != "") || (a.Image != nil) != (p.Image.Format != "") {
+		if len(a.Predictions) != len(p.Classes) || (a.Outputs != nil) != (p.Output != "" || p.Outputs != nil) || (a.Image != nil) != (p.Image.Format != "") {
 			t.Errorf("%s: got %+v", kind.name, a)
 		}
 		for i, c := range a.Predictions {

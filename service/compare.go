@@ -122,13 +122,15 @@ func (c *comparer) work(ctx context.Context) {
 
 func (c *comparer) compare(ctx context.Context, job comparison) {
 	p, err := c.model.ClassifyAs(ctx, job.ask, job.image.Bytes)
+	same, known := p.Agrees(job.given)
 	switch {
 	case ctx.Err() != nil, errors.Is(err, model.ErrNoVersion): // gone meanwhile
 		return
 	case err != nil:
 		c.metrics.compared(job.ask, "error")
 		return
-	case p.Agrees(job.given):
+	case !known: // arrays alone
+	case same:
 		c.metrics.compared(job.ask, "same")
 	default:
 		c.metrics.compared(job.ask, "other")

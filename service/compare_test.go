@@ -114,3 +114,22 @@ func TestCompareCanary(t *testing.T) {
 		c.close()
 	})
 }
+
+// Answers without classes agree on nothing, and differ in nothing: the shadow's are
+// published, and no comparison is counted.
+func TestCompareWithoutClasses(t *testing.T) {
+	p := localAnswer
+	p.Outputs = arrays
+	metrics, published := NewMetrics(prometheus.NewRegistry()), 0
+	c := &comparer{model: answering{p: p}, metrics: metrics, log: slog.New(slog.DiscardHandler), topic: "shadow",
+		publish: func(context.Context, stream.Record) error { published++; return nil }}
+	c.compare(t.Context(), comparison{record: record(png), image: input.Image{Bytes: png}, given: p, ask: model.LabelShadow})
+	if n := metrics.comparisonsOf("shadow", "same") + metrics.comparisonsOf("shadow", "other"); n != 0 || published != 1 {
+		t.Errorf("%v comparisons, %d published, want 0 and 1", n, published)
+	}
+	p.Classes = cats
+	c.compare(t.Context(), comparison{record: record(png), image: input.Image{Bytes: png}, given: p, ask: model.LabelShadow})
+	if n := metrics.comparisonsOf("shadow", "other"); n != 1 {
+		t.Errorf("%v times another class, where one answer has none, want 1", n)
+	}
+}

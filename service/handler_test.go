@@ -434,6 +434,7 @@ func TestRecent(t *testing.T) {
 		"cat 0.7500":                   {Classes: []model.Class{{Label: "cat", Score: 0.75}}},
 		"own word 0.5000":              {Classes: []model.Class{{Label: "own word", Index: -1, Score: 0.5}}},
 		"[0.5]":                        {Scores: []float32{0.5}},
+		"boxes [2, 2], count":          {Outputs: arrays[:2]},
 		"[0 1 2 3 4 5 6 7] and 2 more": {Scores: []float32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
 	} {
 		r.answered(record(nil), p)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type recentRecord struct {
 	classes []model.Class
 	scores  [maxScoresOnPage]float32 // the first of them: all are those of a batch
 	n, more int
+	arrays  []model.Array // without their values
 }
 
 const (
@@ -46,6 +48,10 @@ func (r *recent) answered(source stream.Record, p model.Prediction) {
 	e := recentRecord{source: source, outcome: answered, classes: p.Classes}
 	e.n = copy(e.scores[:], p.Scores)
 	e.more = len(p.Scores) - e.n
+	for _, a := range p.Outputs {
+		a.Bytes, a.Strings = nil, nil
+		e.arrays = append(e.arrays, a)
+	}
 	r.add(e)
 }
 
@@ -95,9 +101,21 @@ func (e recentRecord) summary() string {
 	if len(e.classes) > 0 {
 		return e.classes[0].String()
 	}
+	if e.n == 0 && len(e.arrays) > 0 {
+		return joined(e.arrays)
+	}
 	scores := fmt.Sprintf("%.4g", e.scores[:e.n])
 	if e.more > 0 {
 		scores += fmt.Sprintf(" and %d more", e.more)
 	}
 	return scores
+}
+
+// joined names the arrays with their shapes.
+func joined(arrays []model.Array) string {
+	names := make([]string, len(arrays))
+	for i, a := range arrays {
+		names[i] = a.String()
+	}
+	return strings.Join(names, ", ")
 }

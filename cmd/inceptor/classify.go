@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -131,21 +134,42 @@ func classifyFile(ctx context.Context, m service.Model, files *input.Reader, nam
 }
 
 func (c *classifyCmd) print(out io.Writer, table io.Writer, name string, p model.Prediction) error {
+	value := service.AppendAnswer(nil, name, &p)
 	if c.JSON {
-		_, err := out.Write(append(service.AppendAnswer(nil, name, &p), '\n'))
+		_, err := out.Write(append(value, '\n'))
 		return err
 	}
-	answer := classes(p.Classes, c.Top)
-	if len(p.Classes) == 0 {
-		answer = fmt.Sprintf("%.4g", p.Scores)
+	var a service.Answer
+	if err := json.Unmarshal(value, &a); err != nil {
+		return err
 	}
 	_, err := fmt.Fprintf(table, "%s\t%s\t%s\tdecode %.1f ms\tinfer %.1f ms\n",
-		printable(filepath.Base(name)), answer, image(p.Image.Format, p.Image.Width, p.Image.Height),
+		printable(filepath.Base(name)), said(a, c.Top), image(p.Image.Format, p.Image.Width, p.Image.Height),
 		milliseconds(p.Timings.Decode), milliseconds(p.Timings.Infer))
 	return err
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// maxShown is how many characters of an output are shown.
+const maxShown = 40
+
+// said is what an answer says, as a part of a line: the best classes, and the first
+// values of each output.
+func said(a service.Answer, top int) string {
+	parts := []string{}
+	if len(a.Predictions) > 0 {
+		parts = append(parts, classes(a.Predictions, top))
+	}
+	for _, key := range slices.Sorted(maps.Keys(a.Outputs)) {
+		values := string(a.Outputs[key])
+		if len(values) > maxShown {
+			values = strings.ToValidUTF8(values[:maxShown], "") + "…"
+		}
+		parts = append(parts, printable(key+" "+values))
+	}
+	return strings.Join(parts, ", ")
+}
 
 // classes are the best classes of an answer with their scores, as a part of a line.
 func classes[C fmt.Stringer](all []C, top int) string {

@@ -140,13 +140,9 @@ func line(r stream.Record, deadLetter string) string {
 	if err := json.Unmarshal(r.Value, &a); err != nil {
 		return fmt.Sprintf("%-22s %s", name, printable(err.Error()))
 	}
-	answer := classes(a.Predictions, 2)
-	for _, values := range a.Outputs {
-		answer = fmt.Sprintf("%.4g", values)
-	}
 	i := cmp.Or(a.Image, &service.Image{})
 	return fmt.Sprintf("%-22s %-34s %-15s wait %6.1f ms   decode %5.1f ms   infer %6.1f ms",
-		name, answer, image(i.Format, i.Width, i.Height), a.Timings.Wait, a.Timings.Decode, a.Timings.Infer)
+		name, said(a, 2), image(i.Format, i.Width, i.Height), a.Timings.Wait, a.Timings.Decode, a.Timings.Infer)
 }
 
 func headerValue(r stream.Record, key string) string {

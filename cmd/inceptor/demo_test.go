@@ -2,15 +2,24 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
 
 	"inceptor/model"
+	"inceptor/savedmodel"
 	"inceptor/service"
 	"inceptor/service/stream"
 )
+
+// array is an output of float32.
+func array(key string, shape savedmodel.Shape, values ...float32) model.Array {
+	a := model.Array{Key: key, Array: savedmodel.Array{DType: savedmodel.Float32, Shape: shape}}
+	a.Bytes, _ = binary.Append(nil, binary.NativeEndian, values)
+	return a
+}
 
 // The demo shows of an answer what classify shows of the same file: the best
 // classes by the words that there are for them, or the model's values.
@@ -26,7 +35,12 @@ func TestAnswerLine(t *testing.T) {
 		{"no labels", model.Prediction{Classes: []model.Class{{Index: 285, Score: 1}}, Image: photo}, "class 285 1.0000 jpeg 640×427"},
 		{"the model's own words", model.Prediction{Classes: []model.Class{{Label: "Egyptian cat", Index: -1, Score: 9.5}}, Image: photo},
 			"Egyptian cat 9.5000 jpeg 640×427"},
-		{"a row without labels", model.Prediction{Output: "price", Scores: []float32{105.5, -2}}, "[105.5 -2]"},
+		{"a row without labels", model.Prediction{Output: "price", Scores: []float32{105.5, -2}}, "price [105.5,-2.0]"},
+		{"arrays alone", model.Prediction{Outputs: []model.Array{
+			array("vector", savedmodel.Shape{20}, make([]float32, 20)...), array("n", nil, 2), array("boxes", savedmodel.Shape{1, 2}, 1, 0.5)}, Image: photo},
+			"boxes [[1.0,0.5]], n 2.0, vector [0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0… jpeg 640×427"},
+		{"classes and an array", model.Prediction{Classes: []model.Class{{Label: "cat", Score: 0.75}}, Outputs: []model.Array{array("n", nil, 2)}, Image: photo},
+			"cat 0.7500, n 2.0 jpeg 640×427"},
 		{"a row with labels", model.Prediction{Classes: []model.Class{{Label: "rich", Score: 0.5}}}, "rich 0.5000"},
 	} {
 		test.p.Timings.Decode = 1500 * time.Microsecond

@@ -51,6 +51,7 @@ func specKeys(t *testing.T, of reflect.Type) (list []specKey) {
 // specTypes are the schemas of what keys hold.
 var specTypes = map[reflect.Type]map[string]any{
 	reflect.TypeFor[string]():   {"type": "string"},
+	reflect.TypeFor[[]string](): {"type": "array", "items": map[string]any{"type": "string"}},
 	reflect.TypeFor[int]():      {"type": "integer"},
 	reflect.TypeFor[*float64](): {"type": "number"},
 	reflect.TypeFor[*bool]():    {"type": "boolean"},

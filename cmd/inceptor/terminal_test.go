@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/model"
+	"inceptor/savedmodel"
 	"inceptor/service"
 	"inceptor/service/stream"
 	"inceptor/service/stream/embedded"
@@ -128,7 +129,9 @@ func TestHostileText(t *testing.T) {
 		}
 	})
 	t.Run("demo and classify", func(t *testing.T) {
-		prediction := model.Prediction{Classes: []model.Class{{Label: hostile, Score: 1}}, Image: model.Header{Format: hostile}}
+		prediction := model.Prediction{Classes: []model.Class{{Label: hostile, Score: 1}}, Image: model.Header{Format: hostile}, Outputs: []model.Array{
+			{Key: hostile, Array: savedmodel.Array{DType: savedmodel.String, Shape: savedmodel.Shape{1}, Strings: [][]byte{[]byte(hostile)}}},
+		}}
 		value := service.AppendAnswer(nil, hostile, &prediction)
 		for _, r := range []stream.Record{
 			{Key: []byte(hostile), Value: value},

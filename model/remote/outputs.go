@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -18,11 +17,13 @@ func (b Batch) outputs() []string {
 	if b.AllOutputs {
 		return nil
 	}
-	keys := []string{b.Output}
-	if b.ClassOutput != "" {
-		keys = append(keys, b.ClassOutput)
+	keys := slices.Clone(b.Arrays)
+	for _, key := range append([]string{b.Output, b.ClassOutput}, slices.Sorted(maps.Keys(b.Returned))...) {
+		if key != "" && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
 	}
-	return append(keys, slices.Sorted(maps.Keys(b.Returned))...)
+	return keys
 }
 
 // maxAnswerBytes bounds the answer for n records.
@@ -30,6 +31,9 @@ func (b Batch) maxAnswerBytes(n int) int {
 	most := baseAnswerBytes + n*rowAnswerBytes
 	if b.ClassOutput != "" || b.AllOutputs {
 		most += n * rowWordBytes
+	}
+	if len(b.Arrays) > 0 {
+		most += n * rowArrayBytes
 	}
 	for _, input := range b.Returned {
 		most += proto.Size(b.Inputs[input])
@@ -43,8 +47,17 @@ func (b Batch) read(outputs map[string]*tfpb.TensorProto, n int) (a Answer, err 
 	if b.AllOutputs {
 		read = scoresOf
 	}
-	if a.Scores, err = read(outputs, b.Output, n, b.Classes); err != nil {
-		return Answer{}, err
+	if b.Output != "" {
+		if a.Scores, err = read(outputs, b.Output, n, b.Classes); err != nil {
+			return Answer{}, err
+		}
+	}
+	for _, key := range b.Arrays {
+		array, err := arrayOf(outputs, key, n)
+		if err != nil {
+			return Answer{}, err
+		}
+		a.Arrays = append(a.Arrays, array)
 	}
 	if b.ClassOutput != "" {
 		if err := a.readClasses(outputs, b); err != nil {
@@ -119,7 +132,10 @@ func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) 
 	}
 	var found [][]float32
 	fit := 0
-	for other := range outputs {
+	for other, t := range outputs {
+		if !savedmodel.DataType(t.GetDtype()).IsFloat() {
+			continue // integers are classes, mostly
+		}
 		if rows, err := rowsOf(outputs, other, n, classes); err == nil {
 			found = rows
 			fit++
@@ -131,41 +147,51 @@ func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) 
 	return nil, fmt.Errorf("it has no output %q, only %q, of which %d fit", key, slices.Sorted(maps.Keys(outputs)), fit)
 }
 
-// rowsOf reads an output's rows: float32 of shape [n, classes] or [n], complete.
+// arrayOf reads an output whole. Its first dimension is the batch.
+func arrayOf(outputs map[string]*tfpb.TensorProto, key string, n int) (savedmodel.Array, error) {
+	t, ok := outputs[key]
+	if !ok {
+		return savedmodel.Array{}, fmt.Errorf("it has no output %q, only %q", key, slices.Sorted(maps.Keys(outputs)))
+	}
+	shape := sizes(t.GetTensorShape().GetDim())
+	if len(shape) < 1 || t.GetTensorShape().GetUnknownRank() || shape[0] != int64(n) {
+		return savedmodel.Array{}, fmt.Errorf("output %q has the shape %v, want [%d, …]", key, shape, n)
+	}
+	a, err := savedmodel.ArrayOf(t)
+	if err != nil {
+		return savedmodel.Array{}, fmt.Errorf("output %q of shape %v: %w", key, shape, err)
+	}
+	return a, nil
+}
+
+// rowsOf reads an output's rows of numbers, complete: of shape [n, classes], [n], or
+// [n, 1, 1, classes].
 func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
 	t, ok := outputs[key]
 	if !ok {
 		return nil, fmt.Errorf("it has no output %q, only %q", key, slices.Sorted(maps.Keys(outputs)))
 	}
-	dims := t.GetTensorShape().GetDim()
-	if t.GetDtype() != tfpb.DataType_DT_FLOAT {
-		return nil, fmt.Errorf("output %q is %v, want float32", key, savedmodel.DataType(t.GetDtype()))
+	if d := savedmodel.DataType(t.GetDtype()); !d.IsNumber() {
+		return nil, fmt.Errorf("output %q is %v, want numbers", key, d)
 	}
 	width := int64(1)
-	if len(dims) == 2 {
-		width = dims[1].GetSize()
+	shape := sizes(t.GetTensorShape().GetDim())
+	for _, d := range shape[min(1, len(shape)):] {
+		if d < 1 || d > 1 && width > 1 {
+			return nil, fmt.Errorf("output %q has the shape %v, want [%d, classes]", key, shape, n)
+		}
+		width = max(width, d)
 	}
-	if len(dims) < 1 || len(dims) > 2 || t.GetTensorShape().GetUnknownRank() || dims[0].GetSize() != int64(n) || width < 1 {
-		return nil, fmt.Errorf("output %q has the shape %v, want [%d, classes]", key, sizes(dims), n)
-	}
-	if width > math.MaxInt32 { // the product below shall not overflow
-		return nil, fmt.Errorf("output %q has %d classes", key, width)
-	}
-	if classes > 0 && width != int64(classes) {
+	if classes > 0 && len(shape) > 0 && width != int64(classes) {
 		return nil, fmt.Errorf("output %q has %d classes, want %d", key, width, classes)
 	}
-	total := int64(n) * width
-	values := t.GetFloatVal()
-	if content := t.GetTensorContent(); len(content) > 0 {
-		if int64(len(content)) != 4*total {
-			return nil, fmt.Errorf("output %q of shape (%d, %d) has %d bytes, want %d", key, n, width, len(content), 4*total)
-		}
-		values = make([]float32, total)
-		for i := range values {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(content[4*i:]))
-		}
-	} else if int64(len(values)) != total {
-		return nil, fmt.Errorf("output %q of shape (%d, %d) has %d values, want %d", key, n, width, len(values), total)
+	a, err := arrayOf(outputs, key, n)
+	if err != nil {
+		return nil, err
+	}
+	values, err := a.Float32s()
+	if err != nil {
+		return nil, err
 	}
 	rows := make([][]float32, n)
 	for i := range rows {

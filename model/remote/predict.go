@@ -24,6 +24,7 @@ const (
 	baseAnswerBytes = 1 << 20   // what is around the scores
 	rowAnswerBytes  = 256 << 10 // 65,536 classes
 	rowWordBytes    = 2 << 20   // 32 bytes for each of their words
+	rowArrayBytes   = 4 << 20   // more than an answer takes
 )
 
 // NoVersion stands for a version that is not wanted, or not told. All versions have
@@ -33,10 +34,12 @@ const NoVersion = -1
 // A Batch is what one Predict asks.
 type Batch struct {
 	Signature string // its key; empty: the server's "serving_default"
-	Output    string // key of the output with the scores
+	Output    string // key of the output with the scores; empty: none are asked for
 	// ClassOutput is the key of the output with the class of each score, as a
 	// string, int64 or int32; empty: there is none, a score's place is its class.
 	ClassOutput string
+	// Arrays are the keys of outputs that are wanted as they are.
+	Arrays []string
 	// Returned are inputs, by the key of the output that must be the same.
 	Returned map[string]string
 	// Inputs are the signature's, by key: a row of each for each record.
@@ -64,11 +67,12 @@ type Batch struct {
 
 // An Answer is what the server says to a batch.
 type Answer struct {
-	Scores  [][]float32 // a row for each record; not checked for NaN
-	Words   [][]byte    // the class of each score, of all rows, if ClassOutput has strings
-	Numbers []int64     // the same, if it has integers
-	Version int64       // that has answered; NoVersion: the server does not tell
-	Server  string      // that has answered, host:port
+	Scores  [][]float32        // a row for each record; not checked for NaN
+	Words   [][]byte           // the class of each score, of all rows, if ClassOutput has strings
+	Numbers []int64            // the same, if it has integers
+	Arrays  []savedmodel.Array // of the whole batch, as Batch.Arrays lists them
+	Version int64              // that has answered; NoVersion: the server does not tell
+	Server  string             // that has answered, host:port
 	Took    time.Duration
 }
 
@@ -120,7 +124,7 @@ func (b Batch) rows() (n int, ok bool) {
 	return n, n > 0
 }
 
-// Predict sends a batch and returns a row of scores for each of its records.
+// Predict sends a batch and returns what each of its records got.
 // It takes fallback.budget at most, waiting for a place, calls and retries
 // together. The batch must not change meanwhile. Its error is an *Error, or
 // wraps that of ctx.

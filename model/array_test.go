@@ -1,0 +1,319 @@
+package model
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"inceptor/savedmodel"
+)
+
+// What an answer has as arrays, and whether it has scores besides, follows from
+// outputs and output in inceptor.yaml.
+func TestBindArrays(t *testing.T) {
+	float, word, whole := savedmodel.Float32, savedmodel.String, savedmodel.Int64
+	heads := infos{"embedding": tensor(float, -1, 2048), "probabilities": tensor(float, -1, 10), "words": tensor(word, -1, 10)}
+	detector := infos{
+		"detection_boxes": tensor(float, -1, 100, 4), "detection_scores": tensor(float, -1, 100),
+		"detection_classes": tensor(float, -1, 100), "num_detections": tensor(float, -1),
+	}
+	for _, test := range []struct {
+		name    string
+		yaml    string
+		content Content
+		batch   int64 // of the input; 0: any
+		outputs infos
+		fetched []string
+		scores  string
+		failure string // part of the error
+	}{
+		{name: "alone", yaml: "outputs: [embedding]", outputs: heads, fetched: []string{"embedding"}},
+		{name: "with scores", yaml: "outputs: [embedding]\noutput: probabilities", outputs: heads,
+			fetched: []string{"embedding", "probabilities", "words"}, scores: "probabilities"},
+		{name: "the scores too", yaml: "outputs: [probabilities, embedding]\noutput: {scores: probabilities}", outputs: heads,
+			fetched: []string{"probabilities", "embedding"}, scores: "probabilities"},
+		{name: "a detector", yaml: "outputs: [num_detections, detection_boxes]", outputs: detector, fetched: []string{"num_detections", "detection_boxes"}},
+		{name: "a detector with classes", yaml: "output: {scores: classes_of_all}\noutputs: [detection_boxes]",
+			outputs: infos{"detection_boxes": tensor(float, -1, 100, 4), "classes_of_all": tensor(float, -1, 9)},
+			fetched: []string{"detection_boxes", "classes_of_all"}, scores: "classes_of_all"},
+		{name: "of rows", yaml: "outputs: [embedding]", content: Rows, outputs: heads, fetched: []string{"embedding"}},
+		{name: "strings, and any rank", yaml: "outputs: [a, b]", outputs: infos{"a": tensor(word, -1, 2, 2, 2), "b": anyShape(whole)}, fetched: []string{"a", "b"}},
+		{name: "a batch of one", yaml: "outputs: [a]", batch: 1, outputs: infos{"a": tensor(float, 1, 100, 4)}, fetched: []string{"a"}},
+		{name: "as large as can be", yaml: "outputs: [a, b]", outputs: infos{"a": tensor(float, -1, 1<<15), "b": tensor(float, -1, 1<<15)}, fetched: []string{"a", "b"}},
+
+		{name: "a detector's scores", yaml: "output: detection_scores\noutputs: [detection_boxes]", outputs: detector,
+			failure: `which has no scores for the classes of a whole image: write "outputs: [detection_boxes, detection_classes, detection_scores, num_detections]" into`},
+		{name: "not there", yaml: "outputs: [z]", outputs: heads,
+			failure: `DIR/1/assets.extra/inceptor.yaml: outputs: the signature has no output "z", only ["embedding" "probabilities" "words"]`},
+		{name: "complex", yaml: "outputs: [a]", outputs: infos{"a": tensor(savedmodel.Complex64, -1, 2)},
+			failure: `DIR/1/assets.extra/inceptor.yaml: outputs: "a" is complex64 [N, 2], and an answer has numbers, bools and strings`},
+		{name: "sparse", yaml: "outputs: [a]", outputs: infos{"a": {DType: float, Shape: savedmodel.Shape{-1, 10}, Encoding: "coo_sparse"}}, failure: `an answer has dense tensors`},
+		{name: "one value for all", yaml: "outputs: [a]", outputs: infos{"a": tensor(float)}, failure: `"a" is float32 [], whose first dimension is not the batch`},
+		{name: "anchors for all", yaml: "outputs: [a]", outputs: infos{"a": tensor(float, 100, 4)}, failure: `"a" is float32 [100, 4], whose first dimension is not the batch`},
+		{name: "too large", yaml: "outputs: [a]", outputs: infos{"a": tensor(float, -1, 8, 8, 2048)},
+			failure: `"a" is float32 [N, 8, 8, 2048], with which an answer has over 65536 values: let the graph pool or cut it, as tf.reduce_mean(a, [1, 2]) does`},
+		{name: "too large together", yaml: "outputs: [a, b]", outputs: infos{"a": tensor(float, -1, 1<<15), "b": tensor(float, -1, 1<<15+1)}, failure: `"b" is float32 [N, 32769], with which`},
+		{name: "an activation of no scores", yaml: "outputs: [embedding]\nactivation: softmax", outputs: heads,
+			failure: "DIR/1/assets.extra/inceptor.yaml: activation: it is for the scores, and outputs alone has none"},
+		{name: "the softmax of one score", yaml: "activation: softmax", outputs: infos{"a": tensor(float, -1, 1)},
+			failure: `activation: the softmax of one score is always 1: write "activation: sigmoid"`},
+		{name: "the softmax of the best few", yaml: "activation: softmax", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5)},
+			failure: "activation: softmax needs the scores of all classes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			spec := defaultSpec()
+			if err := yaml.Unmarshal([]byte(test.yaml), &spec); err != nil {
+				t.Fatal(err)
+			}
+			batch := test.batch
+			if batch == 0 {
+				batch = -1
+			}
+			bound, err := spec.bind(offer{
+				signatures: map[string]savedmodel.Signature{"serving_default": {Inputs: infos{"x": tensor(float, batch, 4, 5, 3)}, Outputs: test.outputs}},
+				file:       "DIR/1/assets.extra/inceptor.yaml",
+			}, test.content)
+			if test.failure != "" {
+				if err == nil || !strings.Contains(err.Error(), test.failure) {
+					t.Errorf("got %v, want %s", err, test.failure)
+				}
+				return
+			}
+			if err != nil || !slices.Equal(bound.outputs(), test.fetched) || bound.Output.Scores != test.scores {
+				t.Errorf("got %q, scores %q, %v, want %q, %q", bound.outputs(), bound.Output.Scores, err, test.fetched, test.scores)
+			}
+		})
+	}
+}
+
+// floats is an array of float32.
+func floats(shape savedmodel.Shape, values ...float32) savedmodel.Array {
+	a := savedmodel.Array{DType: savedmodel.Float32, Shape: shape}
+	for _, v := range values {
+		a.Bytes = binary.NativeEndian.AppendUint32(a.Bytes, math.Float32bits(v))
+	}
+	return a
+}
+
+// A record's arrays are its own rows, of whatever shape; what is not one row a record
+// is refused.
+func TestPerRecord(t *testing.T) {
+	words := savedmodel.Array{DType: savedmodel.String, Shape: savedmodel.Shape{2, 1}, Strings: [][]byte{[]byte("a"), []byte("b")}}
+	got, err := perRecord([]string{"x", "n", "w"}, []savedmodel.Array{floats(savedmodel.Shape{2, 1, 2}, 1, 2, 3, 4), floats(savedmodel.Shape{2}, 5, 6), words}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := [][]string{}
+	for _, record := range got {
+		var line []string
+		for _, a := range record {
+			line = append(line, a.String())
+		}
+		texts = append(texts, line)
+	}
+	want := [][]string{{"x [1, 2] 1 2", "n 5", `w [1] "a"`}, {"x [1, 2] 3 4", "n 6", `w [1] "b"`}}
+	if !slices.EqualFunc(texts, want, slices.Equal) {
+		t.Errorf("got %q, want %q", texts, want)
+	}
+	for name, a := range map[string]savedmodel.Array{
+		"a scalar": floats(savedmodel.Shape{}, 1), "another batch": floats(savedmodel.Shape{3}, 1, 2, 3), "none": floats(savedmodel.Shape{0}),
+	} {
+		if got, err := perRecord([]string{"x"}, []savedmodel.Array{a}, 2); err == nil || !strings.Contains(err.Error(), `the output "x" of shape `) {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+	if got, err := perRecord([]string{"x"}, []savedmodel.Array{floats(savedmodel.Shape{})}, 0); err == nil {
+		t.Errorf("a scalar alone: got %v", got)
+	}
+}
+
+// What does not fit into an answer costs one record.
+func TestCheckArrays(t *testing.T) {
+	large := floats(savedmodel.Shape{maxOutputSize}, make([]float32, maxOutputSize)...)
+	long := savedmodel.Array{DType: savedmodel.String, Shape: savedmodel.Shape{2}, Strings: [][]byte{make([]byte, 1<<19), make([]byte, 1<<19)}}
+	longer := savedmodel.Array{DType: savedmodel.String, Shape: savedmodel.Shape{1}, Strings: [][]byte{make([]byte, 1<<20+1)}}
+	nan := floats(savedmodel.Shape{1, 3}, 1, float32(math.NaN()), 2)
+	half := savedmodel.Array{DType: savedmodel.Float16, Shape: savedmodel.Shape{1}, Bytes: []byte{0, 0x7c}}
+	for _, test := range []struct {
+		name   string
+		arrays []Array
+		reason string
+	}{
+		{"none", nil, ""},
+		{"as many as can be", []Array{{"a", large}}, ""},
+		{"one too many", []Array{{"a", large}, {"b", floats(savedmodel.Shape{}, 1)}}, ReasonOutputTooLarge},
+		{"strings as long as can be", []Array{{"a", long}}, ""},
+		{"a string too long", []Array{{"a", longer}}, ReasonOutputTooLarge},
+		{"NaN", []Array{{"a", nan}}, ReasonNotFinite},
+		{"an infinite half", []Array{{"a", half}}, ReasonNotFinite},
+	} {
+		reason := ""
+		if guilty := (*InputError)(nil); errors.As(checkArrays(test.arrays), &guilty) {
+			reason = guilty.Reason
+		}
+		if reason != test.reason {
+			t.Errorf("%s: got %q, want %q", test.name, reason, test.reason)
+		}
+	}
+}
+
+// What tune compares are the scores and the floats of the arrays.
+func TestNumbers(t *testing.T) {
+	count := savedmodel.Array{DType: savedmodel.Int8, Shape: savedmodel.Shape{2}, Bytes: []byte{1, 2}}
+	arrays, err := perRecord([]string{"x", "n"}, []savedmodel.Array{floats(savedmodel.Shape{2, 2}, 1, 2, 3, 4), count}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores := [][]float32{{5}, {6}}
+	for name, test := range map[string]struct {
+		got  scored
+		want [][]float32
+	}{
+		"scores": {scored{rows: scores}, scores},
+		"arrays": {scored{arrays: arrays}, [][]float32{{1, 2}, {3, 4}}},
+		"both":   {scored{rows: scores, arrays: arrays}, [][]float32{{5, 1, 2}, {6, 3, 4}}},
+	} {
+		if all := test.got.numbers(); !slices.EqualFunc(all, test.want, slices.Equal) {
+			t.Errorf("%s: got %v, want %v", name, all, test.want)
+		}
+	}
+}
+
+// Activations are those of tf.nn.softmax and tf.sigmoid, also of large scores.
+func TestActivate(t *testing.T) {
+	inf := float32(math.Inf(1))
+	for _, test := range []struct {
+		activation string
+		scores     []float32
+		want       []float32
+		pair       bool
+		failure    string
+	}{
+		{activation: softmax, scores: []float32{1, 2, 3}, want: []float32{0.09003057, 0.24472848, 0.66524094}},
+		{activation: softmax, scores: []float32{1000, 1000, -1000}, want: []float32{0.5, 0.5, 0}},
+		{activation: sigmoid, scores: []float32{0, 2, -100, 100}, want: []float32{0.5, 0.8807971, 0, 1}},
+		{activation: sigmoid, scores: []float32{inf, 0}, want: []float32{inf, 0}},
+		{activation: "", scores: []float32{1, 2}, want: []float32{1, 2}},
+		{pair: true, scores: []float32{0.25}, want: []float32{0.75, 0.25}},
+		{pair: true, activation: sigmoid, scores: []float32{2}, want: []float32{1 - 0.8807971, 0.8807971}},
+		{pair: true, scores: []float32{0.25, 0.75}, want: []float32{0.25, 0.75}},
+		{pair: true, scores: []float32{2}, failure: `the score 2 in the output "p" is not from 0 to 1, as that of one of two labels is: LINE`},
+		{pair: true, scores: []float32{-0.1}, failure: "is not from 0 to 1"},
+	} {
+		bound := signature{Spec: Spec{Activation: test.activation, Output: Output{Scores: "p"}}, pair: test.pair, unlikely: "LINE"}
+		got := scored{rows: [][]float32{slices.Clone(test.scores)}}
+		err := bound.finish(&got, nil)
+		if test.failure != "" {
+			if guilty := (*InputError)(nil); !errors.As(err, &guilty) || guilty.Reason != ReasonModelRefused || !strings.Contains(err.Error(), test.failure) {
+				t.Errorf("%v: got %v, want %s", test.scores, err, test.failure)
+			}
+			continue
+		}
+		near := func(a, b float32) bool { return a == b || math.Abs(float64(a-b)) < 1e-6 }
+		if err != nil || !slices.EqualFunc(got.rows[0], test.want, near) {
+			t.Errorf("%s of %v: got %v, %v, want %v", test.activation, test.scores, got.rows, err, test.want)
+		}
+	}
+}
+
+// A version with arrays alone serves. One with classes does not take its place, nor
+// the other way round: who reads the answers would find something else in them.
+func TestArraysServe(t *testing.T) {
+	base := t.TempDir()
+	m := tiny{class: 4}
+	m.write(t, filepath.Join(base, "1"))
+	write(t, filepath.Join(base, "1", specFile), []byte("input: {size: [2, 2], scale: 1}\noutputs: [scores]\n"))
+	b := runTiny(t, base, func(c *Config) { c.Gate.Agreement, c.Gate.Images = 1, 10 })
+	b.awaitVersion(1)
+	p, err := b.Classify(t.Context(), nil, pngImage(t, 4, 4))
+	if err != nil || p.Classes != nil || p.Scores != nil || len(p.Outputs) != 1 || p.Outputs[0].Key != "scores" || p.Outputs[0].Len() != 5 {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	next := filepath.Join(base, "next")
+	m.write(t, next)
+	b.must(os.Rename(next, filepath.Join(base, "2")))
+	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
+	if s := b.Versions()[0]; s.Gate != GateSignature || !strings.Contains(s.Reason, "it has classes, and version 1, which serves, has none, but arrays alone") {
+		t.Errorf("got %+v", s)
+	}
+	m.write(t, next)
+	write(t, filepath.Join(next, specFile), []byte("input: {size: [2, 2], scale: 1}\noutputs: [scores]\noutput: scores\n"))
+	b.must(os.Rename(next, filepath.Join(base, "3")))
+	b.await("refusal", func() bool { return len(b.refusals(3)) > 0 })
+	m.bias = 1
+	m.write(t, next)
+	write(t, filepath.Join(next, specFile), []byte("input: {size: [2, 2], scale: 1}\noutputs: [scores]\n"))
+	b.must(os.Rename(next, filepath.Join(base, "4")))
+	b.awaitVersion(4)
+}
+
+// Golden images name classes, so that a version without any cannot pass them.
+func TestGoldenWithoutClasses(t *testing.T) {
+	base := t.TempDir()
+	tiny{class: 4}.write(t, filepath.Join(base, "1"))
+	write(t, filepath.Join(base, "1", specFile), []byte("input: {size: [2, 2], scale: 1}\noutputs: [scores]\n"))
+	write(t, filepath.Join(base, "1", goldenFile), []byte("- {image: a.png, label: label 0, floor: 0.5}\n"))
+	write(t, filepath.Join(base, "1/assets.extra/golden/a.png"), pngImage(t, 4, 4))
+	b := runTiny(t, base)
+	b.await("refusal", func() bool { return len(b.refusals(1)) > 0 })
+	if s := b.Versions()[0]; s.Gate != GateGolden || !strings.Contains(s.Reason, "golden images name classes, and answers of this version have none") {
+		t.Errorf("got %+v", s)
+	}
+}
+
+// Arrays are found among all outputs of a signature, as a warm-up request has them, and
+// what fills a batch up has none.
+func TestReadArrays(t *testing.T) {
+	openLibrary(t)
+	words, err := savedmodel.NewStringTensor([][]byte{[]byte("a"), []byte("b")}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores, err := savedmodel.NewTensor(savedmodel.Int8, 2, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll([]*savedmodel.Tensor{words, scores})
+	copy(scores.Bytes(), []byte{1, 2, 3, 4})
+	sig := signature{Spec: Spec{Outputs: []string{"words", "scores"}, Output: Output{Scores: "scores"}}}
+	got, err := sig.read(sig.fetch([]string{"other", "scores", "words"}), []*savedmodel.Tensor{nil, scores, words})
+	if err != nil || len(got.rows) != 2 || !slices.Equal(got.rows[1], []float32{3, 4}) {
+		t.Fatalf("got %v, %v", got.rows, err)
+	}
+	if text := fmt.Sprint(got.arrays); text != `[[words "a" scores [1, 2] 1 2] [words "b" scores [1, 2] 3 4]]` {
+		t.Errorf("got %s", text)
+	}
+	if first := got.first(1); first.records() != 1 || len(first.arrays) != 1 {
+		t.Errorf("%d records, %v, want 1", first.records(), first.arrays)
+	}
+	sig.Output = Output{}
+	if got, err := sig.read(sig.fetch(sig.outputs()), []*savedmodel.Tensor{words, scores}); err != nil || got.rows != nil || got.records() != 2 {
+		t.Errorf("arrays alone: got %v, %v", got, err)
+	}
+}
+
+// An array that cannot be answered costs its record, and no other one.
+func TestArrayCostsOneRecord(t *testing.T) {
+	arrays, err := perRecord([]string{"x"}, []savedmodel.Array{floats(savedmodel.Shape{2}, float32(math.NaN()), 1)}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &batcher{run: func([]item) (scored, error) { return scored{arrays: arrays}, nil }, observer: unwatched{}}
+	batch := []item{{result: make(chan result, 1)}, {result: make(chan result, 1)}}
+	b.answer(batch, batch)
+	bad, good := <-batch[0].result, <-batch[1].result
+	if guilty := (*InputError)(nil); !errors.As(bad.err, &guilty) || guilty.Reason != ReasonNotFinite {
+		t.Errorf("the bad one: got %v", bad.err)
+	}
+	if good.err != nil || len(good.arrays) != 1 || good.arrays[0].Float(0) != 1 {
+		t.Errorf("the good one: got %v, %v", good.arrays, good.err)
+	}
+}
