@@ -18,6 +18,7 @@ var ErrHasSpec = errors.New("exists already, and is never replaced")
 func (e Explanation) Draft(pixels *Preprocessing, how string) string {
 	var d draft
 	d.comment("", "How inceptor serves this version; docs/models.md describes every key. Written by \"inceptor init\".")
+	d.key("The tags of the graph that is run.", "tags: "+yamlWords(e.Tags), true)
 	d.key("The signature that is run.", "signature: "+yamlWord(e.Signature), true)
 	d.input(e, pixels, how)
 	d.outputs(e)

@@ -13,12 +13,14 @@ import (
 // What a version is explained to be is what init writes, and means the same.
 func TestDraft(t *testing.T) {
 	for _, test := range []struct {
-		model, signature string
-		pixels           *Preprocessing
-		how              string
-		want             []string
+		model  string
+		tags   []string // of its graph; nil: serve
+		pixels *Preprocessing
+		how    string
+		want   []string
 	}{
-		{model: "classic", want: []string{"signature: serving_default", "  key: inputs", "output: scores", "# labels: labels.txt"}},
+		{model: "classic", want: []string{"tags: [serve]", "signature: serving_default", "  key: inputs", "output: scores", "# labels: labels.txt"}},
+		{model: "keras", tags: []string{}, want: []string{"tags: []"}},
 		{model: "keras", want: []string{"  size: [8, 8]", "  # half_pixel_centers: true", "  # It is stated by the graph.", "  scale: 1", "  offset: 0"}},
 		{
 			model: "keras", pixels: &Preprocessing{Size: [2]int{8, 8}, Resize: "area", Scale: 0.25, Offset: -1, ScaleFrom: OriginMeasured, ResizeFrom: OriginFile},
@@ -31,6 +33,9 @@ func TestDraft(t *testing.T) {
 	} {
 		t.Run(test.model+" "+test.how, func(t *testing.T) {
 			dir := graphCopy(t, test.model, map[string]string{})
+			if test.tags != nil {
+				retag(t, dir, test.tags)
+			}
 			before := Explain(dir, Images)
 			pixels := test.pixels
 			if pixels == nil {

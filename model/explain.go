@@ -20,6 +20,7 @@ type Explanation struct {
 	// empty: nothing is known that speaks against it. Then all that follows is empty.
 	Refused string `json:"refused,omitempty"`
 
+	Tags      []string         `json:"tags"` // of the graph that is run; empty: it has none
 	Signature string           `json:"signature"`
 	Method    string           `json:"method"`
 	Inputs    []ExplainedInput `json:"inputs"` // by Key
@@ -80,7 +81,7 @@ func Explain(dir string, c Content) Explanation { return ExplainGiven(dir, c, Gi
 
 // ExplainGiven is Explain with what a person says besides.
 func ExplainGiven(dir string, c Content, given Given) Explanation {
-	e := Explanation{Content: cmp.Or(c, Images), Inputs: []ExplainedInput{}, Notes: []string{}}
+	e := Explanation{Content: cmp.Or(c, Images), Tags: []string{}, Inputs: []ExplainedInput{}, Notes: []string{}}
 	if err := e.explain(dir, given); err != nil {
 		e.Refused = err.Error()
 		if gate := (*GateError)(nil); errors.As(err, &gate) {
@@ -100,7 +101,7 @@ func (e *Explanation) explain(dir string, given Given) error {
 		return err
 	}
 	sig := seen.graph.Signatures[p.Signature]
-	e.Signature, e.Method = p.Signature, sig.Method
+	e.Tags, e.Signature, e.Method = seen.graph.Tags, p.Signature, sig.Method
 	for _, key := range keys(sig.Inputs) {
 		e.Inputs = append(e.Inputs, p.explainInput(key, sig.Inputs[key]))
 	}

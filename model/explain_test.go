@@ -121,7 +121,7 @@ func TestExplain(t *testing.T) {
 				t.Errorf("notes %q, want %q", got.Notes, test.notes)
 			}
 			ignored := cmp.Options{
-				cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Explanation{}, "Content", "Notes", "Refused"),
+				cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Explanation{}, "Content", "Notes", "Refused", "Tags"),
 				cmpopts.IgnoreFields(ExplainedInput{}, "Shape"), cmpopts.IgnoreUnexported(Preprocessing{}),
 			}
 			if diff := cmp.Diff(test.want, got, ignored); diff != "" {

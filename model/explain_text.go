@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -31,6 +32,7 @@ func (e Explanation) WriteText(w io.Writer) error {
 }
 
 func (e Explanation) writeLines(line func(name, format string, args ...any)) {
+	line("tags", "%s", e.tags())
 	line("signature", "%q%s", e.Signature, inBrackets(e.Method))
 	for _, in := range e.Inputs {
 		line("input", "%q %v takes %s", in.Key, savedmodel.TensorInfo{DType: in.DType, Shape: in.Shape}, in.takes())
@@ -60,6 +62,17 @@ func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 	line("scores", "%q, %s", e.Scores, classes)
 	line("labels", "%s", printed(e.Labels.String()))
 	line("answer", "the best %d classes", e.TopK)
+}
+
+func (e Explanation) tags() string {
+	if len(e.Tags) == 0 {
+		return "none"
+	}
+	quoted := make([]string, len(e.Tags))
+	for i, tag := range e.Tags {
+		quoted[i] = strconv.Quote(tag)
+	}
+	return strings.Join(quoted, ", ")
 }
 
 // stated says where a value comes from.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // specFile says, beside a SavedModel, how its input is made and its output
@@ -17,6 +18,9 @@ const specFile = "assets.extra/inceptor.yaml"
 // Every field is optional: what is missing follows from the model, or is assumed
 // where that says nothing.
 type Spec struct {
+	// Tags are those of the graph that is run, all of them; empty, but not nil: of the graph
+	// without tags. nil: that is found, see savedmodel.Options.
+	Tags []string `yaml:"tags"`
 	// Signature is the key of the signature that is run: "serving_default".
 	Signature string `yaml:"signature"`
 	Input     Input  `yaml:"input"`
@@ -102,6 +106,9 @@ func (s Spec) validate() error {
 	}
 	if x := s.Input.Offset; x != nil && (math.IsNaN(*x) || math.IsInf(*x, 0)) {
 		errs = append(errs, fmt.Errorf("input.offset: %v makes all pixels alike", *x))
+	}
+	if slices.Contains(s.Tags, "") {
+		errs = append(errs, errors.New("tags: one is empty: write [] for the graph without tags"))
 	}
 	if _, err := s.Input.view(); err != nil {
 		errs = append(errs, err)

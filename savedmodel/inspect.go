@@ -82,9 +82,8 @@ type Asset struct {
 
 // Graph returns the graph that has exactly these tags.
 func (i *Info) Graph(tags ...string) (MetaGraph, bool) {
-	want := slices.Sorted(slices.Values(tags))
 	for _, g := range i.Graphs {
-		if slices.Equal(slices.Sorted(slices.Values(g.Tags)), want) {
+		if sameTags(g.Tags, tags) {
 			return g, true
 		}
 	}

@@ -16,6 +16,7 @@ func TestInspectServing(t *testing.T) {
 	code, stdout, stderr := execute(t, "inspect", graph("classic"))
 	for _, line := range []string{
 		`serving    with --input.format image`,
+		`  tags       "serve"`,
 		`  signature  "serving_default" (tensorflow/serving/classify)`,
 		`  input      "inputs" string of unknown shape takes a tf.Example with the encoded image as its feature "image/encoded"`,
 		`  images     gif, jpeg, png; decoded in the graph by DecodeJpeg`,
