@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -76,7 +77,8 @@ type ExplainedFrom struct {
 
 // Explain tells what the service does with the version in dir, a directory that
 // holds a saved_model.pb. It needs no TensorFlow: it decides by the same code as a
-// load. What a load finds out by running the model it does not know.
+// load. It reads all files that SHA256SUMS lists, and the golden images. What a load finds out by
+// running the model it does not know.
 func Explain(dir string, c Content) Explanation { return ExplainGiven(dir, c, Given{}) }
 
 // ExplainGiven is Explain with what a person says besides.
@@ -92,9 +94,21 @@ func ExplainGiven(dir string, c Content, given Given) Explanation {
 }
 
 func (e *Explanation) explain(dir string, given Given) error {
+	if err := checkSums(context.Background(), dir); err != nil {
+		return err
+	}
 	seen, err := lookInto(dir, nil, given)
 	if err != nil {
 		return err
+	}
+	golden, err := readGolden(dir)
+	if err != nil {
+		return err
+	}
+	for _, g := range golden {
+		if _, err := g.read(dir); err != nil {
+			return err
+		}
 	}
 	p, err := seen.contract(seen.graph.Signatures, e.Content)
 	if err != nil {
@@ -111,7 +125,8 @@ func (e *Explanation) explain(dir string, given Given) error {
 	if seen.labels != nil && !p.words {
 		e.Labels.File = p.Labels
 	}
-	return e.note(seen, p)
+	e.note(seen, p, len(golden))
+	return nil
 }
 
 // explainInput tells what an input takes.
@@ -143,8 +158,8 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 	return in
 }
 
-// note collects what is assumed or missing.
-func (e *Explanation) note(seen look, p contract) error {
+// note collects what is assumed or missing of a version with so many golden images.
+func (e *Explanation) note(seen look, p contract, golden int) {
 	if p.training != nil {
 		e.Notes = append(e.Notes, fmt.Sprintf("%s (%s)", asInTraining, strings.Join(p.training, ", ")))
 	}
@@ -152,13 +167,9 @@ func (e *Explanation) note(seen look, p contract) error {
 		e.Notes = append(e.Notes, p.contradiction+": inceptor.yaml holds; scores are wrong if the model is right")
 	}
 	if p.pixels != nil {
-		golden, err := readGolden(seen.dir)
-		if err != nil {
-			return err
-		}
 		told := *p.pixels
-		if told.ScaleFrom == OriginAssumed && len(golden) > 0 {
-			e.Golden = len(golden)
+		if told.ScaleFrom == OriginAssumed && golden > 0 {
+			e.Golden = golden
 			told.ScaleFrom = OriginMeasured // by the load
 		}
 		if note := told.note(seen.dir); note != "" {
@@ -169,5 +180,4 @@ func (e *Explanation) note(seen look, p contract) error {
 		e.Notes = append(e.Notes, fmt.Sprintf("no words for the classes: answers have their numbers alone; write a line for each class into %s",
 			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels, "labels.txt"))))
 	}
-	return nil
 }

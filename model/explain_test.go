@@ -96,9 +96,11 @@ func TestExplain(t *testing.T) {
 				Scores: "scores", Values: true, Classes: 3, TopK: 5,
 			},
 		},
-		"refused":                {model: "tiny", notes: []string{`signature "serving_default": input "features" takes rows of 4 numbers, not images: set --input.format tensor-json`}},
-		"labels of another size": {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{"labels: 1 lines for 3 classes"}},
-		"a file that is wrong":   {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
+		"refused":                   {model: "tiny", notes: []string{`signature "serving_default": input "features" takes rows of 4 numbers, not images: set --input.format tensor-json`}},
+		"labels of another size":    {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{"labels: 1 lines for 3 classes"}},
+		"a golden image is missing": {model: "classic", files: map[string]string{goldenFile: "[{image: a.png}]"}, notes: []string{"DIR/assets.extra/golden/a.png: no such file"}},
+		"another digest":            {model: "classic", files: map[string]string{sumsFile: strings.Repeat("0", 64) + "  saved_model.pb\n"}, notes: []string{"saved_model.pb"}},
+		"a file that is wrong":      {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := test.files
@@ -135,6 +137,7 @@ func TestExplain(t *testing.T) {
 func TestExplainGolden(t *testing.T) {
 	dir := graphCopy(t, "keras", map[string]string{
 		goldenFile: "[{image: a.png, label: x, floor: 0.5}]", specFile: "{input: {half_pixel_centers: true}, labels: l}", "assets/l": "a\nb\n",
+		"assets.extra/golden/a.png": "",
 	})
 	if e := Explain(dir, Images); e.Golden != 0 || len(e.Notes) > 0 {
 		t.Errorf("the graph says it: %d golden images, notes %q", e.Golden, e.Notes)

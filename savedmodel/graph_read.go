@@ -1,6 +1,7 @@
 package savedmodel
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -87,6 +88,9 @@ type graphNode struct {
 func ReadGraph(dir string, tags []string) (*Graph, error) {
 	name := filepath.Join(dir, graphFile)
 	st, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w%s", err, otherFormIn(dir))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -367,6 +367,11 @@ func TestReadGraph(t *testing.T) {
 	if _, err := ReadGraph(t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
+	text := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(text, "saved_model.pbtxt"), nil, 0o600))
+	if _, err := ReadGraph(text, nil); !errors.Is(err, os.ErrNotExist) || !strings.HasSuffix(err.Error(), "cd "+text+" && "+convertText) {
+		t.Errorf("as text: %v", err)
+	}
 	for _, miss := range [][2]string{{"s", "x"}, {"x", "in"}} {
 		if _, err := g.Input(miss[0], miss[1]); err == nil {
 			t.Errorf("signature %q has an input %q", miss[0], miss[1])

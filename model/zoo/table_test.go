@@ -65,7 +65,7 @@ var specimens = []specimen{
 	{model: "tags_none", pixels: assumed},
 	{model: "tags_train", refused: `signature: DIR/1/saved_model.pb: every graph of the model is for training, where answers may differ from run to run: it has one with the tag "train"; export one for serving, with tags=["serve"]; write "tags: [train]" into DIR/1/assets.extra/inceptor.yaml, if it is for serving all the same`},
 	{model: "tags_train", note: "yaml", yaml: "tags: [train]\n", pixels: assumed},
-	{model: "pbtxt", refused: `complete: saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: save it as saved_model.pb (as_text=False)`},
+	{model: "pbtxt", refusedLike: `complete: saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: convert it, where Python has TensorFlow: cd DIR/1 && python3 -c "`},
 	{model: "hub_v1", refused: `signature: no signature "serving_default", only ["default" "image_classification"]: write "signature: default" into DIR/1/assets.extra/inceptor.yaml`},
 	{model: "hub_v1", note: "yaml", yaml: "signature: image_classification\n", reading: "logits", pixels: graph},
 
