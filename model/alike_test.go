@@ -17,7 +17,7 @@ var onlyTensorFlow = map[string]string{
 // the corpus that gets past the header.
 func TestDecodersAlike(t *testing.T) {
 	openLibrary(t)
-	in := Preprocessing{Size: [2]int{4, 4}, Resize: "bilinear", Scale: 1}
+	in := Preprocessing{Size: [2]int{4, 4}, Resize: "bilinear", Scale: same(1)}
 	d, err := newDecoder(in, savedmodel.Float32, false, savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)

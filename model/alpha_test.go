@@ -18,7 +18,7 @@ import (
 // alpha, on white.
 func onWhite(t *testing.T, encoded []byte) []byte {
 	t.Helper()
-	d, err := newDecoder(Preprocessing{Size: [2]int{1, 1}, Resize: "bilinear", Scale: 1}, savedmodel.Float32, false, savedmodel.Options{})
+	d, err := newDecoder(Preprocessing{Size: [2]int{1, 1}, Resize: "bilinear", Scale: same(1)}, savedmodel.Float32, false, savedmodel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -226,7 +226,7 @@ func TestGoldenMeasures(t *testing.T) {
 	}{
 		"one passes":     {"", 200, 255, OriginMeasured, nil},
 		"several pass":   {"", 0.5, 1, OriginAssumed, nil},
-		"none passes":    {"", 300, 0, "", []string{"pixels −1…1: white.bmp is \"red\" with 1, want", "pixels 0…255: white.bmp is \"red\" with 255", `write "input: {scale: …, offset: …}"`}},
+		"none passes":    {"", 300, 0, "", []string{"pixels −1…1: white.bmp is \"red\" with 1, want", "pixels 0…255: white.bmp is \"red\" with 255", `write "input: {scale: …, mean: …, std: …}"`}},
 		"scale is known": {"labels: labels.txt\ninput: {scale: 0.00392156862745098}", 200, 0, "", []string{`white.bmp is "red" with 1, want "red" with at least 200`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,7 +42,7 @@ func Attempts(ctx context.Context, o savedmodel.Options, dir string, given Given
 		return []Attempt{v.attempt(ctx, nil, image)}, nil
 	}
 	stated := *v.pixels
-	usual := conventions[:]
+	usual := stated.usual()
 	if stated.ScaleFrom != OriginAssumed {
 		usual = []conversion{stated.conversion()}
 	}

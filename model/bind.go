@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 )
 
@@ -17,6 +18,8 @@ type signature struct {
 	feeds    []feed              // what is fed, in that order
 	inputKey string              // of the feed that takes the record; empty: of rows, all may
 	dtype    savedmodel.DataType // of that input: float32, uint8 or string
+	layout   pixels.Layout       // of that input, if it takes pixels; empty: channels last
+	channels pixels.Channels     // of that input, as its shape tells; empty: three, in the order of inceptor.yaml
 	formats  []string            // of images that the graph's decoders take; nil: all, or none are decoded there
 	decoders []string            // of the graph
 	returned []returned
@@ -102,8 +105,11 @@ func (b *binder) bind() error {
 		err = b.bindInputs()
 	}
 	if key := b.Input.decides(); err == nil && key != "" && (b.content == Rows || b.dtype == savedmodel.String) {
-		err = fmt.Errorf("%s: %s: the input is not pixels, so that no image is decoded for it here; "+
-			"leave the key out, or name a signature that takes pixels", b.where(), key)
+		err = fmt.Errorf("%s: the input is not pixels, so that no image is decoded for it here; "+
+			"leave the key out, or name a signature that takes pixels", b.at(key))
+	}
+	if err == nil && b.content != Rows && b.dtype != savedmodel.String {
+		err = b.checkChannels()
 	}
 	if err == nil {
 		err = b.bindOutputs()

@@ -2,17 +2,15 @@ package model
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"inceptor/model/pixels"
 	"inceptor/savedmodel"
-	"inceptor/savedmodel/tfpb"
 )
 
 // A decoder turns encoded images into the model's input, with the operations
-// that Python's tf.io.decode_image and image resizing are made of, so that
+// that Python's tf.io.decode_image, tf.image and image resizing are made of, so that
 // answers are the same. What those do not do, it does between decoding and
 // resizing: WebP with alpha and animated WebP, which Python refuses, and the
 // orientation and background that a version asks for. See pixels.View.
@@ -22,14 +20,15 @@ import (
 type decoder struct {
 	session *savedmodel.Session
 	decode  [len(ratios)]*savedmodel.Function // contents → input, by ratio; nil: never used
-	size    [2]int                            // height and width of the input
+	frame   pixels.Frame
 	fast    bool
 	view    pixels.View
 
-	// The same in two steps, for images that are composed between them.
+	// The same in two steps, for images that are composed between them, and for a
+	// frame that takes another part of each.
 	rgb    [len(ratios)]*savedmodel.Function // contents → uint8 [height, width, 3], by ratio
 	rgba   *savedmodel.Function              // contents → uint8 [height, width, 4]
-	finish *savedmodel.Function              // uint8 [height, width, 3] → input
+	finish *savedmodel.Function              // uint8 [height, width, 3], and placementFeeds if the frame is not plain → input
 }
 
 // ratios are those of sizes at which libjpeg can decode, by its DCT alone. The
@@ -41,21 +40,33 @@ func newDecoder(p Preprocessing, dtype savedmodel.DataType, fast bool, o savedmo
 	if err != nil {
 		return nil, err
 	}
-	d := &decoder{session: session, size: p.Size, fast: fast, view: p.view}
+	d := &decoder{session: session, frame: p.frame(), fast: fast, view: p.view}
 	var errs []error
-	function := func(from, to string) *savedmodel.Function {
-		f, err := session.Function([]string{from + ":0"}, []string{to + ":0"})
+	function := func(to string, from ...string) *savedmodel.Function {
+		feeds := make([]string, len(from))
+		for i, name := range from {
+			feeds[i] = name + ":0"
+		}
+		f, err := session.Function(feeds, []string{to + ":0"})
 		errs = append(errs, err)
 		return f
 	}
+	plain := d.frame.Plain()
 	for i := range ratios {
-		if i == 0 || fast {
-			d.decode[i] = function("contents", pixelsName(i))
-			d.rgb[i] = function("contents", decodedName(i))
+		if i > 0 && !fast {
+			break
+		}
+		d.rgb[i] = function(decodedName(i), "contents")
+		if plain {
+			d.decode[i] = function(pixelsName(i), "contents")
 		}
 	}
-	d.rgba = function("contents", "rgba")
-	d.finish = function(decodedName(0), pixelsName(0))
+	d.rgba = function("rgba", "contents")
+	feeds := []string{decodedName(0)}
+	if !plain {
+		feeds = append(feeds, placementFeeds[:]...)
+	}
+	d.finish = function(pixelsName(0), feeds...)
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, session.Close())
 	}
@@ -67,24 +78,24 @@ func newDecoder(p Preprocessing, dtype savedmodel.DataType, fast bool, o savedmo
 // less margin they are means of so many that scores change: TestFastDecode.
 const margin = 2
 
-// ratio is the index of the largest ratio at which the image is still that
-// much larger than the input, in both directions.
+// ratio is the index of the largest ratio at which the part of the image that is
+// taken is still that much larger than what it is resized to, in both directions.
 func (d *decoder) ratio(h Header) int {
 	best := 0
 	if !d.fast || h.Format != "jpeg" {
 		return best
 	}
+	p := d.frame.Place(h.Width, h.Height)
 	for i, r := range ratios[1:] {
-		if h.Height >= margin*r*d.size[0] && h.Width >= margin*r*d.size[1] {
+		if p.From.Dy() >= margin*r*p.To.Dy() && p.From.Dx() >= margin*r*p.To.Dx() {
 			best = i + 1
 		}
 	}
 	return best
 }
 
-// pixels decodes, resizes and scales one image to a tensor of shape
-// [1, height, width, 3], which the caller closes. An image that TensorFlow
-// refuses is an *InputError.
+// pixels makes the input of one image, a tensor with a batch of 1, which the caller
+// closes. An image that TensorFlow refuses is an *InputError.
 func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmodel.Tensor, error) {
 	plan, err := d.view.Plan(image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
 	if err != nil {
@@ -99,15 +110,38 @@ func (d *decoder) pixels(ctx context.Context, image []byte, h Header) (*savedmod
 		h.Width, h.Height = h.Height, h.Width
 	}
 	ratio := d.ratio(h)
-	if plan.Plain() {
+	if plan.Plain() && d.frame.Plain() {
 		return decodeOne(ctx, d.decode[ratio], contents)
 	}
-	picture, err := d.compose(ctx, plan, ratio, contents)
+	var picture *savedmodel.Tensor
+	if plan.Plain() {
+		picture, err = decodeOne(ctx, d.rgb[ratio], contents)
+	} else {
+		picture, err = d.compose(ctx, plan, ratio, contents)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer picture.Close()
-	return decodeOne(ctx, d.finish, picture)
+	return d.place(ctx, picture)
+}
+
+// place makes the input of a picture, uint8 [height, width, 3].
+func (d *decoder) place(ctx context.Context, picture *savedmodel.Tensor) (*savedmodel.Tensor, error) {
+	if d.frame.Plain() {
+		return decodeOne(ctx, d.finish, picture)
+	}
+	shape := picture.Shape()
+	where, err := placementTensors(d.frame.Place(int(shape[1]), int(shape[0])), d.frame)
+	defer func() {
+		for _, t := range where {
+			t.Close()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	return decodeOne(ctx, d.finish, append([]*savedmodel.Tensor{picture}, where...)...)
 }
 
 // compose decodes and composes a picture, uint8 [height, width, 3].
@@ -137,9 +171,25 @@ func (d *decoder) compose(ctx context.Context, plan pixels.Plan, ratio int, cont
 	return picture, nil
 }
 
+// textured makes the input of a made-up picture.
+func (d *decoder) textured() (*savedmodel.Tensor, error) {
+	width, height := d.frame.Width, d.frame.Height
+	picture, err := savedmodel.NewTensor(savedmodel.UInt8, int64(height), int64(width), 3)
+	if err != nil {
+		return nil, err
+	}
+	defer picture.Close()
+	at := texture(width, height)
+	to := picture.Bytes()
+	for i := range to {
+		to[i] = at(i/3%width, i/3/width, i%3)
+	}
+	return d.place(context.Background(), picture)
+}
+
 // decodeOne runs a step of decoding, whose refusal blames the image.
-func decodeOne(ctx context.Context, f *savedmodel.Function, in *savedmodel.Tensor) (*savedmodel.Tensor, error) {
-	out, err := f.Run(ctx, in)
+func decodeOne(ctx context.Context, f *savedmodel.Function, in ...*savedmodel.Tensor) (*savedmodel.Tensor, error) {
+	out, err := f.Run(ctx, in...)
 	if err != nil {
 		return nil, blame(err, ReasonUndecodable)
 	}
@@ -169,131 +219,4 @@ func blame(err error, reason string) error {
 		return &InputError{Reason: reason, Err: err}
 	}
 	return err
-}
-
-// decodedName is the decoded image's name in the graph for a ratio.
-func decodedName(ratio int) string { return fmt.Sprintf("decoded%d", ratios[ratio]) }
-
-// pixelsName is the result's name in the graph for a ratio.
-func pixelsName(ratio int) string { return fmt.Sprintf("pixels%d", ratios[ratio]) }
-
-// decodeGraph is contents → DecodeImage → ResizeBilinear or ResizeArea →
-// Mul → AddV2 → Cast → pixels, leaving out the steps that change nothing; and
-// if it is to be fast, the same with DecodeJpeg for each of the other ratios.
-// Beside it, for images with alpha, contents → DecodeImage → rgba.
-func decodeGraph(in Preprocessing, dtype savedmodel.DataType, fast bool) *tfpb.GraphDef {
-	g := &graph{def: &tfpb.GraphDef{Versions: &tfpb.VersionDef{Producer: graphProducer}}}
-	g.add("contents", "Placeholder", nil, attrs{
-		"dtype": typeAttr(tfpb.DataType_DT_STRING), "shape": shapeAttr(),
-	})
-	g.add("axis", "Const", nil, int32Const(nil, 0))
-	g.add("size", "Const", nil, int32Const([]int64{2}, int32(in.Size[0]), int32(in.Size[1])))
-	g.addDecode(decodedName(0), 3)
-	g.addDecode("rgba", 4)
-	g.addPixels(in, dtype, decodedName(0), pixelsName(0))
-	for i := 1; fast && i < len(ratios); i++ {
-		decoded := decodedName(i)
-		g.add(decoded, "DecodeJpeg", []string{"contents"}, attrs{"channels": intAttr(3), "ratio": intAttr(int64(ratios[i]))})
-		g.addPixels(in, dtype, decoded, pixelsName(i))
-	}
-	return g.def
-}
-
-func (g *graph) addDecode(name string, channels int64) {
-	g.add(name, "DecodeImage", []string{"contents"}, attrs{
-		"channels": intAttr(channels), "dtype": typeAttr(tfpb.DataType_DT_UINT8), "expand_animations": boolAttr(false),
-	})
-}
-
-// addPixels adds the way from a decoded image to the model's input.
-func (g *graph) addPixels(in Preprocessing, dtype savedmodel.DataType, decoded, pixels string) {
-	const float = tfpb.DataType_DT_FLOAT
-	name := func(step string) string { return pixels + "/" + step }
-	g.add(name("batch"), "ExpandDims", []string{decoded, "axis"}, attrs{
-		"T": typeAttr(tfpb.DataType_DT_UINT8), "Tdim": typeAttr(tfpb.DataType_DT_INT32),
-	})
-	resize := attrs{"T": typeAttr(tfpb.DataType_DT_UINT8), "align_corners": boolAttr(in.AlignCorners)}
-	op := "ResizeArea"
-	if in.Resize == "bilinear" {
-		op = "ResizeBilinear"
-		resize["half_pixel_centers"] = boolAttr(in.HalfPixelCenters)
-	}
-	last := name("resized")
-	g.add(last, op, []string{name("batch"), "size"}, resize)
-	then := func(step, op string, a attrs, more ...string) {
-		inputs := append([]string{last}, more...)
-		last = name(step)
-		g.add(last, op, inputs, a)
-	}
-	if in.Scale != 1 {
-		g.add(name("scale"), "Const", nil, floatConst(float32(in.Scale)))
-		then("scaled", "Mul", attrs{"T": typeAttr(float)}, name("scale"))
-	}
-	if in.Offset != 0 {
-		g.add(name("offset"), "Const", nil, floatConst(float32(in.Offset)))
-		then("shifted", "AddV2", attrs{"T": typeAttr(float)}, name("offset"))
-	}
-	if dtype != savedmodel.Float32 {
-		then("cast", "Cast", attrs{
-			"SrcT": typeAttr(float), "DstT": typeAttr(tfpb.DataType(dtype)), "Truncate": boolAttr(false),
-		})
-	}
-	g.add(pixels, "Identity", []string{last}, attrs{"T": typeAttr(tfpb.DataType(dtype))})
-}
-
-// graphProducer is the GraphDef version that the attributes above are written
-// for; anything recent does.
-const graphProducer = 1882
-
-type attrs map[string]*tfpb.AttrValue
-
-type graph struct{ def *tfpb.GraphDef }
-
-func (g *graph) add(name, op string, inputs []string, a attrs) {
-	g.def.Node = append(g.def.Node, &tfpb.NodeDef{Name: name, Op: op, Input: inputs, Attr: a})
-}
-
-func typeAttr(t tfpb.DataType) *tfpb.AttrValue {
-	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Type{Type: t}}
-}
-
-func intAttr(i int64) *tfpb.AttrValue {
-	return &tfpb.AttrValue{Value: &tfpb.AttrValue_I{I: i}}
-}
-
-func boolAttr(b bool) *tfpb.AttrValue {
-	return &tfpb.AttrValue{Value: &tfpb.AttrValue_B{B: b}}
-}
-
-func shapeOf(dims ...int64) *tfpb.TensorShapeProto {
-	s := &tfpb.TensorShapeProto{}
-	for _, d := range dims {
-		s.Dim = append(s.Dim, &tfpb.TensorShapeProto_Dim{Size: d})
-	}
-	return s
-}
-
-func shapeAttr(dims ...int64) *tfpb.AttrValue {
-	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Shape{Shape: shapeOf(dims...)}}
-}
-
-func constant(t *tfpb.TensorProto) attrs {
-	return attrs{
-		"dtype": typeAttr(t.Dtype),
-		"value": {Value: &tfpb.AttrValue_Tensor{Tensor: t}},
-	}
-}
-
-func floatConst(v float32) attrs {
-	return constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shapeOf(), FloatVal: []float32{v}})
-}
-
-func int32Const(shape []int64, values ...int32) attrs {
-	var content []byte
-	for _, v := range values {
-		content = binary.NativeEndian.AppendUint32(content, uint32(v))
-	}
-	return constant(&tfpb.TensorProto{
-		Dtype: tfpb.DataType_DT_INT32, TensorShape: shapeOf(shape...), TensorContent: content,
-	})
 }

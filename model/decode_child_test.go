@@ -171,7 +171,7 @@ func childDecoder(by string) (func(image []byte) (decoded, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	in := Preprocessing{Size: [2]int{299, 299}, Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}
+	in := Preprocessing{Size: [2]int{299, 299}, Resize: "bilinear", Scale: same(1 / 127.5), Offset: same(-1)}
 	decoder, err := newDecoder(in, savedmodel.Float32, false, savedmodel.Options{})
 	if err != nil {
 		return nil, err

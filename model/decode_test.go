@@ -5,12 +5,13 @@ import (
 	"path/filepath"
 	"testing"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 	"inceptor/testenv"
 )
 
 func TestDecodeRatio(t *testing.T) {
-	d := &decoder{size: [2]int{299, 200}, fast: true}
+	d := &decoder{frame: pixels.Frame{Height: 299, Width: 200}, fast: true}
 	for _, test := range []struct {
 		h    Header
 		want int
@@ -28,6 +29,22 @@ func TestDecodeRatio(t *testing.T) {
 			t.Errorf("%+v: got %d, want %d", test.h, got, test.want)
 		}
 	}
+	for _, test := range []struct {
+		frame pixels.Frame
+		want  int
+	}{ // of 2400×1600
+		{pixels.Frame{Height: 200, Width: 200}, 4},
+		{pixels.Frame{Height: 200, Width: 200, Crop: 0.5}, 2},                     // 800 are left of its height
+		{pixels.Frame{Height: 200, Width: 600, Fit: pixels.Crop}, 2},              // 2400×800
+		{pixels.Frame{Height: 300, Width: 300, Fit: pixels.Pad}, 4},               // to 300×200
+		{pixels.Frame{Height: 300, Width: 300, Fit: pixels.Pad, Crop: 0.5}, 2},    // 1200×800 of it
+		{pixels.Frame{Height: 2400, Width: 2400, Fit: pixels.Pad, Crop: 0.01}, 1}, // larger than the picture
+	} {
+		d := &decoder{frame: test.frame, fast: true}
+		if got := ratios[d.ratio(Header{Format: "jpeg", Height: 1600, Width: 2400})]; got != test.want {
+			t.Errorf("%+v: got %d, want %d", test.frame, got, test.want)
+		}
+	}
 	d.fast = false
 	if got := ratios[d.ratio(Header{Format: "jpeg", Height: 8000, Width: 8000})]; got != 1 {
 		t.Errorf("exact: got %d", got)
@@ -38,7 +55,7 @@ func TestDecodeRatio(t *testing.T) {
 // of 640 pixels.
 func BenchmarkDecode(b *testing.B) {
 	openLibrary(b)
-	in := Preprocessing{Size: [2]int{299, 299}, Resize: "bilinear", Scale: 1 / 127.5, Offset: -1}
+	in := Preprocessing{Size: [2]int{299, 299}, Resize: "bilinear", Scale: same(1 / 127.5), Offset: same(-1)}
 	small, err := os.ReadFile(filepath.Join(testenv.Photos(b), "china.jpg"))
 	if err != nil {
 		b.Fatal(err)

@@ -477,7 +477,7 @@ func decodeInGo(p Preprocessing, dtype savedmodel.DataType) func(context.Context
 	recipe := pixels.Recipe{
 		View: p.view, Height: p.Size[0], Width: p.Size[1],
 		Area: p.Resize == "area", AlignCorners: p.AlignCorners, HalfPixelCenters: p.HalfPixelCenters,
-		Scale: float32(p.Scale), Offset: float32(p.Offset), DType: dtype,
+		Scale: float32(p.Scale[0]), Offset: float32(p.Offset[0]), DType: dtype,
 	}
 	return func(_ context.Context, image []byte, h Header) (item, error) {
 		plain, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})

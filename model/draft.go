@@ -61,28 +61,32 @@ func (d *draft) input(e Explanation, p *Preprocessing, how string) {
 	if p == nil {
 		return
 	}
-	d.comment(indent, "Height and width of the input: each image is resized to them.")
+	d.comment(indent, "Height and width of the input: each image is resized to them, whatever its aspect ratio.")
+	d.comment(indent, `"fit: pad" or "fit: crop" keep it; "crop: 0.875" leaves out the margins first.`)
 	d.line(indent, fmt.Sprintf("size: [%d, %d]", p.Size[0], p.Size[1]), true)
-	d.comment(indent, "How images are resized: bilinear or area.")
+	d.comment(indent, "How images are resized: bilinear, nearest, bicubic or area.")
 	d.line(indent, "resize: "+p.Resize, true)
 	if p.ResizeFrom == OriginAssumed {
-		d.comment(indent, "Whether bilinear resizing takes pixels at their centers, as tf.image.resize does since TensorFlow 2.")
+		d.comment(indent, "Whether resizing takes pixels at their centers, as tf.image.resize does since TensorFlow 2.")
 		d.comment(indent, "ASSUMED: nothing states it. If it is right, remove the # of the next line.")
 		d.line(indent, fmt.Sprintf("half_pixel_centers: %v", p.HalfPixelCenters), false)
 	}
-	d.comment(indent, fmt.Sprintf("The model gets pixel × scale + offset, of pixels from 0 to 255: %v.", p.conversion()))
+	c := p.conversion()
+	d.comment(indent, fmt.Sprintf("The model gets %s, of pixels from 0 to 255: %v.", c.formula(), c))
 	known := p.ScaleFrom != OriginAssumed
+	lines := c.keys()
 	switch {
 	case how != "":
 		d.comment(indent, how)
 	case !known:
 		d.comment(indent, `ASSUMED: nothing states it. "inceptor init" with --image and --expect finds it out; if it is right,`)
-		d.comment(indent, "remove the # of the next two lines.")
+		d.comment(indent, fmt.Sprintf("remove the # of the next %d lines.", len(lines)))
 	default:
 		d.comment(indent, "It is "+stated(p.ScaleFrom)+".")
 	}
-	d.line(indent, "scale: "+decimal(p.Scale), known)
-	d.line(indent, "offset: "+decimal(p.Offset), known)
+	for _, line := range lines {
+		d.line(indent, line, known)
+	}
 }
 
 func (d *draft) outputs(e Explanation) {

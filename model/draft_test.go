@@ -8,27 +8,50 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"inceptor/model/pixels"
 )
 
 // What a version is explained to be is what init writes, and means the same.
 func TestDraft(t *testing.T) {
+	made := func(c conversion, from Origin) *Preprocessing {
+		p := &Preprocessing{Size: [2]int{8, 8}, Resize: "bilinear", ResizeFrom: OriginFile}
+		p.convert(c, from)
+		return p
+	}
 	for _, test := range []struct {
-		model  string
-		tags   []string // of its graph; nil: serve
-		pixels *Preprocessing
-		how    string
-		want   []string
+		model string
+		tags  []string // of its graph; nil: serve
+		made  *Preprocessing
+		how   string
+		want  []string
 	}{
 		{model: "classic", want: []string{"tags: [serve]", "signature: serving_default", "  key: inputs", "output: scores", "# labels: labels.txt"}},
 		{model: "keras", tags: []string{}, want: []string{"tags: []"}},
 		{model: "keras", want: []string{"  size: [8, 8]", "  # half_pixel_centers: true", "  # It is stated by the graph.", "  scale: 1", "  offset: 0"}},
 		{
-			model: "keras", pixels: &Preprocessing{Size: [2]int{8, 8}, Resize: "area", Scale: 0.25, Offset: -1, ScaleFrom: OriginMeasured, ResizeFrom: OriginFile},
+			model: "keras", made: &Preprocessing{Size: [2]int{8, 8}, Resize: "area", Channels: pixels.RGB, Scale: same(0.25), Offset: same(-1), ScaleFrom: OriginMeasured, ResizeFrom: OriginFile},
 			how: "Measured with a cat.", want: []string{"  # Measured with a cat.", "  scale: 0.25", "  offset: -1", "  resize: area"},
 		},
 		{
-			model: "keras", pixels: &Preprocessing{Size: [2]int{8, 8}, Resize: "bilinear", Scale: 0.25, Offset: -1, ScaleFrom: OriginAssumed, ResizeFrom: OriginFile},
+			model: "keras", made: &Preprocessing{Size: [2]int{8, 8}, Resize: "bilinear", Channels: pixels.RGB, Scale: same(0.25), Offset: same(-1), ScaleFrom: OriginAssumed, ResizeFrom: OriginFile},
 			want: []string{"  # scale: 0.25", "  # offset: -1"},
+		},
+		{
+			model: "keras", made: made(torchRGB, OriginMeasured), how: "Measured with a dog.",
+			want: []string{"  scale: 1/255", "  mean: [0.485, 0.456, 0.406]", "  std: [0.229, 0.224, 0.225]"},
+		},
+		{
+			model: "keras", made: made(caffeBGR, OriginMeasured), how: "Measured with a bird.",
+			want: []string{"  channels: bgr", "  mean: [103.939, 116.779, 123.68]"},
+		},
+		{
+			model: "keras", made: made(zeroTo255.in(pixels.BGR), OriginMeasured), how: "Measured with a fish.",
+			want: []string{"  channels: bgr", "  scale: 1", "  offset: 0"},
+		},
+		{
+			model: "keras", made: made(caffeBGR, OriginAssumed),
+			want: []string{"  # remove the # of the next 2 lines.", "  # channels: bgr", "  # mean: [103.939, 116.779, 123.68]"},
 		},
 	} {
 		t.Run(test.model+" "+test.how, func(t *testing.T) {
@@ -37,11 +60,11 @@ func TestDraft(t *testing.T) {
 				retag(t, dir, test.tags)
 			}
 			before := Explain(dir, Images)
-			pixels := test.pixels
-			if pixels == nil {
-				pixels = before.Preprocessing
+			made := test.made
+			if made == nil {
+				made = before.Preprocessing
 			}
-			text := before.Draft(pixels, test.how)
+			text := before.Draft(made, test.how)
 			for _, line := range test.want {
 				if !strings.Contains(text, "\n"+line+"\n") {
 					t.Errorf("no line %q in\n%s", line, text)
@@ -52,9 +75,9 @@ func TestDraft(t *testing.T) {
 				t.Fatal(err)
 			}
 			after := Explain(dir, Images)
-			if p := after.Preprocessing; p != nil && pixels.ScaleFrom != OriginAssumed {
-				if p.ScaleFrom != OriginFile || p.conversion() != pixels.conversion() || p.Resize != pixels.Resize {
-					t.Errorf("pixels %v, want %v", p, pixels)
+			if p := after.Preprocessing; p != nil && made.ScaleFrom != OriginAssumed {
+				if p.ScaleFrom != OriginFile || p.conversion() != made.conversion() || p.Resize != made.Resize {
+					t.Errorf("pixels %v, want %v", p, made)
 				}
 			}
 			ignored := cmp.Options{cmpopts.IgnoreFields(Explanation{}, "Notes", "Preprocessing")}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
 )
@@ -69,7 +70,7 @@ func TestExplain(t *testing.T) {
 				Signature: "serving_default", Method: "tensorflow/serving/predict",
 				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.Float32, From: FromPixels}},
 				Preprocessing: &Preprocessing{
-					Size: [2]int{8, 8}, Resize: "bilinear", HalfPixelCenters: true, Scale: 1, ScaleFrom: OriginGraph, ResizeFrom: OriginAssumed,
+					Size: [2]int{8, 8}, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: "bilinear", Channels: pixels.RGB, HalfPixelCenters: true, Scale: same(1), ScaleFrom: OriginGraph, ResizeFrom: OriginAssumed,
 				},
 				Scores: "output_0", Classes: 2, TopK: 5,
 			},
@@ -82,7 +83,7 @@ func TestExplain(t *testing.T) {
 				Signature: "serving_default", Method: "tensorflow/serving/predict",
 				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.Float32, From: FromPixels}},
 				Preprocessing: &Preprocessing{
-					Size: [2]int{8, 8}, Resize: "bilinear", Scale: 0.5, ScaleFrom: OriginFile, ResizeFrom: OriginFile,
+					Size: [2]int{8, 8}, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: "bilinear", Channels: pixels.RGB, Scale: same(0.5), ScaleFrom: OriginFile, ResizeFrom: OriginFile,
 				},
 				Scores: "output_0", Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l"},
 			},

@@ -42,11 +42,14 @@ func (e Explanation) writeLines(line func(name, format string, args ...any)) {
 	}
 	if p := e.Preprocessing; p != nil {
 		line("size", "%d×%d", p.Size[0], p.Size[1])
+		if steps := p.steps(); steps != nil {
+			line("picture", "%s", strings.Join(steps, ", "))
+		}
 		line("resize", "%s: %s", p.sampling(), stated(p.ResizeFrom))
 		if e.Golden > 0 {
 			line("pixels", "measured with %d golden images when the version is loaded", e.Golden)
 		} else {
-			line("pixels", "%v, by pixel × %s + %s: %s", p.conversion(), decimal(p.Scale), decimal(p.Offset), stated(p.ScaleFrom))
+			line("pixels", "%v, by pixel × %s + %s: %s", p.conversion(), p.Scale.String(), p.Offset.String(), stated(p.ScaleFrom))
 		}
 	}
 	classes := "of as many classes as it gives"

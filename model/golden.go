@@ -64,7 +64,7 @@ func (a *answerer) passGolden(ctx context.Context, dir string, convert func(Prep
 		return err
 	}
 	p := *a.pixels
-	found, only, err := measure(func(c conversion) (float64, error) {
+	found, only, err := measure(p.usual(), func(c conversion) (float64, error) {
 		p.convert(c, OriginMeasured)
 		if err := convert(p); err != nil {
 			return 0, err
@@ -72,7 +72,7 @@ func (a *answerer) passGolden(ctx context.Context, dir string, convert func(Prep
 		return a.checkGolden(ctx, dir, images)
 	})
 	if failed := (*goldenError)(nil); errors.As(err, &failed) {
-		return fmt.Errorf(`no usual preprocessing passes: %w; write "input: {scale: …, offset: …}", as the model wants it, into %s`,
+		return fmt.Errorf(`no usual preprocessing passes: %w; write "input: {scale: …, mean: …, std: …}", as the model wants it, into %s`,
 			err, filepath.Join(dir, specFile))
 	}
 	if err != nil {
@@ -87,9 +87,9 @@ func (a *answerer) passGolden(ctx context.Context, dir string, convert func(Prep
 }
 
 // measure is the convention with which try passes with the highest sum of scores; a
-// wide one only if none of those before it passes. It tells whether try passes with
-// no other one. An error that is no *goldenError is final.
-func measure(try func(conversion) (sum float64, err error)) (best conversion, only bool, err error) {
+// wide one, which come last, only if no other one passes. It tells whether try passes
+// with no other one. An error that is no *goldenError is final.
+func measure(conventions []conversion, try func(conversion) (sum float64, err error)) (best conversion, only bool, err error) {
 	var (
 		passed int
 		most   float64
@@ -104,7 +104,7 @@ func measure(try func(conversion) (sum float64, err error)) (best conversion, on
 		case err != nil:
 			return conversion{}, false, err
 		default:
-			if passed == 0 || sum > most && !c.wide() {
+			if passed == 0 || sum > most && c.wide() == best.wide() {
 				most, best = sum, c
 			}
 			passed++

@@ -9,8 +9,6 @@ import (
 	"image/jpeg"
 	"image/png"
 	"sync"
-
-	"inceptor/savedmodel"
 )
 
 // A sample is a picture that is made up to try a model of encoded images with.
@@ -107,27 +105,6 @@ func (d drawing) bitmap() []byte {
 		}
 	}
 	return b
-}
-
-// fill draws a texture as a model takes its pixels: t is float32 or uint8 of
-// shape [1, height, width, 3].
-func fill(t *savedmodel.Tensor, p Preprocessing) error {
-	height, width := p.Size[0], p.Size[1]
-	at := texture(width, height)
-	if t.DType() == savedmodel.UInt8 {
-		to := t.Bytes()
-		for i := range to {
-			pixel := float64(at(i/3%width, i/3/width, i%3))
-			to[i] = byte(min(max(pixel*p.Scale+p.Offset, 0), 255))
-		}
-		return nil
-	}
-	to, err := savedmodel.Data[float32](t)
-	for i := range to {
-		pixel := float64(at(i/3%width, i/3/width, i%3))
-		to[i] = float32(pixel*p.Scale + p.Offset)
-	}
-	return err
 }
 
 // blackPixel is a 1×1 image as small as they get, a 24-bit BMP.

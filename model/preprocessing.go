@@ -1,8 +1,8 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,110 +23,31 @@ const (
 )
 
 // Preprocessing says how an image becomes the input of a model that takes
-// pixels, and where that is known from: decoded to RGB, resized to Size without
-// keeping the aspect ratio, then pixel*Scale + Offset with pixels from 0 to 255.
+// pixels, and where that is known from: decoded to RGB, cropped and resized to Size,
+// its channels put in order, then pixel*Scale + Offset with pixels from 0 to 255.
 type Preprocessing struct {
-	Size             [2]int  `json:"size"`   // height, width
-	Resize           string  `json:"resize"` // bilinear or area
-	AlignCorners     bool    `json:"align_corners"`
-	HalfPixelCenters bool    `json:"half_pixel_centers"`
-	Scale            float64 `json:"scale"`
-	Offset           float64 `json:"offset"`
-	ScaleFrom        Origin  `json:"scale_from"`  // of Scale and Offset
-	ResizeFrom       Origin  `json:"resize_from"` // of AlignCorners and HalfPixelCenters
+	Size             [2]int          `json:"size"` // height, width
+	Layout           pixels.Layout   `json:"layout"`
+	Crop             float64         `json:"crop"` // part of each side that is left before resizing; 1: all of it
+	Fit              pixels.Fit      `json:"fit"`
+	Resize           string          `json:"resize"` // a key of resizeOps
+	AlignCorners     bool            `json:"align_corners"`
+	HalfPixelCenters bool            `json:"half_pixel_centers"`
+	Channels         pixels.Channels `json:"channels"`
+	Scale            PerChannel      `json:"scale"` // in the order of Channels
+	Offset           PerChannel      `json:"offset"`
+	ScaleFrom        Origin          `json:"scale_from"`  // of Channels, Scale and Offset
+	ResizeFrom       Origin          `json:"resize_from"` // of AlignCorners and HalfPixelCenters
 
-	view pixels.View
-}
-
-// A conversion makes what a model takes of a pixel from 0 to 255.
-type conversion struct{ scale, offset float64 }
-
-// conventions are those that models of images have, the assumed one first.
-var conventions = [...]conversion{{1 / 127.5, -1}, {1.0 / 255, 0}, {1, 0}}
-
-var (
-	minusOneToOne = conventions[0]
-	zeroToOne     = conventions[1]
-	zeroTo255     = conventions[2]
-)
-
-// String is the range of the pixels that it makes, such as −1…1.
-func (c conversion) String() string {
-	text := func(x float64) string {
-		return strings.Replace(strconv.FormatFloat(x, 'g', 4, 64), "-", "−", 1)
-	}
-	return text(c.offset) + "…" + text(255*c.scale+c.offset)
-}
-
-// wide tells whether the range is many times as wide as that of most models. Such
-// numbers make a network that was trained on small ones surer of its answer, not less
-// sure: a high score does not speak for them.
-func (c conversion) wide() bool { return math.Abs(255*c.scale) > 10 }
-
-// near tells whether two conversions make nearly the same range.
-func (c conversion) near(other conversion) bool {
-	most := 0.05 * math.Abs(255*c.scale)
-	return math.Abs(c.offset-other.offset) <= most &&
-		math.Abs(255*c.scale+c.offset-255*other.scale-other.offset) <= most
-}
-
-// evidence is what a model says of the pixels that it takes, besides the shape.
-type evidence struct {
-	dtype  savedmodel.DataType
-	pixels *savedmodel.Affine // what the graph computes first of each; nil: not known, or nothing
-	tf2    bool               // the model was written by TensorFlow 2
-}
-
-// conversion is the one that the model says; false: it says none.
-func (e evidence) conversion() (conversion, bool) {
-	if e.dtype == savedmodel.UInt8 {
-		return zeroTo255, true
-	}
-	return conversionFor(e.pixels)
-}
-
-// conversionFor infers what pixels a graph takes from what it computes first of
-// each. Only a few forms are known well enough; for all others it is false.
-func conversionFor(a *savedmodel.Affine) (found conversion, ok bool) {
-	if a == nil || len(a.Scale) == 0 || len(a.Offset) == 0 {
-		return conversion{}, false
-	}
-	for i := range max(len(a.Scale), len(a.Offset)) { // one for all channels, or one for each
-		c, ok := conversionOf(a.Scale[i%len(a.Scale)], a.Offset[i%len(a.Offset)])
-		if !ok || i > 0 && c != found {
-			return conversion{}, false
-		}
-		found = c
-	}
-	return found, true
-}
-
-// conversionOf is conversionFor of one channel, x*scale + offset. The pixel of
-// which the graph makes zero is the middle of the range, or its mean.
-func conversionOf(scale, offset float64) (conversion, bool) {
-	within := func(x, from, to float64) bool { return from <= x && x <= to }
-	zero := -offset / scale
-	switch {
-	case !(scale > 0) || math.IsInf(scale, 0):
-	case offset == 0 && within(scale, 1/260.0, 1/120.0):
-		return zeroTo255, true // x/255, x/127.5
-	case offset == 0 && within(scale, 250, 260):
-		return zeroToOne, true // x*255
-	case offset == 0: // the channels' deviations alone, or nothing
-	case within(zero, 90, 140):
-		return zeroTo255, true // x/127.5 - 1, or less a mean of 103.9 to 123.7
-	case within(zero, 0.3, 0.6) && (within(zero, 0.49, 0.51) || !within(scale, 1.3, 2.5)):
-		return zeroToOne, true // x*2 - 1, or less a mean of 0.406 to 0.485; by a deviation of 0.4 to 0.8, −1…1 may be bright
-	case within(zero, -1.01, -0.99) && (within(scale, 0.499, 0.501) || within(scale, 127, 128)):
-		return minusOneToOne, true // (x+1)/2, (x+1)*127.5
-	}
-	return conversion{}, false
+	view   pixels.View
+	stated pixels.Channels     // that the file or the input's shape states; empty: neither does
+	dtype  savedmodel.DataType // of the input
 }
 
 // preprocessing is how pixels are made for a signature; graph is nil where a
 // model server has the model, and no version of it is here.
 func (bound signature) preprocessing(signatures map[string]savedmodel.Signature, graph *savedmodel.Graph) (p Preprocessing, contradiction string) {
-	e := evidence{dtype: bound.dtype}
+	e := evidence{dtype: bound.dtype, channels: bound.channels}
 	if graph != nil {
 		e.tf2 = graph.TF2
 		if use, err := graph.Input(bound.Signature, bound.inputKey); err == nil { // a server's signature may be missing here
@@ -135,33 +56,39 @@ func (bound signature) preprocessing(signatures map[string]savedmodel.Signature,
 	} else { // TensorFlow 2 names each placeholder so
 		e.tf2 = signatures[bound.Signature].Inputs[bound.inputKey].Name == bound.Signature+"_"+bound.inputKey+":0"
 	}
-	return bound.Input.preprocessing(e)
+	p, contradiction = bound.Input.preprocessing(e)
+	if bound.layout != "" {
+		p.Layout = bound.layout
+	}
+	return p, contradiction
 }
 
 // preprocessing decides how pixels are made: as a person has written it, else
 // as the model says, else by convention. The contradiction, if any, tells that
 // the first two differ.
 func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string) {
-	p = Preprocessing{Size: in.Size, Resize: in.Resize}
-	p.view, _ = in.view() // validated
+	p = Preprocessing{
+		Size: in.Size, Layout: pixels.ChannelsLast, Crop: 1, Fit: cmp.Or(pixels.Fit(in.Fit), pixels.Stretch), Resize: in.Resize,
+		stated: cmp.Or(pixels.Channels(in.Channels), e.channels), dtype: e.dtype, // the two are alike, or refused
+	}
+	if in.Crop != nil {
+		p.Crop = *in.Crop
+	}
+	p.view, _ = Spec{Input: in}.view() // validated
 	said, ok := e.conversion()
 	switch {
-	case in.Scale != nil || in.Offset != nil:
-		c := conversion{1, 0} // what the file leaves out changes nothing
-		if in.Scale != nil {
-			c.scale = *in.Scale
-		}
-		if in.Offset != nil {
-			c.offset = *in.Offset
-		}
-		p.convert(c, OriginFile)
-		if ok && !said.near(c) {
-			contradiction = fmt.Sprintf("inceptor.yaml makes pixels of %v, the model seems to take %v", c, said)
-		}
+	case len(in.numbers()) > 0:
+		p.convert(in.conversion(cmp.Or(p.stated, pixels.RGB)), OriginFile)
 	case ok:
-		p.convert(said, OriginGraph)
+		p.convert(conversion{cmp.Or(p.stated, said.channels, pixels.RGB), said.scale, said.offset}, OriginGraph)
 	default:
-		p.convert(minusOneToOne, OriginAssumed)
+		p.convert(p.usual()[0], OriginAssumed)
+	}
+	switch {
+	case ok && !said.near(p.conversion()):
+		contradiction = fmt.Sprintf("inceptor.yaml makes pixels of %v, the model seems to take %v", p.conversion(), said)
+	case ok && said.channels != "" && said.channels != p.Channels:
+		contradiction = fmt.Sprintf("inceptor.yaml makes the channels %s, the model seems to take %s", p.Channels, said.channels)
 	}
 
 	p.AlignCorners = in.AlignCorners != nil && *in.AlignCorners
@@ -176,18 +103,59 @@ func (in Input) preprocessing(e evidence) (p Preprocessing, contradiction string
 	return p, contradiction
 }
 
+// conversion is what the file says. What it leaves out changes nothing.
+func (in Input) conversion(channels pixels.Channels) conversion {
+	number := func(p *PerChannel, none float64) PerChannel {
+		if p == nil {
+			return same(none)
+		}
+		return *p
+	}
+	c := normalized(channels, number(in.Scale, 1), number(in.Mean, 0), number(in.Std, 1))
+	if in.Offset != nil {
+		c.offset = *in.Offset
+	}
+	return c
+}
+
+// usual are the conventions that may hold for the input, the assumed one first.
+func (p Preprocessing) usual() []conversion { return usual(p.stated, p.dtype) }
+
 func (p *Preprocessing) convert(c conversion, from Origin) {
-	p.Scale, p.Offset, p.ScaleFrom = c.scale, c.offset, from
+	p.Channels, p.Scale, p.Offset, p.ScaleFrom = c.channels, c.scale, c.offset, from
 }
 
 // Range is the range of the pixels that the model gets, such as −1…1.
 func (p Preprocessing) Range() string { return p.conversion().String() }
 
-func (p Preprocessing) conversion() conversion { return conversion{p.Scale, p.Offset} }
+// frame is where the pixels of a picture go.
+func (p Preprocessing) frame() pixels.Frame {
+	return pixels.Frame{Crop: p.Crop, Fit: p.Fit, Height: p.Size[0], Width: p.Size[1]}
+}
+
+func (p Preprocessing) conversion() conversion { return conversion{p.Channels, p.Scale, p.Offset} }
 
 // String is how pixels are made, and where that is known from.
 func (p Preprocessing) String() string {
-	return fmt.Sprintf("%d×%d, %s (%s), pixels %v (%s)", p.Size[0], p.Size[1], p.sampling(), p.ResizeFrom, p.conversion(), p.ScaleFrom)
+	steps := append(p.steps(), fmt.Sprintf("%s (%s)", p.sampling(), p.ResizeFrom), fmt.Sprintf("pixels %v (%s)", p.conversion(), p.ScaleFrom))
+	return fmt.Sprintf("%d×%d, %s", p.Size[0], p.Size[1], strings.Join(steps, ", "))
+}
+
+// steps are what is done besides resizing and converting, in words.
+func (p Preprocessing) steps() (list []string) {
+	if p.Crop > 0 && p.Crop < 1 {
+		list = append(list, fmt.Sprintf("the middle %s of each side", decimal(p.Crop)))
+	}
+	switch p.Fit {
+	case pixels.Pad:
+		list = append(list, "padded to the aspect ratio")
+	case pixels.Crop:
+		list = append(list, "cropped to the aspect ratio")
+	}
+	if p.Layout == pixels.ChannelsFirst {
+		list = append(list, "channels first")
+	}
+	return list
 }
 
 // sampling is how the image is resized.
@@ -222,7 +190,7 @@ func (p Preprocessing) Assumed() string {
 func (p Preprocessing) note(dir string) string {
 	var keys []string
 	if p.ScaleFrom == OriginAssumed {
-		keys = append(keys, "scale: "+decimal(p.Scale), "offset: "+decimal(p.Offset))
+		keys = append(keys, p.conversion().keys()...)
 	}
 	if p.ResizeFrom == OriginAssumed {
 		keys = append(keys, fmt.Sprintf("half_pixel_centers: %v", p.HalfPixelCenters))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 )
 
@@ -13,6 +14,9 @@ import (
 func TestConversionForGraph(t *testing.T) {
 	one := func(scale, offset float64) *savedmodel.Affine {
 		return &savedmodel.Affine{Scale: []float64{scale}, Offset: []float64{offset}}
+	}
+	orders := map[string]pixels.Channels{ // where the means tell it
+		"Caffe's means, BGR": pixels.BGR, "ImageNet's, BGR": pixels.BGR, "ImageNet's, 0…1": pixels.RGB, "ImageNet's, 0…255": pixels.RGB,
 	}
 	for name, test := range map[string]struct {
 		graph *savedmodel.Affine
@@ -46,7 +50,9 @@ func TestConversionForGraph(t *testing.T) {
 		"0":                  {one(0, -1), conversion{}},
 		"NaN":                {one(nan(), -1), conversion{}},
 		"NaN offset":         {one(1, nan()), conversion{}},
-		"Caffe's means":      {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -116.779, -123.68}}, zeroTo255},
+		"Caffe's means, BGR": {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -116.779, -123.68}}, zeroTo255},
+		"ImageNet's, BGR":    {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-0.406, -0.456, -0.485}}, zeroToOne},
+		"another data set's": {&savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-0.447, -0.482, -0.491}}, zeroToOne},
 		"ImageNet's, 0…1":    {&savedmodel.Affine{Scale: []float64{1 / 0.229, 1 / 0.224, 1 / 0.225}, Offset: []float64{-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225}}, zeroToOne},
 		"ImageNet's, 0…255":  {&savedmodel.Affine{Scale: []float64{1 / 58.4, 1 / 57.1, 1 / 57.4}, Offset: []float64{-123.7 / 58.4, -116.3 / 57.1, -103.5 / 57.4}}, zeroTo255},
 		"bright, of −1…1":    {&savedmodel.Affine{Scale: []float64{2.2, 2.2, 2}, Offset: []float64{-0.35 * 2.2, -0.4 * 2.2, -0.45 * 2}}, conversion{}},
@@ -54,9 +60,11 @@ func TestConversionForGraph(t *testing.T) {
 		"one is not known":   {&savedmodel.Affine{Scale: []float64{1, 1, 1}, Offset: []float64{-103.939, 0, -123.68}}, conversion{}},
 		"deviations, x*58.4": {&savedmodel.Affine{Scale: []float64{1 / 58.4, 1 / 57.1, 1 / 57.4}, Offset: []float64{0, 0, 0}}, conversion{}},
 	} {
+		known := test.want != conversion{}
+		test.want.channels = orders[name]
 		got, ok := conversionFor(test.graph)
-		if got != test.want && ok || ok != (test.want != conversion{}) {
-			t.Errorf("%s: got %v, %v, want %v", name, got, ok, test.want)
+		if got != test.want && ok || ok != known {
+			t.Errorf("%s: got %v %v, %v, want %v %v", name, got.channels, got, ok, test.want.channels, test.want)
 		}
 	}
 }
@@ -71,6 +79,8 @@ func nan() float64 {
 func TestPreprocessingRule(t *testing.T) {
 	takes255 := &savedmodel.Affine{Scale: []float64{1 / 127.5}, Offset: []float64{-1}}
 	takesOne := &savedmodel.Affine{Scale: []float64{2}, Offset: []float64{-1}}
+	takesBGR := &savedmodel.Affine{Scale: []float64{1}, Offset: []float64{-103.939, -116.779, -123.68}}
+	torchInput := Input{Scale: new(same(1.0 / 255)), Mean: &PerChannel{0.485, 0.456, 0.406}, Std: &PerChannel{0.229, 0.224, 0.225}}
 	float := evidence{dtype: savedmodel.Float32}
 	for name, test := range map[string]struct {
 		in         Input
@@ -83,24 +93,50 @@ func TestPreprocessingRule(t *testing.T) {
 	}{
 		"nothing said, TensorFlow 1": {Input{}, float, minusOneToOne, OriginAssumed, false, OriginAssumed, ""},
 		"nothing said, TensorFlow 2": {Input{}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, true, OriginAssumed, ""},
-		"the graph says":             {Input{}, evidence{savedmodel.Float32, takes255, true}, zeroTo255, OriginGraph, true, OriginAssumed, ""},
-		"the graph says 0…1":         {Input{}, evidence{savedmodel.Float32, takesOne, false}, zeroToOne, OriginGraph, false, OriginAssumed, ""},
+		"the graph says":             {Input{}, evidence{dtype: savedmodel.Float32, pixels: takes255, tf2: true}, zeroTo255, OriginGraph, true, OriginAssumed, ""},
+		"the graph says 0…1":         {Input{}, evidence{dtype: savedmodel.Float32, pixels: takesOne, tf2: false}, zeroToOne, OriginGraph, false, OriginAssumed, ""},
 		"uint8":                      {Input{}, evidence{dtype: savedmodel.UInt8}, zeroTo255, OriginGraph, false, OriginAssumed, ""},
-		"scale alone":                {Input{Scale: new(1.0 / 255)}, float, zeroToOne, OriginFile, false, OriginAssumed, ""},
-		"offset alone":               {Input{Offset: new(-117.0)}, float, conversion{1, -117}, OriginFile, false, OriginAssumed, ""},
-		"both":                       {Input{Scale: new(1 / 127.5), Offset: new(-1.0)}, float, minusOneToOne, OriginFile, false, OriginAssumed, ""},
+		"scale alone":                {Input{Scale: new(same(1.0 / 255))}, float, zeroToOne, OriginFile, false, OriginAssumed, ""},
+		"offset alone":               {Input{Offset: new(same(-117.0))}, float, rgbOf(1, -117), OriginFile, false, OriginAssumed, ""},
+		"both":                       {Input{Scale: new(same(1 / 127.5)), Offset: new(same(-1.0))}, float, minusOneToOne, OriginFile, false, OriginAssumed, ""},
 		"the file and the graph agree": {
-			Input{Scale: new(1.0 / 256)}, evidence{savedmodel.Float32, takesOne, false}, conversion{1.0 / 256, 0}, OriginFile, false, OriginAssumed, "",
+			Input{Scale: new(same(1.0 / 256))}, evidence{dtype: savedmodel.Float32, pixels: takesOne, tf2: false}, rgbOf(1.0/256, 0), OriginFile, false, OriginAssumed, "",
 		},
 		"the file contradicts the graph": {
-			Input{Scale: new(1.0 / 255)}, evidence{savedmodel.Float32, takes255, false}, zeroToOne, OriginFile, false, OriginAssumed,
+			Input{Scale: new(same(1.0 / 255))}, evidence{dtype: savedmodel.Float32, pixels: takes255, tf2: false}, zeroToOne, OriginFile, false, OriginAssumed,
 			"inceptor.yaml makes pixels of 0…1, the model seems to take 0…255",
 		},
 		"the file contradicts uint8": {
-			Input{Scale: new(1 / 127.5), Offset: new(-1.0)}, evidence{dtype: savedmodel.UInt8}, minusOneToOne, OriginFile, false, OriginAssumed,
+			Input{Scale: new(same(1 / 127.5)), Offset: new(same(-1.0))}, evidence{dtype: savedmodel.UInt8}, minusOneToOne, OriginFile, false, OriginAssumed,
 			"inceptor.yaml makes pixels of −1…1, the model seems to take 0…255",
 		},
-		"half-pixel centers, written": {Input{HalfPixelCenters: new(true)}, float, minusOneToOne, OriginAssumed, true, OriginFile, ""},
+		"mean and std":           {torchInput, float, torchRGB, OriginFile, false, OriginAssumed, ""},
+		"mean alone, BGR":        {Input{Channels: "bgr", Mean: &PerChannel{103.939, 116.779, 123.68}}, float, caffeBGR, OriginFile, false, OriginAssumed, ""},
+		"std alone":              {Input{Std: new(same(255))}, float, zeroToOne, OriginFile, false, OriginAssumed, ""},
+		"BGR, nothing else said": {Input{Channels: "bgr"}, float, minusOneToOne.in(pixels.BGR), OriginAssumed, false, OriginAssumed, ""},
+		"gray by the shape":      {Input{}, evidence{dtype: savedmodel.Float32, channels: pixels.Gray}, minusOneToOne.in(pixels.Gray), OriginAssumed, false, OriginAssumed, ""},
+		"the graph says BGR":     {Input{}, evidence{dtype: savedmodel.Float32, pixels: takesBGR}, zeroTo255.in(pixels.BGR), OriginGraph, false, OriginAssumed, ""},
+		"the file says BGR, the graph the range": {
+			Input{Channels: "bgr"}, evidence{dtype: savedmodel.Float32, pixels: takes255}, zeroTo255.in(pixels.BGR), OriginGraph, false, OriginAssumed, "",
+		},
+		"the file contradicts the order of the graph": {
+			Input{Channels: "rgb"}, evidence{dtype: savedmodel.Float32, pixels: takesBGR}, zeroTo255, OriginGraph, false, OriginAssumed,
+			"inceptor.yaml makes the channels rgb, the model seems to take bgr",
+		},
+		"the file says a scale and no order": {
+			Input{Scale: new(same(1))}, evidence{dtype: savedmodel.Float32, pixels: takesBGR}, zeroTo255, OriginFile, false, OriginAssumed,
+			"inceptor.yaml makes the channels rgb, the model seems to take bgr",
+		},
+		"normalized twice": {
+			torchInput, evidence{dtype: savedmodel.Float32, pixels: takesOne}, torchRGB, OriginFile, false, OriginAssumed,
+			"inceptor.yaml makes pixels of 0…1 normalized by ImageNet's mean and std, the model seems to take 0…1",
+		},
+		"whole numbers":                 {Input{}, evidence{dtype: savedmodel.Int32}, zeroTo255, OriginAssumed, false, OriginAssumed, ""},
+		"whole numbers with a sign":     {Input{}, evidence{dtype: savedmodel.Int8}, rgbOf(1, -128), OriginAssumed, false, OriginAssumed, ""},
+		"whole numbers, the graph says": {Input{}, evidence{dtype: savedmodel.Int32, pixels: takes255}, zeroTo255, OriginGraph, false, OriginAssumed, ""},
+		"bytes, BGR":                    {Input{}, evidence{dtype: savedmodel.UInt8, pixels: takesBGR}, zeroTo255.in(pixels.BGR), OriginGraph, false, OriginAssumed, ""},
+		"nearest":                       {Input{Resize: "nearest"}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, true, OriginAssumed, ""},
+		"half-pixel centers, written":   {Input{HalfPixelCenters: new(true)}, float, minusOneToOne, OriginAssumed, true, OriginFile, ""},
 		"no half-pixel centers, written": {
 			Input{HalfPixelCenters: new(false)}, evidence{dtype: savedmodel.Float32, tf2: true}, minusOneToOne, OriginAssumed, false, OriginFile, "",
 		},
@@ -132,11 +168,13 @@ func TestPreprocessingNote(t *testing.T) {
 	}{
 		"all": {Input{}, "models/m/1", `pixels −1…1 and half-pixel centers are assumed, not stated by the model: if they are right, ` +
 			`write "input: {scale: 0.00784313725490196, offset: -1, half_pixel_centers: true}" into models/m/1/assets.extra/inceptor.yaml to state them`},
-		"the resize": {Input{Scale: new(1.0)}, "models/m/1", `half-pixel centers are assumed, not stated by the model: if they are right, ` +
+		"the resize": {Input{Scale: new(same(1.0))}, "models/m/1", `half-pixel centers are assumed, not stated by the model: if they are right, ` +
 			`write "input: {half_pixel_centers: true}" into models/m/1/assets.extra/inceptor.yaml to state them`},
 		"the pixels, of a model server": {Input{Resize: "area"}, "", `pixels −1…1 are assumed, not stated by the model: if they are right, ` +
 			`write "input: {scale: 0.00784313725490196, offset: -1}" into DIR/VERSION/assets.extra/inceptor.yaml of model.dir to state them`},
-		"nothing": {Input{Scale: new(1.0), HalfPixelCenters: new(false)}, "models/m/1", ""},
+		"BGR": {Input{Channels: "bgr", HalfPixelCenters: new(true)}, "models/m/1", `pixels BGR −1…1 are assumed, not stated by the model: if they are right, ` +
+			`write "input: {channels: bgr, scale: 0.00784313725490196, offset: -1}" into models/m/1/assets.extra/inceptor.yaml to state them`},
+		"nothing": {Input{Scale: new(same(1.0)), HalfPixelCenters: new(false)}, "models/m/1", ""},
 	} {
 		p, _ := test.in.preprocessing(half)
 		if got := p.note(test.dir); got != test.want {
@@ -155,7 +193,7 @@ func TestMeasure(t *testing.T) {
 		err error
 	}
 	for name, test := range map[string]struct {
-		outcomes [3]outcome
+		outcomes [3]outcome // of the conventions of each channel alike
 		want     conversion
 		only     bool
 		failure  string
@@ -171,8 +209,9 @@ func TestMeasure(t *testing.T) {
 		"error at first": {[3]outcome{{0, gone}, {1, nil}, {1, nil}}, conversion{}, false, "", gone},
 	} {
 		i := 0
-		got, only, err := measure(func(c conversion) (float64, error) {
-			if c != conventions[i] {
+		tried := []conversion{minusOneToOne, zeroToOne, zeroTo255}
+		got, only, err := measure(tried, func(c conversion) (float64, error) {
+			if c != tried[i] {
 				t.Errorf("%s: %v is tried at place %d", name, c, i)
 			}
 			i++
@@ -186,6 +225,76 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, test.failure)
 		case test.final == nil && test.failure == "" && (err != nil || got != test.want || only != test.only):
 			t.Errorf("%s: got %v, %v, %v, want %v, %v", name, got, only, err, test.want, test.only)
+		}
+	}
+}
+
+// TestMeasureWide has conventions with wide ranges: a score decides between them only.
+func TestMeasureWide(t *testing.T) {
+	for name, test := range map[string]struct {
+		sums map[conversion]float64 // of those that pass
+		want conversion
+		only bool
+	}{
+		"PyTorch's":             {map[conversion]float64{torchRGB: 0.4}, torchRGB, true},
+		"surer with more":       {map[conversion]float64{minusOneToOne: 0.5, torchRGB: 0.9, caffeBGR: 1, zeroTo255: 1}, torchRGB, false},
+		"Caffe's":               {map[conversion]float64{caffeBGR: 0.9, zeroTo255: 0.7}, caffeBGR, false},
+		"0…255":                 {map[conversion]float64{caffeBGR: 0.7, zeroTo255: 0.9}, zeroTo255, false},
+		"a low score, not wide": {map[conversion]float64{zeroToOne: 0.1, caffeBGR: 0.9}, zeroToOne, false},
+	} {
+		got, only, err := measure(conventions[:], func(c conversion) (float64, error) {
+			if sum, ok := test.sums[c]; ok {
+				return sum, nil
+			}
+			return 0, &goldenError{"another class"}
+		})
+		if err != nil || got != test.want || only != test.only {
+			t.Errorf("%s: got %v, %v, %v, want %v, %v", name, got, only, err, test.want, test.only)
+		}
+	}
+}
+
+// TestUsual has the conventions that are tried for inputs of each kind.
+func TestUsual(t *testing.T) {
+	for name, test := range map[string]struct {
+		channels pixels.Channels
+		dtype    savedmodel.DataType
+		want     string
+	}{
+		"any":   {"", savedmodel.Float32, "−1…1; 0…1; 0…1 normalized by ImageNet's mean and std; BGR 0…255 less ImageNet's mean; 0…255"},
+		"rgb":   {pixels.RGB, savedmodel.Float16, "−1…1; 0…1; 0…1 normalized by ImageNet's mean and std; 0…255 less ImageNet's mean; 0…255"},
+		"bgr":   {pixels.BGR, savedmodel.Float64, "BGR −1…1; BGR 0…1; BGR 0…1 normalized by ImageNet's mean and std; BGR 0…255 less ImageNet's mean; BGR 0…255"},
+		"gray":  {pixels.Gray, savedmodel.BFloat16, "gray −1…1; gray 0…1; gray 0…255"},
+		"int32": {"", savedmodel.Int32, "0…255"},
+		"int8":  {pixels.BGR, savedmodel.Int8, "BGR −128…127"},
+	} {
+		var texts []string
+		for _, c := range usual(test.channels, test.dtype) {
+			texts = append(texts, c.String())
+		}
+		if got := strings.Join(texts, "; "); got != test.want {
+			t.Errorf("%s: got %s, want %s", name, got, test.want)
+		}
+	}
+}
+
+// TestConversionKeys reads what is written of each convention.
+func TestConversionKeys(t *testing.T) {
+	for _, c := range conventions {
+		for _, order := range []pixels.Channels{pixels.RGB, pixels.BGR} {
+			c = c.in(order)
+			var spec Spec
+			text := "input: {" + strings.Join(c.keys(), ", ") + "}"
+			if err := decodeYAML([]byte(text), &spec); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			spec.Input.Resize, spec.TopK = "bilinear", 1
+			if err := spec.validate(); err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
+			if p, _ := spec.Input.preprocessing(evidence{dtype: savedmodel.Float32}); p.conversion() != c {
+				t.Errorf("%s: got %v, want %v", text, p.conversion(), c)
+			}
 		}
 	}
 }

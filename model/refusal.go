@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 )
 
@@ -137,6 +138,32 @@ func (o offer) write(line string) string {
 
 // where is the file that a refusal speaks of.
 func (o offer) where() string { return cmp.Or(o.file, specFile) }
+
+// at is a key of that file with its line.
+func (b *binder) at(key string) string { return b.where() + ": " + b.Spec.at(key) }
+
+// checkChannels says why the input does not take what inceptor.yaml makes of the
+// channels; nil: it does.
+func (b *binder) checkChannels() error {
+	in := b.Input
+	gray := b.channels == pixels.Gray
+	if stated := pixels.Channels(in.Channels); stated != "" && (stated == pixels.Gray) != gray {
+		has := "three channels"
+		if gray {
+			has = "one channel"
+		}
+		return fmt.Errorf("%s: %s: the input %q has %s: leave the key out", b.at("input.channels"), stated, b.inputKey, has)
+	}
+	if key := in.colours(); gray && key != "" {
+		return fmt.Errorf("%s: the input %q has one channel: write one number", b.at("input."+key), b.inputKey)
+	}
+	if set := in.numbers(); len(set) > 0 {
+		if err := in.conversion(cmp.Or(b.channels, pixels.Channels(in.Channels))).fits(b.dtype); err != nil {
+			return fmt.Errorf("%s: %w: leave the key out, or export the model with an input of float32", b.at("input."+set[0].key), err)
+		}
+	}
+	return nil
+}
 
 var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 

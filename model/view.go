@@ -3,7 +3,6 @@ package model
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -12,14 +11,15 @@ import (
 )
 
 // view is what a model is to see of a picture. Its error names the keys.
-func (in Input) view() (v pixels.View, err error) {
+func (s Spec) view() (v pixels.View, err error) {
 	var errs []error
+	in := s.Input
 	switch in.Orientation {
 	case "":
 	case "exif":
 		v.Upright = true
 	default:
-		errs = append(errs, fmt.Errorf("input.orientation: %q is not exif; leave it out for pictures as they are stored", in.Orientation))
+		errs = append(errs, s.wrong("input.orientation", "%q is not exif; leave it out for pictures as they are stored", in.Orientation))
 	}
 	switch in.Background {
 	case "":
@@ -30,7 +30,7 @@ func (in Input) view() (v pixels.View, err error) {
 	default:
 		rgb, err := hex.DecodeString(strings.TrimPrefix(in.Background, "#"))
 		if err != nil || len(rgb) != 3 || in.Background[0] != '#' {
-			errs = append(errs, fmt.Errorf("input.background: %q is neither white, black nor #rrggbb", in.Background))
+			errs = append(errs, s.wrong("input.background", "%q is neither white, black nor #rrggbb", in.Background))
 			break
 		}
 		v.Background = (*[3]byte)(rgb)
@@ -38,14 +38,21 @@ func (in Input) view() (v pixels.View, err error) {
 	return v, errors.Join(errs...)
 }
 
-// decides is the key by which a spec asks for more than TensorFlow's decoding;
-// empty: it does not.
+// decides is the key by which a spec says how images are decoded and converted here;
+// empty: none does. Those that say what a signature of pixels leaves open are not
+// among them: a version may have signatures of both kinds.
 func (in Input) decides() string {
-	switch {
-	case in.Orientation != "":
-		return "input.orientation"
-	case in.Background != "":
-		return "input.background"
+	for _, key := range []struct {
+		name string
+		set  bool
+	}{
+		{"orientation", in.Orientation != ""}, {"background", in.Background != ""},
+		{"crop", in.Crop != nil}, {"fit", in.Fit != ""}, {"channels", in.Channels != ""},
+		{"mean", in.Mean != nil}, {"std", in.Std != nil},
+	} {
+		if key.set {
+			return "input." + key.name
+		}
 	}
 	return ""
 }

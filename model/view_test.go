@@ -22,12 +22,12 @@ func TestSpecView(t *testing.T) {
 		{"both", "input: {orientation: exif, background: white}", ""},
 		{"black", "input: {background: black}", ""},
 		{"colour", "input: {background: '#30A0ff'}", ""},
-		{"another orientation", "input: {orientation: upright}", `inceptor.yaml: input.orientation: "upright" is not exif`},
-		{"another colour", "input: {background: red}", `inceptor.yaml: input.background: "red" is neither white, black nor #rrggbb`},
+		{"another orientation", "input: {orientation: upright}", `inceptor.yaml: line 1: input.orientation: "upright" is not exif`},
+		{"another colour", "input: {background: red}", `inceptor.yaml: line 1: input.background: "red" is neither white, black nor #rrggbb`},
 		{"short colour", "input: {background: '#fff'}", `input.background: "#fff" is neither`},
 		{"no hexadecimal", "input: {background: '#gggggg'}", `input.background: "#gggggg" is neither`},
 		{"colour without its sign", "input: {background: ffffff}", `input.background: "ffffff" is neither`},
-		{"colour that is a comment", "input:\n  background: #ffffff\n", "inceptor.yaml: input.background has no value; a # begins a comment"},
+		{"colour that is a comment", "input:\n  background: #ffffff\n", "inceptor.yaml: line 2: input.background has no value; a # begins a comment"},
 		{"both wrong", "input: {orientation: 6, background: none}", `input.background: "none" is neither`},
 	} {
 		dir := t.TempDir()
@@ -163,7 +163,7 @@ func TestViewEverywhere(t *testing.T) {
 		"jpeg, turned and fast": {orientedJPEG(t, opaque, 8), Input{Orientation: "exif"}, true, 6},
 	} {
 		in := c.in
-		in.Size, in.Resize, in.Scale, in.HalfPixelCenters = [2]int{10, 6}, "bilinear", new(1.0), new(true)
+		in.Size, in.Resize, in.Scale, in.HalfPixelCenters = [2]int{10, 6}, "bilinear", new(same(1)), new(true)
 		how, _ := in.preprocessing(evidence{})
 		h, err := ParseHeader(c.file)
 		if err != nil {

@@ -219,14 +219,11 @@ func (v *version) warmUpItems(sig signature, n int) ([]item, error) {
 			items[i].encoded = v.samples[i%len(v.samples)].bytes
 			continue
 		}
-		t, err := savedmodel.NewTensor(sig.dtype, 1, int64(sig.Input.Size[0]), int64(sig.Input.Size[1]), 3)
-		if err == nil {
-			items[i].pixels = t
-			if i == 0 {
-				err = fill(t, *v.pixels)
-			} else {
-				copy(t.Bytes(), items[0].pixels.Bytes())
-			}
+		var err error
+		if i == 0 {
+			items[i].pixels, err = v.decoder.textured()
+		} else {
+			items[i].pixels, err = copyOf(items[0].pixels)
 		}
 		if err != nil {
 			for _, it := range items[:i+1] {
@@ -236,4 +233,12 @@ func (v *version) warmUpItems(sig signature, n int) ([]item, error) {
 		}
 	}
 	return items, nil
+}
+
+func copyOf(t *savedmodel.Tensor) (*savedmodel.Tensor, error) {
+	c, err := savedmodel.NewTensor(t.DType(), t.Shape()...)
+	if err == nil {
+		copy(c.Bytes(), t.Bytes())
+	}
+	return c, err
 }

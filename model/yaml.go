@@ -58,3 +58,25 @@ func kindOf(goType string) string {
 	}
 	return "a list of keys with values"
 }
+
+// linesOf are the lines of a file's keys, by their names, such as input.scale. A file
+// that cannot be read has none.
+func linesOf(b []byte) map[string]int {
+	lines := map[string]int{}
+	var file yaml.Node
+	if err := yaml.Unmarshal(b, &file); err == nil && len(file.Content) == 1 {
+		addLines(lines, "", file.Content[0])
+	}
+	return lines
+}
+
+func addLines(lines map[string]int, prefix string, node *yaml.Node) {
+	if node.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		lines[prefix+key.Value] = key.Line
+		addLines(lines, prefix+key.Value+".", value)
+	}
+}

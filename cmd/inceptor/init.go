@@ -21,8 +21,8 @@ import (
 
 type initCmd struct {
 	Dir    string `arg:"" help:"Directory of the version: the one that holds saved_model.pb." placeholder:"DIR"`
-	Image  string `help:"Picture to try the usual conventions for pixels on: −1…1, 0…1 and 0…255." type:"existingfile" placeholder:"FILE"`
-	Expect string `help:"What the picture shows: the label of its class, or the class's number. The convention that gives it with the highest score is written; 0…255 only where no other one gives it." placeholder:"LABEL"`
+	Image  string `help:"Picture to try the usual conventions for pixels on: −1…1, 0…1, 0…1 normalized by ImageNet's mean and std (PyTorch), BGR 0…255 less ImageNet's mean (Caffe) and 0…255." type:"existingfile" placeholder:"FILE"`
+	Expect string `help:"What the picture shows: the label of its class, or the class's number. The convention that gives it with the highest score is written; Caffe's and 0…255 only where no other one gives it." placeholder:"LABEL"`
 
 	Signature string `help:"Signature that is run. Empty: serving_default, or the only one." placeholder:"KEY"`
 	Size      []int  `help:"Height and width of the images that the model takes, where its signature leaves them open." placeholder:"HEIGHT,WIDTH"`

@@ -70,7 +70,8 @@ func TestInitCommand(t *testing.T) {
 	}
 
 	code, stdout, stderr := initialize("--image", square(t, 220), "--expect", "Bright")
-	rows := `(?m)^ +PIXELS +BEST 3 CLASSES\n1 +−1…1 +dark 0\.\d+, bright 0\.\d+\n2 +0…1 +dark .*\n3 +0…255 +bright .*\nwrote \S+inceptor\.yaml\n`
+	rows := `(?m)^ +PIXELS +BEST 3 CLASSES\n1 +−1…1 +dark 0\.\d+, bright 0\.\d+\n2 +0…1 +dark .*\n` +
+		`3 +0…1 normalized by ImageNet's mean and std +dark .*\n4 +BGR 0…255 less ImageNet's mean +bright .*\n5 +0…255 +bright .*\nrow 5 is taken; 2 rows are right.*\nwrote \S+inceptor\.yaml\n`
 	if code != 0 || !regexp.MustCompile(rows).MatchString(stdout) {
 		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
 	}
@@ -83,7 +84,7 @@ func TestInitCommand(t *testing.T) {
 		t.Errorf("it does not say where the pixels are from:\n%s", written())
 	}
 	e := model.Explain(dir, model.Images)
-	if e.Refused != "" || e.Preprocessing.Scale != 1 || e.Preprocessing.ScaleFrom != model.OriginFile {
+	if e.Refused != "" || e.Preprocessing.Scale != (model.PerChannel{1, 1, 1}) || e.Preprocessing.ScaleFrom != model.OriginFile {
 		t.Errorf("the service would make of it: %+v", e)
 	}
 
