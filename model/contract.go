@@ -75,24 +75,31 @@ func (s Spec) readGraph(dir string, tags []string) (*savedmodel.Graph, error) {
 	if !errors.As(err, &wrong) || len(wrong.Instead) == 0 {
 		return g, err
 	}
-	mend := offer{file: filepath.Join(dir, specFile)}.write("tags: " + yamlWords(wrong.Instead[0]))
+	mend := look{dir: dir}.offer().write("tags: " + yamlWords(wrong.Instead[0]))
 	switch {
 	case wrong.Training:
 		mend += ", if it is for serving all the same"
 	case len(wrong.Instead) > 1:
 		mend += ", or the tags of another one"
 	}
-	return nil, fmt.Errorf("%w; %s", err, mend)
+	err = fmt.Errorf("%w; %s", err, mend)
+	if s.Tags != nil {
+		err = fmt.Errorf("%s: %s: %w", look{dir: dir}.offer().where(), s.at("tags"), err)
+	}
+	return nil, err
 }
 
 // asInTraining is told of a version with operations of training.
 const asInTraining = "the model runs as in training: an image's answer differs from run to run, or with the others in its batch; export it with training=False"
 
+// offer is one of nothing yet: it knows where a person writes what is missing.
+func (seen look) offer() offer { return offer{file: filepath.Join(seen.dir, specFile)} }
+
 // contract decides how a version with these signatures is run.
 func (seen look) contract(signatures map[string]savedmodel.Signature, c Content) (contract, error) {
-	sig, err := seen.spec.bind(offer{
-		signatures: signatures, use: seen.graph.Input, labels: len(seen.labels), file: filepath.Join(seen.dir, specFile),
-	}, c)
+	o := seen.offer()
+	o.signatures, o.use, o.labels = signatures, seen.graph.Input, len(seen.labels)
+	sig, err := seen.spec.bind(o, c)
 	if err != nil {
 		return contract{}, err
 	}

@@ -99,7 +99,7 @@ func (d *draft) outputs(e Explanation) {
 }
 
 func (d *draft) labels(e Explanation) {
-	const meaning = "A file in assets with a line for each class."
+	const meaning = "A file with a label for each class, in assets or beside saved_model.pb."
 	switch {
 	case e.Labels.Words: // the model brings them
 	case e.Labels.File != "":

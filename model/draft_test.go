@@ -104,7 +104,7 @@ func TestDraftOfClasses(t *testing.T) {
 		want   string
 	}{
 		"words":   {ExplainedFrom{Output: "classes", Words: true}, "output: {scores: scores, classes: classes}"},
-		"numbers": {ExplainedFrom{Output: "class ids", File: "l.txt"}, "output: {scores: scores, classes: 'class ids'}\n\n# A file in assets with a line for each class.\nlabels: l.txt"},
+		"numbers": {ExplainedFrom{Output: "class ids", File: "l.txt"}, "output: {scores: scores, classes: 'class ids'}\n\n# A file with a label for each class, in assets or beside saved_model.pb.\nlabels: l.txt"},
 	} {
 		text := Explanation{Signature: "s", Scores: "scores", Labels: test.labels}.Draft(nil, "")
 		if !strings.Contains(text, "\n"+test.want+"\n") || test.labels.Words && strings.Contains(text, "labels:") {

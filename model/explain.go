@@ -72,7 +72,9 @@ const (
 type ExplainedFrom struct {
 	Output string `json:"output,omitempty"` // key of the output with each score's class
 	Words  bool   `json:"words,omitempty"`  // that output has the words themselves, not numbers
-	File   string `json:"file,omitempty"`   // in assets, with a line for each class
+	File   string `json:"file,omitempty"`   // with the words, as inceptor.yaml names it
+	Path   string `json:"path,omitempty"`   // of that file, below the version's directory
+	Offset int    `json:"offset,omitempty"` // class of the file's first label
 }
 
 // Explain tells what the service does with the version in dir, a directory that
@@ -123,7 +125,13 @@ func (e *Explanation) explain(dir string, given Given) error {
 	e.Scores, e.Values, e.Classes, e.TopK = p.Output.Scores, p.values, p.classes, p.TopK
 	e.Labels = ExplainedFrom{Output: p.Output.Classes, Words: p.words}
 	if seen.labels != nil && !p.words {
-		e.Labels.File = p.Labels
+		e.Labels.File, e.Labels.Offset = p.Labels.File, p.Labels.Offset
+		e.Labels.Path = filepath.ToSlash(labelsPath(dir, p.Labels.File))
+		if onlyIDs(seen.labels) {
+			named := p.Labels
+			named.Names = "FILE"
+			e.Notes = append(e.Notes, fmt.Sprintf("the labels are WordNet ids: %s, with a file that has their words", seen.offer().write(named.line())))
+		}
 	}
 	e.note(seen, p, len(golden))
 	return nil
@@ -178,6 +186,6 @@ func (e *Explanation) note(seen look, p contract, golden int) {
 	}
 	if e.Content.image() && !e.Values && !e.Labels.Words && e.Labels.File == "" {
 		e.Notes = append(e.Notes, fmt.Sprintf("no words for the classes: answers have their numbers alone; write a line for each class into %s",
-			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels, "labels.txt"))))
+			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels.File, usualLabels))))
 	}
 }

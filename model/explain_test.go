@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 				Signature: "predict_images", Method: "tensorflow/serving/predict",
 				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.String, From: FromImage}},
 				Scores: "scores", Classes: 3, TopK: 2, Formats: []string{"gif", "jpeg", "png"}, Decoders: []string{"DecodeJpeg"},
-				Labels: ExplainedFrom{File: "l"},
+				Labels: ExplainedFrom{File: "l", Path: "assets/l"},
 			},
 		},
 		"pixels by the graph": {
@@ -85,7 +85,7 @@ func TestExplain(t *testing.T) {
 				Preprocessing: &Preprocessing{
 					Size: [2]int{8, 8}, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: "bilinear", Channels: pixels.RGB, Scale: same(0.5), ScaleFrom: OriginFile, ResizeFrom: OriginFile,
 				},
-				Scores: "output_0", Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l"},
+				Scores: "output_0", Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l", Path: "assets/l"},
 			},
 			notes: []string{"inceptor.yaml makes pixels of 0…127.5, the model seems to take 0…255"},
 		},

@@ -112,15 +112,19 @@ func (in ExplainedInput) takes() string {
 
 // String says where the words of classes come from.
 func (l ExplainedFrom) String() string {
+	file := l.Path
+	if l.Offset != 0 {
+		file += fmt.Sprintf(", whose first label is that of class %d", l.Offset)
+	}
 	switch {
 	case l.Words:
 		return fmt.Sprintf("the words in the output %q", l.Output)
 	case l.Output != "" && l.File != "":
-		return fmt.Sprintf("of the numbers in the output %q, in assets/%s", l.Output, l.File)
+		return fmt.Sprintf("of the numbers in the output %q, in %s", l.Output, file)
 	case l.Output != "":
 		return fmt.Sprintf("none; the numbers in the output %q", l.Output)
 	case l.File != "":
-		return "assets/" + l.File
+		return file
 	}
 	return "none"
 }

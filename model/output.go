@@ -102,7 +102,7 @@ func (b *binder) bindOutputs() error {
 		b.classes = 1
 	}
 	if err := checkLabels(b.labels, b.classes); err != nil {
-		return fmt.Errorf("output %q: %w", b.Output.Scores, err)
+		return fmt.Errorf("output %q: %w", b.Output.Scores, b.Labels.mend(err, b.write))
 	}
 	return nil
 }

@@ -29,9 +29,9 @@ type Spec struct {
 	// Inputs are values for the signature's inputs that take nothing from records.
 	Inputs map[string]Value `yaml:"inputs"`
 	Output Output           `yaml:"output"`
-	// Labels is a file in assets with a line for each class. Where the file does
-	// not say, it is labels.txt if that is there.
-	Labels string `yaml:"labels"`
+	// Labels are the words of classes. Where the file does not say, they are in labels.txt, if
+	// that is there.
+	Labels Labels `yaml:"labels"`
 	// TopK is how many classes an answer lists, the best first.
 	TopK int `yaml:"top_k"`
 
@@ -73,6 +73,9 @@ type Input struct {
 // defaultSignature is the signature that TensorFlow runs where none is named.
 const defaultSignature = "serving_default"
 
+// usualLabels is the file of labels that need not be named.
+const usualLabels = "labels.txt"
+
 // defaultSpec is what holds where the file says nothing.
 func defaultSpec() Spec {
 	return Spec{Signature: defaultSignature, Input: Input{Resize: "bilinear"}, TopK: 5}
@@ -82,8 +85,8 @@ func defaultSpec() Spec {
 // its default, and so has everything in a version without the file.
 func readSpec(dir string) (spec Spec, err error) {
 	spec = defaultSpec()
-	if _, err := os.Stat(filepath.Join(dir, "assets/labels.txt")); err == nil {
-		spec.Labels = "labels.txt"
+	if _, err := os.Stat(filepath.Join(dir, labelsPath(dir, usualLabels))); err == nil {
+		spec.Labels.File = usualLabels
 	}
 	path := filepath.Join(dir, specFile)
 	b, err := readVersionFile(path, maxSettingsBytes)
@@ -130,9 +133,7 @@ func (s Spec) validate() error {
 	if s.TopK < 1 {
 		errs = append(errs, s.wrong("top_k", "%d is less than 1", s.TopK))
 	}
-	if s.Labels != "" && !filepath.IsLocal(s.Labels) {
-		errs = append(errs, s.wrong("labels", "%q is not a file in assets", s.Labels))
-	}
+	errs = append(errs, s.validateLabels()...)
 	return errors.Join(errs...)
 }
 

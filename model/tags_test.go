@@ -71,13 +71,13 @@ func TestTags(t *testing.T) {
 		{name: "training named", graphs: graphs{train}, yaml: "tags: [train]\n", want: train},
 		{
 			name: "a graph that is not there", graphs: graphs{gpu}, yaml: "tags: [serve]\n",
-			refused: `the model has no graph with the tag "serve"; it has one with the tags "serve", "gpu"; write "tags: [serve, gpu]" into ` + file,
+			refused: file + `: line 2: tags: DIR/1/saved_model.pb: the model has no graph with the tag "serve"; it has one with the tags "serve", "gpu"; write "tags: [serve, gpu]" into ` + file,
 		},
 		{
 			name: "none, which is not there", graphs: graphs{serve}, yaml: "tags: []\n",
 			refused: `the model has no graph with no tags; it has one with the tag "serve"; write "tags: [serve]" into ` + file,
 		},
-		{name: "an empty tag", graphs: graphs{serve}, yaml: "tags: ['']\n", refused: "tags: one is empty: write [] for the graph without tags"},
+		{name: "an empty tag", graphs: graphs{serve}, yaml: "tags: ['']\n", refused: file + ": line 2: tags: one is empty: write [] for the graph without tags"},
 		{name: "a word", graphs: graphs{serve}, yaml: "tags: serve\n", refused: "serve is not a list"},
 		{name: "of the session", graphs: graphs{serve, gpu}, session: gpu, want: gpu},
 		{name: "of the session, none", graphs: graphs{serve, none}, session: none, want: none},
@@ -146,7 +146,7 @@ func TestTagsOfAServer(t *testing.T) {
 			fake := remotetest.NewFake("tiny")
 			fake.Classes, fake.PredictAlone = 2, true
 			s, _ := serverOf(t, fake, true, anyVersion)
-			base := s.distant.config.Dir
+			base := s.config.Dir
 			retag(t, filepath.Join(base, "1"), test.graphs...)
 			write(t, filepath.Join(base, "1", specFile), []byte(tinyYAML+test.yaml))
 			t.Cleanup(s.Close)

@@ -292,7 +292,7 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig.signature); err != nil {
-		return atGate(GateWarmUp, lostVariable(err))
+		return atGate(GateWarmUp, sig.Labels.mend(lostVariable(err), seen.offer().write))
 	}
 	l.took.WarmUp = time.Since(start)
 	v.batcher.bind(l.bound(v.longest))
