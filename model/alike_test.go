@@ -23,7 +23,7 @@ func TestDecodersAlike(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	inGo := decodeInGo(in, savedmodel.Float32)
+	inGo := decodeInGo(in.recipe(savedmodel.Float32))
 	cases := corpus.Bad(1)
 	for name, value := range corpus.Good() {
 		cases = append(cases, corpus.Case{Name: "good " + name, Value: value})

@@ -348,7 +348,7 @@ func TestWordsOfFileErrors(t *testing.T) {
 		"top_k: 5\ninput: {size: large}": "line 2: large is not a list of two numbers",
 		"top_k: many":                    "line 1: many is not a number",
 		"input: {align_corners: 7}":      "line 1: 7 is not true or false",
-		"input: {scale: x}":              "line 1: x is not a number",
+		"input: {scale: x}":              `line 1: "x" is not a number, nor a fraction such as 1/255`,
 		"input: 5":                       "line 1: 5 is not a list of keys with values",
 		"# nothing yet":                  "",
 		"":                               "",

@@ -68,7 +68,7 @@ var conventions = [...]conversion{minusOneToOne, zeroToOne, torchRGB, caffeBGR, 
 // first. If nothing says which channels it has, they are empty.
 func usual(channels pixels.Channels, dtype savedmodel.DataType) (list []conversion) {
 	for _, c := range conventions {
-		if _, whole := wholeRanges[dtype]; whole && c != zeroTo255 {
+		if _, _, whole := pixels.Range(dtype); whole && c != zeroTo255 {
 			continue // a fraction of a pixel's levels is left of the others
 		}
 		if dtype == savedmodel.Int8 {
@@ -203,14 +203,14 @@ func (c conversion) finite() bool {
 
 // fits says why a type cannot hold what a conversion makes; nil: it can.
 func (c conversion) fits(dtype savedmodel.DataType) error {
-	r, ok := wholeRanges[dtype]
+	from, to, limited := pixels.Range(dtype)
 	if dtype == savedmodel.Float16 {
-		r, ok = [2]float32{-65504, 65504}, true
+		from, to, limited = -65504, 65504, true
 	}
 	low, high := c.low(), c.high()
 	least, most := slices.Min(append(low[:], high[:]...)), slices.Max(append(low[:], high[:]...))
-	if ok && (math.Trunc(least) < float64(r[0]) || math.Trunc(most) > float64(r[1])) {
-		return fmt.Errorf("it makes the pixels %v, and the input's type %v has %v to %v", c, dtype, r[0], r[1])
+	if limited && (math.Trunc(least) < float64(from) || math.Trunc(most) > float64(to)) {
+		return fmt.Errorf("it makes the pixels %v, and the input's type %v has %v to %v", c, dtype, from, to)
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ type evidence struct {
 // empty if it does not say which comes first.
 func (e evidence) conversion() (conversion, bool) {
 	found, ok := conversionFor(e.pixels)
-	if _, whole := wholeRanges[e.dtype]; whole && (found.scale != zeroTo255.scale || found.offset != zeroTo255.offset) {
+	if _, _, whole := pixels.Range(e.dtype); whole && (found.scale != zeroTo255.scale || found.offset != zeroTo255.offset) {
 		ok = false // no such pixels are whole numbers
 	}
 	if e.dtype == savedmodel.UInt8 && !ok {

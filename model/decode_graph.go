@@ -3,7 +3,6 @@ package model
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"inceptor/model/pixels"
 	"inceptor/savedmodel"
@@ -121,9 +120,6 @@ var resizeOps = map[string]string{
 	"bilinear": "ResizeBilinear", "nearest": "ResizeNearestNeighbor", "bicubic": "ResizeBicubic", "area": "ResizeArea",
 }
 
-// grayWeights are those of tf.image.rgb_to_grayscale.
-var grayWeights = PerChannel{0.2989, 0.5870, 0.1140}
-
 // addPixels adds the way from a decoded image to the model's input, leaving out the
 // steps that change nothing: what a placement says, the resize, the order of the
 // channels, scale and offset, the layout, the type.
@@ -152,7 +148,7 @@ func (g *graph) addPixels(in Preprocessing, dtype savedmodel.DataType, decoded, 
 		c.then("bgr", "ReverseV2", attrs{"Tidx": typeAttr(int32Type)}, channelAxis())
 	case pixels.Gray:
 		c.cast("colours", float)
-		c.then("weighed", "Mul", nil, c.constant("weights", channelConst(grayWeights)))
+		c.then("weighed", "Mul", nil, c.constant("weights", floatConst(pixels.GrayWeights[:]...)))
 		c.then("gray", "Sum", attrs{"Tidx": typeAttr(int32Type), "keep_dims": boolAttr(true)}, channelAxis())
 	}
 	if in.Scale != same(1) {
@@ -163,22 +159,14 @@ func (g *graph) addPixels(in Preprocessing, dtype savedmodel.DataType, decoded, 
 		c.cast("unshifted", float)
 		c.then("shifted", "AddV2", nil, c.constant("offset", channelConst(in.Offset)))
 	}
-	if r, whole := wholeRanges[dtype]; whole && in.Resize == "bicubic" { // which overshoots
-		c.then("within", "ClipByValue", nil, c.constant("low", floatConst(r[0])), c.constant("high", floatConst(r[1])))
+	if low, high, whole := pixels.Range(dtype); whole && in.Resize == "bicubic" { // which overshoots
+		c.then("within", "ClipByValue", nil, c.constant("low", floatConst(low)), c.constant("high", floatConst(high)))
 	}
 	if in.Layout == pixels.ChannelsFirst {
 		c.then("planes", "Transpose", attrs{"Tperm": typeAttr(int32Type)}, c.constant("order", int32Const([]int64{4}, 0, 3, 1, 2)))
 	}
 	c.cast("cast", tfpb.DataType(dtype))
 	g.add(pixelsName, "Identity", []string{c.last}, attrs{"T": typeAttr(c.dtype)})
-}
-
-// wholeRanges are the least and the largest float32 that types of whole numbers hold.
-var wholeRanges = map[savedmodel.DataType][2]float32{
-	savedmodel.UInt8: {0, math.MaxUint8}, savedmodel.Int8: {math.MinInt8, math.MaxInt8},
-	savedmodel.UInt16: {0, math.MaxUint16}, savedmodel.Int16: {math.MinInt16, math.MaxInt16},
-	savedmodel.UInt32: {0, 1<<32 - 1<<8}, savedmodel.Int32: {-1 << 31, 1<<31 - 1<<7},
-	savedmodel.UInt64: {0, 1<<64 - 1<<40}, savedmodel.Int64: {-1 << 63, 1<<63 - 1<<39},
 }
 
 // graphProducer is the GraphDef version that the attributes above are written

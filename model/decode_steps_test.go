@@ -1,18 +1,17 @@
 package model
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
-	"image"
-	"image/color"
-	"image/png"
 	"math"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"inceptor/model/pixels"
 	"inceptor/savedmodel"
+	"inceptor/savedmodel/tfpb"
 )
 
 // numberAt is element i of a tensor.
@@ -61,22 +60,6 @@ func numbers(t *savedmodel.Tensor) (list []float64) {
 	return list
 }
 
-// pngOf is a PNG of which at gives the channels.
-func pngOf(t testing.TB, width, height int, at func(x, y, channel int) byte) []byte {
-	t.Helper()
-	m := image.NewNRGBA(image.Rect(0, 0, width, height))
-	for y := range height {
-		for x := range width {
-			m.SetNRGBA(x, y, color.NRGBA{at(x, y, 0), at(x, y, 1), at(x, y, 2), 255})
-		}
-	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, m); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
 // inputOf is what a version with such a preprocessing gets of a picture.
 func inputOf(t *testing.T, p Preprocessing, dtype savedmodel.DataType, picture []byte) (savedmodel.Shape, []float64) {
 	t.Helper()
@@ -110,7 +93,7 @@ func TestDecodeSteps(t *testing.T) {
 	openLibrary(t)
 	const width, height = 4, 2
 	at := func(x, y, c int) float64 { return float64(100*y + 10*x + c) }
-	picture := pngOf(t, width, height, func(x, y, c int) byte { return byte(at(x, y, c)) })
+	picture := drawing{width, height, func(x, y, c int) byte { return byte(at(x, y, c)) }}.encode("png")
 	// of lists the pixels at these places, row by row.
 	of := func(xs, ys []int, channels ...int) (list []float64) {
 		for _, y := range ys {
@@ -234,7 +217,7 @@ func TestDecodeSteps(t *testing.T) {
 // of a byte: the input must have no black pixel become a white one.
 func TestBicubicBytes(t *testing.T) {
 	openLibrary(t)
-	picture := pngOf(t, 8, 1, func(x, _, _ int) byte { return byte(x / 4 * 255) })
+	picture := drawing{8, 1, func(x, _, _ int) byte { return byte(x / 4 * 255) }}.encode("png")
 	p := Preprocessing{Size: [2]int{1, 40}, Resize: "bicubic", HalfPixelCenters: true, Scale: same(1)}
 	_, exact := inputOf(t, p, savedmodel.Float32, picture)
 	if !(slices.Min(exact) < 0 && slices.Max(exact) > 255) {
@@ -253,7 +236,7 @@ func TestBicubicBytes(t *testing.T) {
 func TestDecodeThin(t *testing.T) {
 	openLibrary(t)
 	for _, size := range [][2]int{{1, 3000}, {3000, 1}, {1, 1}} {
-		picture := pngOf(t, size[0], size[1], func(int, int, int) byte { return 200 })
+		picture := drawing{size[0], size[1], func(int, int, int) byte { return 200 }}.encode("png")
 		for _, fit := range []pixels.Fit{pixels.Stretch, pixels.Pad, pixels.Crop} {
 			for _, crop := range []float64{1, 0.875, 0.01} {
 				for resize := range resizeOps {
@@ -278,6 +261,141 @@ func TestDecodeThin(t *testing.T) {
 					})
 				}
 			}
+		}
+	}
+}
+
+// TestInputKeys has a version say each key, and a picture that tells from the answer
+// what the model was given: 8×4, whose left half has one colour and the right another.
+func TestInputKeys(t *testing.T) {
+	picture := drawing{8, 4, func(x, _, c int) byte { return [2][3]byte{{200, 100, 50}, {40, 20, 10}}[x/4][c] }}.encode("png")
+	for name, test := range map[string]struct {
+		yaml  string
+		dtype tfpb.DataType // 0: float32
+		want  [3]float64    // means of the channels
+	}{
+		"as it is":                       {"input: {scale: 1}", 0, [3]float64{120, 60, 30}},
+		"bgr":                            {"input: {channels: bgr, scale: 1}", 0, [3]float64{30, 60, 120}},
+		"bgr, bytes":                     {"input: {channels: bgr}", tfpb.DataType_DT_UINT8, [3]float64{30, 60, 120}},
+		"mean and std":                   {"input: {mean: [100, 60, 10], std: [2, 1, 4]}", 0, [3]float64{10, 0, 5}},
+		"bgr, mean first of blue":        {"input: {channels: bgr, mean: [10, 60, 100]}", 0, [3]float64{20, 0, 20}},
+		"scale, mean, std":               {"input: {scale: 1/255, mean: 0.5, std: 0.5}", 0, [3]float64{120/127.5 - 1, 60/127.5 - 1, 30/127.5 - 1}},
+		"scale and offset":               {"input: {scale: [1, 2, 3], offset: [0, 0, 1]}", 0, [3]float64{120, 120, 91}},
+		"padded":                         {"input: {fit: pad, scale: 1}", 0, [3]float64{60, 30, 15}},
+		"padded, with the offset around": {"input: {fit: pad, offset: 1}", 0, [3]float64{61, 31, 16}},
+		"cropped to the aspect ratio":    {"input: {fit: crop, scale: 1}", 0, [3]float64{120, 60, 30}},
+		"the middle":                     {"input: {crop: 0.25, resize: nearest, scale: 1}", 0, [3]float64{120, 60, 30}},
+		"bicubic, bytes":                 {"input: {resize: bicubic}", tfpb.DataType_DT_UINT8, [3]float64{120, 60, 30}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			means{dtype: test.dtype}.write(t, filepath.Join(base, "1"), test.yaml)
+			m, _, err := loadMeans(t, base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := m.Classify(t.Context(), nil, picture)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range p.Classes {
+				if want := test.want[c.Index]; math.Abs(float64(c.Score)-want) > 1e-4 {
+					t.Errorf("channel %d is %v, want %v", c.Index, c.Score, want)
+				}
+			}
+		})
+	}
+}
+
+// TestDecodeFramed has pictures that are scaled while they are decoded, or turned
+// between decoding and the resize: what is taken of them is what would be taken of
+// the picture itself.
+func TestDecodeFramed(t *testing.T) {
+	openLibrary(t)
+	upright := drawing{1600, 1200, func(x, y, c int) byte { return byte([3]int{x * 255 / 1600, y * 255 / 1200, (x + y) * 255 / 2800}[c]) }}
+	turned := drawing{1200, 1600, func(x, y, c int) byte { return upright.at(y, 1199-x, c) }} // stored so, and 8: to the left
+	view := func(p Preprocessing) Preprocessing {
+		p.view = pixels.View{Upright: true}
+		return p
+	}
+	for name, frame := range map[string]pixels.Frame{
+		"crop": {Crop: 0.5}, "fit: crop": {Fit: pixels.Crop}, "fit: pad": {Fit: pixels.Pad}, "crop, pad": {Crop: 0.3, Fit: pixels.Pad},
+	} {
+		p := Preprocessing{Size: [2]int{40, 60}, Crop: frame.Crop, Fit: frame.Fit, Resize: "bilinear", HalfPixelCenters: true, Scale: same(1)}
+		_, want := inputOf(t, p, savedmodel.Float32, upright.encode("png"))
+		for how, test := range map[string]struct {
+			picture []byte
+			p       Preprocessing
+			fast    bool
+		}{
+			"fast":         {upright.encode("jpeg"), p, true},
+			"turned":       {orientedPNG(t, turned, 8), view(p), false},
+			"turned, fast": {orientedJPEG(t, turned, 8), view(p), true},
+		} {
+			h, err := ParseHeader(test.picture)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := newDecoder(test.p, savedmodel.Float32, test.fast, savedmodel.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.fast && d.ratio(h) == 0 {
+				t.Errorf("%s, %s: it is not scaled", name, how)
+			}
+			got, err := d.pixels(t.Context(), test.picture, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			limit := 1e-4 // levels
+			if test.fast {
+				limit = 4 // of JPEG, and of the side's last pixels
+			}
+			for i, v := range numbers(got) {
+				if math.Abs(v-want[i]) > limit {
+					t.Errorf("%s, %s: value %d is %v, want %v", name, how, i, v, want[i])
+					break
+				}
+			}
+			got.Close()
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestDecodeGraphOfPlain has the operations that pixels of the usual kind take, and no
+// more: each costs every record.
+func TestDecodeGraphOfPlain(t *testing.T) {
+	ops := func(p Preprocessing, dtype savedmodel.DataType) (list []string) {
+		g := decodeGraph(p, dtype, false)
+		at := slices.IndexFunc(g.Node, func(n *tfpb.NodeDef) bool { return n.Name == "pixels1" })
+		for n := g.Node[at]; ; {
+			list = append(list, n.Op)
+			if len(n.Input) == 0 {
+				slices.Reverse(list)
+				return list
+			}
+			n = g.Node[slices.IndexFunc(g.Node, func(from *tfpb.NodeDef) bool { return from.Name == n.Input[0] })]
+		}
+	}
+	for name, test := range map[string]struct {
+		in    Input
+		dtype savedmodel.DataType
+		want  []string // between DecodeImage and the end
+	}{
+		"scaled":         {Input{Scale: new(same(1)), Offset: new(same(-1))}, savedmodel.Float32, []string{"ExpandDims", "ResizeBilinear", "AddV2"}},
+		"both":           {Input{}, savedmodel.Float32, []string{"ExpandDims", "ResizeBilinear", "Mul", "AddV2"}},
+		"bytes":          {Input{}, savedmodel.UInt8, []string{"ExpandDims", "ResizeBilinear", "Cast"}},
+		"bytes, nearest": {Input{Resize: "nearest"}, savedmodel.UInt8, []string{"ExpandDims", "ResizeNearestNeighbor"}},
+	} {
+		in := test.in
+		in.Size, in.Resize = [2]int{2, 2}, cmp.Or(in.Resize, "bilinear")
+		p, _ := in.preprocessing(evidence{dtype: test.dtype})
+		want := slices.Concat([]string{"Placeholder", "DecodeImage"}, test.want, []string{"Identity"})
+		if got := ops(p, test.dtype); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func TestDecodeMemoryInGo(t *testing.T) {
 	in := defaultSpec().Input
 	in.Size, in.Orientation, in.Background = [2]int{9, 9}, "exif", "white"
 	how, _ := in.preprocessing(evidence{})
-	decode := decodeInGo(how, savedmodel.Float32)
+	decode := decodeInGo(how.recipe(savedmodel.Float32))
 	d := newDecoding(1e9)
 	for _, c := range []struct {
 		name  string

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
-	"inceptor/model/pixels"
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
 )
@@ -318,8 +317,9 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 func (b *binding) convert(p Preprocessing, c Config) error {
 	b.pixels = &p
 	if savedmodel.LibraryPath() == "" {
-		b.decode, b.perPixel = decodeInGo(p, b.sig.dtype), goPixel
-		return nil
+		recipe := p.recipe(b.sig.dtype)
+		b.decode, b.perPixel = decodeInGo(recipe), goPixel
+		return recipe.Check()
 	}
 	d, err := newDecoder(p, b.sig.dtype, c.Decode == decodeFast, c.Session)
 	if err != nil {
@@ -470,20 +470,4 @@ func (d *distant) dirOf(versions []int64) string {
 		return ""
 	}
 	return there[len(there)-1].dir
-}
-
-// decodeInGo does what a decoder does, without TensorFlow and nearly the same.
-func decodeInGo(p Preprocessing, dtype savedmodel.DataType) func(context.Context, []byte, Header) (item, error) {
-	recipe := pixels.Recipe{
-		View: p.view, Height: p.Size[0], Width: p.Size[1],
-		Area: p.Resize == "area", AlignCorners: p.AlignCorners, HalfPixelCenters: p.HalfPixelCenters,
-		Scale: float32(p.Scale[0]), Offset: float32(p.Offset[0]), DType: dtype,
-	}
-	return func(_ context.Context, image []byte, h Header) (item, error) {
-		plain, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
-		if err != nil {
-			return item{}, &InputError{ReasonUndecodable, err}
-		}
-		return item{plain: plain}, nil
-	}
 }

@@ -61,7 +61,7 @@ func blankItem(sig signature) item {
 	if sig.dtype == savedmodel.String {
 		return item{encoded: usualSamples()[0].bytes}
 	}
-	return item{plain: make([]byte, sig.Input.Size[0]*sig.Input.Size[1]*3*sig.dtype.Size())}
+	return item{plain: make([]byte, sig.Input.Size[0]*sig.Input.Size[1]*sig.channels.Count()*sig.dtype.Size())}
 }
 
 // message makes the inputs of a batch as they are sent: those that are once for

@@ -369,11 +369,7 @@ func TestDecoderSettings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		recipe := pixels.Recipe{
-			Height: 7, Width: 9, Area: in.Resize == "area", AlignCorners: in.AlignCorners, HalfPixelCenters: in.HalfPixelCenters,
-			Scale: float32(in.Scale[0]), Offset: float32(in.Offset[0]), DType: savedmodel.Float32,
-		}
-		want, err := recipe.Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
+		want, err := in.recipe(savedmodel.Float32).Append(nil, image, pixels.Header{Format: h.Format, Width: h.Width, Height: h.Height})
 		if err != nil {
 			t.Fatal(err)
 		}

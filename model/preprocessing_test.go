@@ -1,6 +1,8 @@
 package model
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -295,6 +297,76 @@ func TestConversionKeys(t *testing.T) {
 			if p, _ := spec.Input.preprocessing(evidence{dtype: savedmodel.Float32}); p.conversion() != c {
 				t.Errorf("%s: got %v, want %v", text, p.conversion(), c)
 			}
+		}
+	}
+}
+
+// TestPreprocessingString tells every step, and where it is known from.
+func TestPreprocessingString(t *testing.T) {
+	for _, test := range []struct {
+		in   Input
+		want string
+	}{
+		{Input{}, "4×6, bilinear, half-pixel centers (assumed), pixels −1…1 (assumed)"},
+		{
+			Input{Crop: new(0.875), Fit: "pad", Resize: "area", Channels: "bgr", Mean: &PerChannel{103.939, 116.779, 123.68}},
+			"4×6, the middle 0.875 of each side, padded to the aspect ratio, area (inceptor.yaml), pixels BGR 0…255 less ImageNet's mean (inceptor.yaml)",
+		},
+		{
+			Input{Fit: "crop", Resize: "nearest", HalfPixelCenters: new(false), Scale: &PerChannel{1, 2, 1}},
+			"4×6, cropped to the aspect ratio, nearest (inceptor.yaml), pixels 0…255, 0…510, 0…255 (inceptor.yaml)",
+		},
+		{Input{AlignCorners: new(true), Channels: "gray", Scale: new(same(1))}, "4×6, bilinear, corners aligned (inceptor.yaml), pixels gray 0…255 (inceptor.yaml)"},
+	} {
+		in := test.in
+		in.Size, in.Resize = [2]int{4, 6}, cmp.Or(in.Resize, "bilinear")
+		p, _ := in.preprocessing(evidence{dtype: savedmodel.Float32, tf2: true})
+		if got := p.String(); got != test.want {
+			t.Errorf("got %s, want %s", got, test.want)
+		}
+	}
+	p, _ := Input{Size: [2]int{4, 6}, Resize: "bilinear"}.preprocessing(evidence{})
+	p.Layout = pixels.ChannelsFirst
+	if got, want := p.String(), "4×6, channels first, bilinear"; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestPreprocessingJSON has one number where the channels have the same, else three.
+func TestPreprocessingJSON(t *testing.T) {
+	p, _ := Input{Size: [2]int{4, 6}, Resize: "bicubic", Channels: "bgr", Mean: &PerChannel{1, 2, 3}}.preprocessing(evidence{dtype: savedmodel.Float32})
+	b, err := json.Marshal(p)
+	want := `{"size":[4,6],"layout":"nhwc","crop":1,"fit":"stretch","resize":"bicubic","align_corners":false,"half_pixel_centers":false,` +
+		`"channels":"bgr","scale":1,"offset":[-1,-2,-3],"scale_from":"inceptor.yaml","resize_from":"assumed"}`
+	if err != nil || string(b) != want {
+		t.Errorf("got %s, %v, want %s", b, err, want)
+	}
+}
+
+// TestConversionFits has what types can hold.
+func TestConversionFits(t *testing.T) {
+	for _, test := range []struct {
+		c     conversion
+		dtype savedmodel.DataType
+		fits  bool
+	}{
+		{zeroTo255, savedmodel.UInt8, true},
+		{rgbOf(1, -0.5), savedmodel.UInt8, true}, // −0.5 becomes 0
+		{minusOneToOne, savedmodel.UInt8, false},
+		{rgbOf(1, 1), savedmodel.UInt8, false},
+		{caffeBGR, savedmodel.UInt32, false},
+		{zeroTo255, savedmodel.Int8, false},
+		{rgbOf(1, -128), savedmodel.Int8, true},
+		{caffeBGR, savedmodel.Int16, true},
+		{rgbOf(1000, 0), savedmodel.Int16, false},
+		{rgbOf(1000, 0), savedmodel.Int64, true},
+		{rgbOf(1000, 0), savedmodel.Float16, false},
+		{torchRGB, savedmodel.Float16, true},
+		{rgbOf(1000, 0), savedmodel.BFloat16, true},
+		{rgbOf(1000, 0), savedmodel.Float32, true},
+	} {
+		if err := test.c.fits(test.dtype); (err == nil) != test.fits {
+			t.Errorf("%v as %v: got %v, want that it fits: %v", test.c, test.dtype, err, test.fits)
 		}
 	}
 }

@@ -18,56 +18,46 @@ const specFile = "assets.extra/inceptor.yaml"
 
 // A Spec is what a version says about itself in assets.extra/inceptor.yaml.
 // Every field is optional: what is missing follows from the model, or is assumed
-// where that says nothing.
+// where that says nothing. The tags are what docs/models.md and the file's schema say
+// of the keys, with code in single quotes.
 type Spec struct {
-	// Tags are those of the graph that is run, all of them; empty, but not nil: of the graph
-	// without tags. nil: that is found, see savedmodel.Options.
-	Tags []string `yaml:"tags"`
-	// Signature is the key of the signature that is run: "serving_default".
-	Signature string `yaml:"signature"`
-	Input     Input  `yaml:"input"`
-	// Inputs are values for the signature's inputs that take nothing from records.
-	Inputs map[string]Value `yaml:"inputs"`
-	Output Output           `yaml:"output"`
-	// Labels are the words of classes. Where the file does not say, they are in labels.txt, if
-	// that is there.
-	Labels Labels `yaml:"labels"`
-	// TopK is how many classes an answer lists, the best first.
-	TopK int `yaml:"top_k"`
+	// Tags that are empty, but not nil, are those of the graph without tags. nil: the graph is
+	// found, see savedmodel.Options.
+	Tags      []string         `yaml:"tags" default:"found, see [below](#which-graph-is-run)" help:"The tags of the graph that is run, all of them: '[serve, gpu]'; '[]': the graph without tags."`
+	Signature string           `yaml:"signature" default:"'serving_default', or the only one" help:"The signature that is run."`
+	Input     Input            `yaml:"input"`
+	Inputs    map[string]Value `yaml:"inputs" default:"none" help:"Values for inputs that take nothing from records: '{NAME: VALUE}'."`
+	Output    Output           `yaml:"output" default:"found" help:"The output with the scores, float32 [N, classes]; or '{scores: KEY, classes: KEY}'."`
+	Labels    Labels           `yaml:"labels" default:"'labels.txt', if it is there" help:"File in 'assets' or beside 'saved_model.pb' with a label for each class, see [below](#the-words-of-classes); or '{file: FILE, offset: N, names: FILE}'; '\"\"': none."`
+	TopK      int              `yaml:"top_k" default:"'5'" help:"Classes in an answer, the best first."`
 
 	lines map[string]int // in the file, by key, such as input.scale
 }
 
 // Input is what the file says of how an image becomes the model's input; see
-// Preprocessing. What is nil is not said. A signature that takes strings gets the
-// encoded image as it came, and needs none of this.
+// Preprocessing. What is nil or empty is not said. A signature that takes strings gets
+// the encoded image as it came, and needs none of this.
 type Input struct {
-	// Key is the signature's input that takes the image. Strings are encoded images
-	// then, though the graph does not show that it decodes them.
-	Key string `yaml:"key"`
+	// Strings are encoded images if this names their input, though the graph does not
+	// show that it decodes them.
+	Key string `yaml:"key" default:"found" help:"The input that takes the image."`
 
-	Size             [2]int   `yaml:"size"` // height, width
-	Crop             *float64 `yaml:"crop"` // part of each side, in the middle, that is left
-	Fit              string   `yaml:"fit"`  // stretch, pad or crop; empty: stretch
-	Resize           string   `yaml:"resize"`
-	AlignCorners     *bool    `yaml:"align_corners"`
-	HalfPixelCenters *bool    `yaml:"half_pixel_centers"`
+	Size             [2]int   `yaml:"size" default:"from the signature" help:"Height and width that images are resized to; see [below](#how-a-picture-becomes-the-input)."`
+	Crop             *float64 `yaml:"crop" default:"'1'" help:"The part of each side, in the middle, that is left before the resize, as 'tf.image.central_crop' takes it: '0.875' in TF-Slim."`
+	Fit              string   `yaml:"fit" enum:"stretch,pad,crop" default:"'stretch'" help:"'stretch': images are resized whatever their aspect ratio. 'pad': it is kept, with zeros around, as by 'tf.image.resize_with_pad'. 'crop': the largest part in the middle that has the input's aspect ratio, as by 'smart_resize' of Keras."`
+	Resize           string   `yaml:"resize" enum:"bilinear,nearest,bicubic,area" default:"'bilinear'" help:"'bilinear', 'nearest', 'bicubic' or 'area': TensorFlow's operations of these names. All but 'area' pick single pixels of an image that is much larger."`
+	AlignCorners     *bool    `yaml:"align_corners" default:"'false'" help:"As TensorFlow's operations for resizing take it."`
+	HalfPixelCenters *bool    `yaml:"half_pixel_centers" default:"[see below](#which-pixels-a-model-takes)" help:"As TensorFlow's operations for resizing take it; 'area' has none."`
 
-	// Channels are rgb, bgr or gray; empty: as the input's shape tells, else rgb. Numbers
-	// for each channel are in that order.
-	Channels string      `yaml:"channels"`
-	Scale    *PerChannel `yaml:"scale"`
-	Offset   *PerChannel `yaml:"offset"`
-	Mean     *PerChannel `yaml:"mean"` // of the scaled pixels
-	Std      *PerChannel `yaml:"std"`
+	Channels string      `yaml:"channels" enum:"rgb,bgr,gray" default:"'gray' where the input has one channel, else 'rgb'" help:"'rgb', 'bgr' or 'gray', by the weights of 'tf.image.rgb_to_grayscale'. Numbers for each channel are in this order."`
+	Scale    *PerChannel `yaml:"scale" default:"[see below](#which-pixels-a-model-takes)" help:"input = pixel × scale + offset, pixels from 0 to 255. If only another of these keys is there, '1'."`
+	Offset   *PerChannel `yaml:"offset" default:"[see below](#which-pixels-a-model-takes)" help:"See 'scale'. If only that is there, '0'."`
+	Mean     *PerChannel `yaml:"mean" default:"'0'" help:"input = (pixel × scale − mean) / std, in place of an offset."`
+	Std      *PerChannel `yaml:"std" default:"'1'" help:"See 'mean'."`
 
-	// Orientation is exif for pictures that are turned as their EXIF says;
-	// empty: they stay as they are stored, as in TensorFlow.
-	Orientation string `yaml:"orientation"`
-	// Background is what shows where a picture is transparent: white, black or
-	// #rrggbb; empty: alpha is dropped, as in TensorFlow, but for WebP, which
-	// lies on white.
-	Background string `yaml:"background"`
+	Orientation string `yaml:"orientation" enum:"exif" default:"none" help:"'exif': images are turned upright as their EXIF says; see [below](#as-a-person-sees-it)."`
+	// Empty: alpha is dropped, as in TensorFlow, but for WebP, which lies on white.
+	Background string `yaml:"background" default:"none" help:"'white', 'black' or '\"#rrggbb\"' (in quotes): the colour behind a PNG or WebP where it is transparent."`
 }
 
 // defaultSignature is the signature that TensorFlow runs where none is named.

@@ -136,7 +136,7 @@ func TestDocumentedInputs(t *testing.T) {
 	_, section, _ := strings.Cut(string(b), "\n### How a picture becomes the input\n")
 	section, _, _ = strings.Cut(section, "\n### ")
 	lines := regexp.MustCompile("`(input: [^`]+)`").FindAllStringSubmatch(section, -1)
-	if len(lines) != 5 {
+	if len(lines) != 6 {
 		t.Errorf("%d lines", len(lines))
 	}
 	made := map[conversion]bool{}

@@ -179,7 +179,7 @@ func TestViewEverywhere(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		defer here.pixels.Close()
-		inGo, err := decodeInGo(how, savedmodel.Float32)(t.Context(), c.file, h)
+		inGo, err := decodeInGo(how.recipe(savedmodel.Float32))(t.Context(), c.file, h)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -110,6 +110,11 @@ make_reference() {
 	quietly reference "$python" testenv/reference.py --model "$model" --photos "$tools/photos" --out "$tools/reference"
 }
 
+make_preprocessing() {
+	say "what Python TensorFlow and Keras make of pictures"
+	quietly preprocessing "$python" -B testenv/preprocessing.py --out "$tools/preprocessing"
+}
+
 make_zoo() {
 	say "a zoo of models as people have them, with Python TensorFlow's answers (some minutes, 450 MB)"
 	rm -rf "$tools/zoo.new"
@@ -158,6 +163,7 @@ for_test() {
 	for_demo
 	step kafka "$tools/kafka/lib" testenv/pom.xml
 	step reference "$tools/reference/answers.json" testenv/reference.py testenv/photos.py savedmodel/inception/export.py testenv/requirements.txt
+	step preprocessing "$tools/preprocessing/cases.json" testenv/preprocessing.py testenv/requirements.txt
 	quietly jsonschema go -C testenv/jsonschema mod download
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }

@@ -18,7 +18,7 @@ import (
 	"inceptor/testenv"
 )
 
-var update = flag.Bool("update", false, "write docs/reference.md anew")
+var update = flag.Bool("update", false, "write what docs has of the code anew")
 
 // The reference is what the program says of itself.
 func TestReference(t *testing.T) {

@@ -1,14 +1,15 @@
 // Package pixels decodes images without TensorFlow: for a model server that
 // takes pixels, on a machine that has no library to make them with.
 //
-// It does what the decoder of package model does with TensorFlow's operations
-// DecodeImage and ResizeBilinear or ResizeArea, step by step as they do it, so
-// that a model sees the same picture: fancy upsampling and the integer colour
-// conversion of libjpeg-turbo for JPEG, those of libwebp for WebP; alpha is
-// dropped, not blended, but that of WebP, which lies on white; of 16 bits the
-// upper 8 count; a GIF's first frame lies where it lies on black; an 8-bit BMP's
-// indices are greys; EXIF plays no part. A View may ask for alpha on a
+// It does what the decoder of package model does with TensorFlow's operations DecodeImage,
+// ResizeBilinear, ResizeNearestNeighbor, ResizeBicubic, ResizeArea and Cast, step by step as they
+// do it, so that a model sees the same picture: fancy upsampling and the integer colour conversion
+// of libjpeg-turbo for JPEG, those of libwebp for WebP; alpha is dropped, not blended, but that of
+// WebP, which lies on white; of 16 bits the upper 8 count; a GIF's first frame lies where it lies
+// on black; an 8-bit BMP's indices are greys; EXIF plays no part. A View may ask for alpha on a
 // background, and for the orientation that EXIF gives.
+// TestPreprocessingEqualsPython compares all that is done after decoding with tf.image, Keras and
+// TF-Slim in Python.
 //
 // A Plan is what both ways share: which bytes to decode, and what to make of
 // the decoded pixels.

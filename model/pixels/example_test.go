@@ -20,7 +20,13 @@ func Example() {
 	if err := png.Encode(&encoded, img); err != nil {
 		panic(err)
 	}
-	recipe := pixels.Recipe{Height: 1, Width: 1, HalfPixelCenters: true, Scale: 2, Offset: -1, DType: savedmodel.UInt8}
+	recipe := pixels.Recipe{
+		Frame:            pixels.Frame{Height: 1, Width: 1},
+		HalfPixelCenters: true,
+		Scale:            [3]float32{2, 2, 2},
+		Offset:           [3]float32{-1, -1, -1},
+		DType:            savedmodel.UInt8,
+	}
 	input, err := recipe.Append(nil, encoded.Bytes(), pixels.Header{Format: "png", Width: 2, Height: 1})
 	if err != nil {
 		panic(err)

@@ -41,8 +41,7 @@ func (f Frame) Plain() bool {
 func (f Frame) Place(width, height int) Placement {
 	from := image.Rect(0, 0, width, height)
 	if f.Crop > 0 && f.Crop < 1 { // tf.image.central_crop
-		x := int((float64(width) - float64(width)*f.Crop) / 2)
-		y := int((float64(height) - float64(height)*f.Crop) / 2)
+		x, y := f.cut(width), f.cut(height)
 		from = image.Rect(x, y, width-x, height-y)
 	}
 	p := Placement{From: from, To: image.Rect(0, 0, f.Width, f.Height)}
@@ -53,6 +52,12 @@ func (f Frame) Place(width, height int) Placement {
 		p.To = f.padded(from.Dx(), from.Dy())
 	}
 	return p
+}
+
+// cut is what tf.image.central_crop leaves out at both ends of a side. Something is left of it, also
+// with a fraction that TensorFlow leaves nothing with.
+func (f Frame) cut(side int) int {
+	return min(int((float64(side)-float64(side)*f.Crop)/2), (side-1)/2)
 }
 
 // largest is the part of a picture that Keras' smart_resize takes.

@@ -18,6 +18,7 @@ func TestPlace(t *testing.T) {
 		"all":                  {pixels.Frame{Height: 2, Width: 3}, 7, 5, image.Rect(0, 0, 7, 5), image.Rect(0, 0, 3, 2)},
 		"slim's crop":          {pixels.Frame{Crop: 0.875, Height: 2, Width: 3}, 100, 50, image.Rect(6, 3, 94, 47), image.Rect(0, 0, 3, 2)},
 		"crop, one pixel":      {pixels.Frame{Crop: 0.1, Height: 2, Width: 3}, 1, 1, image.Rect(0, 0, 1, 1), image.Rect(0, 0, 3, 2)},
+		"crop of nothing":      {pixels.Frame{Crop: 1e-18, Height: 2, Width: 3}, 4, 5, image.Rect(1, 2, 3, 3), image.Rect(0, 0, 3, 2)},
 		"pad, wide":            {pixels.Frame{Fit: pixels.Pad, Height: 10, Width: 10}, 20, 10, image.Rect(0, 0, 20, 10), image.Rect(0, 2, 10, 7)},
 		"pad, high":            {pixels.Frame{Fit: pixels.Pad, Height: 10, Width: 10}, 10, 20, image.Rect(0, 0, 10, 20), image.Rect(2, 0, 7, 10)},
 		"pad, a line":          {pixels.Frame{Fit: pixels.Pad, Height: 10, Width: 10}, 100, 1, image.Rect(0, 0, 100, 1), image.Rect(0, 4, 10, 5)},

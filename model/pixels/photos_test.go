@@ -32,7 +32,7 @@ func TestPhotos(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inception.Close()
-	r := Recipe{Height: 299, Width: 299, AlignCorners: true, Scale: 1 / 255.0, DType: savedmodel.Float32}
+	r := Recipe{Frame: Frame{Height: 299, Width: 299}, AlignCorners: true, Scale: alike(1 / 255.0), DType: savedmodel.Float32}
 	var scores, means []float64
 	worst := 0
 	for _, file := range testenv.Originals(t) {

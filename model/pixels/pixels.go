@@ -1,9 +1,8 @@
 package pixels
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
+	"image"
 	"slices"
 
 	"inceptor/savedmodel"
@@ -17,27 +16,53 @@ type Header struct {
 	Width, Height int    // of the picture as TensorFlow decodes it; a GIF is as large as its largest frames
 }
 
-// A Recipe says how a picture becomes a model's input: resized to
-// Height × Width without keeping the aspect ratio, then pixel*Scale + Offset
-// with pixels from 0 to 255.
+// A Recipe says how a picture becomes a model's input: what of it is seen, how that is resized to
+// Height × Width, which channels each pixel has, and then pixel*Scale + Offset with pixels from 0 to
+// 255.
 type Recipe struct {
-	View             View
-	Height, Width    int
-	Area             bool // ResizeArea; false: ResizeBilinear
+	View View
+	Frame
+	Resize           string // Bilinear, Nearest, Bicubic or Area; empty: Bilinear
 	AlignCorners     bool
-	HalfPixelCenters bool // bilinear only
-	Scale, Offset    float32
-	DType            savedmodel.DataType // Float32 or UInt8, which cuts off fractions
+	HalfPixelCenters bool       // Area does not know it
+	Channels         Channels   // empty: RGB
+	Scale, Offset    [3]float32 // of the channels, in their order
+	Layout           Layout     // empty: ChannelsLast
+	DType            savedmodel.DataType
+}
+
+// The operations of TensorFlow that resize: ResizeBilinear, ResizeNearestNeighbor, ResizeBicubic
+// and ResizeArea.
+const (
+	Bilinear = "bilinear"
+	Nearest  = "nearest"
+	Bicubic  = "bicubic"
+	Area     = "area"
+)
+
+// Check tells what of a recipe this package cannot do.
+func (r Recipe) Check() error {
+	if !castable(r.DType) {
+		return fmt.Errorf("pixels of %v cannot be made without TensorFlow's library", r.DType)
+	}
+	switch r.Resize {
+	case "", Bilinear, Nearest, Bicubic, Area:
+		return nil
+	}
+	return fmt.Errorf("resize %q cannot be done without TensorFlow's library", r.Resize)
 }
 
 // Size is the number of bytes of one image's input.
-func (r Recipe) Size() int { return r.Height * r.Width * 3 * r.DType.Size() }
+func (r Recipe) Size() int { return r.Height * r.Width * r.Channels.Count() * r.DType.Size() }
 
 // Append decodes an image and appends the model's input for it, of shape
-// [Height, Width, 3], RGB, in the layout of a tensor's content. It takes
-// up to 27 bytes a pixel of the picture meanwhile: those of a progressive JPEG in
-// four colours. Its error blames the image.
+// [Height, Width, channels], or [channels, Height, Width] where channels come first, in the layout
+// of a tensor's content. It takes up to 27 bytes a pixel of the picture meanwhile: those of a
+// progressive JPEG in four colours. Its error blames the image, if Check finds no fault.
 func (r Recipe) Append(to, image []byte, h Header) ([]byte, error) {
+	if err := r.Check(); err != nil {
+		return to, err
+	}
 	p, err := r.View.picture(image, h)
 	if err != nil {
 		return to, fmt.Errorf("%s: %w", h.Format, err)
@@ -46,13 +71,25 @@ func (r Recipe) Append(to, image []byte, h Header) ([]byte, error) {
 	to = slices.Grow(to, size)
 	at := len(to)
 	to = to[:at+size]
-	out := sink{to: to[at:], scale: r.Scale, offset: r.Offset, bytes: r.DType == savedmodel.UInt8}
-	if r.Area {
-		r.area(p, &out)
-	} else {
-		r.bilinear(p, &out)
-	}
+	r.input(to[at:], p)
 	return to, nil
+}
+
+// input writes the model's input for a picture.
+func (r Recipe) input(to []byte, p picture) {
+	place := r.Place(p.width, p.height)
+	out := r.newSink(to, place.To)
+	from := region{p, place.From}
+	switch r.Resize {
+	case Nearest:
+		r.nearest(from, &out)
+	case Bicubic:
+		r.bicubic(from, &out)
+	case Area:
+		r.area(from, &out)
+	default:
+		r.bilinear(from, &out)
+	}
 }
 
 // A picture is bytes, row by row from the top: RGB, or before it is composed
@@ -69,22 +106,10 @@ func newPicture(width, height int) picture {
 
 func (p picture) row(y int) []byte { return p.pix[3*p.width*y:][:3*p.width] }
 
-// A sink writes resized values, in their order, as a model takes them. Each
-// operation rounds to float32, as TensorFlow's do: hence the conversions,
-// without which some processors would round a product and a sum at once.
-type sink struct {
-	to            []byte
-	scale, offset float32
-	bytes         bool
+// A region is a part of a picture.
+type region struct {
+	picture picture
+	image.Rectangle
 }
 
-func (s *sink) put(v float32) {
-	v = float32(v*s.scale) + s.offset
-	if s.bytes {
-		s.to[0] = byte(int32(v))
-		s.to = s.to[1:]
-		return
-	}
-	binary.LittleEndian.PutUint32(s.to, math.Float32bits(v))
-	s.to = s.to[4:]
-}
+func (r region) row(y int) []byte { return r.picture.row(r.Min.Y + y)[3*r.Min.X : 3*r.Max.X] }

@@ -322,20 +322,18 @@ func TestResizeEqualsTensorFlow(t *testing.T) {
 		}
 		for _, to := range []image.Point{{1, 1}, {7, 5}, {224, 224}, {299, 299}, {300, 2}} {
 			for _, r := range []Recipe{
-				{}, {AlignCorners: true}, {HalfPixelCenters: true}, {Area: true}, {Area: true, AlignCorners: true},
+				{}, {AlignCorners: true}, {HalfPixelCenters: true},
+				{Resize: Nearest}, {Resize: Nearest, AlignCorners: true}, {Resize: Nearest, HalfPixelCenters: true},
+				{Resize: Bicubic}, {Resize: Bicubic, AlignCorners: true}, {Resize: Bicubic, HalfPixelCenters: true},
+				{Resize: Area}, {Resize: Area, AlignCorners: true},
 			} {
-				r.Width, r.Height, r.Scale, r.Offset, r.DType = to.X, to.Y, 1/127.5, -1, savedmodel.Float32
+				r.Width, r.Height, r.Scale, r.Offset, r.DType = to.X, to.Y, alike(1/127.5), alike(-1), savedmodel.Float32
 				name := fmt.Sprintf("%v to %v %+v", from, to, r)
-				got := make([]byte, r.Size())
-				out := sink{to: got, scale: r.Scale, offset: r.Offset}
-				if r.Area {
-					r.area(p, &out)
-				} else {
-					r.bilinear(p, &out)
-				}
+				got := bytes.Repeat([]byte{0xff}, r.Size())
+				r.input(got, p)
 				want := tf.input(p, r)
-				if len(got) != len(want) || len(out.to) != 0 {
-					t.Fatalf("%s: %d bytes and %d not written, want %d", name, len(got), len(out.to), len(want))
+				if len(got) != len(want) {
+					t.Fatalf("%s: %d bytes, want %d", name, len(got), len(want))
 				}
 				most := 0.0
 				for i := 0; i < len(got); i += 4 {
@@ -352,6 +350,9 @@ func TestResizeEqualsTensorFlow(t *testing.T) {
 	t.Logf("largest difference %.2g", worst)
 }
 
+// alike is the same number for each channel.
+func alike(x float32) [3]float32 { return [3]float32{x, x, x} }
+
 func float32At(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) }
 
 // An image as a model sees it, and what the model says then.
@@ -362,8 +363,8 @@ func TestAppendEqualsTensorFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inception.Close()
-	r := Recipe{Height: 299, Width: 299, AlignCorners: true, Scale: 1 / 255.0, DType: savedmodel.Float32}
-	levels := Recipe{Height: 224, Width: 224, HalfPixelCenters: true, Scale: 1, DType: savedmodel.UInt8}
+	r := Recipe{Frame: Frame{Height: 299, Width: 299}, AlignCorners: true, Scale: alike(1 / 255.0), DType: savedmodel.Float32}
+	levels := Recipe{Frame: Frame{Height: 224, Width: 224}, HalfPixelCenters: true, Scale: alike(1), DType: savedmodel.UInt8}
 	worst := 0.0
 	for _, a := range testenv.Answers(t) {
 		if a.Error != "" {
@@ -433,93 +434,4 @@ func run(t *testing.T, m *savedmodel.Model, input []byte) []float32 {
 		t.Fatal(err)
 	}
 	return append([]float32(nil), scores...)
-}
-
-// Images that are not what was announced, or not images at all.
-func TestAppendRefuses(t *testing.T) {
-	r := Recipe{Height: 2, Width: 2, Scale: 1, DType: savedmodel.UInt8}
-	read := func(name string) []byte {
-		b, err := os.ReadFile(filepath.Join(testenv.Root(t), ".tools/reference/images", name))
-		if err != nil {
-			t.Skipf("%v: run `make setup`", err)
-		}
-		return b
-	}
-	for format, name := range map[string]string{
-		"jpeg": "baseline.jpg", "png": "rgb.png", "bmp": "24-bit.bmp", "webp": "lossy.webp", "gif": "still.gif",
-	} {
-		whole := read(name)
-		if out, err := r.Append(nil, whole, Header{format, 427, 320}); err != nil || len(out) != r.Size() {
-			t.Errorf("%s: %d bytes, %v", name, len(out), err)
-		}
-		for what, test := range map[string]struct {
-			image []byte
-			h     Header
-		}{
-			"empty":          {nil, Header{format, 427, 320}},
-			"half":           {whole[:len(whole)/2], Header{format, 427, 320}},
-			"text":           {[]byte("not an image, but long enough to be one"), Header{format, 427, 320}},
-			"no size":        {whole, Header{format, 0, 320}},
-			"huge size":      {whole, Header{format, math.MaxInt, math.MaxInt}},
-			"unknown format": {whole, Header{"tiff", 427, 320}},
-		} {
-			before := []byte{1, 2, 3}
-			if out, err := r.Append(before, test.image, test.h); err == nil || !bytes.Equal(out, before) {
-				t.Errorf("%s, %s: %d bytes, %v", name, what, len(out), err)
-			}
-		}
-		if _, err := r.Append(nil, whole, Header{format, 426, 320}); err == nil {
-			t.Errorf("%s: another size than announced is taken", name)
-		}
-	}
-}
-
-// Whatever the bytes: an error or an input of the right size, no panic.
-func FuzzAppend(f *testing.F) {
-	for _, a := range testenv.Answers(f) {
-		b, err := os.ReadFile(a.File)
-		if err != nil {
-			f.Fatal(err)
-		}
-		if len(b) < 30_000 {
-			f.Add(b, a.Format, 427, 320)
-		}
-	}
-	for _, name := range []string{"alpha-lossy.webp", "alpha-lossless.webp"} {
-		b, err := os.ReadFile("testdata/" + name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b, "webp", webpWidth, webpHeight)
-	}
-	f.Fuzz(func(t *testing.T, b []byte, format string, width, height int) {
-		if width > 1000 || height > 1000 {
-			return
-		}
-		for _, view := range []View{{}, {Upright: true, Background: &[3]byte{1, 2, 3}}} {
-			if plan, err := view.Plan(b, Header{format, width, height}); err == nil {
-				plan.Size()
-			}
-			r := Recipe{View: view, Height: 3, Width: 5, Scale: 1, DType: savedmodel.UInt8}
-			out, err := r.Append(nil, b, Header{format, width, height})
-			if err == nil && len(out) != r.Size() {
-				t.Errorf("%d bytes, want %d", len(out), r.Size())
-			}
-		}
-	})
-}
-
-func BenchmarkAppend(b *testing.B) {
-	photo, err := os.ReadFile(filepath.Join(testenv.Photos(b), "china.jpg"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	r := Recipe{Height: 299, Width: 299, AlignCorners: true, Scale: 1 / 255.0, DType: savedmodel.Float32}
-	to := make([]byte, 0, r.Size())
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.Append(to, photo, Header{"jpeg", 640, 427}); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -10,44 +10,84 @@ func stretch(in, out int, alignCorners bool) float32 {
 	return float32(in) / float32(out)
 }
 
+// center is where in the input a pixel of the output has its centre, counted from the centre of
+// the first pixel.
+func (r Recipe) center(i int, scale float32) float32 {
+	if r.HalfPixelCenters {
+		return float32((float32(i)+0.5)*scale) - 0.5
+	}
+	return float32(i) * scale
+}
+
 // A lerp is where a pixel of the output lies between two of the input.
 type lerp struct {
 	lower, upper int
 	part         float32 // of the way from lower to upper
 }
 
-func (r Recipe) lerps(in, out int) []lerp {
-	scale := stretch(in, out, r.AlignCorners)
-	all := make([]lerp, out)
-	for i := range all {
-		at := float32(i) * scale
-		if r.HalfPixelCenters {
-			at = float32((float32(i)+0.5)*scale) - 0.5
-		}
-		floor := math.Floor(float64(at))
-		upper := min(int(math.Ceil(float64(at))), in-1)
-		all[i] = lerp{min(max(int(floor), 0), upper), upper, at - float32(floor)}
-	}
-	return all
+func (r Recipe) lerp(i, in int, scale float32) lerp {
+	at := r.center(i, scale)
+	floor := math.Floor(float64(at))
+	upper := min(int(math.Ceil(float64(at))), in-1)
+	return lerp{min(max(int(floor), 0), upper), upper, at - float32(floor)}
 }
 
 // bilinear is TensorFlow's ResizeBilinear.
-func (r Recipe) bilinear(p picture, out *sink) {
-	xs := r.lerps(p.width, r.Width)
-	for _, y := range r.lerps(p.height, r.Height) {
+func (r Recipe) bilinear(p region, out *sink) {
+	xs := make([]lerp, out.place.Dx())
+	scale := stretch(p.Dx(), len(xs), r.AlignCorners)
+	for i := range xs {
+		xs[i] = r.lerp(i, p.Dx(), scale)
+	}
+	rows := out.place.Dy()
+	scale = stretch(p.Dy(), rows, r.AlignCorners)
+	for i := range rows {
+		y := r.lerp(i, p.Dy(), scale)
 		top, bottom := p.row(y.lower), p.row(y.upper)
-		for _, x := range xs {
-			for c := range 3 {
-				l, u := 3*x.lower+c, 3*x.upper+c
-				t := between(float32(top[l]), float32(top[u]), x.part)
-				b := between(float32(bottom[l]), float32(bottom[u]), x.part)
-				out.put(between(t, b, y.part))
+		for i, x := range xs {
+			to, l, u := out.line[3*i:3*i+3], 3*x.lower, 3*x.upper
+			for c := range to {
+				t := between(float32(top[l+c]), float32(top[u+c]), x.part)
+				b := between(float32(bottom[l+c]), float32(bottom[u+c]), x.part)
+				to[c] = between(t, b, y.part)
 			}
 		}
+		out.put()
 	}
 }
 
 func between(a, b, part float32) float32 { return a + float32((b-a)*part) }
+
+// picks are the pixels of the input that those of the output are.
+func (r Recipe) picks(in, out int) []int {
+	scale := stretch(in, out, r.AlignCorners)
+	all := make([]int, out)
+	for i := range all {
+		at := float64(float32(i) * scale)
+		switch {
+		case r.HalfPixelCenters:
+			at = math.Floor(float64((float32(i) + 0.5) * scale))
+		case r.AlignCorners:
+			at = math.Round(at)
+		}
+		all[i] = min(int(at), in-1)
+	}
+	return all
+}
+
+// nearest is TensorFlow's ResizeNearestNeighbor.
+func (r Recipe) nearest(p region, out *sink) {
+	xs := r.picks(p.Dx(), out.place.Dx())
+	for _, y := range r.picks(p.Dy(), out.place.Dy()) {
+		from := p.row(y)
+		for i, x := range xs {
+			for c, v := range from[3*x : 3*x+3] {
+				out.line[3*i+c] = float32(v)
+			}
+		}
+		out.put()
+	}
+}
 
 // A span is the pixels of the input that lie, wholly or in part, under one
 // pixel of the output.
@@ -61,9 +101,11 @@ type span struct {
 func (r Recipe) spans(in, out int) (spans []span, scale float32) {
 	scale = stretch(in, out, r.AlignCorners)
 	spans = make([]span, out)
+	parts := make([]float32, 0, in+2*out) // of all of them
 	for i := range spans {
 		from, to := float32(i)*scale, float32(i+1)*scale
 		s := span{start: int(math.Floor(float64(from))), end: int(math.Ceil(float64(to)))}
+		first := len(parts)
 		for j := s.start; j < s.end; j++ {
 			part := float32(1)
 			switch before, after := float32(j) < from, float32(j+1) > to; {
@@ -74,26 +116,27 @@ func (r Recipe) spans(in, out int) (spans []span, scale float32) {
 			case after:
 				part = to - float32(j)
 			}
-			s.parts = append(s.parts, part)
+			parts = append(parts, part)
 		}
+		s.parts = parts[first:]
 		spans[i] = s
 	}
 	return spans, scale
 }
 
 // area is TensorFlow's ResizeArea.
-func (r Recipe) area(p picture, out *sink) {
-	xs, scaleX := r.spans(p.width, r.Width)
-	ys, scaleY := r.spans(p.height, r.Height)
+func (r Recipe) area(p region, out *sink) {
+	xs, scaleX := r.spans(p.Dx(), out.place.Dx())
+	ys, scaleY := r.spans(p.Dy(), out.place.Dy())
 	scale := float32(1 / float64(scaleY*scaleX))
 	for _, y := range ys {
-		for _, x := range xs {
+		for i, x := range xs {
 			var sum [3]float32
 			for j, partY := range y.parts {
-				row := p.row(min(y.start+j, p.height-1))
+				row := p.row(min(y.start+j, p.Dy()-1))
 				var line [3]float32
 				for i, partX := range x.parts {
-					at := 3 * min(x.start+i, p.width-1)
+					at := 3 * min(x.start+i, p.Dx()-1)
 					for c := range line {
 						line[c] += float32(float32(row[at+c]) * partX)
 					}
@@ -102,9 +145,10 @@ func (r Recipe) area(p picture, out *sink) {
 					sum[c] += float32(line[c] * partY)
 				}
 			}
-			for _, v := range sum {
-				out.put(v * scale)
+			for c, v := range sum {
+				out.line[3*i+c] = v * scale
 			}
 		}
+		out.put()
 	}
 }

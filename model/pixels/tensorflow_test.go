@@ -133,10 +133,13 @@ func (tf *tensorFlow) input(p picture, r Recipe) []byte {
 	tf.t.Helper()
 	size := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(r.Height)), uint32(r.Width))
 	resize := attrs{"T": typeAttr(savedmodel.UInt8), "align_corners": boolAttr(r.AlignCorners)}
-	op := "ResizeArea"
-	if !r.Area {
-		op = "ResizeBilinear"
+	op := map[string]string{"": "ResizeBilinear", Nearest: "ResizeNearestNeighbor", Bicubic: "ResizeBicubic", Area: "ResizeArea"}[r.Resize]
+	if r.Resize != Area {
 		resize["half_pixel_centers"] = boolAttr(r.HalfPixelCenters)
+	}
+	resizedType := savedmodel.Float32
+	if r.Resize == Nearest {
+		resizedType = savedmodel.UInt8
 	}
 	float := attrs{"T": typeAttr(savedmodel.Float32)}
 	last := node("out", "Identity", []string{"shifted"}, float)
@@ -146,10 +149,11 @@ func (tf *tensorFlow) input(p picture, r Recipe) []byte {
 	session, f := tf.function([]*tfpb.NodeDef{
 		node("in", "Placeholder", nil, attrs{"dtype": typeAttr(savedmodel.UInt8)}),
 		node("size", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_INT32, TensorShape: shape(2), TensorContent: size})),
-		node("scale", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(), FloatVal: []float32{r.Scale}})),
-		node("offset", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(), FloatVal: []float32{r.Offset}})),
+		node("scale", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(), FloatVal: r.Scale[:1]})),
+		node("offset", "Const", nil, constant(&tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(), FloatVal: r.Offset[:1]})),
 		node("resized", op, []string{"in", "size"}, resize),
-		node("scaled", "Mul", []string{"resized", "scale"}, float),
+		node("floats", "Cast", []string{"resized"}, attrs{"SrcT": typeAttr(resizedType), "DstT": typeAttr(savedmodel.Float32)}),
+		node("scaled", "Mul", []string{"floats", "scale"}, float),
 		node("shifted", "AddV2", []string{"scaled", "offset"}, float),
 		last,
 	})

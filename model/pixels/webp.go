@@ -47,6 +47,9 @@ func decodeVP8(b []byte, h Header) (picture, error) {
 
 // lossyAlpha decodes to RGBA what has its alpha in a chunk of its own.
 func lossyAlpha(f webpFile, h Header) (picture, error) {
+	if err := h.check(f.frame.Dx(), f.frame.Dy()); err != nil {
+		return picture{}, err
+	}
 	// libwebp refuses these bits; Go does not look at them.
 	if len(f.alph) == 0 || f.alph[0]&0x80 != 0 || f.alph[0]&0x30 > 0x10 {
 		return picture{}, errors.New("its alpha begins with an unknown byte")

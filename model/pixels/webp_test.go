@@ -171,6 +171,24 @@ func TestDecodeWebP(t *testing.T) {
 	}
 }
 
+// A WebP of another size than announced is refused, whatever its alpha.
+func TestWebPOfOtherSize(t *testing.T) {
+	p := readWebPParts(t)
+	const w, h = webpWidth, webpHeight
+	for name, file := range map[string][]byte{
+		"lossy":           riffOf(chunkOf("VP8 ", p.lossy.data)),
+		"lossy, alpha":    riffOf(vp8x(webpAlpha, w, h), chunkOf("ALPH", p.lossy.alph), chunkOf("VP8 ", p.lossy.data)),
+		"lossless, alpha": riffOf(chunkOf("VP8L", p.lossless.data)),
+		"animation":       riffOf(vp8x(webpAnimated, w, h), anmf(0, 0, w, h, chunkOf("VP8 ", p.lossy.data))),
+	} {
+		for _, size := range [][2]int{{w, h + 1}, {w + 1, h}, {w, h - 1}, {w, 4 * h}} {
+			if _, err := (View{}).picture(file, Header{"webp", size[0], size[1]}); err == nil {
+				t.Errorf("%s: %v is taken, it is %d×%d", name, size, w, h)
+			}
+		}
+	}
+}
+
 // patch adds to a number in a file.
 func patch(b []byte, at int, more uint32) []byte {
 	binary.LittleEndian.PutUint32(b[at:], binary.LittleEndian.Uint32(b[at:])+more)
