@@ -65,6 +65,7 @@ func TestBindScoresAndClasses(t *testing.T) {
 		{name: "regress", method: methodRegress, outputs: infos{"outputs": tensor(float, -1)}, scores: "outputs"},
 		{name: "regress, a column", method: methodRegress, outputs: infos{"outputs": tensor(float, -1, 1)}, scores: "outputs"},
 		{name: "the best class alone", outputs: infos{"classes": tensor(word, -1), "scores": tensor(float, -1)}, scores: "scores", classes: "classes"},
+		{name: "words before labels of another number", labels: 7, outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5)}, scores: "scores", classes: "classes"},
 		{name: "labels decide", labels: 5, outputs: infos{"a": tensor(float, -1, 5), "b": tensor(float, -1, 2048)}, scores: "a"},
 		{name: "named", yaml: "b", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(float, -1, 7)}, scores: "b"},
 		{name: "named, its classes are found", yaml: "a", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 5)}, scores: "a", classes: "b"},
@@ -136,12 +137,15 @@ func TestBindScoresAndClasses(t *testing.T) {
 		{name: "classes not there", yaml: "{scores: a, classes: z}", outputs: infos{"a": tensor(float, -1, 5)}, failure: `it has no output "z"`},
 		{name: "classes of another shape", yaml: "{scores: a, classes: b}", outputs: infos{"a": tensor(float, -1, 5), "b": tensor(word, -1, 4)}, failure: `output "b" is string [N, 4] and cannot have the classes of "a"`},
 		{name: "the best few without classes", labels: 1001, outputs: infos{"scores": tensor(float, -1, 5)}, failure: "labels: 1001 lines for 5 classes; if these are the best 5 of 1001 classes"},
-		{name: "no line for the background", labels: 1000, outputs: infos{"scores": tensor(float, -1, 1001)}, failure: "where the first class is the background"},
+		{name: "no line for the background", labels: 1000, outputs: infos{"scores": tensor(float, -1, 1001)}, failure: `where the first class is the background, write "labels: {file: labels.txt, offset: 1}" into DIR/1/assets.extra/inceptor.yaml`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := defaultSpec()
 			if err := yaml.Unmarshal([]byte("output: "+test.yaml), &spec); err != nil {
 				t.Fatal(err)
+			}
+			if test.labels > 0 {
+				spec.Labels.File = usualLabels
 			}
 			inputs := infos{"x": tensor(float, -1, 4, 5, 3)}
 			bound, err := spec.bind(offer{

@@ -251,17 +251,13 @@ func (d *distant) assume(want int64, why error) (remote.Metadata, error) {
 	if dir == "" {
 		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and there is none", why)
 	}
-	info, err := savedmodel.Inspect(dir)
+	spec, err := readSpec(dir)
 	if err != nil {
 		return remote.Metadata{}, err
 	}
-	tags := d.config.Session.Tags
-	if len(tags) == 0 {
-		tags = []string{"serve"}
-	}
-	graph, ok := info.Graph(tags...)
-	if !ok {
-		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes, and %s has no graph with the tag %s", why, dir, list(tags))
+	graph, err := spec.readGraph(dir, d.config.Session.Tags)
+	if err != nil {
+		return remote.Metadata{}, fmt.Errorf("%w: so a version in model.dir must tell what the model takes: %w", why, err)
 	}
 	return remote.Metadata{Version: remote.NoVersion, Signatures: graph.Signatures}, nil
 }
@@ -284,7 +280,7 @@ func (d *distant) newBinding(m remote.Metadata, want int64, assumed bool) (*bind
 	if err != nil {
 		return nil, err
 	}
-	graph := d.graph(m.Version, want)
+	graph := d.graph(spec, m.Version, want)
 	o := d.offer(m, want, graph, len(labels))
 	sig, err := bindRemote(spec, o, d.config.Content)
 	if err != nil {
@@ -430,13 +426,13 @@ func (d *distant) spec(versions ...int64) (Spec, []string, error) {
 }
 
 // graph is that of one of the versions, if it is in the model's directory, else
-// of the highest one there; nil: there is none, or it cannot be read.
-func (d *distant) graph(versions ...int64) *savedmodel.Graph {
+// of the highest one there, which has the spec; nil: there is none, or it cannot be read.
+func (d *distant) graph(spec Spec, versions ...int64) *savedmodel.Graph {
 	dir := d.dirOf(versions)
 	if dir == "" {
 		return nil
 	}
-	g, err := savedmodel.ReadGraph(dir, d.config.Session.Tags...)
+	g, err := spec.readGraph(dir, d.config.Session.Tags)
 	if err != nil {
 		d.log.Warn("graph cannot be read: what it says of its inputs is not known", "version directory", dir, "err", err)
 		return nil

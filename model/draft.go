@@ -18,6 +18,7 @@ var ErrHasSpec = errors.New("exists already, and is never replaced")
 func (e Explanation) Draft(pixels *Preprocessing, how string) string {
 	var d draft
 	d.comment("", "How inceptor serves this version; docs/models.md describes every key. Written by \"inceptor init\".")
+	d.key("The tags of the graph that is run.", "tags: "+yamlWords(e.Tags), true)
 	d.key("The signature that is run.", "signature: "+yamlWord(e.Signature), true)
 	d.input(e, pixels, how)
 	d.outputs(e)
@@ -114,7 +115,7 @@ func (d *draft) outputs(e Explanation) {
 }
 
 func (d *draft) labels(e Explanation) {
-	const meaning = "A file in assets with a line for each class."
+	const meaning = "A file with a label for each class, in assets or beside saved_model.pb."
 	switch {
 	case e.Labels.Words: // the model brings them
 	case e.Labels.File != "":

@@ -21,12 +21,14 @@ func TestDraft(t *testing.T) {
 		return p
 	}
 	for _, test := range []struct {
-		model, signature string
-		made             *Preprocessing
-		how              string
-		want             []string
+		model string
+		tags  []string // of its graph; nil: serve
+		made  *Preprocessing
+		how   string
+		want  []string
 	}{
-		{model: "classic", want: []string{"signature: serving_default", "  key: inputs", "output: scores", "# labels: labels.txt"}},
+		{model: "classic", want: []string{"tags: [serve]", "signature: serving_default", "  key: inputs", "output: scores", "# labels: labels.txt"}},
+		{model: "keras", tags: []string{}, want: []string{"tags: []"}},
 		{model: "keras", want: []string{"  size: [8, 8]", "  # half_pixel_centers: true", "  # It is stated by the graph.", "  scale: 1", "  offset: 0"}},
 		{
 			model: "keras", made: &Preprocessing{Size: [2]int{8, 8}, Resize: "area", Channels: pixels.RGB, Scale: same(0.25), Offset: same(-1), ScaleFrom: OriginMeasured, ResizeFrom: OriginFile},
@@ -55,6 +57,9 @@ func TestDraft(t *testing.T) {
 	} {
 		t.Run(test.model+" "+test.how, func(t *testing.T) {
 			dir := graphCopy(t, test.model, map[string]string{})
+			if test.tags != nil {
+				retag(t, dir, test.tags)
+			}
 			before := Explain(dir, Images)
 			made := test.made
 			if made == nil {
@@ -100,7 +105,7 @@ func TestDraftOfClasses(t *testing.T) {
 		want   string
 	}{
 		"words":   {ExplainedFrom{Output: "classes", Words: true}, "output: {scores: scores, classes: classes}"},
-		"numbers": {ExplainedFrom{Output: "class ids", File: "l.txt"}, "output: {scores: scores, classes: 'class ids'}\n\n# A file in assets with a line for each class.\nlabels: l.txt"},
+		"numbers": {ExplainedFrom{Output: "class ids", File: "l.txt"}, "output: {scores: scores, classes: 'class ids'}\n\n# A file with a label for each class, in assets or beside saved_model.pb.\nlabels: l.txt"},
 	} {
 		text := Explanation{Signature: "s", Scores: "scores", Labels: test.labels}.Draft(nil, "")
 		if !strings.Contains(text, "\n"+test.want+"\n") || test.labels.Words && strings.Contains(text, "labels:") {

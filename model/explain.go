@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -20,6 +21,7 @@ type Explanation struct {
 	// empty: nothing is known that speaks against it. Then all that follows is empty.
 	Refused string `json:"refused,omitempty"`
 
+	Tags      []string         `json:"tags"` // of the graph that is run; empty: it has none
 	Signature string           `json:"signature"`
 	Method    string           `json:"method"`
 	Inputs    []ExplainedInput `json:"inputs"` // by Key
@@ -85,17 +87,20 @@ const (
 type ExplainedFrom struct {
 	Output string `json:"output,omitempty"` // key of the output with each score's class
 	Words  bool   `json:"words,omitempty"`  // that output has the words themselves, not numbers
-	File   string `json:"file,omitempty"`   // in assets, with a line for each class
+	File   string `json:"file,omitempty"`   // with the words, as inceptor.yaml names it
+	Path   string `json:"path,omitempty"`   // of that file, below the version's directory
+	Offset int    `json:"offset,omitempty"` // class of the file's first label
 }
 
 // Explain tells what the service does with the version in dir, a directory that
 // holds a saved_model.pb. It needs no TensorFlow: it decides by the same code as a
-// load. What a load finds out by running the model it does not know.
+// load. It reads all files that SHA256SUMS lists, and the golden images. What a load finds out by
+// running the model it does not know.
 func Explain(dir string, c Content) Explanation { return ExplainGiven(dir, c, Given{}) }
 
 // ExplainGiven is Explain with what a person says besides.
 func ExplainGiven(dir string, c Content, given Given) Explanation {
-	e := Explanation{Content: cmp.Or(c, Images), Inputs: []ExplainedInput{}, Notes: []string{}}
+	e := Explanation{Content: cmp.Or(c, Images), Tags: []string{}, Inputs: []ExplainedInput{}, Notes: []string{}}
 	if err := e.explain(dir, given); err != nil {
 		e.Refused = err.Error()
 		if gate := (*GateError)(nil); errors.As(err, &gate) {
@@ -106,23 +111,31 @@ func ExplainGiven(dir string, c Content, given Given) Explanation {
 }
 
 func (e *Explanation) explain(dir string, given Given) error {
+	if err := checkSums(context.Background(), dir); err != nil {
+		return err
+	}
 	seen, err := lookInto(dir, nil, given)
 	if err != nil {
 		return err
+	}
+	golden, err := readGolden(dir)
+	if err != nil {
+		return err
+	}
+	for _, g := range golden {
+		if _, err := g.read(dir); err != nil {
+			return err
+		}
 	}
 	p, err := seen.contract(seen.graph.Signatures, e.Content)
 	if err != nil {
 		return err
 	}
-	golden, err := readGolden(seen.dir)
-	if err == nil && len(golden) > 0 && p.Output.Scores == "" {
-		err = noGolden(seen.dir)
-	}
-	if err != nil {
-		return err
+	if len(golden) > 0 && p.Output.Scores == "" {
+		return noGolden(dir)
 	}
 	sig := seen.graph.Signatures[p.Signature]
-	e.Signature, e.Method = p.Signature, sig.Method
+	e.Tags, e.Signature, e.Method = seen.graph.Tags, p.Signature, sig.Method
 	for _, key := range keys(sig.Inputs) {
 		e.Inputs = append(e.Inputs, p.explainInput(key, sig.Inputs[key]))
 	}
@@ -130,7 +143,13 @@ func (e *Explanation) explain(dir string, given Given) error {
 	e.Scores, e.Values, e.Classes, e.TopK = p.Output.Scores, p.values, p.classes, p.TopK
 	e.Labels = ExplainedFrom{Output: p.Output.Classes, Words: p.words}
 	if seen.labels != nil && !p.words && e.Scores != "" {
-		e.Labels.File = p.Labels
+		e.Labels.File, e.Labels.Offset = p.Labels.File, p.Labels.Offset
+		e.Labels.Path = filepath.ToSlash(labelsPath(dir, p.Labels.File))
+		if onlyIDs(seen.labels) {
+			named := p.Labels
+			named.Names = "FILE"
+			e.Notes = append(e.Notes, fmt.Sprintf("the labels are WordNet ids: %s, with a file that has their words", seen.offer().write(named.line())))
+		}
 	}
 	e.Activation, e.Pair = p.Activation, p.pair && p.classes > 0
 	for _, key := range p.Outputs {
@@ -169,7 +188,7 @@ func (p contract) explainInput(key string, info savedmodel.TensorInfo) Explained
 	return in
 }
 
-// note collects what is assumed or missing.
+// note collects what is assumed or missing of a version with so many golden images.
 func (e *Explanation) note(seen look, p contract, golden int) {
 	if p.training != nil {
 		e.Notes = append(e.Notes, fmt.Sprintf("%s (%s)", asInTraining, strings.Join(p.training, ", ")))
@@ -193,6 +212,6 @@ func (e *Explanation) note(seen look, p contract, golden int) {
 	}
 	if e.Content.image() && e.Scores != "" && !e.Values && !e.Labels.Words && e.Labels.File == "" {
 		e.Notes = append(e.Notes, fmt.Sprintf("no words for the classes: answers have their numbers alone; write a line for each class into %s",
-			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels, "labels.txt"))))
+			filepath.Join(seen.dir, "assets", cmp.Or(p.Labels.File, usualLabels))))
 	}
 }

@@ -61,8 +61,19 @@ func TestExplain(t *testing.T) {
 				Signature: "predict_images", Method: "tensorflow/serving/predict",
 				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.String, From: FromImage}},
 				Scores: "scores", Classes: 3, TopK: 2, Formats: []string{"gif", "jpeg", "png"}, Decoders: []string{"DecodeJpeg"},
-				Labels: ExplainedFrom{File: "l"},
+				Labels: ExplainedFrom{File: "l", Path: "assets/l"},
 			},
+		},
+		"labels beside saved_model.pb, from class 1 on": {
+			model: "classic",
+			files: map[string]string{specFile: "{signature: predict_images, labels: {file: l.json, offset: 1}}", "l.json": `["n01440764", "n01443537"]`},
+			want: Explanation{
+				Signature: "predict_images", Method: "tensorflow/serving/predict",
+				Inputs: []ExplainedInput{{Key: "images", DType: savedmodel.String, From: FromImage}},
+				Scores: "scores", Classes: 3, TopK: 5, Formats: []string{"gif", "jpeg", "png"}, Decoders: []string{"DecodeJpeg"},
+				Labels: ExplainedFrom{File: "l.json", Path: "l.json", Offset: 1},
+			},
+			notes: []string{`the labels are WordNet ids: write "labels: {file: l.json, offset: 1, names: FILE}" into DIR/` + specFile + `, with a file that has their words`},
 		},
 		"pixels by the graph": {
 			model: "keras",
@@ -85,7 +96,7 @@ func TestExplain(t *testing.T) {
 				Preprocessing: &Preprocessing{
 					Size: [2]int{8, 8}, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: "bilinear", Channels: pixels.RGB, Scale: same(0.5), ScaleFrom: OriginFile, ResizeFrom: OriginFile,
 				},
-				Scores: "output_0", Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l"},
+				Scores: "output_0", Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l", Path: "assets/l"},
 			},
 			notes: []string{"inceptor.yaml makes pixels of 0…127.5, the model seems to take 0…255"},
 		},
@@ -118,13 +129,16 @@ func TestExplain(t *testing.T) {
 				Preprocessing: &Preprocessing{
 					Size: [2]int{8, 8}, Layout: pixels.ChannelsLast, Crop: 1, Fit: pixels.Stretch, Resize: "bilinear", Channels: pixels.RGB, HalfPixelCenters: true, Scale: same(1), ScaleFrom: OriginGraph, ResizeFrom: OriginFile,
 				},
-				Scores: "output_0", Activation: softmax, Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l"},
+				Scores: "output_0", Activation: softmax, Classes: 2, TopK: 5, Labels: ExplainedFrom{File: "l", Path: "assets/l"},
 				Outputs: []ExplainedOutput{{Key: "output_0", DType: savedmodel.Float32}},
 			},
 		},
-		"refused":                {model: "tiny", notes: []string{`signature "serving_default": input "features" takes rows of 4 numbers, not images: set --input.format tensor-json`}},
-		"labels of another size": {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{"labels: 1 lines for 3 classes"}},
-		"a file that is wrong":   {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
+		"refused": {model: "tiny", notes: []string{`signature "serving_default": input "features" takes rows of 4 numbers, not images: set --input.format tensor-json`}},
+		"labels of another size, which nobody named": {model: "classic", files: map[string]string{"labels.txt": "a\nb\n"}, notes: []string{`write "labels: {file: labels.txt, offset: 1}" into DIR/` + specFile}},
+		"labels of another size":                     {model: "classic", files: map[string]string{"assets/labels.txt": "a\n"}, notes: []string{`labels: 1 lines for 3 classes: the file needs a line for each class; for answers with numbers alone, write "labels: ''" into DIR/` + specFile}},
+		"a golden image is missing":                  {model: "classic", files: map[string]string{goldenFile: "[{image: a.png}]"}, notes: []string{"DIR/assets.extra/golden/a.png: no such file"}},
+		"another digest":                             {model: "classic", files: map[string]string{sumsFile: strings.Repeat("0", 64) + "  saved_model.pb\n"}, notes: []string{"saved_model.pb"}},
+		"a file that is wrong":                       {model: "classic", files: map[string]string{specFile: "{size: 3}"}, notes: []string{"DIR/" + specFile, "size"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := test.files
@@ -147,7 +161,7 @@ func TestExplain(t *testing.T) {
 				t.Errorf("notes %q, want %q", got.Notes, test.notes)
 			}
 			ignored := cmp.Options{
-				cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Explanation{}, "Content", "Notes", "Refused"),
+				cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Explanation{}, "Content", "Notes", "Refused", "Tags"),
 				cmpopts.IgnoreFields(ExplainedInput{}, "Shape"), cmpopts.IgnoreFields(ExplainedOutput{}, "Shape"), cmpopts.IgnoreUnexported(Preprocessing{}),
 			}
 			if diff := cmp.Diff(test.want, got, ignored); diff != "" {
@@ -161,6 +175,7 @@ func TestExplain(t *testing.T) {
 func TestExplainGolden(t *testing.T) {
 	dir := graphCopy(t, "keras", map[string]string{
 		goldenFile: "[{image: a.png, label: x, floor: 0.5}]", specFile: "{input: {half_pixel_centers: true}, labels: l}", "assets/l": "a\nb\n",
+		"assets.extra/golden/a.png": "",
 	})
 	if e := Explain(dir, Images); e.Golden != 0 || len(e.Notes) > 0 {
 		t.Errorf("the graph says it: %d golden images, notes %q", e.Golden, e.Notes)
@@ -234,5 +249,19 @@ func TestExplainIsWhatIsLoaded(t *testing.T) {
 				t.Errorf("notes %q, the load tells %q", notes, loaded.Assumed)
 			}
 		})
+	}
+}
+
+func TestExplainedFromText(t *testing.T) {
+	for want, from := range map[string]ExplainedFrom{
+		"none":                                {},
+		`the words in the output "c"`:         {Output: "c", Words: true},
+		`none; the numbers in the output "c"`: {Output: "c"},
+		"labels.txt":                          {File: "labels.txt", Path: "labels.txt"},
+		`of the numbers in the output "c", in assets/l, whose first label is that of class 1`: {Output: "c", File: "l", Path: "assets/l", Offset: 1},
+	} {
+		if got := from.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -31,6 +32,7 @@ func (e Explanation) WriteText(w io.Writer) error {
 }
 
 func (e Explanation) writeLines(line func(name, format string, args ...any)) {
+	line("tags", "%s", e.tags())
 	line("signature", "%q%s", e.Signature, inBrackets(e.Method))
 	for _, in := range e.Inputs {
 		line("input", "%q %v takes %s", in.Key, savedmodel.TensorInfo{DType: in.DType, Shape: in.Shape}, in.takes())
@@ -82,6 +84,17 @@ func (e Explanation) writeScores(line func(name, format string, args ...any)) {
 	line("answer", "the best %d classes", e.TopK)
 }
 
+func (e Explanation) tags() string {
+	if len(e.Tags) == 0 {
+		return "none"
+	}
+	quoted := make([]string, len(e.Tags))
+	for i, tag := range e.Tags {
+		quoted[i] = strconv.Quote(tag)
+	}
+	return strings.Join(quoted, ", ")
+}
+
 // stated says where a value comes from.
 func stated(from Origin) string {
 	switch from {
@@ -119,15 +132,19 @@ func (in ExplainedInput) takes() string {
 
 // String says where the words of classes come from.
 func (l ExplainedFrom) String() string {
+	file := l.Path
+	if l.Offset != 0 {
+		file += fmt.Sprintf(", whose first label is that of class %d", l.Offset)
+	}
 	switch {
 	case l.Words:
 		return fmt.Sprintf("the words in the output %q", l.Output)
 	case l.Output != "" && l.File != "":
-		return fmt.Sprintf("of the numbers in the output %q, in assets/%s", l.Output, l.File)
+		return fmt.Sprintf("of the numbers in the output %q, in %s", l.Output, file)
 	case l.Output != "":
 		return fmt.Sprintf("none; the numbers in the output %q", l.Output)
 	case l.File != "":
-		return "assets/" + l.File
+		return file
 	}
 	return "none"
 }

@@ -314,12 +314,12 @@ func TestReadSpec(t *testing.T) {
 		want   Spec
 	}{
 		"no file":         {want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
-		"no file, labels": {labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: "labels.txt", TopK: 5}},
-		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: "labels.txt", TopK: 5}},
+		"no file, labels": {labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: Labels{File: "labels.txt"}, TopK: 5}},
+		"nothing said":    {yaml: "{}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, Labels: Labels{File: "labels.txt"}, TopK: 5}},
 		"no labels":       {yaml: "{labels: ''}", labels: true, want: Spec{Signature: "serving_default", Input: Input{Resize: "bilinear"}, TopK: 5}},
 		"all said": {
 			yaml: "{signature: s, input: {size: [3, 4], resize: area, align_corners: true, scale: 2, offset: -3}, output: o, labels: l, top_k: 7}",
-			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: new(true), Scale: new(same(2)), Offset: new(same(-3))}, Output: Output{Scores: "o"}, Labels: "l", TopK: 7},
+			want: Spec{Signature: "s", Input: Input{Size: [2]int{3, 4}, Resize: "area", AlignCorners: new(true), Scale: new(same(2)), Offset: new(same(-3))}, Output: Output{Scores: "o"}, Labels: Labels{File: "l"}, TopK: 7},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

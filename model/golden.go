@@ -150,7 +150,7 @@ func (a *answerer) checkGolden(ctx context.Context, dir string, images []Golden)
 			return 0, fmt.Errorf("%s: %w", want.Image, err)
 		}
 		best, _ := p.best()
-		if best.Label != want.Label || best.Score < want.Floor {
+		if best.Label != want.Label && best.Label != plainLabel(want.Label) || best.Score < want.Floor {
 			return 0, &goldenError{fmt.Sprintf("%s is %q with %v, want %q with at least %v", want.Image, best.Label, best.Score, want.Label, want.Floor)}
 		}
 		sum += float64(best.Score)

@@ -56,7 +56,9 @@ func TestNumbersBesideScores(t *testing.T) {
 	}{
 		{name: "the best two", want: []Class{{"", 0, 7}, {"", 1, 0}}},
 		{name: "the best two, with labels", yaml: "labels: labels.txt", labels: 6, want: []Class{{"l0", 0, 7}, {"l1", 1, 0}}},
-		{name: "a line too few", yaml: "labels: labels.txt", labels: 1, gate: GateWarmUp, reason: "the model gives class 1, and there are 1 lines"},
+		{name: "the best two, with labels from class 1 on", yaml: "labels: {file: labels.txt, offset: 1}", labels: 5, want: []Class{{"", 0, 7}, {"l0", 1, 0}}},
+		{name: "a line too few", yaml: "labels: labels.txt", labels: 1, gate: GateWarmUp,
+			reason: `the model gives class 1, and there are 1 lines, from 0; where the first class is the background, write "labels: {file: labels.txt, offset: 1}" into `},
 		{name: "1 for what it is", mask: true, gate: GateWarmUp, reason: `output "labels" has 0 more than once for a record`},
 		{name: "1 for what it is, told", mask: true, yaml: "output: {scores: scores}", want: []Class{{"", 0, 7}, {"", 1, 0}}},
 	} {
@@ -166,5 +168,63 @@ func TestWordsAreBounded(t *testing.T) {
 	guilty := (*InputError)(nil)
 	if _, err := classesOfWords([][]byte{[]byte(long + "a")}); !errors.As(err, &guilty) || guilty.Reason != ReasonModelRefused {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Labels of a version are for its classes, else it is refused with the line that mends it,
+// whether the signature says how many classes there are or a run shows it.
+func TestLabelsOfClasses(t *testing.T) {
+	const golden = "[{image: black.bmp, label: '0 cat', floor: 7}]"
+	for _, test := range []struct {
+		name, file, text, yaml, golden string
+		want                           []string // labels of the classes 0, 1 and 2; nil: refused
+		mend                           string   // line that the refusal names
+	}{
+		{name: "a line for each", file: "assets/labels.txt", text: "cat\ndog\ncow", want: []string{"cat", "dog", "cow"}},
+		{name: "beside saved_model.pb", file: "labels.txt", text: "0 cat\n1 dog\n2 cow", golden: golden, want: []string{"cat", "dog", "cow"}},
+		{name: "named beside saved_model.pb", file: "classes.json", text: `{"cow": 2, "cat": 0, "dog": 1}`, yaml: "labels: classes.json", want: []string{"cat", "dog", "cow"}},
+		{name: "no background", file: "assets/labels.txt", text: "dog\ncow", mend: "labels: {file: labels.txt, offset: 1}"},
+		{name: "no background, told", file: "assets/labels.txt", text: "dog\ncow", yaml: "labels: {file: labels.txt, offset: 1}", want: []string{"", "dog", "cow"}},
+		{name: "a background too many", file: "labels.txt", text: "background\ncat\ndog\ncow", mend: "labels: {file: labels.txt, offset: -1}"},
+		{name: "a background too many, told", file: "labels.txt", text: "background\ncat\ndog\ncow", yaml: "labels: {file: labels.txt, offset: -1}", want: []string{"cat", "dog", "cow"}},
+		{name: "another offset", file: "labels.txt", text: "dog\ncow", yaml: "labels: {file: labels.txt, offset: 2}", mend: "labels: {file: labels.txt, offset: 1}"},
+		{name: "far too few", file: "labels.txt", text: "cat", mend: "labels: ''"},
+		{name: "far too few, left out", file: "labels.txt", text: "cat", yaml: "labels: ''", want: []string{"", "", ""}},
+	} {
+		for _, silent := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, %v", test.name, silent), func(t *testing.T) {
+				base := t.TempDir()
+				dir := filepath.Join(base, "1")
+				tiny{bias: 7, class: 2, silent: silent, golden: test.golden}.write(t, dir)
+				if err := os.RemoveAll(filepath.Join(dir, "assets")); err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(dir, test.file), []byte(test.text))
+				write(t, filepath.Join(dir, specFile), []byte(tinyYAML+test.yaml))
+				m, _, err := loadMeans(t, base)
+				if test.want == nil {
+					gate := GateSignature
+					if silent {
+						gate = GateWarmUp
+					}
+					if s := m.Versions()[0]; err == nil || s.Gate != gate || !strings.HasSuffix(s.Reason, fmt.Sprintf("write %q into %s", test.mend, filepath.Join(dir, specFile))) {
+						t.Errorf("got %v, want %s at the gate %s", err, test.mend, gate)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := m.Classify(t.Context(), nil, blackPixel)
+				if err != nil || len(p.Classes) != 3 {
+					t.Fatalf("got %+v, %v", p, err)
+				}
+				for _, c := range p.Classes {
+					if c.Label != test.want[c.Index] {
+						t.Errorf("class %d is %q, want %q", c.Index, c.Label, test.want[c.Index])
+					}
+				}
+			})
+		}
 	}
 }

@@ -116,7 +116,7 @@ func (b *binder) bindOutputs() error {
 		b.classes *= 2
 	}
 	if err := checkLabels(b.labels, b.classes); err != nil {
-		return fmt.Errorf("output %q: %w", b.Output.Scores, err)
+		return fmt.Errorf("output %q: %w", b.Output.Scores, b.Labels.mend(err, b.write))
 	}
 	return nil
 }

@@ -144,6 +144,15 @@ func yamlWord(key string) string {
 	return "'" + strings.ReplaceAll(key, "'", "''") + "'"
 }
 
+// yamlWords is a list of words as YAML takes it.
+func yamlWords(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = yamlWord(w)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
 // only are the inputs or outputs with these keys.
 func only(infos map[string]savedmodel.TensorInfo, keys []string) map[string]savedmodel.TensorInfo {
 	some := make(map[string]savedmodel.TensorInfo, len(keys))

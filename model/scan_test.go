@@ -124,7 +124,7 @@ func TestGraphThatIsNotThere(t *testing.T) {
 		dir, gate, text string
 		transient       bool
 	}{
-		"another tag": {graphCopy(t, "keras", map[string]string{}), GateSignature, `the model has no graph with the tag "gpu", which inceptor loads; it has one with the tag "serve": export it with tags=["gpu"]`, false},
+		"another tag": {graphCopy(t, "keras", map[string]string{}), GateSignature, `the model has no graph with the tag "gpu"; it has one with the tag "serve"; write "tags: [serve]" into `, false},
 		"unreadable":  {unreadable, GateRead, "saved_model.pb", true},
 	} {
 		_, err := lookInto(test.dir, []string{"gpu"}, Given{})

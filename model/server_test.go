@@ -119,7 +119,7 @@ func TestServerProblems(t *testing.T) {
 		want   string
 	}{
 		{"no fitting output", true, func(f *remotetest.Fake) { f.Scores, f.Classes = "probabilities", 5 },
-			`what the model server has does not fit: signature "serving_bytes": output "probabilities": labels: 2 lines for 5 classes: the file needs a line for each class; signature "serving_default": `},
+			`what the model server has does not fit: signature "serving_bytes": output "probabilities": labels: 2 lines for 5 classes: the file needs a line for each class; for answers with numbers alone, write "labels: ''" into `},
 		{"labels", true, func(f *remotetest.Fake) { f.Classes = 5 },
 			`what the model server has does not fit: signature "serving_bytes": output "scores": labels: 2 lines for 5 classes`},
 		{"no fitting output, of a long name", true, func(f *remotetest.Fake) { f.Scores, f.Classes = strings.Repeat("x", 500_000), 5 },

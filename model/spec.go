@@ -21,6 +21,9 @@ const specFile = "assets.extra/inceptor.yaml"
 // where that says nothing. The tags are what docs/models.md and the file's schema say
 // of the keys, with code in single quotes.
 type Spec struct {
+	// Tags that are empty, but not nil, are those of the graph without tags. nil: the graph is
+	// found, see savedmodel.Options.
+	Tags       []string         `yaml:"tags" default:"found, see [below](#which-graph-is-run)" help:"The tags of the graph that is run, all of them: '[serve, gpu]'; '[]': the graph without tags."`
 	Signature  string           `yaml:"signature" default:"'serving_default', or the only one" help:"The signature that is run."`
 	Input      Input            `yaml:"input"`
 	Inputs     map[string]Value `yaml:"inputs" default:"none" help:"Values for inputs that take nothing from records: '{NAME: VALUE}'."`
@@ -28,7 +31,7 @@ type Spec struct {
 	Activation string           `yaml:"activation" enum:"softmax,sigmoid" default:"none" help:"'softmax' or 'sigmoid', which makes probabilities of the scores."`
 	// Without Output, an answer has nothing else.
 	Outputs []string `yaml:"outputs" default:"none" help:"Outputs that an answer has as [arrays](#arrays): '[KEY, …]'."`
-	Labels  string   `yaml:"labels" default:"'labels.txt', if it is there" help:"File in 'assets' with a line for each class; '\"\"': none."`
+	Labels  Labels   `yaml:"labels" default:"'labels.txt', if it is there" help:"File in 'assets' or beside 'saved_model.pb' with a label for each class, see [below](#the-words-of-classes); or '{file: FILE, offset: N, names: FILE}'; '\"\"': none."`
 	TopK    int      `yaml:"top_k" default:"'5'" help:"Classes in an answer, the best first."`
 
 	lines map[string]int // in the file, by key, such as input.scale
@@ -64,6 +67,9 @@ type Input struct {
 // defaultSignature is the signature that TensorFlow runs where none is named.
 const defaultSignature = "serving_default"
 
+// usualLabels is the file of labels that need not be named.
+const usualLabels = "labels.txt"
+
 // defaultSpec is what holds where the file says nothing.
 func defaultSpec() Spec {
 	return Spec{Signature: defaultSignature, Input: Input{Resize: "bilinear"}, TopK: 5}
@@ -73,8 +79,8 @@ func defaultSpec() Spec {
 // its default, and so has everything in a version without the file.
 func readSpec(dir string) (spec Spec, err error) {
 	spec = defaultSpec()
-	if _, err := os.Stat(filepath.Join(dir, "assets/labels.txt")); err == nil {
-		spec.Labels = "labels.txt"
+	if _, err := os.Stat(filepath.Join(dir, labelsPath(dir, usualLabels))); err == nil {
+		spec.Labels.File = usualLabels
 	}
 	path := filepath.Join(dir, specFile)
 	b, err := readVersionFile(path, maxSettingsBytes)
@@ -112,6 +118,9 @@ func (s Spec) wrong(key, format string, args ...any) error {
 
 func (s Spec) validate() error {
 	errs := slices.Concat(s.validateGeometry(), s.validateNumbers())
+	if slices.Contains(s.Tags, "") {
+		errs = append(errs, s.wrong("tags", "one is empty: write [] for the graph without tags"))
+	}
 	if _, err := s.view(); err != nil {
 		errs = append(errs, err)
 	}
@@ -126,9 +135,7 @@ func (s Spec) validate() error {
 	if s.TopK < 1 {
 		errs = append(errs, s.wrong("top_k", "%d is less than 1", s.TopK))
 	}
-	if s.Labels != "" && !filepath.IsLocal(s.Labels) {
-		errs = append(errs, s.wrong("labels", "%q is not a file in assets", s.Labels))
-	}
+	errs = append(errs, s.validateLabels()...)
 	return errors.Join(errs...)
 }
 

@@ -146,6 +146,9 @@ func (l loader) look(ctx context.Context) (seen look, err error) {
 	if seen, err = lookInto(l.at.dir, l.config.Session.Tags, l.given); err != nil {
 		return look{}, err
 	}
+	if _, err := seen.contract(seen.graph.Signatures, l.config.Content); err != nil {
+		return look{}, atGate(GateSignature, err) // before another version is unloaded for this one
+	}
 	l.enter(GateRead)
 	seen.digest, err = savedmodel.Digest(ctx, l.at.dir)
 	return seen, atGate(GateRead, err)
@@ -210,7 +213,9 @@ func (l loader) open(ctx context.Context, seen look) (v *version, p savedmodel.P
 	defer l.rescue(&err)
 	l.enter(GateLoad)
 	start := time.Now()
-	if v.model, err = savedmodel.Load(ctx, l.at.dir, l.config.Session); err != nil {
+	session := l.config.Session
+	session.Tags = seen.graph.Tags
+	if v.model, err = savedmodel.Load(ctx, l.at.dir, session); err != nil {
 		return v, p, atGate(GateLoad, err)
 	}
 	l.took.Load = time.Since(start)
@@ -287,7 +292,7 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()
 	if l.took.Each, err = v.warmUp(ctx, l.at.dir, sig.signature); err != nil {
-		return atGate(GateWarmUp, lostVariable(err))
+		return atGate(GateWarmUp, sig.Labels.mend(lostVariable(err), seen.offer().write))
 	}
 	l.took.WarmUp = time.Since(start)
 	v.batcher.bind(l.bound(v.longest))

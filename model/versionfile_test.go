@@ -39,7 +39,7 @@ func TestVersionFilesAreBounded(t *testing.T) {
 	for name, read := range map[string]func(dir string) error{
 		specFile:            func(dir string) error { _, err := readSpec(dir); return err },
 		goldenFile:          func(dir string) error { _, err := readGolden(dir); return err },
-		"assets/labels.txt": func(dir string) error { _, err := readLabels(dir, "labels.txt"); return err },
+		"assets/labels.txt": func(dir string) error { _, err := readLabels(dir, Labels{File: "labels.txt"}); return err },
 		"assets.extra/golden/a.jpg": func(dir string) error {
 			_, err := Golden{Image: "a.jpg"}.read(dir)
 			return err

@@ -68,8 +68,13 @@ func lostVariable(err error) error {
 	if found == nil {
 		return err
 	}
+	return errLost(found[1])
+}
+
+// errLost is the error of a version whose variable has no value once it is loaded.
+func errLost(variable string) error {
 	return fmt.Errorf("TensorFlow's loader has no value for the variable %q: "+
-		"Keras 3 models must be written by model.export(DIR), not tf.saved_model.save", found[1])
+		"Keras 3 models must be written by model.export(DIR), not tf.saved_model.save", variable)
 }
 
 // refused tells whether an error is the model's refusal of what it was fed.

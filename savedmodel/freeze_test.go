@@ -330,7 +330,7 @@ func TestFreezeRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			openLibrary(t)
 			dir := test.model.save(t)
-			mg, err := readMetaGraphDef(dir, Options{}.tags())
+			mg, err := readMetaGraphDef(dir, []string{"serve"})
 			must(t, err)
 			m, err := loadFrozen(t.Context(), dir, mg, Options{})
 			if m != nil {

@@ -438,7 +438,7 @@ func TestFreezeRefusesTensorFlow1(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			openLibrary(t)
 			dir := test.model.save(t)
-			mg, err := readMetaGraphDef(dir, Options{}.tags())
+			mg, err := readMetaGraphDef(dir, []string{"serve"})
 			must(t, err)
 			m, err := loadFrozen(context.Background(), dir, mg, Options{})
 			if m != nil {
@@ -466,7 +466,7 @@ func TestFreezeManyWays(t *testing.T) {
 		}
 	}
 	dir := m.save(t)
-	mg, err := readMetaGraphDef(dir, Options{}.tags())
+	mg, err := readMetaGraphDef(dir, []string{"serve"})
 	must(t, err)
 	frozen, err := loadFrozen(context.Background(), dir, mg, Options{})
 	if err == nil {

@@ -142,9 +142,8 @@ func readMetaGraphDef(dir string, tags []string) (*tfpb.MetaGraphDef, error) {
 	if err := proto.Unmarshal(b, &file); err != nil {
 		return nil, refuse("%s: %v", graphFile, err)
 	}
-	tags = slices.Sorted(slices.Values(tags))
 	for _, mg := range file.GetMetaGraphs() {
-		if slices.Equal(slices.Sorted(slices.Values(mg.GetMetaInfoDef().GetTags())), tags) {
+		if sameTags(mg.GetMetaInfoDef().GetTags(), tags) {
 			return mg, nil
 		}
 	}

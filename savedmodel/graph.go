@@ -11,8 +11,11 @@ import (
 // A Graph is the structure of a model's graph: what it does with the inputs of its signatures.
 // It is safe for concurrent use.
 type Graph struct {
+	Tags       []string // of the graph; empty, not nil, if it has none
 	Signatures map[string]Signature
 	TF2        bool // written by tf.saved_model.save: it has an object graph
+
+	startup []string // nodes of the main graph that run at load: the restore operation, then others
 
 	mu        sync.Mutex // guards what bodies remember
 	main      *body
@@ -56,12 +59,16 @@ type Affine struct {
 	Scale, Offset []float64
 }
 
-func newGraph(g *parsedGraph) *Graph {
+func newGraph(g *parsedGraph, tags []string) *Graph {
 	s := g.structure
 	if s == nil {
 		s = &structure{main: newBody()}
 	}
-	return &Graph{Signatures: signaturesOf(g.def), TF2: g.objects, main: s.main, functions: s.functions}
+	startup := []string{g.def.GetSaverDef().GetRestoreOpName()}
+	for _, info := range g.def.GetSignatureDef()[initOpKey].GetOutputs() {
+		startup = append(startup, info.GetName())
+	}
+	return &Graph{Tags: tags, Signatures: signaturesOf(g.def), TF2: g.objects, startup: startup, main: s.main, functions: s.functions}
 }
 
 // Input tells what the graph does with an input of a signature. An error says that there is no

@@ -1,6 +1,7 @@
 package savedmodel
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -44,6 +45,7 @@ var keptAttrs = setOf(
 	"is_training",
 	"axis", "data_format", // where the channels are
 	"begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask",
+	"shared_name", // of variables
 )
 
 func setOf(names ...string) map[string]bool {
@@ -79,13 +81,16 @@ type graphNode struct {
 	attr     map[string]*tfpb.AttrValue
 }
 
-// ReadGraph reads the structure of the graph in dir, a version's directory, that has exactly these
-// tags; none stand for "serve". It needs no TensorFlow. The values of large constants are skipped,
-// and memory is bounded whatever the size of saved_model.pb. An error about the file's contents
-// wraps ErrMalformed.
-func ReadGraph(dir string, tags ...string) (*Graph, error) {
+// ReadGraph reads the structure of the graph in dir, a version's directory, that Load takes with
+// these Options.Tags. It needs no TensorFlow. The values of large constants are skipped, and
+// memory is bounded whatever the size of saved_model.pb. An error about the file's contents
+// wraps ErrMalformed; one about its tags, a *TagsError.
+func ReadGraph(dir string, tags []string) (*Graph, error) {
 	name := filepath.Join(dir, graphFile)
 	st, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w%s", err, otherFormIn(dir))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +102,7 @@ func ReadGraph(dir string, tags ...string) (*Graph, error) {
 		return nil, err
 	}
 	defer f.Close()
-	g, err := parseGraph(f, st.Size(), Options{Tags: tags}.tags())
+	g, err := parseGraph(f, st.Size(), tags)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -111,44 +116,12 @@ func parseGraph(r io.ReadSeeker, size int64, tags []string) (*Graph, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := chooseGraph(graphs, tags)
+	all := tagsOf(graphs)
+	i, err := chooseTags(all, tags)
 	if err != nil {
 		return nil, err
 	}
-	return newGraph(g), nil
-}
-
-func chooseGraph(graphs []parsedGraph, tags []string) (*parsedGraph, error) {
-	want := slices.Sorted(slices.Values(tags))
-	var others []string
-	for i := range graphs {
-		has := slices.Sorted(slices.Values(graphs[i].def.GetMetaInfoDef().GetTags()))
-		if slices.Equal(has, want) {
-			return &graphs[i], nil
-		}
-		others = append(others, tagList(has))
-	}
-	return nil, fmt.Errorf("the model has no graph with %s, which inceptor loads; it has one with %s: export it with tags=[%s]",
-		tagList(want), strings.Join(others, ", one with "), quotedList(want))
-}
-
-// tagList is the tags of a graph for a person.
-func tagList(tags []string) string {
-	switch len(tags) {
-	case 0:
-		return "no tags"
-	case 1:
-		return fmt.Sprintf("the tag %q", tags[0])
-	}
-	return "the tags " + quotedList(tags)
-}
-
-func quotedList(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = strconv.Quote(w)
-	}
-	return strings.Join(quoted, ", ")
+	return newGraph(&graphs[i], all[i]), nil
 }
 
 // A structureReader keeps the structure of the graphs of one file.
@@ -217,7 +190,7 @@ func (s *structureReader) node(b *body, w *wireReader, end int64) error {
 		}
 	}
 	for key, value := range def.GetAttr() {
-		if !keptAttrs[key] || key == "value" && n.op != "Const" {
+		if !keptAttrs[key] || key == "value" && n.op != "Const" || key == "shared_name" && n.op != "VarHandleOp" {
 			continue
 		}
 		if n.attr == nil {

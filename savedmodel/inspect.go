@@ -10,7 +10,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 
 	"inceptor/savedmodel/tfpb"
@@ -82,9 +84,8 @@ type Asset struct {
 
 // Graph returns the graph that has exactly these tags.
 func (i *Info) Graph(tags ...string) (MetaGraph, bool) {
-	want := slices.Sorted(slices.Values(tags))
 	for _, g := range i.Graphs {
-		if slices.Equal(slices.Sorted(slices.Values(g.Tags)), want) {
+		if sameTags(g.Tags, tags) {
 			return g, true
 		}
 	}
@@ -174,8 +175,38 @@ func (in *inspector) read(file string, use func(f *os.File, size int64) error) (
 	return true, in.judge(file, use(f, size))
 }
 
-// otherForms are files that hold the same as saved_model.pb, with how not to write them.
-var otherForms = map[string]string{"saved_model.pbtxt": " (as_text=False)", "saved_model.cpb": ""}
+// otherForms are files that hold the same as saved_model.pb, with how a person makes that of them
+// in their directory.
+var otherForms = map[string]func(dir string) string{
+	"saved_model.pbtxt": func(dir string) string {
+		return "convert it, where Python has TensorFlow: cd " + shellWord(dir) + " && " + convertText
+	},
+	"saved_model.cpb": func(string) string { return "save it as " + graphFile },
+}
+
+// otherFormIn says what to do about a directory whose model has another form; empty: there is none.
+func otherFormIn(dir string) (mend string) {
+	for _, file := range slices.Sorted(maps.Keys(otherForms)) {
+		if st, err := os.Stat(filepath.Join(dir, file)); err == nil && st.Mode().IsRegular() {
+			mend += "; " + file + " does, which inceptor does not read: " + otherForms[file](dir)
+		}
+	}
+	return mend
+}
+
+// convertText is the command that writes saved_model.pb from saved_model.pbtxt.
+const convertText = `python3 -c "from google.protobuf import text_format as t; from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as S; ` +
+	`open('saved_model.pb', 'wb').write(t.Parse(open('saved_model.pbtxt').read(), S()).SerializeToString())"`
+
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9_./-]+$`)
+
+// shellWord is a path as a shell takes it.
+func shellWord(path string) string {
+	if plainPath.MatchString(path) {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
 
 func (in *inspector) graphs() error {
 	found, err := in.read(graphFile, func(f *os.File, size int64) error {
@@ -194,13 +225,7 @@ func (in *inspector) graphs() error {
 		return err
 	}
 	if !found {
-		reason := "does not exist"
-		for _, other := range slices.Sorted(maps.Keys(otherForms)) {
-			if _, ok, _ := in.size(other); ok {
-				reason += "; " + other + " does, which inceptor does not read: save it as " + graphFile + otherForms[other]
-			}
-		}
-		in.missing(graphFile, "%s", reason)
+		in.missing(graphFile, "does not exist%s", otherFormIn(in.dir))
 	}
 	for _, g := range in.parsed {
 		meta := g.def.GetMetaInfoDef()

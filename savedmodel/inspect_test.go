@@ -144,7 +144,10 @@ func TestInspectIncomplete(t *testing.T) {
 		{"no saved_model.pb", remove(graphFile), "saved_model.pb: does not exist"},
 		{"text form", func(dir string) error {
 			return os.Rename(filepath.Join(dir, graphFile), filepath.Join(dir, "saved_model.pbtxt"))
-		}, "saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: save it as saved_model.pb (as_text=False)"},
+		}, "saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: convert it, where Python has TensorFlow: cd "},
+		{"in chunks", func(dir string) error {
+			return os.Rename(filepath.Join(dir, graphFile), filepath.Join(dir, "saved_model.cpb"))
+		}, "saved_model.pb: does not exist; saved_model.cpb does, which inceptor does not read: save it as saved_model.pb"},
 		{"saved_model.pb short by a byte", edit(graphFile, cut), "saved_model.pb: malformed at byte 2: field 2 has 30640 bytes, but only 30639 are left"},
 		{"saved_model.pb empty", edit(graphFile, func([]byte) []byte { return nil }), "saved_model.pb: malformed at byte 0: no graph in the whole file"},
 		{"saved_model.pb with a hole", edit(graphFile, func(b []byte) []byte { clear(b[8192:12288]); return b }), "saved_model.pb: malformed at byte "},
@@ -354,4 +357,17 @@ func ExampleInspect() {
 	//   tf_serving_warmup_requests  137 B
 	//
 	// warm-up    2 records: 1 to describe, 1 to serving_default
+}
+
+func TestShellWord(t *testing.T) {
+	for path, want := range map[string]string{
+		"models/m-1/0_2.x": "models/m-1/0_2.x",
+		"":                 "''",
+		"my models":        "'my models'",
+		"it's; rm $x":      `'it'\''s; rm $x'`,
+	} {
+		if got := shellWord(path); got != want {
+			t.Errorf("%q: got %s, want %s", path, got, want)
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (g MetaGraph) writeText(out *bytes.Buffer) {
 	for i, t := range g.Tags {
 		tags[i] = printable(t)
 	}
-	fmt.Fprintf(out, "\ngraph      %s: written by TensorFlow %s, %s, %s, %s\n", strings.Join(tags, ", "),
+	fmt.Fprintf(out, "\ngraph      %s: written by TensorFlow %s, %s, %s, %s\n", cmp.Or(strings.Join(tags, ", "), "no tags"),
 		printable(g.TensorFlow), count(g.Nodes, "node"), count(g.Functions, "function"), count(len(g.Ops), "kind")+" of operation")
 	for _, key := range slices.Sorted(maps.Keys(g.Signatures)) {
 		s := g.Signatures[key]

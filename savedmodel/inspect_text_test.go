@@ -15,7 +15,7 @@ func TestWriteTextQuotes(t *testing.T) {
 	info := &Info{
 		Dir:       evil,
 		Missing:   []string{"variables.index: malformed"},
-		Graphs:    []MetaGraph{{Tags: []string{evil}, TensorFlow: evil, Signatures: map[string]Signature{evil: {Method: evil, Inputs: tensors, Outputs: tensors}}}},
+		Graphs:    []MetaGraph{{TensorFlow: "1.15"}, {Tags: []string{evil}, TensorFlow: evil, Signatures: map[string]Signature{evil: {Method: evil, Inputs: tensors, Outputs: tensors}}}},
 		Variables: []Variable{{Name: evil}},
 		Assets:    []Asset{{File{assetsDir + "/" + evil, 1}, evil}},
 		Extra:     []File{{extraDir + "/" + evil, 1}},
@@ -29,6 +29,9 @@ func TestWriteTextQuotes(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "complete   NO\n           variables.index: malformed\n") {
 		t.Errorf("nothing about what is missing in\n%s", out.String())
+	}
+	if !strings.Contains(out.String(), "\ngraph      no tags: written by TensorFlow 1.15") {
+		t.Errorf("nothing about a graph without tags in\n%s", out.String())
 	}
 }
 

@@ -58,7 +58,11 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	if o.Precision != PrecisionFloat32 {
 		whyFloat32 = "the model is not optimized"
 	}
-	mg, err := readMetaGraphDef(dir, o.tags())
+	tags, err := loadedTags(dir, o.Tags)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, err)
+	}
+	mg, err := readMetaGraphDef(dir, tags)
 	if o.Optimize {
 		var m *Model
 		if err == nil {
@@ -93,7 +97,7 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 		return nil, err
 	}
 	graph := ctf.NewGraph()
-	session, meta, err := ctf.LoadSessionFromSavedModel(serialized, dir, o.tags(), graph)
+	session, meta, err := ctf.LoadSessionFromSavedModel(serialized, dir, tags, graph)
 	if err != nil {
 		graph.Delete()
 		return nil, fmt.Errorf("load %s: %w", dir, err)

@@ -13,7 +13,9 @@ import (
 // to TensorFlow. An operation that a model placed on a device that is not
 // there runs on the processor.
 type Options struct {
-	// Tags name the meta graph: it must have exactly these. None: "serve".
+	// Tags name the meta graph: it must have exactly these. Empty, but not nil: the one without
+	// tags. nil: the one with the tag "serve" alone, else the only one that is not for training;
+	// it is an error if there are several.
 	Tags []string
 
 	// Optimize lets Load make a faster and smaller graph of the model where
@@ -77,11 +79,4 @@ func (o Options) message() (*tfpb.ConfigProto, error) {
 			VisibleDeviceList:           o.VisibleDevices,
 		},
 	}, nil
-}
-
-func (o Options) tags() []string {
-	if len(o.Tags) == 0 {
-		return []string{"serve"}
-	}
-	return o.Tags
 }

@@ -84,12 +84,3 @@ func TestOptionsImpossible(t *testing.T) {
 		})
 	}
 }
-
-func TestOptionsTags(t *testing.T) {
-	if got := (Options{}).tags(); len(got) != 1 || got[0] != "serve" {
-		t.Errorf("no tags are %q", got)
-	}
-	if got := (Options{Tags: []string{"a", "b"}}).tags(); strings.Join(got, " ") != "a b" {
-		t.Errorf("tags are %q", got)
-	}
-}

@@ -24,7 +24,8 @@ func (*inspectCmd) Help() string {
 	return `Lists tags, signatures, variables, assets, warm-up requests and the digest, and names every file that is missing or short. ` +
 		`"serving" is what the service does with the version: what each input takes, how pixels are made and where that is known from, which outputs are read, whose words the classes have, and what is assumed or missing, with the line to write. ` +
 		`It is decided by the same code as when "inceptor run" loads the version. ` +
-		`Exit status 1 if the version is incomplete: "inceptor run" would not take it.`
+		`It is complete if its files are, and if the service would take it, as far as files tell that: "inceptor check" loads and runs the model as well. ` +
+		`Exit status 1 if it is not complete.`
 }
 
 // An inspection is what is printed as JSON.
@@ -42,6 +43,9 @@ func (c *inspectCmd) Run(a *app) error {
 		return err
 	}
 	serving := model.Explain(c.Dir, service.Config{Input: c.Input.config()}.ModelConfig().Content)
+	if info.Complete && serving.Refused != "" {
+		info.Complete, info.Missing = false, []string{"the service refuses it: " + serving.Refused}
+	}
 	switch {
 	case c.JSON:
 		e := json.NewEncoder(a.stdout)

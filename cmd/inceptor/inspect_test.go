@@ -16,6 +16,7 @@ func TestInspectServing(t *testing.T) {
 	code, stdout, stderr := execute(t, "inspect", graph("classic"))
 	for _, line := range []string{
 		`serving    with --input.format image`,
+		`  tags       "serve"`,
 		`  signature  "serving_default" (tensorflow/serving/classify)`,
 		`  input      "inputs" string of unknown shape takes a tf.Example with the encoded image as its feature "image/encoded"`,
 		`  images     gif, jpeg, png; decoded in the graph by DecodeJpeg`,
@@ -32,17 +33,19 @@ func TestInspectServing(t *testing.T) {
 
 	code, stdout, stderr = execute(t, "inspect", "--json", graph("tiny"))
 	var told struct {
-		Digest  string
-		Serving model.Explanation
+		Complete bool
+		Missing  []string
+		Digest   string
+		Serving  model.Explanation
 	}
-	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != 0 {
+	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != exitFailed || !strings.Contains(stderr, "the version is incomplete") {
 		t.Fatalf("exit status %d, %v\n%s%s", code, err, stdout, stderr)
 	}
-	if !strings.Contains(told.Serving.Refused, `input "features"`) || told.Digest == "" {
+	if !strings.Contains(told.Serving.Refused, `input "features"`) || told.Digest == "" || told.Complete || len(told.Missing) != 1 {
 		t.Errorf("as a model of images: %+v", told)
 	}
 	code, stdout, _ = execute(t, "inspect", "--input.format", "tensor-json", graph("tiny"))
-	if code != 0 || !strings.Contains(stdout, `"features" float32 [N, 4] takes what the record holds`) {
+	if code != 0 || !strings.Contains(stdout, "complete   yes\n") || !strings.Contains(stdout, `"features" float32 [N, 4] takes what the record holds`) {
 		t.Errorf("as a model of rows: exit status %d\n%s", code, stdout)
 	}
 }

@@ -60,6 +60,13 @@ var specTypes = map[reflect.Type]map[string]any{
 		"type": "array", "items": channelNumber, "minItems": 3, "maxItems": 3,
 	}),
 	reflect.TypeFor[map[string]model.Value](): {"type": "object", "additionalProperties": anyOf(scalar, map[string]any{"type": "array", "items": scalar})},
+	reflect.TypeFor[[]string]():               {"type": "array", "items": map[string]any{"type": "string"}},
+	reflect.TypeFor[model.Labels](): anyOf(map[string]any{"type": "string"}, map[string]any{
+		"type": "object", "additionalProperties": false, "required": []string{"file"},
+		"properties": map[string]any{
+			"file": map[string]any{"type": "string"}, "offset": map[string]any{"type": "integer"}, "names": map[string]any{"type": "string"},
+		},
+	}),
 	reflect.TypeFor[model.Output](): anyOf(map[string]any{"type": "string"}, map[string]any{
 		"type": "object", "additionalProperties": false,
 		"properties": map[string]any{"scores": map[string]any{"type": "string"}, "classes": map[string]any{"type": "string"}},
@@ -166,6 +173,10 @@ func TestSpecSchema(t *testing.T) {
 		{"input: {crop: 0.875, fit: pad, resize: bicubic, channels: bgr, scale: 1/255, mean: [0.4, 1/2, 0.5], std: 0.2, size: [2, 3]}", true},
 		{"{signature: s, inputs: {a: 1, b: [x, y]}, output: {scores: a, classes: b}, labels: l.txt, top_k: 7}", true},
 		{"output: scores", true},
+		{"{tags: [serve, gpu], labels: {file: l.txt, offset: -1, names: n.txt}}", true},
+		{"tags: []", true},
+		{"tags: serve", false},
+		{"labels: {offset: 1}", false},
 		{"input: {fit: cover}", false},
 		{"input: {krop: 0.875}", false},
 		{"input: {mean: [1, 2]}", false},

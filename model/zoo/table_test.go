@@ -61,11 +61,13 @@ var specimens = []specimen{
 	// Tags, forms of saved_model.pb.
 	{model: "two_graphs", pixels: assumed},
 	{model: "serve_and_servegpu", pixels: assumed},
-	{model: "tags_gpu", refused: `signature: DIR/1/saved_model.pb: the model has no graph with the tag "serve", which inceptor loads; it has one with the tags "gpu", "serve": export it with tags=["serve"]`},
-	{model: "tags_none", refused: `signature: DIR/1/saved_model.pb: the model has no graph with the tag "serve", which inceptor loads; it has one with no tags: export it with tags=["serve"]`},
-	{model: "tags_train", refused: `signature: DIR/1/saved_model.pb: the model has no graph with the tag "serve", which inceptor loads; it has one with the tag "train": export it with tags=["serve"]`},
-	{model: "pbtxt", refused: `complete: saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: save it as saved_model.pb (as_text=False)`},
-	{model: "hub_v1", refused: `signature: DIR/1/saved_model.pb: the model has no graph with the tag "serve", which inceptor loads; it has one with no tags, one with the tag "train": export it with tags=["serve"]`},
+	{model: "tags_gpu", pixels: assumed},
+	{model: "tags_none", pixels: assumed},
+	{model: "tags_train", refused: `signature: DIR/1/saved_model.pb: every graph of the model is for training, where answers may differ from run to run: it has one with the tag "train"; export one for serving, with tags=["serve"]; write "tags: [train]" into DIR/1/assets.extra/inceptor.yaml, if it is for serving all the same`},
+	{model: "tags_train", note: "yaml", yaml: "tags: [train]\n", pixels: assumed},
+	{model: "pbtxt", refusedLike: `complete: saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: convert it, where Python has TensorFlow: cd DIR/1 && python3 -c "`},
+	{model: "hub_v1", refused: `signature: no signature "serving_default", only ["default" "image_classification"]: write "signature: default" into DIR/1/assets.extra/inceptor.yaml`},
+	{model: "hub_v1", note: "yaml", yaml: "signature: image_classification\n", reading: "logits", pixels: graph},
 
 	// Shapes and types of the input.
 	{model: "batch1", pixels: assumed},
@@ -131,7 +133,7 @@ var specimens = []specimen{
 	{model: "keras_dynamic", note: "size", yaml: "input: {size: [96, 96]}\n", pixels: assumed},
 	// TensorFlow's own loader for C does not find the variables of what tf.saved_model.save makes
 	// of a Keras 3 model.
-	{model: "keras_saved", refusedLike: ": Keras 3 models must be written by model.export(DIR), not tf.saved_model.save"},
+	{model: "keras_saved", refused: `signature: signature "serving_default": TensorFlow's loader has no value for the variable "batch_normalization/beta": Keras 3 models must be written by model.export(DIR), not tf.saved_model.save`},
 	{model: "keras_two_outputs", refused: `signature: signature "serving_default": its outputs do not tell which one has the scores: it has "output_0" float32 [N, 10], "output_1" float32 [N, 3]; write "output: output_0" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
 	{model: "keras_two_outputs", note: "first", yaml: "output: output_0\n", reading: "first", pixels: graph},
 	{model: "keras_two_outputs", note: "second", yaml: "output: output_1\n", reading: "second", pixels: graph},
