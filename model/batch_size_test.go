@@ -143,8 +143,11 @@ func TestFixedBatchInputs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
-			r := runner{size: 4, feeds: test.feeds, returned: []returned{{"p", len(test.feeds) - 1}}}
-			r.run = func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
+			sig := signature{
+				Spec: Spec{Output: Output{Scores: "s"}}, feeds: test.feeds, batch: 4,
+				returned: []returned{{"p", len(test.feeds) - 1}},
+			}
+			r := newRunner(sig, func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
 				for _, tensor := range in {
 					got = append(got, tensor.Shape().String())
 					switch tensor.DType() {
@@ -167,7 +170,7 @@ func TestFixedBatchInputs(t *testing.T) {
 				clear(scores.Bytes())
 				back, err := copyOf(in[len(in)-1])
 				return []*savedmodel.Tensor{scores, back}, err
-			}
+			})
 			scored, err := r.batch(test.items)
 			if text := fmt.Sprint(got); err != nil || text != test.want || len(scored.rows) != len(test.items) {
 				t.Errorf("got %s, %d rows, %v, want %s", text, len(scored.rows), err, test.want)
