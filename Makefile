@@ -22,9 +22,10 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	go test -race -count=1 -timeout 30m $(TESTFLAGS) ./...
 	go test -count=1 -run 'Allocates|Bombs|FastDecode|TestPhotos|TestZoo' $(TESTFLAGS) ./model/... ./service ./cmd/inceptor
 
-nightly: ## what takes longer: every mutant of the corpus, a record that hangs the model, 3 GB of records in memory, a cluster in full, 60 rounds of faults
+nightly: ## what takes longer: every mutant of the corpus, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, 60 rounds of faults
 	@testenv/setup.sh nightly
 	INCEPTOR_MUTANTS=all go test ./model -run 'TestMutants$$' -count=1 -v -timeout 1h
+	go test ./model/zoo -run 'TestZoo$$' -count=1 -nightly
 	go test ./cmd/inceptor -run 'TestVersionHangs$$' -count=1 -v -nightly
 	go test ./cmd/inceptor -run 'TestCluster$$' -count=1 -v -nightly -timeout 1h
 	go test -p 1 ./service/stream/kafkago ./service/stream/franz -run 'TestMemory$$' -count=1 -v -nightly

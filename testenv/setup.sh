@@ -116,7 +116,7 @@ make_preprocessing() {
 }
 
 make_zoo() {
-	say "a zoo of models as people have them, with Python TensorFlow's answers (some minutes, 450 MB)"
+	say "a zoo of models as people have them, with Python TensorFlow's answers (some minutes, 280 MB)"
 	rm -rf "$tools/zoo.new"
 	quietly zoo "$python" -B testenv/zoo --photos "$tools/photos" --out "$tools/zoo.new"
 	rm -rf "$tools/zoo"

@@ -21,11 +21,12 @@ func Zoo(tb testing.TB) string {
 // A ZooAnswer is what Python TensorFlow says of a photo, or of a row, to one
 // of the zoo's models.
 type ZooAnswer struct {
-	File    string     // of a photo, absolute
-	Row     string     // in place of a photo, JSON
-	Example []byte     // the same as a tf.Example
-	Classes []ZooClass // the best first
-	Error   string     // why there are none
+	File    string         // of a photo, absolute
+	Row     string         // in place of a photo, JSON
+	Example []byte         // the same as a tf.Example
+	Classes []ZooClass     // the best first
+	Outputs map[string]any // named arrays, of float64, bool and string
+	Error   string         // why there are none
 }
 
 // A ZooClass is one class of an answer. It has a label where the model brings

@@ -40,7 +40,7 @@ func TestZooDocs(t *testing.T) {
 	}
 	want := map[string]string{}
 	for _, s := range specimens {
-		works := s.refused == "" && s.refusedLike == ""
+		works := s.works()
 		alone := works && s.yaml == "" && s.content == ""
 		switch {
 		case alone:

@@ -1,15 +1,19 @@
 """Models of Keras 3 and TensorFlow 2 as people export them."""
 
 import functools
+import unittest.mock
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.applications import densenet as apps_densenet, efficientnet as apps_efficientnet, resnet as apps_resnet
+from keras.src.backend.tensorflow.export import TFExportArchive
 
 import likeness
 from answers import Reading
 from graphs import convolutions, features, write
 from registry import model, models
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 layers = keras.layers
 WHOLE = {"scale": 1, "offset": 0}  # pixels from 0 to 255, as the model scales them itself
@@ -26,15 +30,19 @@ def begin():
     keras.utils.set_random_seed(1)
 
 
-def settle(network, size, low, high):
-    """Gives batch norms means and variances that fit the random weights, and the last dense layers weights that fit those."""
-    pictures = likeness.pictures(size, low, high).astype(network.inputs[0].dtype)
+def settle(network, size, low, high, like=None, keras=keras):
+    """Gives batch norms means and variances that fit the random weights, and the last dense layers weights that fit those.
+
+    like(pictures) has the pictures in the form that the network takes.
+    """
+    pictures = likeness.pictures(size, low, high)
+    pictures = (like(pictures) if like else pictures).astype(tf.as_dtype(network.inputs[0].dtype).as_numpy_dtype)
     for part in network._flatten_layers():
-        if isinstance(part, layers.BatchNormalization):
+        if isinstance(part, keras.layers.BatchNormalization):
             part.momentum = 0.0
     network(pictures, training=True)
     for i, part in enumerate(network.layers):
-        if isinstance(part, layers.Dense):
+        if isinstance(part, keras.layers.Dense):
             features = keras.Model(network.inputs, part.input).predict(pictures, verbose=0).astype(np.float32)
             kernel, bias = likeness.last_layer(features, part.units, i)
             part.set_weights([kernel, bias])
@@ -46,8 +54,10 @@ def export(directory, network, size=(96, 96), low=-1, high=1):
 
 
 def application(directory, make, size, low=-1, high=1, **options):
+    """A network of keras.applications, without the lists of variables that export adds: they double the files."""
     begin()
-    export(directory, make(weights=None, **options), size, low, high)
+    with unittest.mock.patch.object(TFExportArchive, "_backend_track_layer", lambda *_: None):
+        export(directory, make(weights=None, **options), size, low, high)
 
 
 apps = keras.applications
@@ -62,6 +72,42 @@ models(application, {"default": reading(input="", size=(224, 224))},
        keras_mobilenet_v2={"make": apps.MobileNetV2, "size": (224, 224), "classes": 10})
 
 
+def resnet(**options):
+    """ResNet50 in small: one block of each size, as many channels as a fourth."""
+
+    def stack(x):
+        for i, filters in enumerate((16, 32, 64, 128)):
+            x = apps_resnet.stack_residual_blocks_v1(x, filters, 1, 1 if i == 0 else 2, name=f"conv{i + 2}")
+        return x
+
+    return apps_resnet.ResNet(stack, False, True, weights_name="resnet", **options)
+
+
+def densenet(**options):
+    return apps_densenet.DenseNet([2, 2, 2, 2], **options)
+
+
+def efficientnet(**options):
+    """EfficientNet as it is outside of Keras: without the layers that scale."""
+
+    def clone(layer):
+        return layers.Identity() if isinstance(layer, (layers.Rescaling, layers.Normalization)) else type(layer).from_config(layer.get_config())
+
+    return keras.models.clone_model(apps_efficientnet.EfficientNet(0.35, 0.35, 96, **options), clone_function=clone)
+
+
+def mode(name):
+    """preprocess_input of Keras' models: caffe, torch or tf."""
+    return lambda x: keras.applications.imagenet_utils.preprocess_input(x, data_format="channels_last", mode=name)
+
+
+SMALL = {"size": (96, 96), "input_shape": (96, 96, 3), "classes": 10}
+models(application, {"default": reading(input="", preprocess=mode("caffe"))}, keras_resnet={"make": resnet, "low": -120, "high": 130, **SMALL})
+models(application, {"default": reading(input="", preprocess=mode("torch"))},
+       keras_densenet={"make": densenet, "low": -2, "high": 2.5, **SMALL},
+       keras_efficientnet_torch={"make": efficientnet, "low": -2, "high": 2.5, **SMALL})
+
+
 def body(x, classes=10, activation="softmax", name="scores"):
     for filters in 8, 16, 32:
         x = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
@@ -71,17 +117,17 @@ def body(x, classes=10, activation="softmax", name="scores"):
 
 
 def small(directory, before=lambda x: x, low=0, high=255, shape=(96, 96, 3), dtype="float32", after=lambda x, y: y, classes=10,
-          activation="softmax", policy="float32", how="export"):
+          activation="softmax", policy="float32", how="export", batch=None, like=None):
     """A small network with something before it and after it."""
     begin()
     keras.config.set_dtype_policy(policy)
     try:
-        image = layers.Input(shape, dtype=dtype, name="image")
+        image = layers.Input(shape, batch, dtype, name="image")
         features, scores = body(before(image), classes, activation)
         network = keras.Model(image, after(features, scores))
     finally:
         keras.config.set_dtype_policy("float32")
-    settle(network, (96, 96), low, high)
+    settle(network, (96, 96), low, high, like)
     if how == "export":
         network.export(str(directory), verbose=False)
     else:
@@ -91,6 +137,11 @@ def small(directory, before=lambda x: x, low=0, high=255, shape=(96, 96, 3), dty
 def caffe(x):
     """Blue first, and without each channel's mean."""
     return layers.Lambda(lambda x: x[..., ::-1] - tf.constant([103.939, 116.779, 123.68]), output_shape=lambda s: s)(x)
+
+
+def last_map(features):
+    """What the layers before the mean make, [N, 3, 3, 32]."""
+    return layers.AveragePooling2D(4)(features._keras_history.operation.input)
 
 
 def nested(x):
@@ -109,15 +160,47 @@ models(small, {"default": reading(**IMAGE, **WHOLE)},
        keras_uint8={"dtype": "uint8", "before": layers.Rescaling(1 / 255)})
 models(small, {"default": reading(**IMAGE, **UNIT)}, keras_minus_half={"before": lambda x: (x - 0.5) * 2, "high": 1})
 models(small, {"default": reading(**IMAGE)}, keras_plain={"low": -1, "high": 1},
-       keras_sigmoid={"low": -1, "high": 1, "classes": 1, "activation": "sigmoid"},
        keras_mixed_float16={"low": -1, "high": 1, "policy": "mixed_float16"},
+       keras_mixed_bfloat16={"low": -1, "high": 1, "policy": "mixed_bfloat16"},
        keras_dynamic={"low": -1, "high": 1, "shape": (None, None, 3)},
+       keras_batch8={"low": -1, "high": 1, "batch": 8})
+models(small, {"default": reading(**IMAGE), "pair": reading(**IMAGE, pair=True)},
+       keras_sigmoid={"low": -1, "high": 1, "classes": 1, "activation": "sigmoid"})
+models(small, {"default": reading(**IMAGE), "features": reading(**IMAGE, scores="", outputs=("output_0",))},
        keras_no_top={"low": -1, "high": 1, "after": lambda x, y: x})
+models(small, {"default": reading(**IMAGE, scores="", outputs=("output_0",))},
+       keras_no_top_4d={"low": -1, "high": 1, "after": lambda x, y: last_map(x)})
+models(small, {"default": reading(**IMAGE, nchw=True)},
+       keras_permute={"low": -1, "high": 1, "shape": (3, 96, 96), "before": layers.Permute((2, 3, 1)), "like": lambda x: x.transpose(0, 3, 1, 2)})
+models(small, {"default": reading(**IMAGE, channels="gray", size=(28, 28), scale=1 / 255, offset=0)},
+       keras_gray={"low": 0, "high": 1, "shape": (28, 28, 1), "like": lambda x: tf.image.resize(x, (28, 28)).numpy()[..., :1],
+                   "before": lambda x: layers.Concatenate()([x, x, x])})
+models(small, {"default": reading(**IMAGE)},
+       keras_float16={"low": -1, "high": 1, "policy": "float16", "dtype": "float16"},
+       keras_float64={"low": -1, "high": 1, "policy": "float64", "dtype": "float64"})
+models(small, {"default": reading(**IMAGE, activation=tf.nn.softmax)}, keras_logits={"low": -1, "high": 1, "activation": None})
+models(small, {"default": reading(**IMAGE, activation=tf.sigmoid)}, keras_multi_label={"low": -1, "high": 1, "activation": None})
+models(small, {"default": reading(**IMAGE, **WHOLE)},
+       keras_augmented={"before": lambda x: layers.Rescaling(1 / 255)(layers.RandomFlip()(x, training=False))})
 models(small, {"default": reading(input="")}, keras_saved={"low": -1, "high": 1, "how": "save"})
 models(small, {"first": reading(**IMAGE, **WHOLE), "second": reading(scores="output_1", **IMAGE, **WHOLE)},
        keras_two_outputs={"before": layers.Rescaling(1 / 255), "after": lambda x, y: [y, layers.Dense(3, activation="softmax")(x)]})
-models(small, {"probabilities": reading(scores="probabilities", **IMAGE, **WHOLE)},
+models(small, {"probabilities": reading(scores="probabilities", **IMAGE, **WHOLE),
+               "both": reading(scores="probabilities", outputs=("features",), **IMAGE, **WHOLE)},
        keras_dict={"before": layers.Rescaling(1 / 255), "after": lambda x, y: {"probabilities": y, "features": x}})
+
+
+@model(default=reading(input="", nchw=True))
+def keras_channels_first(directory):
+    """As Keras on Theano had it: TensorFlow has no such convolution for processors."""
+    begin()
+    first = {"data_format": "channels_first"}
+    network = keras.Sequential([
+        layers.Input((3, 96, 96)), layers.Conv2D(8, 3, strides=2, activation="relu", **first), layers.BatchNormalization(axis=1),
+        layers.MaxPooling2D(**first), layers.Conv2D(16, 3, activation="relu", **first), layers.GlobalAveragePooling2D(**first),
+        layers.Dense(10, activation="softmax")])
+    settle(network, (96, 96), -1, 1, lambda x: x.transpose(0, 3, 1, 2))
+    network.export(str(directory), verbose=False)
 
 
 @model(default=reading(input="", **WHOLE))
@@ -168,13 +251,23 @@ def each(decode):
     return lambda contents: tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec([96, 96, 3], tf.float32))
 
 
+def on_gpu(x):
+    with tf.device("/gpu:0"):
+        return x * 0.9
+
+
 def while_loop(x):
     return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 0.9), [0, x])[1]
 
 
 decode_image = functools.partial(tf.io.decode_image, channels=3, expand_animations=False)
 decode_jpeg = functools.partial(tf.io.decode_jpeg, channels=3)
-models(module, {"default": reading(input="inputs", scores="scores")}, tf_module={}, tf_while={"before": while_loop})
+models(module, {"default": reading(input="inputs", scores="scores")}, tf_module={}, tf_while={"before": while_loop},
+       tf_cond={"before": lambda x: tf.cond(tf.reduce_max(x) > 2, lambda: x / 127.5 - 1, lambda: x)},
+       tf_jit={"before": tf.function(lambda x: x * 0.9, jit_compile=True)},
+       tf_random={"before": lambda x: x + 0 * tf.random.uniform(tf.shape(x))},
+       tf_fake_quant={"before": lambda x: tf.quantization.fake_quant_with_min_max_args(x, -1, 1)},
+       tf_gpu={"before": on_gpu})
 # Teachable Machine's labels have their numbers, and lie beside saved_model.pb.
 models(module, {"default": reading(input="sequential_1_input", size=(224, 224), scores="sequential_3")},
        teachable_machine={"shape": (None, 224, 224, 3), "key": "sequential_1_input", "output": "sequential_3", "classes": 3,
@@ -184,6 +277,47 @@ models(module, {"default": reading(input="inputs", scores="logits", **UNIT)},
 BYTES = {"default": reading(input="image_bytes", takes="bytes", scores="scores")}
 STRINGS = {"shape": [None], "dtype": tf.string, "key": "image_bytes"}
 models(module, BYTES, tf_decode_image={**STRINGS, "before": each(decode_image)}, tf_decode_jpeg={**STRINGS, "before": each(decode_jpeg)})
+
+
+@model(default=reading(input="inputs", scores="scores"))
+def tf_frozen(directory):
+    """Weights that are constants."""
+    serve = convert_variables_to_constants_v2(Network().serve.get_concrete_function())
+    frozen = tf.Module()
+    frozen.serve = tf.function(lambda inputs: {"scores": serve(inputs)[0]}, input_signature=[tf.TensorSpec((None, 96, 96, 3), tf.float32, name="inputs")])
+    tf.saved_model.save(frozen, str(directory), signatures=frozen.serve)
+
+
+@model(default=reading(input="inputs", scores="scores"))
+def tf_counter(directory):
+    """One that counts its runs."""
+
+    class Counting(Network):
+        def scores(self, x):
+            self.runs.assign_add(1)
+            return super().scores(x)
+
+    network = Counting()
+    network.runs = tf.Variable(0, dtype=tf.int64)
+    tf.saved_model.save(network, str(directory), signatures={"serving_default": network.serve})
+
+
+@model()
+def keras_h5(directory):
+    """What model.save("model.h5") writes, in place of a SavedModel."""
+    keras_file(directory, "model.h5")
+
+
+def keras_file(directory, name):
+    begin()
+    directory.mkdir(parents=True)
+    image = layers.Input((96, 96, 3), name="image")
+    keras.Model(image, body(image)[1]).save(directory / name)
+
+
+@model()
+def keras_native(directory):
+    keras_file(directory, "model.keras")
 
 
 @model(default=reading(input="text", takes="row", scores="scores",

@@ -1,5 +1,7 @@
 """Inception v3 as TF-Slim builds it for TensorFlow 1: its structure, variables and names."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -14,8 +16,9 @@ CLASSES = 1001
 class Builder:
     """Adds layers to the default graph."""
 
-    def __init__(self, training):
+    def __init__(self, training, width):
         self.training = training
+        self.width = width  # slim's depth_multiplier
         self.seed = 0
         self.features = None
         self.statistics = []  # of each batch norm: its variables, and mean and variance of this batch
@@ -30,6 +33,7 @@ class Builder:
 
     def conv(self, x, name, depth, kernel, stride=1, padding="SAME"):
         """A convolution without bias, a batch norm without scale, ReLU."""
+        depth = max(int(depth * self.width), 16)
         with tf1.variable_scope(name):
             x = tf1.nn.conv2d(x, self.kernel([*kernel, int(x.shape[3]), depth]), [1, stride, stride, 1], padding, name="Conv2D")
             with tf1.variable_scope("BatchNorm"):
@@ -71,9 +75,9 @@ def layer(name, depth, *kernel):
     return name, depth, kernel
 
 
-def inception_v3(images, training=False):
+def inception_v3(images, training=False, width=1):
     """Logits, and their Builder: with the statistics of the batch norms, and the features that the logits are made of."""
-    b = Builder(training)
+    b = Builder(training, width)
     one = (1, 1)
     with tf1.variable_scope("InceptionV3"):
         x = b.conv(images, "Conv2d_1a_3x3", 32, (3, 3), 2, "VALID")
@@ -117,7 +121,7 @@ def inception_v3(images, training=False):
             x = b.pool(x, "avg_pool", 8, 2)
             with tf1.variable_scope("Conv2d_1c_1x1"):
                 b.features = tf.squeeze(x, [1, 2])
-                kernel = b.variable("weights", [1, 1, 2048, CLASSES], tf1.zeros_initializer())
+                kernel = b.variable("weights", [1, 1, int(x.shape[3]), CLASSES], tf1.zeros_initializer())
                 x = tf1.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME", name="Conv2D")
                 x = tf.nn.bias_add(x, b.variable("biases", [CLASSES], tf1.zeros_initializer()))
             logits = tf.squeeze(x, [1, 2], name="SpatialSqueeze")
@@ -131,15 +135,15 @@ def auxiliary(b, x):
         x = b.conv(x, "Conv2d_1b_1x1", 128, (1, 1))
         x = b.conv(x, "Conv2d_2a_5x5", 768, (5, 5), 1, "VALID")
         with tf1.variable_scope("Conv2d_2b_1x1"):
-            x = tf1.nn.conv2d(x, b.kernel([1, 1, 768, CLASSES]), [1, 1, 1, 1], "SAME")
+            x = tf1.nn.conv2d(x, b.kernel([1, 1, int(x.shape[3]), CLASSES]), [1, 1, 1, 1], "SAME")
             tf.nn.bias_add(x, b.variable("biases", [CLASSES], tf1.zeros_initializer()))
 
 
-def settle(session):
+def settle(session, width=1):
     """Gives the batch norms means and variances that fit the weights: else all photos look alike in the end."""
     with tf.Graph().as_default(), tf1.Session() as training:
         tf1.set_random_seed(1)  # as the session's graph: the weights are the same
-        b = inception_v3(tf.constant(likeness.pictures((299, 299))), training=True)[1]
+        b = inception_v3(tf.constant(likeness.pictures((299, 299))), training=True, width=width)[1]
         training.run(tf1.global_variables_initializer())
         found, features = training.run([
             {variable.op.name: value for mean, variance, *batch in b.statistics for variable, value in zip((mean, variance), batch)},
@@ -156,12 +160,12 @@ def settle(session):
     logits=Reading(input="inputs", size=(299, 299), scores="logits"),
 )
 def slim_v3(directory):
-    """TF-Slim's Inception v3 with two outputs."""
+    """TF-Slim's Inception v3 with two outputs, and a fourth of the channels."""
 
     def make():
         images = tf1.placeholder(tf.float32, [None, 299, 299, 3], name="input")
-        logits, _ = inception_v3(images)
+        logits, _ = inception_v3(images, width=0.25)
         predictions = tf.nn.softmax(logits, name="InceptionV3/Predictions/Softmax")
         return {"serving_default": signature({"inputs": images}, {"logits": logits, "predictions": predictions})}
 
-    build(directory, make, change=settle)
+    build(directory, make, change=functools.partial(settle, width=0.25))
