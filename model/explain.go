@@ -118,21 +118,21 @@ func (e *Explanation) explain(dir string, given Given) error {
 	if err != nil {
 		return err
 	}
-	golden, err := readGolden(dir)
+	p, err := seen.contract(seen.graph.Signatures, e.Content)
 	if err != nil {
 		return err
 	}
-	for _, g := range golden {
-		if _, err := g.read(dir); err != nil {
-			return err
-		}
-	}
-	p, err := seen.contract(seen.graph.Signatures, e.Content)
+	golden, err := readGolden(dir)
 	if err != nil {
 		return err
 	}
 	if len(golden) > 0 && p.Output.Scores == "" {
 		return noGolden(dir)
+	}
+	for _, g := range golden {
+		if _, err := g.read(dir); err != nil {
+			return err
+		}
 	}
 	sig := seen.graph.Signatures[p.Signature]
 	e.Tags, e.Signature, e.Method = seen.graph.Tags, p.Signature, sig.Method
