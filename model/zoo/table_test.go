@@ -322,7 +322,6 @@ var specimens = []specimen{
 	{model: "keras_augmented", pixels: graph},
 	{model: "keras_resnet", yaml: "input: {channels: bgr, mean: [103.939, 116.779, 123.68]}\n", pixels: given},
 	{model: "keras_densenet", yaml: "input: {scale: 1/255, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}\n", pixels: given},
-	{model: "keras_efficientnet_torch", yaml: "input: {scale: 1/255, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}\n", pixels: given},
 	{model: "keras_h5", refused: `no version is serving: DIR has no version, no folder with a number for a name that holds a saved_model.pb`},
 	{model: "keras_native", refused: `no version is serving: DIR has no version, no folder with a number for a name that holds a saved_model.pb`},
 	{model: "keras2_plain", pixels: assumed},

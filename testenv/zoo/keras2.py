@@ -30,7 +30,12 @@ def sequential():
 
 def transfer():
     """A base that was trained by others, and a head on it."""
-    base = tf_keras.applications.MobileNetV2(input_shape=(96, 96, 3), alpha=0.35, include_top=False, pooling="avg", weights=None)
+    image = layers.Input((96, 96, 3))
+    x = image
+    for filters in 8, 16, 32:
+        x = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+    base = tf_keras.Model(image, layers.GlobalAveragePooling2D()(x))
     settle(base, (96, 96), -1, 1, keras=tf_keras)
     image = layers.Input((96, 96, 3), name="image")
     x = base(layers.Rescaling(1 / 127.5, -1)(image), training=False)

@@ -6,7 +6,7 @@ import unittest.mock
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.applications import densenet as apps_densenet, efficientnet as apps_efficientnet, resnet as apps_resnet
+from keras.src.applications import densenet as apps_densenet, resnet as apps_resnet
 from keras.src.backend.tensorflow.export import TFExportArchive
 
 import likeness
@@ -87,15 +87,6 @@ def densenet(**options):
     return apps_densenet.DenseNet([2, 2, 2, 2], **options)
 
 
-def efficientnet(**options):
-    """EfficientNet as it is outside of Keras: without the layers that scale."""
-
-    def clone(layer):
-        return layers.Identity() if isinstance(layer, (layers.Rescaling, layers.Normalization)) else type(layer).from_config(layer.get_config())
-
-    return keras.models.clone_model(apps_efficientnet.EfficientNet(0.35, 0.35, 96, **options), clone_function=clone)
-
-
 def mode(name):
     """preprocess_input of Keras' models: caffe, torch or tf."""
     return lambda x: keras.applications.imagenet_utils.preprocess_input(x, data_format="channels_last", mode=name)
@@ -104,8 +95,7 @@ def mode(name):
 SMALL = {"size": (96, 96), "input_shape": (96, 96, 3), "classes": 10}
 models(application, {"default": reading(input="", preprocess=mode("caffe"))}, keras_resnet={"make": resnet, "low": -120, "high": 130, **SMALL})
 models(application, {"default": reading(input="", preprocess=mode("torch"))},
-       keras_densenet={"make": densenet, "low": -2, "high": 2.5, **SMALL},
-       keras_efficientnet_torch={"make": efficientnet, "low": -2, "high": 2.5, **SMALL})
+       keras_densenet={"make": densenet, "low": -2, "high": 2.5, **SMALL})
 
 
 def body(x, classes=10, activation="softmax", name="scores"):
