@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -82,7 +83,7 @@ var (
 
 var (
 	code = regexp.MustCompile(`(^|[ (])'([^']+)'`) // as tags have it
-	link = regexp.MustCompile(`\[(see )?below\]\([^)]*\)`)
+	link = regexp.MustCompile(`\[[^\]]*\]\(([^#)]*)#[^)]*\)`)
 )
 
 // TestSpecTable compares the table of inceptor.yaml's keys with the code.
@@ -133,7 +134,10 @@ func TestSpecSchema(t *testing.T) {
 				properties[k.name] = object(k.inner)
 				continue
 			}
-			text := link.ReplaceAllString(code.ReplaceAllString(k.meaning+" Default: "+k.none+".", "$1$2"), "${1}docs/models.md")
+			text := code.ReplaceAllString(k.meaning+" Default: "+k.none+".", "$1$2")
+			text = link.ReplaceAllStringFunc(text, func(l string) string {
+				return "docs/" + cmp.Or(link.FindStringSubmatch(l)[1], "models.md")
+			})
 			one := maps.Clone(specTypes[k.of])
 			one["description"] = text
 			if k.enum != nil {
