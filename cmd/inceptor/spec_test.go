@@ -61,7 +61,6 @@ var specTypes = map[reflect.Type]map[string]any{
 		"type": "array", "items": channelNumber, "minItems": 3, "maxItems": 3,
 	}),
 	reflect.TypeFor[map[string]model.Value](): {"type": "object", "additionalProperties": anyOf(scalar, map[string]any{"type": "array", "items": scalar})},
-	reflect.TypeFor[[]string]():               {"type": "array", "items": map[string]any{"type": "string"}},
 	reflect.TypeFor[model.Labels](): anyOf(map[string]any{"type": "string"}, map[string]any{
 		"type": "object", "additionalProperties": false, "required": []string{"file"},
 		"properties": map[string]any{
