@@ -6,14 +6,14 @@ import (
 	"inceptor/savedmodel"
 )
 
-// What a run may take, where the model says of how many records. A model server says
-// what it takes, so that is bounded like everything from outside.
+// Bounds of a batch of fixed size. A model server's signature is bounded too, like
+// everything from outside.
 const (
 	maxFixedBatch = 1024 // as many as model.batch.max may be
 	maxBatchBytes = 256 << 20
 )
 
-// bindBatch notes whether the first dimension is fixed.
+// bindBatch notes the size of a batch, if the first dimension of an input fixes it.
 func (b *binder) bindBatch(key string, shape savedmodel.Shape) error {
 	if len(shape) == 0 || shape[0] <= 0 {
 		return nil
@@ -59,8 +59,8 @@ func (b *binder) checkRows() error {
 	return nil
 }
 
-// batching is how records are joined for the signature. Where it says how many, a run
-// takes as long with fewer of them: so each takes as many as there are.
+// batching is how records are joined for the signature. A run of a fixed batch takes as
+// long with fewer records, so each run takes as many as are ready.
 func (bound signature) batching(c Batch) Batch {
 	if bound.batch > 0 {
 		c.Max, c.LatencyBudget = bound.batch, 0
@@ -68,9 +68,8 @@ func (bound signature) batching(c Batch) Batch {
 	return c
 }
 
-// padded is the items, with copies of one of them after them if they are fewer than size.
-// It is the smallest: no copy is worth more memory than that. What the model gives for
-// copies is nobody's answer: see first.
+// padded returns at least size items: the given ones, then copies of the smallest of
+// them, which takes the least memory. The caller drops what the copies get; see first.
 func padded(items []item, size int) []item {
 	if len(items) >= size {
 		return items
@@ -88,7 +87,7 @@ func padded(items []item, size int) []item {
 	return full
 }
 
-// first is what the first n items got.
+// first returns what the first n items got.
 func (got scored) first(n int) scored {
 	got.rows = got.rows[:min(n, len(got.rows))]
 	got.classes = got.classes[:min(n, len(got.classes))]

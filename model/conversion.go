@@ -11,7 +11,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-// A conversion makes what a model takes of the channels of a pixel, from 0 to 255.
+// A conversion turns a pixel's channels, from 0 to 255, into what a model takes.
 type conversion struct {
 	channels      pixels.Channels // empty: red, green and blue in any order
 	scale, offset PerChannel
@@ -69,7 +69,7 @@ var conventions = [...]conversion{minusOneToOne, zeroToOne, torchRGB, caffeBGR, 
 func usual(channels pixels.Channels, dtype savedmodel.DataType) (list []conversion) {
 	for _, c := range conventions {
 		if _, _, whole := pixels.Range(dtype); whole && c != zeroTo255 {
-			continue // a fraction of a pixel's levels is left of the others
+			continue // of the others, integers have only a few levels of a pixel
 		}
 		if dtype == savedmodel.Int8 {
 			c.offset = same(-128)
@@ -90,7 +90,7 @@ func usual(channels pixels.Channels, dtype savedmodel.DataType) (list []conversi
 // uniform tells whether it makes the same of each channel.
 func (c conversion) uniform() bool { return c.scale.uniform() && c.offset.uniform() }
 
-// in is the same conversion for an input with its channels in another order.
+// in returns the same conversion for an input with these channels.
 func (c conversion) in(channels pixels.Channels) conversion {
 	if c.channels != "" && c.channels != channels {
 		slices.Reverse(c.scale[:])
@@ -100,7 +100,7 @@ func (c conversion) in(channels pixels.Channels) conversion {
 	return c
 }
 
-// norm is the norm that it is; false: it is none.
+// norm returns the norm that has the same numbers; false: none has.
 func (c conversion) norm() (norm, bool) {
 	for _, n := range norms {
 		if made := n.conversion(); made == c || c.channels == pixels.BGR && made.in(pixels.BGR) == c {
@@ -110,7 +110,7 @@ func (c conversion) norm() (norm, bool) {
 	return norm{}, false
 }
 
-// keys are the lines of inceptor.yaml that state it.
+// keys returns the lines of inceptor.yaml that state the conversion.
 func (c conversion) keys() (lines []string) {
 	if c.channels == pixels.BGR {
 		lines = append(lines, "channels: bgr")
@@ -133,7 +133,7 @@ func (c conversion) keys() (lines []string) {
 	return lines
 }
 
-// formula is what those keys mean.
+// formula returns what those keys mean.
 func (c conversion) formula() string {
 	if _, ok := c.norm(); ok {
 		return "(pixel × scale − mean) / std"
@@ -141,7 +141,7 @@ func (c conversion) formula() string {
 	return "pixel × scale + offset"
 }
 
-// low and high are what becomes of the pixels 0 and 255.
+// low and high return what becomes of the pixels 0 and 255.
 func (c conversion) low() PerChannel { return c.offset }
 
 func (c conversion) high() PerChannel {
@@ -172,9 +172,9 @@ func (c conversion) String() string {
 	return order + strings.Join(ranges, ", ")
 }
 
-// wide tells whether the range is many times as wide as that of most models. Such
-// numbers make a network that was trained on small ones surer of its answer, not less
-// sure: a high score does not speak for them.
+// wide tells whether the range is many times as wide as that of most models. Large
+// numbers make a network that was trained on small ones surer of its answer. So a high
+// score is no evidence for a wide range.
 func (c conversion) wide() bool {
 	return slices.ContainsFunc(c.scale[:], func(s float64) bool { return math.Abs(255*s) > 10 })
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"inceptor/savedmodel"
 )
@@ -181,35 +184,38 @@ func widened(dtype savedmodel.DataType, bits uint16) float32 {
 	return float32(sign * math.Ldexp(1+fraction, exponent-15))
 }
 
-// Numbers of 16 bits are the nearest to what was read, of two as near the even one, and
-// what they hold is read as it is.
-func TestNarrow(t *testing.T) {
+// A float of 16 bits is the nearest to the float32 that was read. Of two that are as near it
+// is the even one, and what would be infinite is refused.
+func TestRowOf16Bits(t *testing.T) {
+	put := func(dtype savedmodel.DataType, text string) (uint16, bool) {
+		to := make([]byte, 2)
+		ok := putElement(to, dtype, jsontext.Value(text))
+		return order.Uint16(to), ok
+	}
 	for _, dtype := range []savedmodel.DataType{savedmodel.Float16, savedmodel.BFloat16} {
-		k := narrowKinds[dtype]
-		for bits := range k.infinity {
+		infinity := infinity[dtype]
+		for bits := range infinity {
 			x := float64(widened(dtype, bits))
 			next := float64(widened(dtype, bits+1))
-			if bits+1 == k.infinity {
+			if bits+1 == infinity {
 				next = 2*x - float64(widened(dtype, bits-1))
 			}
-			middle := (x + next) / 2
+			middle := float32((x + next) / 2)
 			even := bits + bits&1
 			for _, test := range []struct {
-				x    float64
+				x    float32
 				want uint16
-			}{{x, bits}, {math.Nextafter(middle, 0), bits}, {middle, even}, {math.Nextafter(middle, math.Inf(1)), bits + 1}} {
-				if test.x == 0 {
-					continue
-				}
-				got, ok := k.narrow(test.x)
-				minus, _ := k.narrow(-test.x)
-				if got != test.want || minus != test.want|1<<15 || ok != (test.want < k.infinity) {
-					t.Fatalf("%v as %v: got %#x, %#x, %v, want %#x", test.x, dtype, got, minus, ok, test.want)
+			}{{float32(x), bits}, {math.Nextafter32(middle, 0), bits}, {middle, even}, {math.Nextafter32(middle, math.MaxFloat32), bits + 1}} {
+				text := strconv.FormatFloat(float64(test.x), 'g', -1, 32)
+				got, ok := put(dtype, text)
+				minus, _ := put(dtype, "-"+text)
+				if got != test.want || minus != test.want|signBit || ok != (test.want < infinity) {
+					t.Fatalf("%s as %v: got %#x, %#x, %v, want %#x", text, dtype, got, minus, ok, test.want)
 				}
 			}
 		}
-		if got, ok := k.narrow(math.Copysign(0, -1)); got != 1<<15 || !ok {
-			t.Errorf("-0: got %#x, %v", got, ok)
+		if _, ok := put(dtype, "1e39"); ok {
+			t.Errorf("%v has 1e39", dtype)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"inceptor/model/pixels"
 	"inceptor/savedmodel"
 )
 
@@ -26,10 +27,9 @@ func putElement(to []byte, dtype savedmodel.DataType, v jsontext.Value) bool {
 		order.PutUint64(to, math.Float64bits(x))
 		return err == nil
 	case savedmodel.Float16, savedmodel.BFloat16:
-		x, err := strconv.ParseFloat(string(v), 64)
-		bits, ok := narrowKinds[dtype].narrow(x)
-		order.PutUint16(to, bits)
-		return err == nil && ok
+		x, err := strconv.ParseFloat(string(v), 32)
+		pixels.Cast(to, dtype, float32(x))
+		return err == nil && order.Uint16(to)&^signBit < infinity[dtype]
 	case savedmodel.Int8, savedmodel.Int16, savedmodel.Int32, savedmodel.Int64:
 		x, err := strconv.ParseInt(string(v), 10, 8*dtype.Size())
 		putInteger(to, uint64(x))
@@ -48,7 +48,7 @@ func putElement(to []byte, dtype savedmodel.DataType, v jsontext.Value) bool {
 	return false
 }
 
-// putInteger writes the lowest bytes of x, as many as there are.
+// putInteger writes the lowest bytes of x, as many as there is room for.
 func putInteger(to []byte, x uint64) {
 	switch len(to) {
 	case 1:
@@ -62,33 +62,7 @@ func putInteger(to []byte, x uint64) {
 	}
 }
 
-// A narrowKind is a kind of floating-point number of 16 bits.
-type narrowKind struct {
-	fraction int // bits
-	bias     int // of the exponent
-	infinity uint16
-}
+// What a float of 16 bits is that was too large for its type, and its sign.
+var infinity = map[savedmodel.DataType]uint16{savedmodel.Float16: 0x7c00, savedmodel.BFloat16: 0x7f80}
 
-var narrowKinds = map[savedmodel.DataType]narrowKind{
-	savedmodel.Float16:  {10, 15, 0x7c00},
-	savedmodel.BFloat16: {7, 127, 0x7f80},
-}
-
-// narrow is the nearest number to x, of two as near the even one; false: x is too large.
-func (k narrowKind) narrow(x float64) (bits uint16, ok bool) {
-	sign := uint16(0)
-	if math.Signbit(x) {
-		sign = 1 << 15
-	}
-	if x == 0 {
-		return sign, true
-	}
-	_, exponent := math.Frexp(x) // |x| is 1.… × 2^(exponent-1)
-	exponent = max(exponent-1, 1-k.bias)
-	n := math.RoundToEven(math.Ldexp(math.Abs(x), k.fraction-exponent)) // with the leading 1, if it has one
-	if exponent > k.bias {
-		return sign | k.infinity, false
-	}
-	bits = uint16((exponent+k.bias-1)<<k.fraction + int(n))
-	return sign | bits, bits < k.infinity
-}
+const signBit = 1 << 15

@@ -23,15 +23,15 @@ const specFile = "assets.extra/inceptor.yaml"
 type Spec struct {
 	// Tags that are empty, but not nil, are those of the graph without tags. nil: the graph is
 	// found, see savedmodel.Options.
-	Tags       []string         `yaml:"tags" default:"found, see [below](#which-graph-is-run)" help:"The tags of the graph that is run, all of them: '[serve, gpu]'; '[]': the graph without tags."`
+	Tags       []string         `yaml:"tags" default:"found; see [below](#which-graph-is-run)" help:"The tags of the graph that is run, all of them: '[serve, gpu]'; '[]': the graph without tags."`
 	Signature  string           `yaml:"signature" default:"'serving_default', or the only one" help:"The signature that is run."`
 	Input      Input            `yaml:"input"`
 	Inputs     map[string]Value `yaml:"inputs" default:"none" help:"Values for inputs that take nothing from records: '{NAME: VALUE}'."`
-	Output     Output           `yaml:"output" default:"found; none, if 'outputs' is there" help:"The output with the [scores](#scores-and-classes); or '{scores: KEY, classes: KEY}'."`
-	Activation string           `yaml:"activation" enum:"softmax,sigmoid" default:"none" help:"'softmax' or 'sigmoid', which makes probabilities of the scores."`
+	Output     Output           `yaml:"output" default:"found; none, if 'outputs' is there" help:"The output with the scores, or '{scores: KEY, classes: KEY}'; see [outputs.md](outputs.md#scores-and-classes)."`
+	Activation string           `yaml:"activation" enum:"softmax,sigmoid" default:"none" help:"'softmax' or 'sigmoid': it makes probabilities of the scores."`
 	// Without Output, an answer has nothing else.
-	Outputs []string `yaml:"outputs" default:"none" help:"Outputs that an answer has as [arrays](#arrays): '[KEY, …]'."`
-	Labels  Labels   `yaml:"labels" default:"'labels.txt', if it is there" help:"File in 'assets' or beside 'saved_model.pb' with a label for each class, see [below](#the-words-of-classes); or '{file: FILE, offset: N, names: FILE}'; '\"\"': none."`
+	Outputs []string `yaml:"outputs" default:"none" help:"Outputs that an answer has as arrays: '[KEY, …]'; see [outputs.md](outputs.md#arrays)."`
+	Labels  Labels   `yaml:"labels" default:"'labels.txt', if it is there" help:"The file with a label for each class, in 'assets' or beside 'saved_model.pb', or '{file: FILE, offset: N, names: FILE}'; see [outputs.md](outputs.md#the-words-of-classes). '\"\"': no labels."`
 	TopK    int      `yaml:"top_k" default:"'5'" help:"Classes in an answer, the best first."`
 
 	lines map[string]int // in the file, by key, such as input.scale
@@ -45,21 +45,21 @@ type Input struct {
 	// show that it decodes them.
 	Key string `yaml:"key" default:"found" help:"The input that takes the image."`
 
-	Size             [2]int   `yaml:"size" default:"from the signature" help:"Height and width that images are resized to; see [below](#how-a-picture-becomes-the-input)."`
-	Layout           string   `yaml:"layout" enum:"nhwc,nchw" default:"from the signature, else 'nhwc'" help:"The order of the input's dimensions, where its shape does not tell; see [above](#inputs-of-pixels)."`
-	Crop             *float64 `yaml:"crop" default:"'1'" help:"The part of each side, in the middle, that is left before the resize, as 'tf.image.central_crop' takes it: '0.875' in TF-Slim."`
-	Fit              string   `yaml:"fit" enum:"stretch,pad,crop" default:"'stretch'" help:"'stretch': images are resized whatever their aspect ratio. 'pad': it is kept, with zeros around, as by 'tf.image.resize_with_pad'. 'crop': the largest part in the middle that has the input's aspect ratio, as by 'smart_resize' of Keras."`
-	Resize           string   `yaml:"resize" enum:"bilinear,nearest,bicubic,area" default:"'bilinear'" help:"'bilinear', 'nearest', 'bicubic' or 'area': TensorFlow's operations of these names. All but 'area' pick single pixels of an image that is much larger."`
+	Size             [2]int   `yaml:"size" default:"from the signature" help:"Height and width that images are resized to; see [inputs.md](inputs.md#how-a-picture-becomes-the-input)."`
+	Layout           string   `yaml:"layout" enum:"nhwc,nchw" default:"from the signature, else 'nhwc'" help:"The order of the input's dimensions, where its shape does not tell; see [inputs.md](inputs.md#inputs-of-pixels)."`
+	Crop             *float64 `yaml:"crop" default:"'1'" help:"The part of each side, in the middle, that is kept before the resize, as by 'tf.image.central_crop'. TF-Slim's is '0.875'."`
+	Fit              string   `yaml:"fit" enum:"stretch,pad,crop" default:"'stretch'" help:"'stretch' changes an image's aspect ratio to the input's. 'pad' keeps it, with zeros around, as 'tf.image.resize_with_pad' does. 'crop' takes the largest part in the middle that has the input's aspect ratio, as Keras' 'smart_resize' does."`
+	Resize           string   `yaml:"resize" enum:"bilinear,nearest,bicubic,area" default:"'bilinear'" help:"'bilinear', 'nearest', 'bicubic' or 'area': TensorFlow's operations of these names. All but 'area' read only a few pixels of a much larger image."`
 	AlignCorners     *bool    `yaml:"align_corners" default:"'false'" help:"As TensorFlow's operations for resizing take it."`
-	HalfPixelCenters *bool    `yaml:"half_pixel_centers" default:"[see below](#which-pixels-a-model-takes)" help:"As TensorFlow's operations for resizing take it; 'area' has none."`
+	HalfPixelCenters *bool    `yaml:"half_pixel_centers" default:"see [inputs.md](inputs.md#which-pixels-a-model-takes)" help:"As TensorFlow's operations for resizing take it; 'area' has none."`
 
-	Channels string      `yaml:"channels" enum:"rgb,bgr,gray" default:"'gray' where the input has one channel, else 'rgb'" help:"'rgb', 'bgr' or 'gray', by the weights of 'tf.image.rgb_to_grayscale'. Numbers for each channel are in this order."`
-	Scale    *PerChannel `yaml:"scale" default:"[see below](#which-pixels-a-model-takes)" help:"input = pixel × scale + offset, pixels from 0 to 255. If only another of these keys is there, '1'."`
-	Offset   *PerChannel `yaml:"offset" default:"[see below](#which-pixels-a-model-takes)" help:"See 'scale'. If only that is there, '0'."`
+	Channels string      `yaml:"channels" enum:"rgb,bgr,gray" default:"'gray' where the input has one channel, else 'rgb'" help:"'rgb', 'bgr', or 'gray' as 'tf.image.rgb_to_grayscale' makes it. A list of numbers has this order."`
+	Scale    *PerChannel `yaml:"scale" default:"see [inputs.md](inputs.md#which-pixels-a-model-takes)" help:"input = pixel × scale + offset, with pixels from 0 to 255. It is '1' where only 'offset', 'mean' or 'std' is given."`
+	Offset   *PerChannel `yaml:"offset" default:"see [inputs.md](inputs.md#which-pixels-a-model-takes)" help:"See 'scale'. It is '0' where only 'scale' is given."`
 	Mean     *PerChannel `yaml:"mean" default:"'0'" help:"input = (pixel × scale − mean) / std, in place of an offset."`
 	Std      *PerChannel `yaml:"std" default:"'1'" help:"See 'mean'."`
 
-	Orientation string `yaml:"orientation" enum:"exif" default:"none" help:"'exif': images are turned upright as their EXIF says; see [below](#as-a-person-sees-it)."`
+	Orientation string `yaml:"orientation" enum:"exif" default:"none" help:"'exif': images are turned upright as their EXIF says; see [inputs.md](inputs.md#as-a-person-sees-it)."`
 	// Empty: alpha is dropped, as in TensorFlow, but for WebP, which lies on white.
 	Background string `yaml:"background" default:"none" help:"'white', 'black' or '\"#rrggbb\"' (in quotes): the colour behind a PNG or WebP where it is transparent."`
 }

@@ -126,15 +126,15 @@ func TestLinesOf(t *testing.T) {
 	}
 }
 
-// TestDocumentedInputs reads the lines that docs/models.md has for the usual ways to
+// TestDocumentedInputs reads the lines that docs/inputs.md has for the usual ways to
 // make pixels.
 func TestDocumentedInputs(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "models.md"))
+	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "inputs.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(b), "\n### How a picture becomes the input\n")
-	section, _, _ = strings.Cut(section, "\n### ")
+	_, section, _ := strings.Cut(string(b), "\n## How a picture becomes the input\n")
+	section, _, _ = strings.Cut(section, "\n## ")
 	lines := regexp.MustCompile("`(input: [^`]+)`").FindAllStringSubmatch(section, -1)
 	if len(lines) != 6 {
 		t.Errorf("%d lines", len(lines))

@@ -37,7 +37,8 @@ type TensorInfo struct {
 }
 
 // String returns dtype and shape as people write them: "float32 [N, 299, 299, 3]",
-// "bool []", "float32 of unknown shape", "sparse int64 [N, ?]".
+// "bool []", "float32 of unknown shape", "sparse int64 [N, ?]". What a composite tensor is
+// made of is not told.
 func (i TensorInfo) String() string {
 	s := fmt.Sprintf("%v %v", i.DType, i.Shape)
 	if i.Shape == nil {
@@ -49,7 +50,7 @@ func (i TensorInfo) String() string {
 	case "coo_sparse":
 		return "sparse " + s
 	}
-	return i.Encoding + " " + s
+	return "a composite tensor, such as a ragged one"
 }
 
 // signaturesOf returns the signatures of a graph that can be called.

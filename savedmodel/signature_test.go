@@ -94,6 +94,8 @@ func TestTensorInfoWords(t *testing.T) {
 		"string [1]":               {DType: String, Shape: Shape{1}},
 		"float16 of unknown shape": {DType: Float16},
 		"sparse int64 [N, ?]":      {DType: Int64, Shape: Shape{-1, -1}, Encoding: "coo_sparse"},
+
+		"a composite tensor, such as a ragged one": {Encoding: "composite"},
 	} {
 		if got := info.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

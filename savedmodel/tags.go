@@ -111,8 +111,8 @@ func tagsOf(graphs []parsedGraph) [][]string {
 	return all
 }
 
-// loadedTags are the tags of the graph in dir that Load takes if it is told these; never nil.
-// Where the file cannot be read, they are a guess, and TensorFlow's loader tells what is wrong.
+// loadedTags returns the tags of the graph in dir that Load loads for Options.Tags; never nil.
+// If the file cannot be read, they are a guess, and TensorFlow's loader says what is wrong.
 func loadedTags(dir string, tags []string) ([]string, error) {
 	if tags != nil {
 		return tags, nil

@@ -8,8 +8,8 @@ import (
 	"inceptor/savedmodel"
 )
 
-// appendOutputs appends what an answer has besides predictions: the scores of a model
-// without classes, and what inceptor.yaml lists.
+// appendOutputs appends the value of "outputs": the scores of a model without classes, and
+// the arrays that inceptor.yaml lists; null if there are none.
 func appendOutputs(b []byte, p *model.Prediction) []byte {
 	scores := len(p.Classes) == 0 && p.Output != ""
 	if !scores && len(p.Outputs) == 0 {
@@ -35,8 +35,9 @@ func appendOutputs(b []byte, p *model.Prediction) []byte {
 	return append(b, '}')
 }
 
-// appendArray appends the elements of an array from one on, as many as a shape has: in
-// lists of lists, or a single one alone. It returns the place behind them.
+// appendArray appends as many elements as the shape has, from the one at a place on: as
+// nested lists, or as one value if the shape has no dimension. It also returns the place
+// of the next element.
 func appendArray(b []byte, a savedmodel.Array, shape savedmodel.Shape, at int) ([]byte, int) {
 	if len(shape) == 0 {
 		return appendElement(b, a, at), at + 1

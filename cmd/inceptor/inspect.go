@@ -43,7 +43,9 @@ func (c *inspectCmd) Run(a *app) error {
 		return err
 	}
 	serving := model.Explain(c.Dir, service.Config{Input: c.Input.config()}.ModelConfig().Content)
+	failure := errors.New("the version is incomplete")
 	if info.Complete && serving.Refused != "" {
+		failure = errors.New("the service would refuse the version")
 		info.Complete, info.Missing = false, []string{"the service refuses it: " + serving.Refused}
 	}
 	switch {
@@ -57,7 +59,7 @@ func (c *inspectCmd) Run(a *app) error {
 		err = errors.Join(info.WriteText(a.stdout), serving.WriteText(a.stdout))
 	}
 	if err == nil && !info.Complete {
-		err = errors.New("the version is incomplete")
+		err = failure
 	}
 	return err
 }

@@ -38,7 +38,7 @@ func TestInspectServing(t *testing.T) {
 		Digest   string
 		Serving  model.Explanation
 	}
-	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != exitFailed || !strings.Contains(stderr, "the version is incomplete") {
+	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != exitFailed || !strings.Contains(stderr, "the service would refuse the version") {
 		t.Fatalf("exit status %d, %v\n%s%s", code, err, stdout, stderr)
 	}
 	if !strings.Contains(told.Serving.Refused, `input "features"`) || told.Digest == "" || told.Complete || len(told.Missing) != 1 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -60,7 +61,6 @@ var specTypes = map[reflect.Type]map[string]any{
 		"type": "array", "items": channelNumber, "minItems": 3, "maxItems": 3,
 	}),
 	reflect.TypeFor[map[string]model.Value](): {"type": "object", "additionalProperties": anyOf(scalar, map[string]any{"type": "array", "items": scalar})},
-	reflect.TypeFor[[]string]():               {"type": "array", "items": map[string]any{"type": "string"}},
 	reflect.TypeFor[model.Labels](): anyOf(map[string]any{"type": "string"}, map[string]any{
 		"type": "object", "additionalProperties": false, "required": []string{"file"},
 		"properties": map[string]any{
@@ -82,7 +82,7 @@ var (
 
 var (
 	code = regexp.MustCompile(`(^|[ (])'([^']+)'`) // as tags have it
-	link = regexp.MustCompile(`\[(see )?below\]\([^)]*\)`)
+	link = regexp.MustCompile(`\[[^\]]*\]\(([^#)]*)#[^)]*\)`)
 )
 
 // TestSpecTable compares the table of inceptor.yaml's keys with the code.
@@ -133,7 +133,10 @@ func TestSpecSchema(t *testing.T) {
 				properties[k.name] = object(k.inner)
 				continue
 			}
-			text := link.ReplaceAllString(code.ReplaceAllString(k.meaning+" Default: "+k.none+".", "$1$2"), "${1}docs/models.md")
+			text := code.ReplaceAllString(k.meaning+" Default: "+k.none+".", "$1$2")
+			text = link.ReplaceAllStringFunc(text, func(l string) string {
+				return "docs/" + cmp.Or(link.FindStringSubmatch(l)[1], "models.md")
+			})
 			one := maps.Clone(specTypes[k.of])
 			one["description"] = text
 			if k.enum != nil {

@@ -7,7 +7,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-// castable tells whether cast knows a type.
+// castable tells whether Cast knows a type.
 func castable(d savedmodel.DataType) bool {
 	switch d {
 	case savedmodel.Float16, savedmodel.BFloat16, savedmodel.Float32, savedmodel.Float64,
@@ -41,10 +41,10 @@ func Range(d savedmodel.DataType) (low, high float32, ok bool) {
 	return 0, 0, false
 }
 
-// cast writes a number as tf.cast makes it: integers lose their fraction, floats are rounded to the
+// Cast writes a number as tf.cast makes it: integers lose their fraction, floats are rounded to the
 // nearest, and to even where two are as near. An integer that is out of its type's range is another
 // one there as well as here.
-func cast(to []byte, d savedmodel.DataType, v float32) {
+func Cast(to []byte, d savedmodel.DataType, v float32) {
 	switch d {
 	case savedmodel.Float32:
 		binary.LittleEndian.PutUint32(to, math.Float32bits(v))

@@ -58,7 +58,7 @@ func TestCastEqualsTensorFlow(t *testing.T) {
 			each := test.dtype.Size()
 			got := make([]byte, each*len(from))
 			for i, v := range from {
-				cast(got[i*each:], test.dtype, v)
+				Cast(got[i*each:], test.dtype, v)
 				if at := got[i*each : (i+1)*each]; !bytes.Equal(at, want[i*each:(i+1)*each]) {
 					t.Errorf("%v (%#x) is % x, want % x", v, math.Float32bits(v), at, want[i*each:(i+1)*each])
 				}
@@ -72,11 +72,11 @@ func TestCastNaN(t *testing.T) {
 	to := make([]byte, 2)
 	for _, bits := range []uint32{0x7fc00000, 0x7f800001, 0xffffffff} {
 		v := math.Float32frombits(bits)
-		cast(to, savedmodel.Float16, v)
+		Cast(to, savedmodel.Float16, v)
 		if half := binary.LittleEndian.Uint16(to); half&0x7c00 != 0x7c00 || half&0x3ff == 0 {
 			t.Errorf("%#x as float16: %#x", bits, half)
 		}
-		cast(to, savedmodel.BFloat16, v)
+		Cast(to, savedmodel.BFloat16, v)
 		if brain := binary.LittleEndian.Uint16(to); brain&0x7f80 != 0x7f80 || brain&0x7f == 0 {
 			t.Errorf("%#x as bfloat16: %#x", bits, brain)
 		}

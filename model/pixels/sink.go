@@ -82,7 +82,7 @@ func (s *sink) put() {
 			if s.clip {
 				v = min(max(v, s.low), s.high)
 			}
-			cast(to, r.DType, v)
+			Cast(to, r.DType, v)
 			to = to[min(next*each, len(to)):]
 		}
 	}

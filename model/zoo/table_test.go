@@ -165,7 +165,7 @@ var specimens = []specimen{
 	{model: "nchw_unknown", yaml: "input: {size: [96, 96], layout: nchw}\n", pixels: assumed},
 	{model: "nchw_no_rank", yaml: "input: {size: [96, 96], layout: nchw}\n", pixels: assumed},
 	{model: "tiny_square", pixels: assumed},
-	{model: "ragged", refused: `signature: signature "serving_default": input "images" takes composite invalid of unknown shape; inceptor gives one dense tensor: export a signature that takes it`},
+	{model: "ragged", refused: `signature: signature "serving_default": input "images" takes a composite tensor, such as a ragged one; inceptor gives one dense tensor: export a signature that takes it`},
 	{model: "keras_permute", pixels: assumed},
 	{model: "keras_channels_first", pixels: assumed},
 	{model: "uint8_in", pixels: graph},

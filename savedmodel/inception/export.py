@@ -155,7 +155,7 @@ def inceptor_yaml(pre, classes):
         "signature: serving_default # the signature that is run\n"
         "input:\n"
         f"  size: [{pre.height}, {pre.width}] # height, width\n"
-        f"  resize: {pre.resize} # bilinear or area\n"
+        f"  resize: {pre.resize} # bilinear, nearest, bicubic or area\n"
         f"  align_corners: {str(pre.align_corners).lower()}\n"
         f"{bilinear}"
         f"  scale: {pre.scale!r} # pixel*scale + offset, pixel 0..255, RGB\n"
