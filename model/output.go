@@ -155,7 +155,10 @@ func (b *binder) bindArrays(outputs map[string]savedmodel.TensorInfo) error {
 		case len(out.Shape) == 0 || out.Shape[0] >= 0 && out.Shape[0] != int64(b.batch):
 			return wrong("whose first dimension is not the batch: leave it out, or export it with a value for each record")
 		}
-		n, _ := out.Shape[1:].Elements()
+		n, known := out.Shape[1:].Elements()
+		if known && innerLists(out.Shape[1:]) > maxOutputSize {
+			return wrong("with which an answer has over %d lists: let the graph reshape or cut it, or leave it out", maxOutputSize)
+		}
 		if total += min(n, maxOutputSize+1); total > maxOutputSize {
 			return wrong("with which an answer has over %d values: let the graph pool or cut it, as tf.reduce_mean(%s, [1, 2]) does, or leave it out",
 				maxOutputSize, argument(key))
