@@ -68,7 +68,10 @@ func TestBindArrays(t *testing.T) {
 		{name: "the softmax of one score", yaml: "activation: softmax", outputs: infos{"a": tensor(float, -1, 1)},
 			failure: `activation: the softmax of one score is always 1: write "activation: sigmoid"`},
 		{name: "the softmax of the best few", yaml: "activation: softmax", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5)},
-			failure: "activation: softmax needs the scores of all classes"},
+			failure: `activation: softmax needs the scores of all classes, and with the classes in "classes" these may be the best few: ` +
+				`export the scores with their softmax, or leave the key out; if "classes" has something else, write "output: {scores: scores}" into`},
+		{name: "the softmax of scores beside words", yaml: "activation: softmax\noutput: {scores: scores}", scores: "scores",
+			outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5)}, fetched: []string{"scores"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := defaultSpec()

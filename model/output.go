@@ -129,8 +129,12 @@ func (b *binder) checkActivation(width int) error {
 	case width == 1:
 		return fmt.Errorf("%s: the softmax of one score is always 1: write %q", b.at("activation"), "activation: "+sigmoid)
 	case b.Output.Classes != "":
+		mend := "leave the key out"
+		if !b.Output.whole { // nobody says that these are the classes
+			mend = fmt.Sprintf("leave the key out; if %q has something else, %s", b.Output.Classes, b.write("output: {scores: "+yamlWord(b.Output.Scores)+"}"))
+		}
 		return fmt.Errorf("%s: softmax needs the scores of all classes, and with the classes in %q these may be the best few: "+
-			"export the scores with their softmax, or leave the key out", b.at("activation"), b.Output.Classes)
+			"export the scores with their softmax, or %s", b.at("activation"), b.Output.Classes, mend)
 	}
 	return nil
 }
