@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"inceptor/savedmodel"
 )
@@ -44,10 +45,11 @@ func batchOf(shape savedmodel.Shape) int {
 	return int(shape[0])
 }
 
-// activate applies an activation to the scores of one record. What is not finite stays
-// so, to be found out.
+// activate applies an activation to the scores of one record. Graphs mask classes out with
+// logits of -Inf, whose probability is 0. What has no probability stays, to be found out.
 func activate(activation string, row []float32) {
-	if activation == "" || notFinite(row) >= 0 {
+	unfit := func(x float32) bool { return math.IsNaN(float64(x)) || math.IsInf(float64(x), 1) }
+	if activation == "" || slices.ContainsFunc(row, unfit) {
 		return
 	}
 	if activation == sigmoid {
@@ -59,6 +61,9 @@ func activate(activation string, row []float32) {
 	most := row[0]
 	for _, x := range row {
 		most = max(most, x)
+	}
+	if math.IsInf(float64(most), -1) {
+		return // all are masked out
 	}
 	sum := 0.0
 	for _, x := range row {

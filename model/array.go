@@ -12,8 +12,9 @@ import (
 // for an answer.
 const ReasonOutputTooLarge = "output-too-large"
 
-// maxOutputSize bounds the values of all arrays in an answer together. A string counts
-// as one for each stringValue bytes, or part of them.
+// maxOutputSize bounds the values of all arrays in an answer together, and the lists that
+// each of them has inside its own. A string counts as one value for each stringValue bytes,
+// or part of them.
 const (
 	maxOutputSize = 1 << 16
 	stringValue   = 16
@@ -64,6 +65,10 @@ func canBeArray(d savedmodel.DataType) bool {
 func checkArrays(arrays []Array) error {
 	size := 0
 	for _, a := range arrays {
+		if innerLists(a.Shape) > maxOutputSize {
+			return &InputError{ReasonOutputTooLarge, fmt.Errorf("the output %q, of shape %.99s, has over %d lists in its own: "+
+				"let the graph reshape or cut it, or leave it out of outputs", a.Key, fmt.Sprint(a.Shape), maxOutputSize)}
+		}
 		if a.DType == savedmodel.String {
 			for _, s := range a.Strings {
 				size += max(1, (len(s)+stringValue-1)/stringValue)
@@ -85,6 +90,19 @@ func checkArrays(arrays []Array) error {
 		}
 	}
 	return nil
+}
+
+// innerLists is how many lists an array of a shape has in its own one, or some number over
+// maxOutputSize. An array without values may have many: [1000000, 0] is a million empty lists.
+func innerLists(shape savedmodel.Shape) int64 {
+	total, n := int64(0), int64(1)
+	for _, d := range shape[:max(len(shape)-1, 0)] {
+		n *= min(d, maxOutputSize+1)
+		if total += n; total > maxOutputSize {
+			break
+		}
+	}
+	return total
 }
 
 // perRecord hands each of n records its part of what a batch got, by the keys of the

@@ -60,13 +60,18 @@ func TestBindArrays(t *testing.T) {
 		{name: "anchors for all", yaml: "outputs: [a]", outputs: infos{"a": tensor(float, 100, 4)}, failure: `"a" is float32 [100, 4], whose first dimension is not the batch`},
 		{name: "too large", yaml: "outputs: [a]", outputs: infos{"a": tensor(float, -1, 8, 8, 2048)},
 			failure: `"a" is float32 [N, 8, 8, 2048], with which an answer has over 65536 values: let the graph pool or cut it, as tf.reduce_mean(a, [1, 2]) does`},
+		{name: "empty lists without end", yaml: "outputs: [a]", outputs: infos{"a": tensor(float, -1, 1<<40, 0)},
+			failure: `"a" is float32 [N, 1099511627776, 0], with which an answer has over 65536 lists: let the graph reshape or cut it`},
 		{name: "too large together", yaml: "outputs: [a, b]", outputs: infos{"a": tensor(float, -1, 1<<15), "b": tensor(float, -1, 1<<15+1)}, failure: `"b" is float32 [N, 32769], with which`},
 		{name: "an activation of no scores", yaml: "outputs: [embedding]\nactivation: softmax", outputs: heads,
 			failure: "DIR/1/assets.extra/inceptor.yaml: activation: it is for the scores, and outputs alone has none"},
 		{name: "the softmax of one score", yaml: "activation: softmax", outputs: infos{"a": tensor(float, -1, 1)},
 			failure: `activation: the softmax of one score is always 1: write "activation: sigmoid"`},
 		{name: "the softmax of the best few", yaml: "activation: softmax", outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5)},
-			failure: "activation: softmax needs the scores of all classes"},
+			failure: `activation: softmax needs the scores of all classes, and with the classes in "classes" these may be the best few: ` +
+				`export the scores with their softmax, or leave the key out; if "classes" has something else, write "output: {scores: scores}" into`},
+		{name: "the softmax of scores beside words", yaml: "activation: softmax\noutput: {scores: scores}", scores: "scores",
+			outputs: infos{"scores": tensor(float, -1, 5), "classes": tensor(word, -1, 5)}, fetched: []string{"scores"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			spec := defaultSpec()
@@ -149,6 +154,12 @@ func TestCheckArrays(t *testing.T) {
 	}{
 		{"none", nil, ""},
 		{"as many as can be", []Array{{"a", large}}, ""},
+		{"a value in each list", []Array{{"a", savedmodel.Array{DType: savedmodel.Float32, Shape: savedmodel.Shape{maxOutputSize, 1}, Bytes: large.Bytes}}}, ""},
+		{"a list around each list", []Array{{"a", savedmodel.Array{DType: savedmodel.Float32, Shape: savedmodel.Shape{maxOutputSize, 1, 1}, Bytes: large.Bytes}}}, ReasonOutputTooLarge},
+		{"empty lists", []Array{{"a", floats(savedmodel.Shape{3, 0})}}, ""},
+		{"no list in the list", []Array{{"a", floats(savedmodel.Shape{0, 1 << 40})}}, ""},
+		{"empty lists without end", []Array{{"a", floats(savedmodel.Shape{1 << 40, 1 << 40, 0})}}, ReasonOutputTooLarge},
+		{"lists in lists without end", []Array{{"a", floats(slices.Repeat(savedmodel.Shape{1}, maxOutputSize+2), 1)}}, ReasonOutputTooLarge},
 		{"one too many", []Array{{"a", large}, {"b", floats(savedmodel.Shape{}, 1)}}, ReasonOutputTooLarge},
 		{"strings as long as can be", []Array{{"a", long}}, ""},
 		{"a string too long", []Array{{"a", longer}}, ReasonOutputTooLarge},
@@ -201,6 +212,10 @@ func TestActivate(t *testing.T) {
 		{activation: softmax, scores: []float32{1000, 1000, -1000}, want: []float32{0.5, 0.5, 0}},
 		{activation: sigmoid, scores: []float32{0, 2, -100, 100}, want: []float32{0.5, 0.8807971, 0, 1}},
 		{activation: sigmoid, scores: []float32{inf, 0}, want: []float32{inf, 0}},
+		{activation: softmax, scores: []float32{-inf, 1, 1}, want: []float32{0, 0.5, 0.5}},
+		{activation: softmax, scores: []float32{-inf, -inf}, want: []float32{-inf, -inf}},
+		{activation: softmax, scores: []float32{-inf, inf}, want: []float32{-inf, inf}},
+		{activation: sigmoid, scores: []float32{-inf, 0}, want: []float32{0, 0.5}},
 		{activation: "", scores: []float32{1, 2}, want: []float32{1, 2}},
 		{pair: true, scores: []float32{0.25}, want: []float32{0.75, 0.25}},
 		{pair: true, activation: sigmoid, scores: []float32{2}, want: []float32{1 - 0.8807971, 0.8807971}},

@@ -130,7 +130,7 @@ func jsonLabels(b []byte) ([]string, error) {
 		if err := d.Decode(&value); err != nil {
 			return nil, err
 		}
-		one, err := jsonLabel(key, value)
+		one, err := jsonLabel(key, value, open == json.Delim('['))
 		if err != nil {
 			return nil, err
 		}
@@ -145,8 +145,9 @@ type numbered struct {
 	label string
 }
 
-// jsonLabel reads a member of an object, or an element of a list, whose key is its place.
-func jsonLabel(key string, value json.RawMessage) (one numbered, err error) {
+// jsonLabel reads a member of an object, or an element of a list, whose key is its place. Only
+// the key of an object may be the label.
+func jsonLabel(key string, value json.RawMessage, inList bool) (one numbered, err error) {
 	var (
 		word   string
 		pair   []string
@@ -158,6 +159,8 @@ func jsonLabel(key string, value json.RawMessage) (one numbered, err error) {
 	case json.Unmarshal(value, &word) == nil && value[0] == '"':
 	case json.Unmarshal(value, &pair) == nil && len(pair) == 2:
 		word = pair[1]
+	case inList:
+		return one, fmt.Errorf("%.40q is not a label: %w", value, errFormOfJSON)
 	default:
 		word, number = key, string(value)
 	}

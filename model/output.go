@@ -129,8 +129,12 @@ func (b *binder) checkActivation(width int) error {
 	case width == 1:
 		return fmt.Errorf("%s: the softmax of one score is always 1: write %q", b.at("activation"), "activation: "+sigmoid)
 	case b.Output.Classes != "":
+		mend := "leave the key out"
+		if !b.Output.whole { // nobody says that these are the classes
+			mend = fmt.Sprintf("leave the key out; if %q has something else, %s", b.Output.Classes, b.write("output: {scores: "+yamlWord(b.Output.Scores)+"}"))
+		}
 		return fmt.Errorf("%s: softmax needs the scores of all classes, and with the classes in %q these may be the best few: "+
-			"export the scores with their softmax, or leave the key out", b.at("activation"), b.Output.Classes)
+			"export the scores with their softmax, or %s", b.at("activation"), b.Output.Classes, mend)
 	}
 	return nil
 }
@@ -155,7 +159,10 @@ func (b *binder) bindArrays(outputs map[string]savedmodel.TensorInfo) error {
 		case len(out.Shape) == 0 || out.Shape[0] >= 0 && out.Shape[0] != int64(b.batch):
 			return wrong("whose first dimension is not the batch: leave it out, or export it with a value for each record")
 		}
-		n, _ := out.Shape[1:].Elements()
+		n, known := out.Shape[1:].Elements()
+		if known && innerLists(out.Shape[1:]) > maxOutputSize {
+			return wrong("with which an answer has over %d lists: let the graph reshape or cut it, or leave it out", maxOutputSize)
+		}
 		if total += min(n, maxOutputSize+1); total > maxOutputSize {
 			return wrong("with which an answer has over %d values: let the graph pool or cut it, as tf.reduce_mean(%s, [1, 2]) does, or leave it out",
 				maxOutputSize, argument(key))

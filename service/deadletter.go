@@ -94,6 +94,9 @@ func (h *handler) refused(source, output stream.Record, reason error) (stream.Re
 	source.Headers = sendersHeaders(source.Headers) // as in output
 	if output.Topic != h.deadLetter {
 		h.metrics.deadLetter(ReasonRefused)
+		if !errors.Is(reason, stream.ErrInvalidTime) && !errors.Is(reason, stream.ErrKeyless) {
+			reason = fmt.Errorf("a record of %d bytes: %w", output.Size(), reason) // which mostly is too large
+		}
 		return deadLetter(source, h.deadLetter, ReasonRefused, reason), nil
 	}
 	if errors.Is(reason, stream.ErrInvalidTime) && output.Time.Equal(source.Time) {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if reason, text := valueOf(letter, headerReason), valueOf(letter, headerError); reason != ReasonRefused || !strings.Contains(text, "too large for the topic") {
+	if reason, text := valueOf(letter, headerReason), valueOf(letter, headerError); reason != ReasonRefused || text != fmt.Sprintf("a record of %d bytes: too large for the topic", out[0].Size()) {
 		t.Errorf("the dead letter has reason %q, error %q", reason, text)
 	}
 	if a, u, r := counted("answered", ""), counted("dead_letter", "unknown-format"), counted("dead_letter", ReasonRefused); a != 1 || u != 1 || r != 1 {

@@ -43,6 +43,9 @@ func TestPredictBadAnswers(t *testing.T) {
 		{"huge", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = math.MaxInt64 }, "classes"},
 		{"large", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = math.MaxInt32 }, "has 10 values, want"},
 		{"other classes", nil, func(p *tfpb.TensorProto) { p.TensorShape.Dim[1].Size = 4 }, "has 4 classes, want 5"},
+		{"many dimensions", nil, func(p *tfpb.TensorProto) {
+			p.TensorShape.Dim = slices.Insert(p.TensorShape.Dim, 1, slices.Repeat([]*tfpb.TensorShapeProto_Dim{{Size: 1}}, 7)...)
+		}, "has 9 dimensions and 10 values, want"},
 		{"value missing", nil, func(p *tfpb.TensorProto) { p.FloatVal = p.FloatVal[:9] }, "has 9 values, want 10"},
 		{"value over", nil, func(p *tfpb.TensorProto) { p.FloatVal = append(p.FloatVal, 0) }, "has 11 values, want 10"},
 		{"bytes missing", nil, func(p *tfpb.TensorProto) { p.TensorContent = make([]byte, 39) }, "has 39 bytes, want 40"},

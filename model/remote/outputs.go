@@ -193,6 +193,9 @@ func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([
 	if err != nil {
 		return nil, err
 	}
+	if len(values) != n*int(width) { // in dimensions that sizes leaves out
+		return nil, fmt.Errorf("output %q has %d dimensions and %d values, want [%d, classes]", key, len(a.Shape), len(values), n)
+	}
 	rows := make([][]float32, n)
 	for i := range rows {
 		rows[i] = values[i*int(width) : (i+1)*int(width) : (i+1)*int(width)]
