@@ -68,24 +68,33 @@ func (bound signature) batching(c Batch) Batch {
 	return c
 }
 
-// padded is the items, with copies of one of them after them if they are fewer than size.
-// It is the smallest: no copy is worth more memory than that. What the model gives for
-// copies is nobody's answer: see first.
-func padded(items []item, size int) []item {
+// padded is the items, with copies of one after them if they are fewer than size: of the
+// filler, an encoded image, or where there is none, of the smallest of them. No copy is
+// worth more memory than that. What the model gives for copies is nobody's answer: see
+// first.
+func padded(items []item, size int, filler []byte) []item {
 	if len(items) >= size {
 		return items
 	}
-	copied := items[len(items)-1]
-	for _, it := range items {
-		if len(it.encoded) < len(copied.encoded) {
-			copied = it
-		}
+	copied := item{encoded: filler}
+	if filler == nil {
+		copied = smallest(items)
 	}
 	full := append(make([]item, 0, size), items...)
 	for len(full) < size {
 		full = append(full, copied)
 	}
 	return full
+}
+
+func smallest(items []item) item {
+	found := items[len(items)-1]
+	for _, it := range items {
+		if len(it.encoded) < len(found.encoded) {
+			found = it
+		}
+	}
+	return found
 }
 
 // first is what the first n items got.
