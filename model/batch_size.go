@@ -68,23 +68,33 @@ func (bound signature) batching(c Batch) Batch {
 	return c
 }
 
-// padded returns at least size items: the given ones, then copies of the smallest of
-// them, which takes the least memory. The caller drops what the copies get; see first.
-func padded(items []item, size int) []item {
+// padded returns at least size items: the given ones, then copies of the filler, an encoded
+// image, or where there is none, of the smallest item, which takes the least memory. The
+// caller drops what the copies get; see first.
+func padded(items []item, size int, filler []byte) []item {
 	if len(items) >= size {
 		return items
 	}
-	copied := items[len(items)-1]
-	for _, it := range items {
-		if len(it.encoded) < len(copied.encoded) {
-			copied = it
-		}
+	copied := item{encoded: filler}
+	if filler == nil {
+		copied = smallest(items)
 	}
 	full := append(make([]item, 0, size), items...)
 	for len(full) < size {
 		full = append(full, copied)
 	}
 	return full
+}
+
+// smallest is the item that takes the least memory, as far as that is known.
+func smallest(items []item) item {
+	found := items[len(items)-1]
+	for _, it := range items {
+		if len(it.encoded) < len(found.encoded) {
+			found = it
+		}
+	}
+	return found
 }
 
 // first returns what the first n items got.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -179,7 +180,8 @@ func TestFixedBatchInputs(t *testing.T) {
 	}
 }
 
-// What fills a batch up costs as little memory as any of its records.
+// What fills a batch up costs as little memory as any of its records, and as the filler
+// where there is one.
 func TestPadded(t *testing.T) {
 	of := func(names ...string) (items []item) {
 		for _, name := range names {
@@ -188,17 +190,64 @@ func TestPadded(t *testing.T) {
 		return items
 	}
 	for _, test := range []struct {
-		items []item
-		size  int
-		want  []item
+		items  []item
+		size   int
+		filler string
+		want   []item
 	}{
-		{of("aaa", "b", "cc"), 5, of("aaa", "b", "cc", "b", "b")},
-		{of("a"), 3, of("a", "a", "a")},
-		{of("a", "b"), 2, of("a", "b")},
-		{of("a", "b"), 0, of("a", "b")},
+		{of("aaa", "b", "cc"), 5, "", of("aaa", "b", "cc", "b", "b")},
+		{of("a"), 3, "", of("a", "a", "a")},
+		{of("a"), 3, "few", of("a", "few", "few")},
+		{of("a", "b"), 2, "few", of("a", "b")},
+		{of("a", "b"), 0, "few", of("a", "b")},
 	} {
-		if got := padded(test.items, test.size); fmt.Sprint(got) != fmt.Sprint(test.want) {
+		filler := []byte(nil)
+		if test.filler != "" {
+			filler = []byte(test.filler)
+		}
+		if got := padded(test.items, test.size, filler); fmt.Sprint(got) != fmt.Sprint(test.want) {
 			t.Errorf("%d of %v: got %v, want %v", test.size, test.items, got, test.want)
+		}
+	}
+}
+
+// An encoded image that comes alone is decoded once, not as often as the batch has
+// places: a made-up one that the model takes fills the others.
+func TestFillerOfEncodedImages(t *testing.T) {
+	openLibrary(t)
+	var images [][]byte // of the last run
+	sig := signature{
+		Spec: Spec{Output: Output{Scores: "scores"}}, feeds: []feed{{dtype: savedmodel.String, from: fromImage}},
+		content: Images, dtype: savedmodel.String, batch: 4,
+	}
+	v := &version{log: slog.New(slog.DiscardHandler)}
+	v.run = newRunner(sig, func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
+		var err error
+		if images, err = in[0].Strings(); err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(images, func(b []byte) bool { format, _ := FormatOf(b); return format != "png" }) {
+			return nil, &savedmodel.Error{Code: savedmodel.InvalidArgument, Message: "no PNG"}
+		}
+		scores, err := savedmodel.NewTensor(savedmodel.Float32, 4, 2)
+		if err == nil {
+			clear(scores.Bytes())
+		}
+		return []*savedmodel.Tensor{scores}, err
+	})
+	v.batcher = newBatcher(v.run.batch, Lanes, true, sig.batching(Batch{Max: 2}), unwatched{})
+	defer v.batcher.close()
+	if _, err := v.warmUp(t.Context(), t.TempDir(), sig); err != nil {
+		t.Fatal(err)
+	}
+	photo := drawing{9, 9, texture(9, 9)}.encode("png")
+	if _, err := v.run.batch([]item{{encoded: photo}}); err != nil {
+		t.Fatal(err)
+	}
+	made := usualSamples()[1].bytes // a PNG
+	for i, want := range [][]byte{photo, made, made, made} {
+		if !bytes.Equal(images[i], want) {
+			t.Errorf("place %d of the batch has an image of %d bytes, want %d", i, len(images[i]), len(want))
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (b *binder) notPixels(key string, in savedmodel.TensorInfo) error {
 		return fmt.Errorf("input %q takes %v, a number for each record, not images: %s", key, in, rows)
 	case len(s) == 2 && b.flatChannels(s[1]) == 0:
 		return b.notFlat(key, in)
-	case len(s) == 3 && (s[2] == 3 || s[2] == 1 || s[0] >= 0):
+	case len(s) == 3 && (s[2] == 3 || s[2] == 1 || s[0] >= 0 && pixels.Channels(b.Input.Channels) != pixels.Gray):
 		return wrong(", one image without a batch", "export a signature with a batch, by tf.map_fn")
 	case len(s) == 3 && pixels.Channels(b.Input.Channels) != pixels.Gray:
 		return fmt.Errorf("input %q takes %v, perhaps gray images without a channel: %s, if so", key, in, b.write("input: {channels: gray}"))

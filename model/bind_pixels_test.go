@@ -48,6 +48,7 @@ func TestBindPixels(t *testing.T) {
 		{name: "layout as the shape tells", yaml: "layout: nchw", input: tensor(float, -1, 3, 9, 8), layout: first, shape: savedmodel.Shape{3, 9, 8}},
 		{name: "layout decides", yaml: "layout: nchw", input: tensor(float, -1, 3, 3, 3), layout: first, shape: savedmodel.Shape{3, 3, 3}},
 		{name: "gray without a channel", yaml: "channels: gray", input: tensor(float, -1, 28, 28), layout: last, channels: gray, shape: savedmodel.Shape{28, 28}},
+		{name: "gray without a channel, a batch of one size", yaml: "channels: gray", input: tensor(float, 1, 28, 28), layout: last, channels: gray, shape: savedmodel.Shape{28, 28}},
 		{name: "flat", yaml: "size: [9, 8]", input: tensor(float, -1, 216), layout: last, shape: savedmodel.Shape{216}},
 		{name: "flat, channels first", yaml: "{size: [9, 8], layout: nchw}", input: tensor(float, -1, 216), layout: first, shape: savedmodel.Shape{216}},
 		{name: "flat, gray", yaml: "size: [28, 28]", input: tensor(float, -1, 784), layout: last, channels: gray, shape: savedmodel.Shape{784}},

@@ -201,7 +201,8 @@ func (c conversion) finite() bool {
 	return true
 }
 
-// fits says why a type cannot hold what a conversion makes; nil: it can.
+// fits says why a type cannot hold what a conversion makes; nil: it can. The cast to
+// whole numbers drops fractions, so those of a small range are all alike.
 func (c conversion) fits(dtype savedmodel.DataType) error {
 	from, to, limited := pixels.Range(dtype)
 	if dtype == savedmodel.Float16 {
@@ -211,6 +212,9 @@ func (c conversion) fits(dtype savedmodel.DataType) error {
 	least, most := slices.Min(append(low[:], high[:]...)), slices.Max(append(low[:], high[:]...))
 	if limited && (math.Trunc(least) < float64(from) || math.Trunc(most) > float64(to)) {
 		return fmt.Errorf("it makes the pixels %v, and the input's type %v has %v to %v", c, dtype, from, to)
+	}
+	if _, _, whole := pixels.Range(dtype); whole && !c.wide() {
+		return fmt.Errorf("it makes the pixels %v, and the input's type %v has whole numbers alone, so that nearly nothing is left of an image", c, dtype)
 	}
 	return nil
 }

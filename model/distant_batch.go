@@ -24,13 +24,13 @@ func (d *distant) run(sig signature, want int64, classes int, assumed bool) batc
 	}
 	if sig.content.image() {
 		ask.Blank = func() (map[string]*tfpb.TensorProto, error) {
-			return message(sig.feeds, padded([]item{blankItem(sig)}, sig.batch), false)
+			return message(sig.feeds, padded([]item{blankItem(sig)}, sig.batch, nil), false)
 		}
 	}
 	return func(items []item) (scored, error) {
 		batch := ask
 		batch.Records = len(items)
-		full := padded(items, sig.batch)
+		full := padded(items, sig.batch, nil)
 		var err error
 		if batch.Inputs, err = message(sig.feeds, full, false); err != nil {
 			return scored{}, err

@@ -360,6 +360,10 @@ func TestConversionFits(t *testing.T) {
 		{caffeBGR, savedmodel.Int16, true},
 		{rgbOf(1000, 0), savedmodel.Int16, false},
 		{rgbOf(1000, 0), savedmodel.Int64, true},
+		{zeroToOne, savedmodel.Int32, false}, // all but 255 would become 0
+		{minusOneToOne, savedmodel.Int16, false},
+		{torchRGB, savedmodel.Int64, false},
+		{rgbOf(0.5, 0), savedmodel.UInt8, true},
 		{rgbOf(1000, 0), savedmodel.Float16, false},
 		{torchRGB, savedmodel.Float16, true},
 		{rgbOf(1000, 0), savedmodel.BFloat16, true},

@@ -20,10 +20,13 @@ type runner struct {
 	feeds []feed
 	fetch fetch
 	size  int // of every batch; 0: any
+	// filler is an encoded image that the model takes, to fill batches up with: an image
+	// that comes alone would be decoded as often as the batch has places. nil: none is known.
+	filler []byte
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
-	return runner{run, sig, sig.feeds, sig.fetch(sig.outputs()), sig.batch}
+	return runner{run: run, sig: sig, feeds: sig.feeds, fetch: sig.fetch(sig.outputs()), size: sig.batch}
 }
 
 // batch is a batchFunc.
@@ -36,7 +39,7 @@ func (r runner) batch(items []item) (scored, error) {
 			}
 		}
 	}()
-	full := padded(items, r.size)
+	full := padded(items, r.size, r.filler)
 	for _, f := range r.feeds {
 		t, err := f.join(full)
 		if err != nil {

@@ -21,7 +21,7 @@ type version struct {
 	*leased
 	answerer
 	model    *savedmodel.Model
-	run      runner   // its signature
+	run      runner   // its signature; the warm-up sets its filler
 	decoder  *decoder // nil: the model does not take pixels
 	observer Observer
 	took     uint64      // bytes of memory, to load and to warm up
@@ -287,7 +287,8 @@ func (l loader) prepare(ctx context.Context, v *version, seen look) error {
 		l.log.Info("every run takes a batch of one size: fewer records are filled up with copies, and take as long",
 			"model", v.info.Model, "version", v.info.Version, "records", sig.batch)
 	}
-	v.batcher = newBatcher(v.run.batch, Lanes, true, sig.batching(c.Batch), v)
+	runs := func(items []item) (scored, error) { return v.run.batch(items) } // with the filler that the warm-up finds
+	v.batcher = newBatcher(runs, Lanes, true, sig.batching(c.Batch), v)
 	l.enter(GateWarmUp)
 	l.log.Info("warming", "model", v.info.Model, "version", v.info.Version)
 	start := time.Now()

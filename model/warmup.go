@@ -40,6 +40,9 @@ func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each t
 			}
 		}
 	}
+	if err == nil && len(v.samples) > 0 {
+		v.run.filler = v.samples[0].bytes
+	}
 	if err == nil {
 		start := time.Now()
 		err = v.fillLanes(sig)

@@ -59,12 +59,15 @@ func (c *initCmd) Run(ctx context.Context, a *app) error {
 	}
 	pixels, how := e.Preprocessing, ""
 	if c.Image != "" {
-		chosen, err := c.try(ctx, a, given)
+		chosen, others, err := c.try(ctx, a, given)
 		if err != nil {
 			return fmt.Errorf("nothing was written: %w", err)
 		}
 		if pixels != nil && pixels.ScaleFrom == model.OriginAssumed {
 			how = fmt.Sprintf("Measured with %s, which is %s with it.", printable(filepath.Base(c.Image)), best(chosen, 1))
+			if others > 0 {
+				how += fmt.Sprintf(" NOT CERTAIN: it is so with %d more of the usual conventions.", others)
+			}
 		}
 		pixels = chosen.Preprocessing
 	}
@@ -80,41 +83,42 @@ func (c *initCmd) Run(ctx context.Context, a *app) error {
 }
 
 // try shows the model the picture, prints what it answers in each way, and returns
-// the way that is right.
-func (c *initCmd) try(ctx context.Context, a *app, given model.Given) (model.Attempt, error) {
+// the way that is right, and how many others are right as well.
+func (c *initCmd) try(ctx context.Context, a *app, given model.Given) (chosen model.Attempt, others int, err error) {
 	image, err := readImage(ctx, c.Image)
 	if err != nil {
-		return model.Attempt{}, err
+		return model.Attempt{}, 0, err
 	}
 	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
-		return model.Attempt{}, err
+		return model.Attempt{}, 0, err
 	}
 	attempts, err := model.Attempts(ctx, c.TensorFlow.Options(), c.Dir, given, image)
 	if err != nil {
-		return model.Attempt{}, err
+		return model.Attempt{}, 0, err
 	}
 	if err := printAttempts(a.stdout, attempts); err != nil {
-		return model.Attempt{}, err
+		return model.Attempt{}, 0, err
 	}
 	switch {
 	case c.Expect != "":
 		return c.expected(a.stdout, attempts)
 	case len(attempts) == 1:
-		return attempts[0], attempts[0].Err
+		return attempts[0], 0, attempts[0].Err
 	}
-	return ask(a.stderr, os.Stdin, attempts)
+	chosen, err = ask(a.stderr, os.Stdin, attempts)
+	return chosen, 0, err
 }
 
-// expected is the attempt that gives what is expected.
-func (c *initCmd) expected(w io.Writer, attempts []model.Attempt) (model.Attempt, error) {
+// expected is the attempt that gives what is expected, and how many others do.
+func (c *initCmd) expected(w io.Writer, attempts []model.Attempt) (chosen model.Attempt, others int, err error) {
 	rows, err := model.ExpectedFirst(attempts, c.Expect)
 	if err != nil {
-		return model.Attempt{}, fmt.Errorf("--expect: %w", err)
+		return model.Attempt{}, 0, fmt.Errorf("--expect: %w", err)
 	}
 	if len(rows) > 1 {
 		fmt.Fprintf(w, "row %d is taken; %d rows are right, so this picture alone proves little: try others of other classes\n", rows[0]+1, len(rows))
 	}
-	return attempts[rows[0]], nil
+	return attempts[rows[0]], len(rows) - 1, nil
 }
 
 // readImage reads a file as the service reads a record.

@@ -83,6 +83,9 @@ func TestInitCommand(t *testing.T) {
 	if !strings.Contains(written(), "# Measured with grey.png, which is bright ") {
 		t.Errorf("it does not say where the pixels are from:\n%s", written())
 	}
+	if !strings.Contains(written(), "with it. NOT CERTAIN: it is so with 1 more of the usual conventions.\n") {
+		t.Errorf("it does not say that another convention is right as well:\n%s", written())
+	}
 	e := model.Explain(dir, model.Images)
 	if e.Refused != "" || e.Preprocessing.Scale != (model.PerChannel{1, 1, 1}) || e.Preprocessing.ScaleFrom != model.OriginFile {
 		t.Errorf("the service would make of it: %+v", e)
