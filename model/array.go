@@ -12,8 +12,8 @@ import (
 // for an answer.
 const ReasonOutputTooLarge = "output-too-large"
 
-// maxOutputSize bounds the values of all arrays in an answer together. A string counts
-// as one for each stringValue bytes, or part of them.
+// maxOutputSize is how many values the outputs in an answer have together. A string
+// counts as one for each stringValue bytes that it begins.
 const (
 	maxOutputSize = 1 << 16
 	stringValue   = 16

@@ -68,8 +68,9 @@ func (bound signature) batching(c Batch) Batch {
 	return c
 }
 
-// padded returns at least size items: the given ones, then copies of the smallest of
-// them, which takes the least memory. The caller drops what the copies get; see first.
+// padded is the items, with copies of one of them after them if they are fewer than size.
+// It is the smallest: no copy is worth more memory than that. What the model gives for
+// copies is nobody's answer: see first.
 func padded(items []item, size int) []item {
 	if len(items) >= size {
 		return items
@@ -87,7 +88,7 @@ func padded(items []item, size int) []item {
 	return full
 }
 
-// first returns what the first n items got.
+// first is what the first n items got.
 func (got scored) first(n int) scored {
 	got.rows = got.rows[:min(n, len(got.rows))]
 	got.classes = got.classes[:min(n, len(got.classes))]
