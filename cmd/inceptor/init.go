@@ -34,8 +34,8 @@ type initCmd struct {
 // Help is the long help.
 func (*initCmd) Help() string {
 	return `Writes assets.extra/inceptor.yaml into the version's directory, with a comment for each key: signature, inputs, outputs, labels, and how images become pixels. ` +
-		`A file that is there is never replaced. What only the graph and its signature tell is written as it is, what is assumed as a comment; needs no TensorFlow library. ` +
-		`With --image, a model that takes pixels, and does not state which, is loaded and shown the picture in each of the usual conventions; --expect tells which answer is right. Without --expect, you are asked on a terminal. ` +
+		`An inceptor.yaml that exists is never replaced. What the graph and its signature tell is written as a key, and what is assumed as a comment. This needs no TensorFlow library. ` +
+		`With --image, a model that takes pixels and does not state which is loaded, and shown the picture in each of the usual conventions. --expect tells which answer is right. Without --expect, you are asked on a terminal. ` +
 		`"inceptor inspect" tells the same, and writes nothing.`
 }
 

@@ -22,10 +22,9 @@ type inspectCmd struct {
 // Help is the long help.
 func (*inspectCmd) Help() string {
 	return `Lists tags, signatures, variables, assets, warm-up requests and the digest, and names every file that is missing or short. ` +
-		`"serving" is what the service does with the version: what each input takes, how pixels are made and where that is known from, which outputs are read, whose words the classes have, and what is assumed or missing, with the line to write. ` +
-		`It is decided by the same code as when "inceptor run" loads the version. ` +
-		`It is complete if its files are, and if the service would take it, as far as files tell that: "inceptor check" loads and runs the model as well. ` +
-		`Exit status 1 if it is not complete.`
+		`"serving" is what the service does with the version: what each input takes, how pixels are made and how that is known, which outputs are read, where the words of classes come from, and what is assumed or missing, with the line to write. ` +
+		`The code that decides it is that of "inceptor run". ` +
+		`A version is complete if its files are, and if the service would take it, as far as files tell. Otherwise the exit status is 1. "inceptor check" also loads and runs the model.`
 }
 
 // An inspection is what is printed as JSON.
