@@ -98,7 +98,7 @@ func (d *draft) outputs(e Explanation) {
 		for _, out := range e.Outputs {
 			all = append(all, out.Key)
 		}
-		d.key("Outputs that an answer has as arrays.", "outputs: ["+yamlKeys(all)+"]", true)
+		d.key("Outputs that an answer has as arrays.", "outputs: "+yamlWords(all), true)
 	}
 	if e.Scores == "" {
 		return

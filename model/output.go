@@ -181,7 +181,7 @@ func (b *binder) refuseDetector() error {
 	}
 	detected := slices.DeleteFunc(slices.Clone(all), func(key string) bool { return !isDetection(key) })
 	return fmt.Errorf("the outputs %q are those of an object detector, which has no scores for the classes of a whole image: %s, without output, "+
-		"for answers with them as arrays", all, b.write("outputs: ["+yamlKeys(detected)+"]"))
+		"for answers with them as arrays", all, b.write("outputs: "+yamlWords(detected)))
 }
 
 func isDetection(key string) bool {

@@ -55,16 +55,7 @@ func (b *binder) orArrays(all ...string) string {
 	if len(fit) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; or %s, without output, for answers with arrays and no classes", b.write("outputs: ["+yamlKeys(fit)+"]"))
-}
-
-// yamlKeys are keys as a list in YAML has them.
-func yamlKeys(keys []string) string {
-	words := make([]string, len(keys))
-	for i, key := range keys {
-		words[i] = yamlWord(key)
-	}
-	return strings.Join(words, ", ")
+	return fmt.Sprintf("; or %s, without output, for answers with arrays and no classes", b.write("outputs: "+yamlWords(fit)))
 }
 
 // list is words as people list them.
@@ -144,7 +135,7 @@ func yamlWord(key string) string {
 	return "'" + strings.ReplaceAll(key, "'", "''") + "'"
 }
 
-// yamlWords is a list of words as YAML takes it.
+// yamlWords returns words as a list in YAML, such as [a, 'b c'].
 func yamlWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {

@@ -13,11 +13,10 @@ import (
 	"inceptor/savedmodel"
 )
 
-// warmUp runs the version's own warm-up requests and each of its batchSizes:
-// kernels are set up for each shape they see, and the first record should not
-// pay for it. A model that cannot run, or
-// gives scores that are no numbers, is found out. each is what an image takes
-// in the largest batch, alone.
+// warmUp runs the version's own warm-up requests and each of its batchSizes. Kernels are
+// set up for each shape that they see, and the first record should not pay for it. Its
+// error is that of a model that cannot run, or gives scores that are not numbers. each is
+// the time for one image in the largest batch, with nothing else running.
 func (v *version) warmUp(ctx context.Context, dir string, sig signature) (each time.Duration, err error) {
 	own, err := v.warmUpRequests(ctx, dir, sig)
 	if err != nil {

@@ -9,10 +9,9 @@ import (
 	"inceptor/service/stream"
 )
 
-// turns lets as many records into the model at a time as there are places, which may
-// change with the version that serves, and those that wait by
-// turns, one from each partition: a record does not wait for the whole window of
-// a partition that has more of them. Safe for concurrent use.
+// turns bounds how many records are in the model at a time. The bound may change with the
+// version that serves. Records that wait are let in by turns, one from each partition, so
+// none waits for the whole window of another partition. Safe for concurrent use.
 type turns struct {
 	places func() int // set once; safe for concurrent use
 

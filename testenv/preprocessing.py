@@ -132,7 +132,7 @@ def typed(image, size):
 
 
 def decoded_gray(content, image):
-    """How far a decoder's own gray is from that of rgb_to_grayscale, at most: docs/models.md says it."""
+    """How far a decoder's own gray is from that of rgb_to_grayscale, at most: docs/inputs.md says it."""
     own = tf.cast(tf.io.decode_image(content, channels=1, expand_animations=False), tf.float32)
     return float(tf.reduce_max(tf.abs(own - tf.image.rgb_to_grayscale(tf.cast(image, tf.float32)))))
 
