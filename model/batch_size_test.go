@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,17 +216,18 @@ func TestPadded(t *testing.T) {
 // places: a made-up one that the model takes fills the others.
 func TestFillerOfEncodedImages(t *testing.T) {
 	openLibrary(t)
-	var images [][]byte // of the last run
+	var last atomic.Pointer[[][]byte] // images of the last run; the warm-up has several at once
 	sig := signature{
 		Spec: Spec{Output: Output{Scores: "scores"}}, feeds: []feed{{dtype: savedmodel.String, from: fromImage}},
 		content: Images, dtype: savedmodel.String, batch: 4,
 	}
 	v := &version{log: slog.New(slog.DiscardHandler)}
 	v.run = newRunner(sig, func(_ context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
-		var err error
-		if images, err = in[0].Strings(); err != nil {
+		images, err := in[0].Strings()
+		if err != nil {
 			return nil, err
 		}
+		last.Store(&images)
 		if slices.ContainsFunc(images, func(b []byte) bool { format, _ := FormatOf(b); return format != "png" }) {
 			return nil, &savedmodel.Error{Code: savedmodel.InvalidArgument, Message: "no PNG"}
 		}
@@ -244,7 +246,7 @@ func TestFillerOfEncodedImages(t *testing.T) {
 	if _, err := v.run.batch([]item{{encoded: photo}}); err != nil {
 		t.Fatal(err)
 	}
-	made := usualSamples()[1].bytes // a PNG
+	made, images := usualSamples()[1].bytes, *last.Load() // a PNG
 	for i, want := range [][]byte{photo, made, made, made} {
 		if !bytes.Equal(images[i], want) {
 			t.Errorf("place %d of the batch has an image of %d bytes, want %d", i, len(images[i]), len(want))
