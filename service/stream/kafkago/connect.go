@@ -38,6 +38,7 @@ type cluster struct {
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	conns     *stream.Connections
+	end       context.CancelFunc // of what kafka-go does by itself
 	exchanger exchanger
 	id        string      // of the Kafka cluster; set before a generation works
 	compares  atomic.Bool // brokers compare topics' ids, as far as is known
@@ -56,7 +57,10 @@ func connect(cfg stream.Config, topics ...string) *cluster {
 		Timeout:  dialTimeout,
 		DialFunc: c.dial,
 	}
+	ctx, end := context.WithCancel(context.Background())
+	c.end = end
 	c.transport = &kafka.Transport{
+		Context:        ctx,
 		ClientID:       clientID,
 		DialTimeout:    dialTimeout,
 		Dial:           c.dial,
@@ -124,8 +128,10 @@ func (c *cluster) partitions(ctx context.Context, topic string) (int, error) {
 }
 
 // close ends every connection, also those that wait for an answer, so that no
-// goroutine of kafka-go outlives the driver.
+// goroutine of kafka-go outlives the driver. A request that comes late would make
+// kafka-go begin anew, but for the context.
 func (c *cluster) close() {
+	c.end()
 	c.transport.CloseIdleConnections()
 	c.conns.Close()
 }
