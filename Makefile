@@ -20,7 +20,7 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	@testenv/setup.sh test
 	@.tools/venv/bin/python -B -m unittest discover --start-directory savedmodel/inception --pattern '*_test.py' >&2
 	go test -race -count=1 -timeout 30m $(TESTFLAGS) ./...
-	go test -count=1 -run 'Allocates|Bombs|FastDecode|TestPhotos|TestZoo' $(TESTFLAGS) ./model/... ./service ./cmd/inceptor
+	go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo' $(TESTFLAGS) ./model/... ./service ./cmd/inceptor
 
 nightly: ## what takes longer: every mutant of the corpus, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, 60 rounds of faults
 	@testenv/setup.sh nightly

@@ -318,19 +318,21 @@ func TestDecodeFramed(t *testing.T) {
 		p.view = pixels.View{Upright: true}
 		return p
 	}
+	exact, fast := upright.encode("png"), upright.encode("jpeg")
+	turnedPNG, turnedJPEG := orientedPNG(t, turned, 8), orientedJPEG(t, turned, 8)
 	for name, frame := range map[string]pixels.Frame{
 		"crop": {Crop: 0.5}, "fit: crop": {Fit: pixels.Crop}, "fit: pad": {Fit: pixels.Pad}, "crop, pad": {Crop: 0.3, Fit: pixels.Pad},
 	} {
 		p := Preprocessing{Size: [2]int{40, 60}, Crop: frame.Crop, Fit: frame.Fit, Resize: "bilinear", HalfPixelCenters: true, Scale: same(1)}
-		_, want := inputOf(t, p, savedmodel.Float32, upright.encode("png"))
+		_, want := inputOf(t, p, savedmodel.Float32, exact)
 		for how, test := range map[string]struct {
 			picture []byte
 			p       Preprocessing
 			fast    bool
 		}{
-			"fast":         {upright.encode("jpeg"), p, true},
-			"turned":       {orientedPNG(t, turned, 8), view(p), false},
-			"turned, fast": {orientedJPEG(t, turned, 8), view(p), true},
+			"fast":         {fast, p, true},
+			"turned":       {turnedPNG, view(p), false},
+			"turned, fast": {turnedJPEG, view(p), true},
 		} {
 			h, err := ParseHeader(test.picture)
 			if err != nil {
