@@ -34,7 +34,7 @@ func TestFixedBatchAnswers(t *testing.T) {
 		values := rapid.SliceOfN(rapid.SampledFrom([]float32{1, 2, 3, 4, poison}), 1, size).Draw(rt, "values")
 		model, seen := &fakeModel{}, &runs{}
 		r := runnerOf(model)
-		r.size = size
+		r.sig.batch = size
 		b := &batcher{run: r.batch, Batch: Batch{Max: size}, observer: seen}
 		batch := make([]item, len(values))
 		for i, v := range values {
@@ -68,7 +68,7 @@ func TestFixedBatchGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		model, seen := &fakeModel{hold: make(chan struct{})}, &runs{}
 		r := runnerOf(model)
-		r.size = 4
+		r.sig.batch = 4
 		b := newBatcher(r.batch, 1, true, signature{batch: 4}.batching(Batch{Max: 2, LatencyBudget: time.Nanosecond}), seen)
 		var wg sync.WaitGroup
 		send := func(n int) {
@@ -105,7 +105,7 @@ func TestFixedBatchRows(t *testing.T) {
 	openLibrary(t)
 	model := &fakeModel{}
 	r := runnerOf(model)
-	r.size = 4
+	r.sig.batch = 4
 	r.run = func(ctx context.Context, in ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) {
 		one := pixel(t, 1)
 		defer one.close()

@@ -17,21 +17,19 @@ import (
 type runner struct {
 	run   func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error) // of a savedmodel.Function
 	sig   signature
-	feeds []feed
-	fetch fetch
-	size  int // of every batch; 0: any
+	fetch fetch // of sig
 	// filler is an encoded image that the model takes, to fill batches up with: an image
 	// that comes alone would be decoded as often as the batch has places. nil: none is known.
 	filler []byte
 }
 
 func newRunner(sig signature, run func(context.Context, ...*savedmodel.Tensor) ([]*savedmodel.Tensor, error)) runner {
-	return runner{run: run, sig: sig, feeds: sig.feeds, fetch: sig.fetch(sig.outputs()), size: sig.batch}
+	return runner{run: run, sig: sig, fetch: sig.fetch(sig.outputs())}
 }
 
 // batch is a batchFunc.
 func (r runner) batch(items []item) (scored, error) {
-	inputs := make([]*savedmodel.Tensor, 0, len(r.feeds))
+	inputs := make([]*savedmodel.Tensor, 0, len(r.sig.feeds))
 	defer func() {
 		for _, t := range inputs {
 			if t != items[0].pixels { // which the item closes
@@ -39,8 +37,8 @@ func (r runner) batch(items []item) (scored, error) {
 			}
 		}
 	}()
-	full := padded(items, r.size, r.filler)
-	for _, f := range r.feeds {
+	full := padded(items, r.sig.batch, r.filler)
+	for _, f := range r.sig.feeds {
 		t, err := f.join(full)
 		if err != nil {
 			return scored{}, err
@@ -68,7 +66,7 @@ func (r runner) call(ctx context.Context, inputs []*savedmodel.Tensor) (scored, 
 		}
 		if !same {
 			return scored{}, fmt.Errorf("the output %q is not the input %q: the model does not answer records in their order",
-				back.output, r.feeds[back.feed].key)
+				back.output, r.sig.feeds[back.feed].key)
 		}
 	}
 	return r.sig.read(r.fetch, out)

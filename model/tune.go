@@ -331,8 +331,8 @@ func (v *version) noisyPicture(random *rand.Rand) (item, error) {
 
 // noisyRow has numbers from 0 to 1, and empty strings.
 func (v *version) noisyRow(seed uint64) item {
-	r, random := blankRow(v.run.feeds, nil), rand.New(rand.NewPCG(seed, 0))
-	for _, f := range rowFeeds(v.run.feeds) {
+	r, random := blankRow(v.run.sig.feeds, nil), rand.New(rand.NewPCG(seed, 0))
+	for _, f := range rowFeeds(v.run.sig.feeds) {
 		size := f.dtype.Size()
 		for i := range f.n * size / max(size, 1) {
 			putElement(r.numbers[f.at+i*size:][:size], f.dtype, strconv.AppendFloat(nil, random.Float64(), 'f', 6, 64))

@@ -155,7 +155,7 @@ func (v *version) fillLanes(sig signature) error {
 }
 
 // batchSizes are those that the version is tried with.
-func (v *version) batchSizes() []int { return batchSizes(v.batcher.Max, v.run.size) }
+func (v *version) batchSizes() []int { return batchSizes(v.batcher.Max, v.run.sig.batch) }
 
 // batchSizes are the powers of two up to most, and most; or the fixed size, if that
 // is not 0.
