@@ -124,7 +124,7 @@ func numberIn(t DataType, b []byte) (float64, bool) {
 	case BFloat16:
 		return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)), true
 	case Float16:
-		return halfFloat(binary.LittleEndian.Uint16(b)), true
+		return float64(float16(binary.LittleEndian.Uint16(b))), true
 	case Int32:
 		return float64(int32(binary.LittleEndian.Uint32(b))), true
 	case Int64:
@@ -149,7 +149,7 @@ func listedNumbers(p *tfpb.TensorProto) []float64 {
 	case BFloat16:
 		return each(floats64(p.GetHalfVal()), func(x float64) float64 { return float64(math.Float32frombits(uint32(x) << 16)) })
 	case Float16:
-		return each(floats64(p.GetHalfVal()), func(x float64) float64 { return halfFloat(uint16(x)) })
+		return each(floats64(p.GetHalfVal()), func(x float64) float64 { return float64(float16(uint16(x))) })
 	}
 	return nil
 }
@@ -160,22 +160,4 @@ func floats64[T float32 | int32 | int64](values []T) []float64 {
 		v[i] = float64(x)
 	}
 	return v
-}
-
-// halfFloat is the number that a float16 is.
-func halfFloat(b uint16) float64 {
-	sign, exponent, fraction := 1.0, int(b>>10&31), float64(b&1023)
-	if b>>15 == 1 {
-		sign = -1
-	}
-	switch exponent {
-	case 0:
-		return sign * math.Ldexp(fraction, -24)
-	case 31:
-		if fraction != 0 {
-			return math.NaN()
-		}
-		return sign * math.Inf(1)
-	}
-	return sign * math.Ldexp(fraction+1024, exponent-25)
 }
