@@ -152,8 +152,12 @@ func (c conversion) high() PerChannel {
 // channel where they differ, or the name of a norm.
 func (c conversion) String() string {
 	order := ""
-	if c.channels == pixels.BGR || c.channels == pixels.Gray {
-		order = map[pixels.Channels]string{pixels.BGR: "BGR ", pixels.Gray: "gray "}[c.channels]
+	switch c.channels {
+	case pixels.BGR:
+		order = "BGR "
+	case pixels.Gray:
+		order = "gray "
+	case pixels.RGB: // the usual one
 	}
 	if n, ok := c.norm(); ok {
 		return order + n.name
