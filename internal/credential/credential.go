@@ -1,7 +1,7 @@
-// Package credential reads certificates, passwords and tokens from files, and reads them again
-// whenever they are needed. A rotated credential is used from the next handshake on, without a
-// restart. If a file cannot be read or parsed then, because it is missing, half written or broken,
-// its last good content is used, and the log says why.
+// Package credential reads certificates, passwords and tokens from files, each time they are
+// needed. So a rotated credential is used from the next handshake on, without a restart. If a file
+// cannot be read or parsed then, because it is missing, half written or corrupt, its last good
+// content is used, and the log says why.
 package credential
 
 import (
@@ -17,20 +17,21 @@ import (
 	"sync"
 )
 
-// maxFile is far above a bundle of every public authority, some 250 kB.
+// maxFile bounds a file, in bytes. A bundle of all public authorities has some 250 kB.
 const maxFile = 4 << 20
 
 // A File is a credential in one or more files. Safe for concurrent use.
 type File[T any] struct {
-	key   string // the setting that names it
+	// Set once.
+	key   string // the setting that names the files
 	names []string
 	parse func(contents [][]byte) (T, error)
 	log   *slog.Logger
 
 	mu     sync.Mutex // guards what follows
-	last   [][]byte   // contents that value was parsed from
+	last   [][]byte   // the contents that value was parsed from
 	value  T
-	failed string // what the log was told; empty: all is well
+	failed string // the last error, which was logged; empty: the last read succeeded
 }
 
 // open reads the files for the first time. Its error names the key.
@@ -54,18 +55,18 @@ func (f *File[T]) Value() T {
 	switch {
 	case err != nil && err.Error() != f.failed:
 		f.failed = err.Error()
-		f.log.Warn("cannot read a credential, using the last good one", "setting", f.key, "err", err)
+		f.log.Warn("cannot read credential; using the last good one", "setting", f.key, "err", err)
 	case err == nil && f.failed != "":
 		f.failed = ""
-		f.log.Info("the credential can be read again", "setting", f.key, "files", f.names)
+		f.log.Info("credential can be read again", "setting", f.key, "files", f.names)
 	case err == nil && !same(before, f.last):
-		f.log.Info("a credential has changed, using the new one", "setting", f.key, "files", f.names)
+		f.log.Info("credential has changed; using the new one", "setting", f.key, "files", f.names)
 	}
 	return f.value
 }
 
-// read takes what the files hold, if it is good. Files are small, and handshakes are rare:
-// comparing the contents is cheap, and unlike times and sizes it misses no change.
+// read parses the files, if their contents have changed. Comparing contents misses no change,
+// unlike times and sizes; it is cheap, because files are small and handshakes are rare.
 func (f *File[T]) read() error {
 	contents := make([][]byte, len(f.names))
 	for i, name := range f.names {
@@ -102,7 +103,8 @@ func readFile(name string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// Authorities reads the certificates of authorities from a PEM file.
+// Authorities reads the certificates of authorities from a PEM file. In this and the following
+// functions key is the setting that names the file, for errors and the log; log may be nil.
 func Authorities(log *slog.Logger, key, file string) (*File[*x509.CertPool], error) {
 	return open(log, key, func(contents [][]byte) (*x509.CertPool, error) {
 		pool := x509.NewCertPool()
@@ -121,7 +123,30 @@ func Certificate(log *slog.Logger, key, certFile, keyFile string) (*File[*tls.Ce
 	}, certFile, keyFile)
 }
 
-// Password reads a password, without the end of its line.
+// ClientTLS returns a client's configuration for TLS, whose certificate is read from the files at
+// each handshake. Before each handshake, set RootCAs to what authorities returns: it reads the
+// authorities anew. It is nil, for the system's, if ca is empty. If cert is empty, the client has
+// no certificate. The settings that name the files are KEY.ca, KEY.cert and KEY.key.
+func ClientTLS(log *slog.Logger, key, ca, cert, certKey string) (config *tls.Config, authorities func() *x509.CertPool, err error) {
+	config = &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		file, err := Authorities(log, key+".ca", ca)
+		if err != nil {
+			return nil, nil, err
+		}
+		authorities = file.Value
+	}
+	if cert != "" {
+		file, err := Certificate(log, key+".cert and "+key+".key", cert, certKey)
+		if err != nil {
+			return nil, nil, err
+		}
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return file.Value(), nil }
+	}
+	return config, authorities, nil
+}
+
+// Password reads a password, without the line end.
 func Password(log *slog.Logger, key, file string) (*File[string], error) {
 	return open(log, key, func(contents [][]byte) (string, error) {
 		password := strings.TrimRight(string(contents[0]), "\r\n")
@@ -132,7 +157,7 @@ func Password(log *slog.Logger, key, file string) (*File[string], error) {
 	}, file)
 }
 
-// MaxToken bounds a token, in bytes. Brokers take far smaller ones.
+// MaxToken bounds a token, in bytes. Brokers accept far less.
 const MaxToken = 64 << 10
 
 // Token reads a bearer token: one line of visible ASCII characters.
@@ -142,7 +167,7 @@ func Token(log *slog.Logger, key, file string) (*File[string], error) {
 	}, file)
 }
 
-// ReadToken reads a bearer token of at most limit bytes once.
+// ReadToken reads a bearer token of at most limit bytes, once.
 func ReadToken(file string, limit int64) (string, error) {
 	b, err := readFile(file, limit)
 	if err != nil {
@@ -155,14 +180,15 @@ func ReadToken(file string, limit int64) (string, error) {
 	return token, nil
 }
 
-// ParseToken is one line of visible ASCII characters. Its error does not show what it was given.
+// ParseToken returns the token in b: one line of visible ASCII characters. Its error does not show
+// b.
 func ParseToken(b []byte, limit int64) (string, error) {
 	token := strings.TrimSpace(string(b))
 	switch {
 	case token == "":
 		return "", errors.New("it is empty")
 	case int64(len(token)) > limit:
-		return "", fmt.Errorf("it is larger than %d bytes, no token", limit)
+		return "", fmt.Errorf("it is larger than %d bytes", limit)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "", errors.New("it is not one line of visible ASCII characters")
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A File has what its file holds now; what is broken does not count, and is told once.
+// A File returns the last good content of its file, and logs each change and fault once.
 func TestFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write := func(content string) {
@@ -31,7 +31,7 @@ func TestFile(t *testing.T) {
 		log    string // in the one line that is written; empty: none is
 	}{
 		{"as it was", func() {}, "first", ""},
-		{"another one of the same length", func() { write("other\n") }, "other", "level=INFO msg=\"a credential has changed"},
+		{"another one of the same length", func() { write("other\n") }, "other", "level=INFO msg=\"credential has changed"},
 		{"empty", func() { write("") }, "other", "level=WARN"},
 		{"still empty", func() {}, "other", ""},
 		{"gone", func() { _ = os.Remove(file) }, "other", "no such file"},
