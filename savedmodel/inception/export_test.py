@@ -1,4 +1,4 @@
-"""Tests of export.py that need no download: a small frozen graph, and the parts that read the npm package."""
+"""Tests of export.py and tfjs.py that need no download."""
 
 import contextlib
 import io
@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 import export
+import tfjs
 
 
 def write_frozen_graph(path, size=8, classes=4):
-    """A graph whose scores depend on the colours of an image only; like inception5h it has an earlier softmax too."""
+    """Writes a graph whose scores depend only on an image's colours. Like inception5h it has two Softmax operations."""
     with tf.Graph().as_default() as graph:
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="input")
         colour = tf.reduce_mean(images, [1, 2]) / 100
@@ -37,7 +38,7 @@ class FrozenGraph(unittest.TestCase):
         self.labels.write_text("red\ngreen\nblue\nblack cat\n")
 
     def run_export(self, *arguments):
-        """Returns exit code and what was said."""
+        """Returns the exit code and the text on standard error."""
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             command = ["--out", str(self.out), "--weights", str(self.graph), "--labels", str(self.labels), *arguments]
@@ -122,18 +123,18 @@ class Package(unittest.TestCase):
     def test_literal(self):
         source = '{a:!0,$b_1:[!1,null,-.5,.25,1.5,8e-7,"c:!0,d:.5","\\"e:"],"f":{}}'
         expected = {"a": True, "$b_1": [False, None, -0.5, 0.25, 1.5, 8e-7, "c:!0,d:.5", '"e:'], "f": {}}
-        self.assertEqual(export.parse_literal(source), expected)
+        self.assertEqual(tfjs.parse_literal(source), expected)
 
     def test_dequantize(self):
         entry = {"name": "k", "shape": [1, 2], "quantization": {"min": -1.0, "scale": 0.5, "dtype": "uint8"}}
-        np.testing.assert_array_equal(export.dequantize([entry], bytes([0, 4]))["k"], [[-1.0, 1.0]])
+        np.testing.assert_array_equal(tfjs.dequantize([entry], bytes([0, 4]))["k"], [[-1.0, 1.0]])
         for data in (bytes(1), bytes(3)):
-            with self.subTest(len(data)), self.assertRaises(export.ExportError):
-                export.dequantize([entry], data)
+            with self.subTest(len(data)), self.assertRaises(tfjs.ModelError):
+                tfjs.dequantize([entry], data)
 
     def test_checksum(self):
-        with tempfile.NamedTemporaryFile(suffix=".tgz") as file, self.assertRaisesRegex(export.ExportError, "sha256"):
-            export.read_package(file.name)
+        with tempfile.NamedTemporaryFile(suffix=".tgz") as file, self.assertRaisesRegex(tfjs.ModelError, "sha256"):
+            tfjs.read_package(file.name, export.PACKAGE_MODEL, export.PACKAGE_SHA256)
 
 
 if __name__ == "__main__":
