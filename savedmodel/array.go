@@ -9,16 +9,16 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// An Array is the value of a tensor in Go's memory: it needs no Close. Its elements
-// are in row-major order.
+// An Array is a tensor's value in Go's memory. It needs no Close. The elements are in row-major
+// order.
 type Array struct {
 	DType   DataType
 	Shape   Shape
-	Bytes   []byte   // of numbers and bools: the elements in the machine's byte order
-	Strings [][]byte // of strings
+	Bytes   []byte   // the elements of numbers and bools, in the machine's byte order
+	Strings [][]byte // the elements of strings
 }
 
-// Array copies a tensor of numbers, bools or strings.
+// Array returns a copy of a tensor of numbers, bools or strings.
 func (t *Tensor) Array() (Array, error) {
 	a := Array{DType: t.dtype, Shape: append(Shape{}, t.shape...)}
 	if t.freed {
@@ -36,8 +36,9 @@ func (t *Tensor) Array() (Array, error) {
 	return a, nil
 }
 
-// ArrayOf reads a message that holds every element, as a model server's answer does:
-// in tensor_content, or in the field for their type. It may share the message's memory.
+// ArrayOf converts a message that holds every element, as a model server's answer does. The
+// elements are in tensor_content or in the field for their type. The result may share the message's
+// memory.
 func ArrayOf(p *tfpb.TensorProto) (Array, error) {
 	a := Array{DType: DataType(p.GetDtype()), Shape: shapeOf(p.GetTensorShape())}
 	n, ok := a.Shape.Elements()
@@ -63,13 +64,13 @@ func ArrayOf(p *tfpb.TensorProto) (Array, error) {
 	if a.Bytes, err = elementBytes(p); err != nil {
 		return Array{}, err
 	}
-	if got := int64(len(a.Bytes)) / size; got != n { // elementBytes knows no type without a size
+	if got := int64(len(a.Bytes)) / size; got != n { // elementBytes has refused types without a size
 		return Array{}, fmt.Errorf("it has %d values, want %d", got, n)
 	}
 	return a, nil
 }
 
-// Len is the number of elements.
+// Len returns the number of elements.
 func (a Array) Len() int {
 	if a.DType == String {
 		return len(a.Strings)
@@ -77,8 +78,8 @@ func (a Array) Len() int {
 	return len(a.Bytes) / max(a.DType.Size(), 1)
 }
 
-// Row is the part of an array at a place of its first dimension. It shares the
-// memory.
+// Row returns element i of the first dimension, such as one record of a batch. It shares the
+// array's memory.
 func (a Array) Row(i int) Array {
 	each := a.Len() / int(a.Shape[0])
 	row := Array{DType: a.DType, Shape: a.Shape[1:]}
@@ -91,21 +92,21 @@ func (a Array) Row(i int) Array {
 	return row
 }
 
-// Float32s are the elements as float32, which rounds float64 and large integers.
+// Float32s returns the elements as float32. That rounds float64 and large integers.
 func (a Array) Float32s() ([]float32, error) { return Float32s(a.DType, a.Bytes) }
 
-// errNoNumbers is that of a type without numbers, or of complex ones.
+// errNoNumbers is returned for types other than those of IsNumber.
 var errNoNumbers = errors.New("no numbers")
 
-// Float32s makes float32 of the elements of a tensor, in the layout of Bytes: of
-// floats of 16, 32 and 64 bits, and of integers of 8 and more.
+// Float32s converts elements, in the layout of Tensor.Bytes, to float32. It takes the types of
+// IsNumber.
 func Float32s(d DataType, b []byte) ([]float32, error) {
 	if !d.IsNumber() {
 		return nil, fmt.Errorf("%v: %w", d, errNoNumbers)
 	}
 	values := make([]float32, len(b)/d.Size())
 	switch d {
-	case Float32: // without a call for each, since these are the most
+	case Float32: // the common case, without a call for each element
 		for i := range values {
 			values[i] = math.Float32frombits(order.Uint32(b[4*i:]))
 		}
@@ -129,7 +130,7 @@ func Float32s(d DataType, b []byte) ([]float32, error) {
 
 var order = binary.NativeEndian
 
-// IsFloat tells whether elements are floats of 16, 32 or 64 bits.
+// IsFloat says whether the type is a float of 16, 32 or 64 bits.
 func (t DataType) IsFloat() bool {
 	switch t {
 	case Float16, BFloat16, Float32, Float64:
@@ -138,7 +139,7 @@ func (t DataType) IsFloat() bool {
 	return false
 }
 
-// IsInteger tells whether elements are integers of 8 to 64 bits, and not quantized.
+// IsInteger says whether the type is an integer of 8 to 64 bits that is not quantized.
 func (t DataType) IsInteger() bool {
 	switch t {
 	case Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64:
@@ -147,10 +148,10 @@ func (t DataType) IsInteger() bool {
 	return false
 }
 
-// IsNumber tells whether it is one of either.
+// IsNumber says whether the type is a float or an integer in the sense of IsFloat and IsInteger.
 func (t DataType) IsNumber() bool { return t.IsFloat() || t.IsInteger() }
 
-// Float is an element of floats, which is exact.
+// Float returns element i of an array of floats, exactly.
 func (a Array) Float(i int) float64 {
 	switch a.DType {
 	case Float16:
@@ -163,7 +164,7 @@ func (a Array) Float(i int) float64 {
 	return math.Float64frombits(order.Uint64(a.Bytes[8*i:]))
 }
 
-// Integer is an element of integers, bools among them; of uint64 its bits.
+// Integer returns element i of an array of integers or bools. For uint64 it returns the bits.
 func (a Array) Integer(i int) int64 {
 	switch a.DType {
 	case Int8:
@@ -182,14 +183,14 @@ func (a Array) Integer(i int) int64 {
 	return int64(order.Uint64(a.Bytes[8*i:]))
 }
 
-// float16 reads an IEEE 754 half.
+// float16 converts an IEEE 754 half.
 func float16(bits uint16) float32 {
 	sign, exponent, fraction := uint32(bits>>15)<<31, uint32(bits>>10)&0x1f, uint32(bits)&0x3ff
 	switch exponent {
-	case 0: // zero, and what is smaller than the others
+	case 0: // zero or subnormal
 		f := float32(fraction) / (1 << 24)
 		return math.Float32frombits(math.Float32bits(f) | sign)
-	case 0x1f: // infinite, or not a number
+	case 0x1f: // infinity or NaN
 		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
 	}
 	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)

@@ -11,8 +11,8 @@ import (
 	"inceptor/testenv"
 )
 
-// A model server's message, in both of its forms, and a tensor here are the same
-// numbers, whatever their type.
+// A tensor and a model server's message, in both of its forms, give the same numbers for every
+// type.
 func TestArrayTypes(t *testing.T) {
 	if err := OpenLibrary(testenv.TensorFlow(t)); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func protoShape(dims ...int64) *tfpb.TensorShapeProto {
 	return s
 }
 
-// What is no whole array of numbers, bools or strings is an error.
+// Anything but a whole array of numbers, bools or strings is an error.
 func TestArrayRefused(t *testing.T) {
 	const half, str = tfpb.DataType_DT_HALF, tfpb.DataType_DT_STRING
 	for name, p := range map[string]*tfpb.TensorProto{

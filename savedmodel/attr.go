@@ -2,6 +2,8 @@ package savedmodel
 
 import "inceptor/savedmodel/tfpb"
 
+// These functions make the attributes of nodes.
+
 func typeAttr(t tfpb.DataType) *tfpb.AttrValue {
 	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Type{Type: t}}
 }
@@ -27,13 +29,16 @@ func wordsAttr(words ...string) *tfpb.AttrValue {
 }
 
 func intAttr(i int64) *tfpb.AttrValue { return &tfpb.AttrValue{Value: &tfpb.AttrValue_I{I: i}} }
+func floatAttr(f float32) *tfpb.AttrValue {
+	return &tfpb.AttrValue{Value: &tfpb.AttrValue_F{F: f}}
+}
 func boolAttr(b bool) *tfpb.AttrValue { return &tfpb.AttrValue{Value: &tfpb.AttrValue_B{B: b}} }
 
 func tensorAttr(p *tfpb.TensorProto) *tfpb.AttrValue {
 	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Tensor{Tensor: p}}
 }
 
-// shapeMessage is a known shape as a message.
+// shapeMessage converts a known shape to a message.
 func shapeMessage(s Shape) *tfpb.TensorShapeProto {
 	p := &tfpb.TensorShapeProto{}
 	for _, d := range s {

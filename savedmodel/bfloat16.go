@@ -13,51 +13,30 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// Precision says in what the convolutions of an optimized graph compute.
-type Precision int
-
-const (
-	// PrecisionFloat32 is that of the model.
-	PrecisionFloat32 Precision = iota
-	// PrecisionBFloat16 is bfloat16, a float32 without its 16 lowest bits,
-	// with sums in float32, where the processor has instructions for it.
-	// Inputs and outputs remain what they are. Outputs differ by more than
-	// rounding: how much depends on the model.
-	PrecisionBFloat16
-)
-
-func (p Precision) String() string {
-	if p == PrecisionBFloat16 {
-		return "bfloat16"
-	}
-	return "float32"
-}
-
-// nativeBFloat16: the processor multiplies pairs of bfloat16 and adds them up
-// in one instruction. Without it, oneDNN computes in float32 all the same.
+// nativeBFloat16 says whether the processor has an instruction that multiplies and adds bfloat16
+// numbers. Without it, oneDNN computes in float32 anyway.
 var nativeBFloat16 = cpu.X86.HasAVX512BF16
 
-// oneDNN's pools, named as its convolutions are.
+// Names of oneDNN's pooling operations.
 const (
 	oneDNNMaxPool = "_MklNativeMaxPool"
 	oneDNNAvgPool = "_MklNativeAvgPool"
 )
 
-// inBFloat16 are the operations that work in bfloat16 where all their data is,
-// and what they are called there.
+// inBFloat16 are the operations that work in bfloat16 if all their inputs are bfloat16, with their
+// names in that case.
 var inBFloat16 = map[string]string{"AvgPool": oneDNNAvgPool, "ConcatV2": "ConcatV2", "MaxPool": oneDNNMaxPool}
 
-// available is p, or float32 and why p is not to be had with these kernels.
-func (p Precision) available(k Kernels) (Precision, string) {
+// bfloat16Missing returns why the library or the processor cannot compute in bfloat16 with these
+// kernels; empty: they can.
+func bfloat16Missing(k Kernels) string {
 	switch {
-	case p == PrecisionFloat32:
-		return p, ""
 	case !nativeBFloat16:
-		return PrecisionFloat32, "the processor has no instructions for bfloat16"
+		return "the processor has no instructions for bfloat16"
 	case k != KernelsOneDNN:
-		return PrecisionFloat32, "only oneDNN's kernels do bfloat16"
+		return "only oneDNN's kernels support bfloat16"
 	}
-	// As the constraint of a kernel on its types is written.
+	// A kernel's description holds the types that it supports in this form.
 	constraint, err := proto.Marshal(typesAttr([]tfpb.DataType{tfpb.DataType_DT_BFLOAT16}))
 	for _, op := range []string{oneDNNConv, oneDNNMaxPool, oneDNNAvgPool} {
 		var kernels []byte
@@ -65,14 +44,14 @@ func (p Precision) available(k Kernels) (Precision, string) {
 			kernels, err = ctf.RegisteredKernels(op)
 		}
 		if err != nil || !bytes.Contains(kernels, constraint) || !bytes.Contains(kernels, []byte(oneDNNLabel)) {
-			return PrecisionFloat32, "the library has no kernels for bfloat16"
+			return "the library has no kernels for bfloat16"
 		}
 	}
-	return p, ""
+	return ""
 }
 
-// narrow lets oneDNN's convolutions, and what pools or joins nothing but their
-// results, work in bfloat16. It is false if there is nothing to gain.
+// narrow converts oneDNN's convolutions, and operations that pool or concatenate only their
+// results, to bfloat16. It returns false if there is nothing to convert.
 func (g *frozenGraph) narrow() bool {
 	n := narrowing{frozenGraph: g, chosen: g.narrowable(), casts: make(map[string]string)}
 	if len(n.chosen) == 0 {
@@ -89,17 +68,16 @@ func (g *frozenGraph) narrow() bool {
 	return true
 }
 
-// narrowable are the operations that are to work in bfloat16. Convolutions
-// that have none before them are not among them: they have few channels to
-// work on, and the precision of the pixels counts. With Inception v3 scores
-// of photos change by a quarter for it, and no run takes longer.
+// narrowable returns the operations to convert to bfloat16. It leaves the first convolutions in
+// float32: they have few channels, and the pixels' precision matters. With Inception v3 that
+// keeps the scores of photos closer to float32's, and no run takes longer.
 func (g *frozenGraph) narrowable() map[string]bool {
 	chosen, behind := make(map[string]bool), make(map[string]bool) // behind a convolution
 	for _, name := range g.order {
 		n := g.nodes[name]
 		first := !slices.ContainsFunc(n.GetInput(), func(in string) bool { return behind[nodeOf(in)] })
 		behind[name] = !first || n.GetOp() == oneDNNConv
-		if slices.Contains(g.roots, name) || n.GetAttr()["T"].GetType() != tfpb.DataType_DT_FLOAT {
+		if slices.Contains(g.roots, name) || !isFloat32(n) {
 			continue
 		}
 		ok := false
@@ -115,8 +93,14 @@ func (g *frozenGraph) narrowable() map[string]bool {
 	return chosen
 }
 
-// fusedHere tells whether one of oneDNN's convolutions is one that fuse has
-// made. A file may hold others, whose inputs are anything.
+// isFloat32 says whether an operation's type T is float32, which MaxPool may leave out.
+func isFloat32(n *tfpb.NodeDef) bool {
+	t := n.GetAttr()["T"]
+	return t.GetType() == tfpb.DataType_DT_FLOAT || t == nil && n.GetOp() == "MaxPool"
+}
+
+// fusedHere says whether fuse made this oneDNN convolution. A model's file may hold others, with
+// any inputs.
 func (g *frozenGraph) fusedHere(n *tfpb.NodeDef) bool {
 	if len(n.GetInput()) != 3 {
 		return false
@@ -125,8 +109,8 @@ func (g *frozenGraph) fusedHere(n *tfpb.NodeDef) bool {
 	return w != nil && w.entry.dtype == Float32
 }
 
-// narrowInputs are the inputs that make an operation work in bfloat16 if all of
-// them are of that type; none: it cannot.
+// narrowInputs returns the inputs that must be bfloat16 for an operation to work in bfloat16. It
+// returns nil if the operation cannot.
 func narrowInputs(n *tfpb.NodeDef) []string {
 	count, ksize := int64(1), n.GetAttr()["ksize"].GetList().GetI()
 	switch format := string(n.GetAttr()["data_format"].GetS()); {
@@ -135,7 +119,7 @@ func narrowInputs(n *tfpb.NodeDef) []string {
 	case n.GetOp() == "ConcatV2":
 		count = n.GetAttr()["N"].GetI()
 	case format != "" && format != "NHWC", string(n.GetAttr()["padding"].GetS()) == "EXPLICIT", len(ksize) != 4 || ksize[0] != 1 || ksize[3] != 1:
-		return nil // oneDNN's pools do not know it
+		return nil // oneDNN's pools do not support it
 	}
 	if count < 1 || count > int64(len(n.GetInput())) {
 		return nil
@@ -143,14 +127,14 @@ func narrowInputs(n *tfpb.NodeDef) []string {
 	return n.GetInput()[:count]
 }
 
-// A narrowing is the change of a graph to bfloat16, where that was chosen.
+// A narrowing converts the chosen operations of a graph to bfloat16.
 type narrowing struct {
 	*frozenGraph
 	chosen map[string]bool
-	casts  map[string]string // by the tensor or variable that they cast
+	casts  map[string]string // converted tensors and variables, by the original's name
 }
 
-// change makes a chosen operation one of bfloat16.
+// change converts a chosen operation to bfloat16.
 func (n *narrowing) change(name string) {
 	c := cloneNode(n.nodes[name])
 	c.Attr["T"] = typeAttr(tfpb.DataType_DT_BFLOAT16)
@@ -164,7 +148,7 @@ func (n *narrowing) change(name string) {
 	n.nodes[name] = c
 }
 
-// widenInputs lets an operation that was not chosen take float32, as before.
+// widenInputs converts the inputs of an operation that was not chosen back to float32.
 func (n *narrowing) widenInputs(name string) {
 	c := n.nodes[name]
 	for i, in := range c.GetInput() {
@@ -179,7 +163,7 @@ func (n *narrowing) widenInputs(name string) {
 	n.nodes[name] = c
 }
 
-// narrowTensor is a tensor as bfloat16.
+// narrowTensor returns a tensor as bfloat16.
 func (n *narrowing) narrowTensor(tensor string) string {
 	if n.chosen[tensor] {
 		return tensor
@@ -199,8 +183,8 @@ func (n *narrowing) cast(tensor string, from, to tfpb.DataType) string {
 	return name
 }
 
-// narrowWeight is the node that reads a weight as bfloat16. Convolutions that have
-// the same filter share it.
+// narrowWeight returns the node that reads a weight as bfloat16. Convolutions with the same filter
+// share it.
 func (n *narrowing) narrowWeight(handle string, w *weight) string {
 	if read, ok := n.casts[handle]; ok {
 		return read
@@ -217,30 +201,14 @@ func (n *narrowing) narrowWeight(handle string, w *weight) string {
 	return read
 }
 
-// fresh is a name that no operation has.
-func (n *narrowing) fresh(name string) string {
-	for n.nodes[name] != nil {
-		name += "_"
-	}
-	return name
-}
-
-func (n *narrowing) append(nodes ...*tfpb.NodeDef) {
-	for _, node := range nodes {
-		n.nodes[node.GetName()] = node
-		n.order = append(n.order, node.GetName())
-	}
-}
-
-// narrowFloats writes float32 numbers as bfloat16: the upper half, rounded to
-// the nearest, of two to the even one, as TensorFlow's Cast does. What is not
-// a number stays so.
+// narrowFloats writes float32 numbers as bfloat16. It rounds to the nearest, ties to even, as
+// TensorFlow's Cast does. NaN stays NaN.
 func narrowFloats(dst, src []byte) {
 	const infinity = 0x7f80_0000
 	for i := 0; i+4 <= len(src); i += 4 {
 		v := binary.LittleEndian.Uint32(src[i:])
 		if v&0x7fff_ffff > infinity {
-			v |= 1 << 22 // quiet, so that cutting it off does not make it infinite
+			v |= 1 << 22 // make NaN quiet, so that it does not become infinite
 		} else {
 			v += 0x7fff + v>>16&1
 		}

@@ -50,7 +50,7 @@ func pool(name, kind, of string, more attrs) *tfpb.NodeDef {
 	return op(name, kind, a, of)
 }
 
-// narrowModel is two convolutions with what follows them.
+// narrowModel has two convolutions, and the operations in after.
 func narrowModel(output string, after ...*tfpb.NodeDef) testModel {
 	return testModel{
 		variables: map[string]testVariable{"w": filter(1, 2, 2, 3, 3), "v": vector(3, 2)},
@@ -117,7 +117,7 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
-// Where the processor lacks bfloat16 a model runs in float32, and says why.
+// Without bfloat16 in the processor, the kernels or the model, it runs in float32 and says why.
 func TestBFloat16NotToBeHad(t *testing.T) {
 	has := nativeBFloat16
 	t.Cleanup(func() { nativeBFloat16 = has })
@@ -129,8 +129,8 @@ func TestBFloat16NotToBeHad(t *testing.T) {
 		want    string
 	}{
 		{"processor", false, Options{Optimize: true, Kernels: KernelsOneDNN}, "the processor has no instructions for bfloat16"},
-		{"kernels", true, Options{Optimize: true, Kernels: KernelsTensorFlow}, "only oneDNN's kernels do bfloat16"},
-		{"model", true, Options{Optimize: true, Kernels: KernelsOneDNN}, "no convolution would gain by bfloat16"},
+		{"kernels", true, Options{Optimize: true, Kernels: KernelsTensorFlow}, "only oneDNN's kernels support bfloat16"},
+		{"model", true, Options{Optimize: true, Kernels: KernelsOneDNN}, "no convolution would gain from bfloat16"},
 		{"as it is", true, Options{}, "the model is not optimized"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -144,9 +144,8 @@ func TestBFloat16NotToBeHad(t *testing.T) {
 	}
 }
 
-// Photos get the same best class from Inception in bfloat16, with nearly the
-// same scores, alone and with others, where the processor can; else it runs in
-// float32.
+// In bfloat16, Inception gives photos the same best class and nearly the same scores, alone and
+// in a batch. On a processor without bfloat16 it runs in float32.
 func TestBFloat16Inception(t *testing.T) {
 	openLibrary(t)
 	dir := filepath.Join(testenv.Model(t), "1")

@@ -2,39 +2,38 @@ package savedmodel
 
 import "context"
 
-// maxLoadBytes bounds the memory that a load's own steps take besides the files' contents:
-// operations that replace calls of functions, computed constants, second copies of weights.
+// maxLoadBytes bounds the memory that a load takes besides the files' contents: operations that
+// replace calls of functions, computed constants, second copies of weights.
 const maxLoadBytes = 256 << 20
 
-// What some things take, in bytes and roughly.
+// Estimates of memory, in bytes.
 const (
-	nodeCost    = 400 // of an operation without its names
-	scopeCost   = 100 // of an operation of a function that is called, each time
-	inputCost   = 16  // of an input without its name
-	elementCost = 12  // of a constant's element: as float64, then as float32
+	nodeCost    = 400 // an operation, without its names
+	scopeCost   = 100 // an operation of a function, for each call
+	inputCost   = 16  // an input, without its name
+	elementCost = 12  // an element of a constant, as float64 and then as float32
 )
 
-// A budget is what the steps of one load may still take: memory, and time until the load's ctx
-// ends. Each loop that follows a model's graph or reads its files takes from it. Not for
-// concurrent use.
-type budget struct {
+// A loadBudget bounds the memory and the time of one load. Each loop that follows a model's graph
+// or reads its files charges it. Not for concurrent use.
+type loadBudget struct {
 	stopped func() error // ctx.Err of the load
 	left    int64        // bytes
 }
 
-func newBudget(ctx context.Context) *budget {
-	return &budget{stopped: ctx.Err, left: maxLoadBytes}
+func newLoadBudget(ctx context.Context) *loadBudget {
+	return &loadBudget{stopped: ctx.Err, left: maxLoadBytes}
 }
 
-// take takes some bytes. Its error wraps errRefused where they are not left, or is that of the
-// load's ctx.
-func (b *budget) take(bytes int64) error {
+// charge takes bytes from the budget. If the budget is spent, the error wraps errNotOptimized. If
+// the load's ctx has ended, charge returns ctx's error.
+func (b *loadBudget) charge(bytes int64) error {
 	if err := b.stopped(); err != nil {
 		return err
 	}
 	if bytes > b.left {
 		b.left = 0
-		return refuse("to optimize it takes more than %d MiB besides its files", maxLoadBytes>>20)
+		return notOptimized("optimizing it takes more than %d MiB besides its files", maxLoadBytes>>20)
 	}
 	b.left -= bytes
 	return nil

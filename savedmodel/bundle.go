@@ -9,15 +9,14 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// A SavedModel's variables are a tensor bundle (tensorflow/core/util/
-// tensor_bundle): variables.index maps a header to the empty key and a
-// BundleEntryProto to each tensor's; variables.data-00000-of-00001 and so on,
-// the shards, hold the bytes that the entries point to.
+// A SavedModel's variables are a tensor bundle (tensorflow/core/util/tensor_bundle). The table
+// variables.index maps the empty key to a header and each tensor's key to a BundleEntryProto. The
+// shards, variables.data-00000-of-00001 and so on, hold the bytes that the entries point to.
 const (
 	variablesPrefix = "variables/variables"
 	indexFile       = variablesPrefix + ".index"
 
-	// bundleVersion is what this reader, like TensorFlow's, knows.
+	// bundleVersion is the newest format that this reader, like TensorFlow's, supports.
 	bundleVersion = 1
 
 	maxIndexBytes    = 64 << 20 // some 500,000 variables
@@ -28,12 +27,11 @@ const (
 
 type bundleIndex struct {
 	shards    int32
-	bigEndian bool          // the shards' values are
+	bigEndian bool          // byte order of the shards' values
 	entries   []bundleEntry // by ascending key
 }
 
-// A bundleEntry is a BundleEntryProto without what is not needed: an index may
-// have very many.
+// A bundleEntry is the part of a BundleEntryProto that is needed. An index may have very many.
 type bundleEntry struct {
 	key    string
 	dtype  DataType
@@ -42,17 +40,16 @@ type bundleEntry struct {
 	offset int64
 	size   int64 // bytes
 	crc32c uint32
-	sliced bool // the bytes are in other entries: shard, offset and size say nothing
+	sliced bool // the bytes are in other entries; shard, offset and size mean nothing
 }
 
-// isSlice tells whether the entry holds a part of a partitioned variable; the
-// whole has an entry of its own, without bytes. Such keys are made by
-// EncodeTensorNameSlice in tensorflow/core/util/saved_tensor_slice_util.cc and
-// begin with a zero, which no name does.
+// isSlice says whether the entry holds a part of a partitioned variable. The whole variable has an
+// entry of its own, without bytes. EncodeTensorNameSlice in
+// tensorflow/core/util/saved_tensor_slice_util.cc makes the parts' keys. They begin with a zero
+// byte, which no name does.
 func (e bundleEntry) isSlice() bool { return e.key[0] == 0 }
 
-// parseBundleIndex reads the contents of a variables.index. Its errors wrap
-// ErrMalformed.
+// parseBundleIndex parses the contents of a variables.index. Its errors wrap ErrMalformed.
 func parseBundleIndex(b []byte) (*bundleIndex, error) {
 	var (
 		idx    bundleIndex
@@ -102,8 +99,7 @@ func (idx *bundleIndex) readHeader(value []byte) error {
 	return nil
 }
 
-// readEntry checks an entry for what TensorFlow would refuse, too. p is only
-// there to be used again.
+// readEntry parses an entry and refuses what TensorFlow would refuse. It uses p as scratch memory.
 func (idx *bundleIndex) readEntry(key string, value []byte, p *tfpb.BundleEntryProto) (bundleEntry, error) {
 	if len(value) > maxBundleEntry {
 		return bundleEntry{}, fmt.Errorf("%d bytes long, the limit is %d", len(value), maxBundleEntry)
@@ -141,7 +137,7 @@ func (idx *bundleIndex) readEntry(key string, value []byte, p *tfpb.BundleEntryP
 	return e, nil
 }
 
-// bytes is the size of the whole tensor's value.
+// bytes returns the size of the whole tensor's value.
 func (e bundleEntry) bytes() int64 {
 	if !e.sliced {
 		return e.size
@@ -150,8 +146,7 @@ func (e bundleEntry) bytes() int64 {
 	return n * int64(e.dtype.Size())
 }
 
-// shardSizes returns the size that each shard must have, for those that an
-// entry names.
+// shardSizes returns the size that each shard must have. It leaves out shards that no entry names.
 func (idx *bundleIndex) shardSizes() map[int32]int64 {
 	sizes := make(map[int32]int64)
 	for _, e := range idx.entries {
@@ -162,7 +157,7 @@ func (idx *bundleIndex) shardSizes() map[int32]int64 {
 	return sizes
 }
 
-// shardFile is the path of a shard below the version's directory.
+// shardFile returns the path of a shard in the version's directory.
 func (idx *bundleIndex) shardFile(id int32) string {
 	return fmt.Sprintf("%s.data-%05d-of-%05d", variablesPrefix, id, idx.shards)
 }

@@ -14,18 +14,16 @@ import (
 )
 
 const (
-	// objectGraphKey is the key of a string tensor: the checkpoint's
-	// TrackableObjectGraph.
+	// objectGraphKey is the key of the checkpoint's TrackableObjectGraph, which is a string tensor.
 	objectGraphKey = "_CHECKPOINTABLE_OBJECT_GRAPH"
-	// attributeSuffix ends the key of a variable in a checkpoint of objects.
+	// attributeSuffix ends the key of a variable in an object-based checkpoint.
 	attributeSuffix = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 	maxObjectGraph = 16 << 20 // bytes
 )
 
-// variableNames returns the names that the object graph gives to checkpoint
-// keys. The bytes come from shard; an error wraps ErrMalformed if they do not
-// match the index.
+// variableNames returns the variables' names by checkpoint key. It reads the object graph, the
+// entry e, from shard. The error wraps ErrMalformed if the bytes do not match the index.
 func variableNames(e bundleEntry, shard io.ReaderAt) (map[string]string, error) {
 	if e.dtype != String || e.size > maxObjectGraph {
 		return nil, malformed(e.offset, "entry %q is %v of %d bytes", e.key, e.dtype, e.size)
@@ -53,11 +51,10 @@ func variableNames(e bundleEntry, shard io.ReaderAt) (map[string]string, error) 
 	return names, nil
 }
 
-// stringScalar returns the one element of a string tensor as a bundle stores
-// it (WriteStringTensor in tensorflow/core/util/tensor_bundle/tensor_bundle.cc):
-// the length as a varint, a checksum of it, the bytes. The entry's checksum
-// covers the length as a uint32 (uint64 if it does not fit), the length's
-// checksum and the bytes.
+// stringScalar returns the element of a string tensor with one element. A bundle stores the length
+// as a varint, the length's checksum and the bytes (WriteStringTensor in
+// tensorflow/core/util/tensor_bundle/tensor_bundle.cc). The entry's checksum covers the length as a
+// uint32, or as a uint64 if it does not fit, the length's checksum and the bytes.
 func stringScalar(b []byte, want uint32) ([]byte, error) {
 	length, n := binary.Uvarint(b)
 	if n <= 0 || len(b) < n+4 || length != uint64(len(b)-n-4) {
@@ -79,7 +76,7 @@ func stringScalar(b []byte, want uint32) ([]byte, error) {
 	return b[n+4:], nil
 }
 
-// plainName makes the best of a key that the object graph does not name.
+// plainName returns a short name for a key that the object graph does not name.
 func plainName(key string) string {
 	return strings.TrimSuffix(key, attributeSuffix)
 }

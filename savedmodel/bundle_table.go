@@ -22,8 +22,8 @@ import (
 //	entry   three varints (bytes of the key shared with the key before, other
 //	        bytes of the key, bytes of the value), key's other bytes, value
 //
-// An entry of the index block has a data block's handle as its value. All
-// fixed-width numbers are little endian.
+// The value of an entry of the index block is the handle of a data block. All fixed-width numbers
+// are little endian.
 const (
 	tableFooterLen  = 48
 	tableTrailerLen = 5
@@ -32,13 +32,13 @@ const (
 	tableUncompressed = 0
 	tableSnappy       = 1
 
-	maxTableBlock   = 64 << 20 // bytes of a block once it is decompressed
+	maxTableBlock   = 64 << 20 // bytes of a decompressed block
 	maxTableKeys    = 64 << 20 // bytes of all keys together
-	maxSnappyFactor = 64       // the format cannot reach 22
+	maxSnappyFactor = 64       // Snappy's own limit is below 22
 )
 
-// ErrMalformed is wrapped by errors about contents that break their format, as
-// opposed to those about a file that cannot be read.
+// ErrMalformed says that a file's contents break its format. An error about a file that cannot be
+// read does not wrap it.
 var ErrMalformed = errors.New("malformed")
 
 func malformed(offset int64, format string, args ...any) error {
@@ -47,16 +47,15 @@ func malformed(offset int64, format string, args ...any) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// maskCRC is how TensorFlow and LevelDB store a CRC-32C, so that a checksum
-// over data that holds checksums stays a good one.
+// maskCRC converts a CRC-32C to the form that TensorFlow and LevelDB store. It keeps a checksum
+// useful over data that itself holds checksums.
 func maskCRC(crc uint32) uint32 {
 	return (crc>>15 | crc<<17) + 0xa282ead8
 }
 
-// walkTable calls visit for each entry of the table in b, in the order of the
-// keys. Key and value are only valid during the call. Work and memory are
-// linear in len(b), whatever it says: blocks must follow one another, as every
-// writer lays them out, and keys must ascend.
+// walkTable calls visit for each entry of the table in b, in the order of the keys. Key and value
+// are only valid during the call. Blocks must follow one another, as every writer lays them out,
+// and keys must ascend. So time and memory are linear in len(b), whatever its contents.
 func walkTable(b []byte, visit func(key, value []byte) error) error {
 	if len(b) < tableFooterLen {
 		return malformed(int64(len(b)), "the file ends within the %d bytes of its footer", tableFooterLen)
@@ -81,10 +80,10 @@ func walkTable(b []byte, visit func(key, value []byte) error) error {
 	}
 
 	var (
-		last  []byte // key before
+		last  []byte // the previous key
 		first = true
-		end   uint64 // of the data block before
-		keys  int
+		end   uint64 // of the previous data block
+		keys  int    // bytes of all keys
 	)
 	return walkBlock(indexBlock, int64(index.offset), func(_, value []byte) error {
 		h, _, err := tableHandle(value, int64(index.offset))
@@ -92,7 +91,7 @@ func walkTable(b []byte, visit func(key, value []byte) error) error {
 			return err
 		}
 		if h.offset < end {
-			return malformed(int64(index.offset), "the block at byte %d begins before the end of the one before it, %d", h.offset, end)
+			return malformed(int64(index.offset), "the block at byte %d begins before the previous one ends, at byte %d", h.offset, end)
 		}
 		block, err := tableBlock(body, h)
 		if err != nil {
@@ -118,8 +117,8 @@ func walkTable(b []byte, visit func(key, value []byte) error) error {
 
 type handle struct{ offset, size uint64 }
 
-// tableHandle reads a block handle from the start of b, which lies at byte at,
-// and returns how long it was.
+// tableHandle reads a block handle from the start of b and returns its length. The slice b lies at
+// byte at of the file.
 func tableHandle(b []byte, at int64) (handle, int, error) {
 	offset, n := binary.Uvarint(b)
 	if n <= 0 {
@@ -132,12 +131,11 @@ func tableHandle(b []byte, at int64) (handle, int, error) {
 	return handle{offset, size}, n + m, nil
 }
 
-// tableBlock returns the block's entries and restart points, checked against
-// the checksum and decompressed.
+// tableBlock returns a block's entries and restart points, decompressed. It verifies the checksum.
 func tableBlock(b []byte, h handle) ([]byte, error) {
 	total := uint64(len(b))
 	if total < tableTrailerLen || h.offset > total-tableTrailerLen || h.size > total-tableTrailerLen-h.offset {
-		return nil, malformed(int64(min(h.offset, total)), "a block of %d bytes is to be at byte %d, but the blocks end at byte %d", h.size, h.offset, total)
+		return nil, malformed(int64(min(h.offset, total)), "a handle names %d bytes at byte %d, but the blocks end at byte %d", h.size, h.offset, total)
 	}
 	at := int64(h.offset)
 	block := b[h.offset:][:h.size]
@@ -155,7 +153,7 @@ func tableBlock(b []byte, h handle) ([]byte, error) {
 			return nil, malformed(at, "compressed block: %v", err)
 		}
 		if n > maxTableBlock || n > maxSnappyFactor*len(block) {
-			return nil, malformed(at, "compressed block: %d bytes claim to be %d", len(block), n)
+			return nil, malformed(at, "compressed block: %d bytes claim to hold %d", len(block), n)
 		}
 		out, err := s2.Decode(nil, block) // S2 reads Snappy's block format
 		if err != nil {
@@ -166,7 +164,7 @@ func tableBlock(b []byte, h handle) ([]byte, error) {
 	return nil, malformed(at, "unknown compression %d of the block", trailer[0])
 }
 
-// walkBlock calls visit for each entry of a block that lies at byte at.
+// walkBlock calls visit for each entry of a block, which lies at byte at of the file.
 func walkBlock(block []byte, at int64, visit func(key, value []byte) error) error {
 	if len(block) < 4 {
 		return malformed(at, "a block of %d bytes", len(block))

@@ -18,7 +18,7 @@ import (
 
 type tableEntry struct{ key, value string }
 
-// blockOf lays entries out as a block, sharing keys' beginnings.
+// blockOf encodes entries as a block, in which keys share their beginnings.
 func blockOf(entries []tableEntry) []byte {
 	var b []byte
 	last := ""
@@ -38,7 +38,7 @@ func blockOf(entries []tableEntry) []byte {
 	return binary.LittleEndian.AppendUint32(b, 1)
 }
 
-// A tableBuilder writes a table of blocks as they are given.
+// A tableBuilder writes a table of the given blocks, valid or not.
 type tableBuilder struct {
 	out     []byte
 	handles []tableEntry
@@ -142,17 +142,17 @@ func TestParseBundleIndexMalformed(t *testing.T) {
 		{"damaged block", "checksum", damaged(3)},
 		{"damaged trailer", "checksum", damaged(len(blockOf(nil)) + 20)},
 		{"damaged magic", "no magic number", damaged(-1)},
-		{"handle past the end", "is to be at byte", func() []byte {
+		{"handle past the end", "a handle names", func() []byte {
 			b := &tableBuilder{handles: []tableEntry{{"k", "\x80\x80\x80\x80\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"}}}
 			return b.finish()
 		}()},
-		{"a block twice", "begins before the end", func() []byte {
+		{"a block twice", "begins before the previous one ends", func() []byte {
 			b := new(tableBuilder).data(blockOf([]tableEntry{header(1)}), 0)
 			b.handles = append(b.handles, b.handles[0])
 			return b.finish()
 		}()},
 		{"unknown compression", "unknown compression 9", new(tableBuilder).data(blockOf(nil), 9).finish()},
-		{"bomb", "4 bytes claim to be 52428800", new(tableBuilder).data([]byte{0x80, 0x80, 0x80, 0x19}, tableSnappy).finish()},
+		{"bomb", "4 bytes claim to hold 52428800", new(tableBuilder).data([]byte{0x80, 0x80, 0x80, 0x19}, tableSnappy).finish()},
 		{"damaged snappy", "compressed block", new(tableBuilder).data([]byte{9, 0xff, 0xff, 0xff, 0xff}, tableSnappy).finish()},
 		{"restart points", "restart points", new(tableBuilder).data([]byte{0, 0, 0, 0, 200, 0, 0, 0}, 0).finish()},
 		{"tiny block", "a block of 2 bytes", new(tableBuilder).data([]byte{0, 0}, 0).finish()},
@@ -186,7 +186,7 @@ func TestParseBundleIndexMalformed(t *testing.T) {
 	}
 }
 
-// Any end of a real index short of its own is noticed.
+// An index that is cut off anywhere is malformed.
 func TestParseBundleIndexTruncated(t *testing.T) {
 	b, err := os.ReadFile("testdata/tiny/variables/variables.index")
 	if err != nil {

@@ -10,20 +10,18 @@ import (
 	"path/filepath"
 )
 
-// A checkpoint is the variables' values on disk. Not for concurrent use.
+// A checkpoint reads the variables' values from disk. Not for concurrent use.
 type checkpoint struct {
-	dir     string
-	index   *bundleIndex
-	entries map[string]bundleEntry // by key
-	shards  map[int32]*os.File
-	stopped func() error             // ctx.Err of the load that reads
-	slices  map[string][]bundleEntry // by the key of the value that they are parts of; see pieces
-	// infinite are the keys of values in which ±Inf is no fault.
-	infinite map[string]bool
+	dir           string
+	index         *bundleIndex
+	entries       map[string]bundleEntry   // by key
+	shards        map[int32]*os.File       // open files
+	stopped       func() error             // ctx.Err of the load
+	slices        map[string][]bundleEntry // parts by the key of the whole value; see pieces
+	mayBeInfinite map[string]bool          // keys of values in which ±Inf is not an error
 }
 
-// openCheckpoint reads the variables' index of the version in dir. Values can be read until ctx
-// ends.
+// openCheckpoint opens the checkpoint of the version in dir. Reads fail once ctx has ended.
 func openCheckpoint(ctx context.Context, dir string) (*checkpoint, error) {
 	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(indexFile)))
 	if err != nil {
@@ -47,7 +45,7 @@ func openCheckpoint(ctx context.Context, dir string) (*checkpoint, error) {
 }
 
 func newCheckpoint(dir string, index *bundleIndex) *checkpoint {
-	c := &checkpoint{dir: dir, index: index, entries: make(map[string]bundleEntry), shards: make(map[int32]*os.File), stopped: func() error { return nil }, infinite: make(map[string]bool)}
+	c := &checkpoint{dir: dir, index: index, entries: make(map[string]bundleEntry), shards: make(map[int32]*os.File), stopped: func() error { return nil }, mayBeInfinite: make(map[string]bool)}
 	for _, e := range index.entries {
 		c.entries[e.key] = e
 	}
@@ -56,12 +54,12 @@ func newCheckpoint(dir string, index *bundleIndex) *checkpoint {
 
 func (c *checkpoint) close() {
 	for _, f := range c.shards {
-		_ = f.Close() // which was only read
+		_ = f.Close() // the file was only read
 	}
 }
 
-// check tells whether the shard has the entry's bytes, so that no memory is
-// taken for a value that the index only claims.
+// check returns an error if the shard is too short for the entry. Call it before allocating memory
+// for the value.
 func (c *checkpoint) check(e bundleEntry) error {
 	f, err := c.shard(e)
 	if err != nil {
@@ -77,7 +75,7 @@ func (c *checkpoint) check(e bundleEntry) error {
 	return nil
 }
 
-// shard is the open file that holds an entry.
+// shard returns the open file that holds an entry.
 func (c *checkpoint) shard(e bundleEntry) (*os.File, error) {
 	if f := c.shards[e.shard]; f != nil {
 		return f, nil
@@ -94,23 +92,23 @@ func (c *checkpoint) wrap(e bundleEntry, err error) error {
 	return fmt.Errorf("variable %q: %s: %w", plainName(e.key), c.index.shardFile(e.shard), err)
 }
 
-// readPart is what is read, and put into the checksum, while the processor's
-// cache still has it.
+// readPart is how many bytes are read at once. They are still in the processor's cache when the
+// checksum is computed.
 const readPart = 256 << 10
 
-// read fills dst, which has e.size bytes, with the entry's value, in the layout that it has on
-// disk, and checks it against the index. Its error wraps ErrNotFinite if the value is not finite.
+// read fills dst, which has e.size bytes, with the entry's value as it is on disk. It verifies the
+// checksum. The error wraps ErrDiverged if the value has NaN or ±Inf.
 func (c *checkpoint) read(e bundleEntry, dst []byte) error {
 	return c.parts(e, func(at, n int) []byte { return dst[at : at+n] })
 }
 
-// scan is read for a value that nobody needs.
+// scan checks an entry's value as read does, without keeping it.
 func (c *checkpoint) scan(e bundleEntry) error {
 	buf := make([]byte, min(readPart, e.size))
 	return c.parts(e, func(_, n int) []byte { return buf[:n] })
 }
 
-// parts reads an entry's value part by part into what to gives for it.
+// parts reads an entry's value part by part. It calls to for the memory of each part.
 func (c *checkpoint) parts(e bundleEntry, to func(at, n int) []byte) error {
 	f, err := c.shard(e)
 	if err != nil {
@@ -131,7 +129,7 @@ func (c *checkpoint) parts(e bundleEntry, to func(at, n int) []byte) error {
 		}
 		crc = crc32.Update(crc, castagnoli, part)
 		if odd == nil {
-			odd = c.oddWeight(e, part, at)
+			odd = c.checkPart(e, part, at)
 		}
 	}
 	if maskCRC(crc) != e.crc32c {

@@ -9,22 +9,22 @@ import (
 )
 
 const (
-	maxConstant     = 1 << 16 // elements of a tensor that is computed at load
+	maxConstant     = 1 << 16 // elements of a tensor computed at load
 	maxConstantRank = 8
 )
 
-// A constant is a float32 tensor of at least one element whose value is known, and finite as
-// float32; it is computed in float64, so that folding adds no error of its own.
+// A constant is the known value of a float32 tensor, with at least one element. It is computed in
+// float64, so that folding adds no rounding of its own, and is finite as float32.
 type constant struct {
 	shape Shape
 	data  []float64
 }
 
-// at is the value for a channel.
+// at returns the value for a channel.
 func (c *constant) at(channel int) float64 { return c.data[channel%len(c.data)] }
 
-// perChannel tells whether the tensor, broadcast, gives each channel, the
-// last dimension, one value.
+// perChannel says whether the tensor, when broadcast, has one value for each channel. The channels
+// are the last dimension.
 func (c *constant) perChannel(channels int) bool {
 	if len(c.data) != 1 && len(c.data) != channels {
 		return false
@@ -32,21 +32,20 @@ func (c *constant) perChannel(channels int) bool {
 	return len(c.data) == 1 || c.shape[len(c.shape)-1] == int64(channels)
 }
 
-// constants computes tensors of a graph that depend on nothing but weights
-// and constants.
+// constants computes a graph's tensors that depend only on weights and constants.
 type constants struct {
 	g     *frozenGraph
-	known map[string]*constant // by node; nil: not constant, not finite, or too large
+	known map[string]*constant // by node; nil if not constant, not finite or too large
 }
 
-// value is a tensor's value, nil if it is not known. An error is one about reading the
-// checkpoint, or about what a load may take.
+// value returns a tensor's value, or nil if it is unknown. It returns an error if reading the
+// checkpoint fails or the load's budget is spent.
 func (c *constants) value(tensor string) (*constant, error) {
 	if v, ok := c.known[tensor]; ok {
 		return v, nil
 	}
 	c.known[tensor] = nil
-	n, ok := c.g.nodes[tensor] // so it is output 0
+	n, ok := c.g.nodes[tensor] // found only if the tensor is output 0
 	if !ok || c.g.fed[tensor] {
 		return nil, nil
 	}
@@ -54,11 +53,11 @@ func (c *constants) value(tensor string) (*constant, error) {
 	if err != nil || v == nil {
 		return nil, err
 	}
-	if err := c.g.work.take(int64(elementCost * len(v.data))); err != nil {
+	if err := c.g.budget.charge(int64(elementCost * len(v.data))); err != nil {
 		return nil, err
 	}
-	// Of no elements, a run has nothing to compute either. What is not finite is computed in each
-	// run, as the model says, so that nothing is made of it here.
+	// An empty tensor costs a run nothing. A tensor that is not finite is left to each run, which
+	// computes it as the model says.
 	if len(v.data) == 0 || !finite(v.data) {
 		return nil, nil
 	}
@@ -66,7 +65,7 @@ func (c *constants) value(tensor string) (*constant, error) {
 	return v, nil
 }
 
-// finite tells whether all values are finite as float32.
+// finite says whether all values are finite as float32.
 func finite(values []float64) bool {
 	return !slices.ContainsFunc(values, func(v float64) bool {
 		return math.IsNaN(v) || math.IsInf(float64(float32(v)), 0)
@@ -75,7 +74,7 @@ func finite(values []float64) bool {
 
 func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 	switch n.GetOp() {
-	case "PlaceholderWithDefault": // that no signature feeds
+	case "PlaceholderWithDefault": // no signature feeds it, or value would have returned
 		if len(n.GetInput()) != 1 {
 			return nil, nil
 		}
@@ -86,8 +85,8 @@ func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 	case "Reshape":
 		return c.reshape(n)
 	case "Const":
-		if c.g.flow[n.GetName()] {
-			return nil, nil // it belongs to a loop, or may be dead
+		if c.g.inControlFlow[n.GetName()] {
+			return nil, nil // it may differ from turn to turn of a loop, or not be computed
 		}
 		return floatsOf(n.GetAttr()["value"].GetTensor()), nil
 	}
@@ -117,7 +116,8 @@ func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 	if len(b.data) > len(a.data) || len(b.data) == len(a.data) && len(b.shape) > len(a.shape) {
 		large = b
 	}
-	// One number with many, or number by number: nothing else is needed.
+	// Support a scalar with a tensor, and tensors of the same shape. Batch normalization needs no
+	// other broadcasting.
 	if len(a.data) != 1 && len(b.data) != 1 && !slices.Equal(a.shape, b.shape) || len(a.shape) > len(large.shape) || len(b.shape) > len(large.shape) {
 		return nil, nil
 	}
@@ -128,7 +128,7 @@ func (c *constants) compute(n *tfpb.NodeDef) (*constant, error) {
 	return v, nil
 }
 
-// reshape gives the values of the first input the shape that the second is.
+// reshape returns the first input's values in the shape that the second input holds.
 func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
 	if len(n.GetInput()) != 2 {
 		return nil, nil
@@ -139,7 +139,7 @@ func (c *constants) reshape(n *tfpb.NodeDef) (*constant, error) {
 	}
 	p := to.GetAttr()["value"].GetTensor()
 	dims := shapeOf(p.GetTensorShape())
-	if to.GetOp() != "Const" || c.g.flow[to.GetName()] || DataType(p.GetDtype()) != Int32 || len(dims) != 1 ||
+	if to.GetOp() != "Const" || c.g.inControlFlow[to.GetName()] || DataType(p.GetDtype()) != Int32 || len(dims) != 1 ||
 		dims[0] < 0 || dims[0] > maxConstantRank {
 		return nil, nil
 	}
@@ -209,7 +209,7 @@ func floats(b []byte) []float64 {
 	return values
 }
 
-// floatsOf is the value of a message, nil if it is not of float32 or large.
+// floatsOf returns a message's value. It returns nil if that is not of float32, or is large.
 func floatsOf(p *tfpb.TensorProto) *constant {
 	shape := shapeOf(p.GetTensorShape())
 	n, ok := shape.Elements()
@@ -229,7 +229,7 @@ func floatsOf(p *tfpb.TensorProto) *constant {
 	return &constant{shape, floats(content)}
 }
 
-// floatConst is a constant.
+// floatConst returns a Const node.
 func floatConst(name string, shape Shape, values []float32) *tfpb.NodeDef {
 	content := make([]byte, 0, 4*len(values))
 	for _, v := range values {
@@ -241,9 +241,9 @@ func floatConst(name string, shape Shape, values []float32) *tfpb.NodeDef {
 	}}
 }
 
-// settle puts values in the place of operations whose results are known, so
-// that no run computes them again.
-func (c *constants) settle() error {
+// replaceComputed replaces operations with known results by constants, so that no run computes them
+// again.
+func (c *constants) replaceComputed() error {
 	for _, name := range c.g.order {
 		n := c.g.nodes[name]
 		if n.GetOp() != "Reshape" && unary[n.GetOp()] == nil && binaryOps[n.GetOp()] == nil {
@@ -254,7 +254,7 @@ func (c *constants) settle() error {
 			return err
 		}
 		if v != nil {
-			c.g.nodes[name] = floatConst(name, v.shape, narrow(v.data))
+			c.g.nodes[name] = floatConst(name, v.shape, toFloat32s(v.data))
 		}
 	}
 	return nil

@@ -7,20 +7,18 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// TensorFlow 1 writes conditions and loops as operations of the graph itself.
-// A Switch gives its input to one of two outputs. The other one is dead, and
-// so is all that takes it or waits for it. A Merge gives on the input that is
-// not dead. A loop has a frame: Enter leads into it and Exit out of it, and an
-// operation that has no input from a frame, not even a control input, is
-// outside.
+// TensorFlow 1 writes conditions and loops as operations of the graph. A Switch passes its input
+// to one of two outputs. The other output is dead, and so is every operation that uses it or
+// waits for it. A Merge passes on the input that is not dead. A loop has a frame: Enter leads
+// into it and Exit out of it. An operation without an input from a frame, not even a control
+// input, is outside it.
 
-// controlFlow are these operations.
+// controlFlow are the operations of conditions and loops.
 var controlFlow = map[string]bool{
 	"Switch": true, "Merge": true, "Enter": true, "Exit": true, "NextIteration": true, "LoopCond": true, "ControlTrigger": true,
 }
 
-// plainOp is the name of an operation where variables are values: those that
-// take or give on a reference to one get the name of those for values.
+// plainOp returns an operation's name for values, if op is its form for references to variables.
 func plainOp(op string) string {
 	if plain, ok := strings.CutPrefix(op, "Ref"); ok && (controlFlow[plain] || plain == "Identity") {
 		return plain
@@ -28,37 +26,37 @@ func plainOp(op string) string {
 	return op
 }
 
-// A place is where a tensor is known to be there: under a condition, or in a
-// loop's frame. What is there in each run has none.
+// A place says when a tensor is computed: under a condition, or in a loop's frame. A tensor that
+// every run computes has the place nil.
 type place struct {
 	parent *place
 	of     string // the condition or the frame
-	yes    bool   // the condition holds
-	frame  bool
-	depth  int // places around it
+	yes    bool   // the condition is true
+	frame  bool   // a loop's frame, not a condition
+	depth  int    // number of places around it
 }
 
-// nowhere is the place of what is not understood.
-var nowhere = &place{}
+// unknownPlace is the place of a tensor for which no place was found.
+var unknownPlace = &place{}
 
-// A placing finds the places of a graph's tensors.
-type placing struct {
+// A placement finds the places of a graph's tensors.
+type placement struct {
 	*frozenGraph
-	nodes   map[string]*place // of what an operation gives, unless tensors say otherwise
+	nodes   map[string]*place // of a node's outputs, unless they are in tensors
 	tensors map[string]*place
-	known   map[place]*place // so that places are equal if their pointers are
+	known   map[place]*place // makes equal places share a pointer
 }
 
-func (g *frozenGraph) newPlacing() *placing {
-	return &placing{g, make(map[string]*place), make(map[string]*place), make(map[place]*place)}
+func newPlacement(g *frozenGraph) *placement {
+	return &placement{g, make(map[string]*place), make(map[string]*place), make(map[place]*place)}
 }
 
-func (p *placing) child(c place) *place {
+func (p *placement) child(c place) *place {
 	if c.parent != nil {
 		c.depth = c.parent.depth + 1
 	}
-	if c.parent == nowhere || c.depth == maxCallDepth {
-		return nowhere
+	if c.parent == unknownPlace || c.depth == maxCallDepth {
+		return unknownPlace
 	}
 	if p.known[c] == nil {
 		p.known[c] = &c
@@ -66,43 +64,42 @@ func (p *placing) child(c place) *place {
 	return p.known[c]
 }
 
-// of is the place of an input.
-func (p *placing) of(input string) *place {
+// of returns the place of an input.
+func (p *placement) of(input string) *place {
 	if at, ok := p.tensors[input]; ok {
 		return at
 	}
 	return p.nodes[nodeOf(input)]
 }
 
-// within tells whether what is at a place is known to be there at another one.
+// within says whether a tensor at this place is computed whenever the other place is reached.
 func (at *place) within(other *place) bool {
 	for ; at != other; at = at.parent {
-		if at == nil || at == nowhere {
+		if at == nil || at == unknownPlace {
 			return false
 		}
 	}
 	return true
 }
 
-// join is the place of what needs all the inputs.
-func (p *placing) join(inputs []string) *place {
+// join returns the place of an operation with these inputs.
+func (p *placement) join(inputs []string) *place {
 	var at *place
 	for _, in := range inputs {
 		switch next := p.of(in); {
-		case at == nowhere || next == nowhere:
-			return nowhere
+		case at == unknownPlace || next == unknownPlace:
+			return unknownPlace
 		case next.within(at):
 			at = next
 		case !at.within(next):
-			return nowhere
+			return unknownPlace
 		}
 	}
 	return at
 }
 
-// look finds the place of a node whose inputs were looked at, but for those
-// that lead back in a loop.
-func (p *placing) look(n *tfpb.NodeDef) {
+// add finds the place of a node. The places of its inputs are known, except for loops' back edges.
+func (p *placement) add(n *tfpb.NodeDef) {
 	name, inputs := n.GetName(), n.GetInput()
 	at := p.join(inputs)
 	switch op := n.GetOp(); {
@@ -117,12 +114,12 @@ func (p *placing) look(n *tfpb.NodeDef) {
 	case op == "Enter":
 		at = p.child(place{parent: at, of: string(n.GetAttr()["frame_name"].GetS()), frame: true})
 	case op == "Exit":
-		for at != nil && at != nowhere && !at.frame {
+		for at != nil && at != unknownPlace && !at.frame {
 			at = at.parent
 		}
 		if at == nil {
-			at = nowhere
-		} else if at != nowhere {
+			at = unknownPlace
+		} else if at != unknownPlace {
 			at = at.parent
 		}
 	case op == "Merge":
@@ -131,27 +128,27 @@ func (p *placing) look(n *tfpb.NodeDef) {
 	p.nodes[name] = at
 }
 
-// merged is the place of what a Merge of these inputs gives.
-func (p *placing) merged(inputs []string) *place {
+// merged returns the place of a Merge's result.
+func (p *placement) merged(inputs []string) *place {
 	for i, in := range inputs {
-		if p.frozenGraph.nodes[nodeOf(in)].GetOp() == "NextIteration" { // after it, the start of a loop
+		if p.frozenGraph.nodes[nodeOf(in)].GetOp() == "NextIteration" { // this Merge begins a loop
 			return p.join(slices.Delete(slices.Clone(inputs), i, i+1))
 		}
 	}
 	if len(inputs) != 2 {
-		return nowhere
+		return unknownPlace
 	}
 	a, b := p.of(inputs[0]), p.of(inputs[1])
-	if a == nil || b == nil || a == nowhere || b == nowhere || a.frame || b.frame || a.parent != b.parent || a.of != b.of || a.yes == b.yes {
-		return nowhere
+	if a == nil || b == nil || a == unknownPlace || b == unknownPlace || a.frame || b.frame || a.parent != b.parent || a.of != b.of || a.yes == b.yes {
+		return unknownPlace
 	}
 	return a.parent
 }
 
-// decide removes conditions whose outcome is known, such as whether a model is
-// in training, and what never runs because of them.
-func (g *frozenGraph) decide() {
-	d := deciding{
+// foldConditions removes conditions with a known value, such as whether a model is in training, and
+// the operations that never run because of them.
+func (g *frozenGraph) foldConditions() {
+	d := conditionFolder{
 		frozenGraph: g, used: make(map[string]bool),
 		nodes: make(map[string]bool), tensors: make(map[string]bool), given: make(map[string]string),
 	}
@@ -162,28 +159,29 @@ func (g *frozenGraph) decide() {
 	}
 	for _, name := range g.order {
 		if n := g.nodes[name]; !g.fed[name] {
-			d.look(n)
+			d.visit(n)
 		}
 	}
 	g.prune(g.roots)
 }
 
-type deciding struct {
+// A conditionFolder finds the operations that are dead because a condition's value is known.
+type conditionFolder struct {
 	*frozenGraph
 	used           map[string]bool   // inputs of nodes
-	nodes, tensors map[string]bool   // that are dead
-	given          map[string]string // what a decided Switch gives on, by its output
+	nodes, tensors map[string]bool   // dead ones
+	given          map[string]string // the tensor that replaces a Switch's live output
 }
 
-func (d *deciding) dead(input string) bool {
+func (d *conditionFolder) dead(input string) bool {
 	if name, ok := strings.CutPrefix(input, "^"); ok {
 		return d.nodes[name]
 	}
 	return d.tensors[input] || d.nodes[nodeOf(input)]
 }
 
-// look looks at a node whose inputs were looked at.
-func (d *deciding) look(n *tfpb.NodeDef) {
+// visit updates a node whose inputs have been visited.
+func (d *conditionFolder) visit(n *tfpb.NodeDef) {
 	for i, in := range n.GetInput() {
 		if from, ok := d.given[in]; ok {
 			n.Input[i] = from
@@ -194,10 +192,10 @@ func (d *deciding) look(n *tfpb.NodeDef) {
 		live := slices.DeleteFunc(slices.Clone(inputs), d.dead)
 		switch {
 		case slices.ContainsFunc(inputs, func(in string) bool { return d.frozenGraph.nodes[nodeOf(in)].GetOp() == "NextIteration" }):
-			// A loop's start, whose later turns nobody has looked at yet.
+			// A loop's start: its back edge has not been visited yet.
 		case len(live) == 0:
 			d.nodes[name] = true
-		case len(live) == 1 && len(inputs) > 1 && !strings.HasPrefix(live[0], "^") && !d.used[output(name, 1)] && !d.later[name]:
+		case len(live) == 1 && len(inputs) > 1 && !strings.HasPrefix(live[0], "^") && !d.used[output(name, 1)] && !d.multiOutput[name]:
 			d.frozenGraph.nodes[name] = &tfpb.NodeDef{
 				Name: name, Op: "Identity", Device: n.GetDevice(), Input: live, Attr: map[string]*tfpb.AttrValue{"T": n.GetAttr()["T"]},
 			}
@@ -221,12 +219,12 @@ func (d *deciding) look(n *tfpb.NodeDef) {
 	}
 }
 
-// truth is a condition's value, if it is known.
-func (g *frozenGraph) truth(tensor string) (yes, known bool) {
+// truth returns a condition's value, if it is known.
+func (d *conditionFolder) truth(tensor string) (yes, known bool) {
 	not := false
 	for range maxCallDepth {
-		n := g.nodes[tensor]
-		if n == nil || g.fed[tensor] {
+		n := d.frozenGraph.nodes[tensor]
+		if n == nil || d.fed[tensor] {
 			break
 		}
 		switch op, inputs := n.GetOp(), n.GetInput(); {

@@ -21,24 +21,36 @@ const (
 	maxVersionDepth = 64
 )
 
-// Digest identifies the contents of a version's directory: "sha256:" and the
-// SHA-256, in hexadecimal, over one line per regular file,
+// Digest returns a digest of the contents of a version's directory. It is "sha256:" and the
+// SHA-256, in hexadecimal, of one line for each regular file,
 //
 //	SHA-256 of its contents in lower-case hexadecimal, two spaces, path, NUL
 //
-// where path is relative to dir, with "/" between its parts, and the lines are
-// sorted by the bytes of path. Symbolic links are followed, to files and to
-// folders; anything below dir whose name begins with ".." is left out. So a
-// Kubernetes volume, where files are links into "..data", has the digest of
-// the plain folder. Names, contents and therefore sizes count; times, modes
-// and empty folders do not. The same from a shell:
+// where path is relative to dir, with "/" between its parts. The lines are sorted by the bytes of
+// path. Digest follows symbolic links to files and folders, and skips names that begin with "..".
+// So a Kubernetes volume, where files are links into "..data", has the digest of the plain folder.
+// Times, modes and empty folders do not count. The same from a shell:
 //
 //	cd DIR && find -L . -name '..?*' -prune -o -type f -printf '%P\0' |
 //	  LC_ALL=C sort -z | xargs -0 sha256sum -z -- | sha256sum
 //
-// Digest reads every byte, so it takes a while on large models; a file that
-// changes meanwhile makes the digest that of no version. It ends when ctx does.
+// Digest reads every byte, which takes a while for a large model. If a file changes meanwhile, the
+// digest is that of no version. Digest stops when ctx ends.
 func Digest(ctx context.Context, dir string) (string, error) {
+	return digest(ctx, dir, func(string) bool { return true })
+}
+
+// WeightsDigest returns the digest that Digest would return for a directory with nothing but the
+// graph and the weights of dir: saved_model.pb and variables/. It does not change with labels,
+// settings or golden images.
+func WeightsDigest(ctx context.Context, dir string) (string, error) {
+	return digest(ctx, dir, func(path string) bool {
+		return path == graphFile || strings.HasPrefix(path, "variables/")
+	})
+}
+
+// digest returns the digest of those files of dir whose path counts.
+func digest(ctx context.Context, dir string, counts func(path string) bool) (string, error) {
 	files, err := listFiles(dir, "")
 	if err != nil {
 		return "", fmt.Errorf("digest %s: %w", dir, err)
@@ -49,6 +61,9 @@ func Digest(ctx context.Context, dir string) (string, error) {
 		buf   = make([]byte, 256<<10)
 	)
 	for _, f := range files {
+		if !counts(f.Path) {
+			continue
+		}
 		file.Reset()
 		if err := hashFile(ctx, file, filepath.Join(dir, filepath.FromSlash(f.Path)), buf); err != nil {
 			return "", fmt.Errorf("digest %s: %w", dir, err)
@@ -78,14 +93,17 @@ func hashFile(ctx context.Context, h hash.Hash, name string, buf []byte) error {
 	return err
 }
 
-// A File is a regular file of a version, or where a link to one leads.
+// A File is a regular file of a version, or the target of a link.
 type File struct {
 	Path string `json:"path"` // below the version's directory, with "/"
 	Size int64  `json:"size"` // bytes
 }
 
-// listFiles lists the regular files below the folder start of dir, sorted by
-// their paths below dir. It follows links and leaves names out as Digest does.
+// Files lists the files of a version that Digest covers.
+func Files(dir string) ([]File, error) { return listFiles(dir, "") }
+
+// listFiles lists the regular files below dir/start, sorted by path. It follows links and skips
+// names as Digest does.
 func listFiles(dir, start string) ([]File, error) {
 	var files []File
 	var walk func(rel string, above []fs.FileInfo) error
@@ -115,7 +133,7 @@ func listFiles(dir, start string) ([]File, error) {
 				files = append(files, File{p, info.Size()})
 			case info.IsDir():
 				if slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
-					return fmt.Errorf("%s: a link to a folder that it is in", p)
+					return fmt.Errorf("%s: the link leads to a folder that contains it", p)
 				}
 				if err := walk(p, append(slices.Clip(above), info)); err != nil {
 					return err

@@ -11,7 +11,7 @@ import (
 
 const tinyDigest = "sha256:0aa07ba3beb64a480a22667f93a9b8f0a8694b60bfd6ce3e38fe76c512ad4775"
 
-// copyTiny copies testdata/tiny, so that a test can spoil it.
+// copyTiny copies testdata/tiny, so that a test can change it.
 func copyTiny(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "1")
@@ -28,8 +28,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// kubernetes turns a version into what a volume looks like in a pod: each name
-// is a link into ..data, which is a link to a folder.
+// kubernetes changes a version to the layout of a Kubernetes volume: each name is a link into
+// ..data, which is a link to a folder.
 func kubernetes(t testing.TB, dir string) string {
 	t.Helper()
 	volume := t.TempDir()
@@ -102,7 +102,43 @@ func TestDigestFails(t *testing.T) {
 	}
 	dir := copyTiny(t)
 	must(t, os.Symlink("..", filepath.Join(dir, "assets", "loop")))
-	if _, err := Digest(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "assets/loop: a link to a folder that it is in") {
+	if _, err := Digest(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "assets/loop: the link leads to a folder that contains it") {
 		t.Errorf("a loop: %v", err)
+	}
+}
+
+// The digest of the weights is that of a folder with nothing else, whatever lies beside them.
+func TestWeightsDigest(t *testing.T) {
+	digest := func(dir string) string {
+		t.Helper()
+		d, err := WeightsDigest(t.Context(), dir)
+		must(t, err)
+		return d
+	}
+	bare := copyTiny(t)
+	entries, err := os.ReadDir(bare)
+	must(t, err)
+	for _, e := range entries {
+		if e.Name() != graphFile && e.Name() != "variables" {
+			must(t, os.RemoveAll(filepath.Join(bare, e.Name())))
+		}
+	}
+	want, err := Digest(t.Context(), bare)
+	must(t, err)
+	dir := copyTiny(t)
+	must(t, os.MkdirAll(filepath.Join(dir, "assets.extra"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "assets.extra", "int8.yaml"), []byte("x"), 0o600))
+	if got := digest(dir); got != want {
+		t.Errorf("with other files: %s, want %s", got, want)
+	}
+	if got := digest(kubernetes(t, dir)); got != want {
+		t.Errorf("in a Kubernetes volume: %s, want %s", got, want)
+	}
+	other := copyTiny(t)
+	shards, err := filepath.Glob(filepath.Join(other, "variables", "*.data-*"))
+	must(t, err)
+	must(t, os.WriteFile(shards[0], []byte("x"), 0o600))
+	if digest(other) == want {
+		t.Error("other weights have the same digest")
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-// A model is looked at without TensorFlow.
+// Inspect a model without TensorFlow's library.
 func ExampleInspect() {
 	info, err := savedmodel.Inspect("testdata/tiny")
 	if err != nil {
@@ -25,7 +25,7 @@ func ExampleInspect() {
 	// gives scores: float32 [N, 3]
 }
 
-// A model is loaded once and run many times. It needs TensorFlow's library.
+// Load a model once, then run it as often as needed. This needs TensorFlow's library.
 func ExampleLoad() {
 	model, err := savedmodel.Load(context.Background(), "testdata/tiny", savedmodel.Options{})
 	if err != nil {
@@ -50,7 +50,7 @@ func ExampleLoad() {
 		fmt.Println(err)
 		return
 	}
-	copy(values, []float32{1, 2, 3, 4})
+	copy(values, []float32{0.1, 0.2, 0.3, 0.4})
 
 	outputs, err := classify.Run(context.Background(), features)
 	if err != nil {
@@ -63,5 +63,7 @@ func ExampleLoad() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(scores)
+	fmt.Printf("%.3f\n", scores)
+	// Output:
+	// [0.154 0.154 0.691]
 }

@@ -10,33 +10,42 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// linear are the operations whose results a batch normalization scales and
-// shifts channel by channel. Their second input is a filter in whose last
-// dimensions the channels are; how many dimensions those are is the value.
+// linear are the operations that a batch normalization can be folded into. Their second input is a
+// filter, whose last dimensions are the channels. The value is the number of those dimensions.
 var linear = map[string]int{"Conv2D": 1, "DepthwiseConv2dNative": 2, "MatMul": 1}
 
-// fold puts what only scales and shifts the channels of a convolution into
-// its filter and one BiasAdd: batch normalization, however it was written.
+// fold replaces operations that only scale and shift the channels of a convolution's result, such
+// as batch normalization, by a scaled filter and one BiasAdd.
 func (g *frozenGraph) fold() error {
-	users := g.users()
-	c := constants{g: g, known: make(map[string]*constant)}
+	f := folding{
+		frozenGraph: g, constants: &constants{g: g, known: make(map[string]*constant)},
+		usedBy: g.users(), copies: make(map[string]string),
+	}
 	for _, name := range slices.Clone(g.order) {
 		n := g.nodes[name]
 		if linear[n.GetOp()] == 0 || len(n.GetInput()) < 2 {
 			continue
 		}
-		if err := g.foldInto(n, users, &c); err != nil {
+		if err := f.foldInto(n); err != nil {
 			return err
 		}
 	}
-	if err := c.settle(); err != nil {
+	if err := f.constants.replaceComputed(); err != nil {
 		return err
 	}
 	g.prune(g.roots)
 	return nil
 }
 
-// users lists who takes a node's outputs, once for each time.
+// A folding folds operations into the convolutions before them.
+type folding struct {
+	*frozenGraph
+	constants *constants
+	usedBy    map[string][]string // users of each node, before folding
+	copies    map[string]string   // nodes that read a scaled weight, by scaledKey
+}
+
+// users lists the nodes that use a node's outputs, once for each use.
 func (g *flatGraph) users() map[string][]string {
 	users := make(map[string][]string)
 	for _, name := range g.order {
@@ -47,9 +56,9 @@ func (g *flatGraph) users() map[string][]string {
 	return users
 }
 
-// foldInto folds what follows the operation n into it.
-func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *constants) error {
-	handle, w := g.weightOf(n.GetInput()[1])
+// foldInto folds the operations after n into it.
+func (f *folding) foldInto(n *tfpb.NodeDef) error {
+	handle, w := f.weightOf(n.GetInput()[1])
 	format := string(n.GetAttr()["data_format"].GetS())
 	if w == nil || w.entry.dtype != Float32 || w.scale != nil || len(w.entry.shape) < linear[n.GetOp()] ||
 		n.GetAttr()["transpose_b"].GetB() || format != "" && format != "NHWC" {
@@ -64,20 +73,20 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 		tail.rank = 2
 	}
 	last := n.GetName()
-	for len(users[last]) == 1 && !slices.Contains(g.roots, last) {
-		next := g.nodes[users[last][0]]
-		if !g.onlyFirst(next.GetName(), users) {
+	for len(f.usedBy[last]) == 1 && !slices.Contains(f.roots, last) {
+		next := f.nodes[f.usedBy[last][0]]
+		if !f.onlyFirst(next.GetName()) {
 			break
 		}
 		before := tail.clone()
-		ok, err := tail.take(next, last, c)
+		ok, err := tail.absorb(next, last, f.constants)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			break
 		}
-		if !finite(tail.scale) || !finite(tail.shift) { // this one is computed as it is written
+		if !finite(tail.scale) || !finite(tail.shift) { // each run computes this one as it is written
 			tail = before
 			break
 		}
@@ -87,33 +96,33 @@ func (g *frozenGraph) foldInto(n *tfpb.NodeDef, users map[string][]string, c *co
 		return nil
 	}
 
-	filter, err := g.scaled(handle, narrow(tail.scale))
+	filter, err := f.scaled(handle, toFloat32s(tail.scale))
 	if err != nil {
 		return err
 	}
 	folded := cloneNode(n)
 	folded.Name = last + "/linear"
-	g.flow[folded.Name] = g.flow[n.GetName()]
+	f.inControlFlow[folded.Name] = f.inControlFlow[n.GetName()]
 	folded.Input[1] = filter
-	bias := floatConst(last+"/bias", Shape{channels}, narrow(tail.shift))
+	bias := floatConst(last+"/bias", Shape{channels}, toFloat32s(tail.shift))
 	for _, add := range []*tfpb.NodeDef{bias, folded} {
-		if err := g.insert(add); err != nil {
+		if err := f.insert(add); err != nil {
 			return err
 		}
 	}
-	g.nodes[last] = &tfpb.NodeDef{Name: last, Op: "BiasAdd", Device: n.GetDevice(), Input: []string{folded.Name, bias.Name}, Attr: map[string]*tfpb.AttrValue{
+	f.nodes[last] = &tfpb.NodeDef{Name: last, Op: "BiasAdd", Device: n.GetDevice(), Input: []string{folded.Name, bias.Name}, Attr: map[string]*tfpb.AttrValue{
 		"T": n.GetAttr()["T"],
 	}}
 	return nil
 }
 
-// onlyFirst tells whether nobody takes any output of a node but the first.
-func (g *frozenGraph) onlyFirst(name string, users map[string][]string) bool {
-	if g.later[name] {
+// onlyFirst says whether no output of a node but the first is used.
+func (f *folding) onlyFirst(name string) bool {
+	if f.multiOutput[name] {
 		return false
 	}
-	for _, user := range users[name] {
-		for _, in := range g.nodes[user].GetInput() {
+	for _, user := range f.usedBy[name] {
+		for _, in := range f.nodes[user].GetInput() {
 			if strings.HasPrefix(in, name+":") {
 				return false
 			}
@@ -122,39 +131,39 @@ func (g *frozenGraph) onlyFirst(name string, users map[string][]string) bool {
 	return true
 }
 
-// scaled is the node that reads a weight times scale, channel by channel. Signatures that need
-// the same share it: numbers are the same if their bits are.
-func (g *frozenGraph) scaled(handle string, scale []float32) (string, error) {
+// scaled returns the node that reads a weight times scale, channel by channel. Signatures with the
+// same scale, bit for bit, share the node.
+func (f *folding) scaled(handle string, scale []float32) (string, error) {
 	key := scaledKey(handle, scale)
-	if read, ok := g.copies[key]; ok {
+	if read, ok := f.copies[key]; ok {
 		return read, nil
 	}
-	copied := *g.weights[handle]
+	copied := *f.weights[handle]
 	w := &copied
 	w.scale = scale
 	cost := len(key) + 4*len(scale)
-	if g.weights[handle].copied { // the first copy mostly is in place of the weight
+	if f.weights[handle].copied { // the first copy usually replaces the weight
 		cost += int(w.entry.size)
 	}
-	if err := g.work.take(int64(cost)); err != nil {
+	if err := f.budget.charge(int64(cost)); err != nil {
 		return "", err
 	}
-	g.weights[handle].copied = true
+	f.weights[handle].copied = true
 	folded := ""
-	for i := 0; folded == "" || g.nodes[folded] != nil || g.nodes[folded+"/read"] != nil; i++ { // names of others
-		folded = fmt.Sprintf("%s/scaled_%d", handle, len(g.copies)+i)
+	for i := 0; folded == "" || f.nodes[folded] != nil || f.nodes[folded+"/read"] != nil; i++ {
+		folded = fmt.Sprintf("%s/scaled_%d", handle, len(f.copies)+i)
 	}
 	read := folded + "/read"
 	for _, n := range []*tfpb.NodeDef{handleNode(folded, w.entry), readNode(read, folded, w.entry)} {
-		if err := g.insert(n); err != nil {
+		if err := f.insert(n); err != nil {
 			return "", err
 		}
 	}
-	g.weights[folded], g.copies[key] = w, read
+	f.weights[folded], f.copies[key] = w, read
 	return read, nil
 }
 
-// scaledKey tells one weight times a scale from all others.
+// scaledKey identifies a weight times a scale.
 func scaledKey(handle string, scale []float32) string {
 	key := append(make([]byte, 0, len(handle)+1+4*len(scale)), handle...)
 	key = append(key, 0)
@@ -164,7 +173,8 @@ func scaledKey(handle string, scale []float32) string {
 	return string(key)
 }
 
-func narrow(values []float64) []float32 {
+// toFloat32s rounds numbers to float32.
+func toFloat32s(values []float64) []float32 {
 	out := make([]float32, len(values))
 	for i, v := range values {
 		out[i] = float32(v)
@@ -177,7 +187,7 @@ type affine struct {
 	rank         int // of the tensor
 	channels     int
 	scale, shift []float64
-	scaled       bool // by more than shifting
+	scaled       bool // it multiplies, and does not only add
 }
 
 func (a affine) clone() affine {
@@ -185,9 +195,9 @@ func (a affine) clone() affine {
 	return a
 }
 
-// take takes n, the only user of the tensor called input, on as well. It is
-// false if n does anything else.
-func (a *affine) take(n *tfpb.NodeDef, input string, c *constants) (bool, error) {
+// absorb adds the operation n, the only user of the tensor input, to a. It returns false if n does
+// more than scale and shift.
+func (a *affine) absorb(n *tfpb.NodeDef, input string, c *constants) (bool, error) {
 	if format := string(n.GetAttr()["data_format"].GetS()); format != "" && format != "NHWC" {
 		return false, nil
 	}
@@ -195,7 +205,7 @@ func (a *affine) take(n *tfpb.NodeDef, input string, c *constants) (bool, error)
 		return false, nil
 	}
 	if n.GetOp() == "FusedBatchNormV3" || n.GetOp() == "FusedBatchNormV2" || n.GetOp() == "FusedBatchNorm" {
-		return a.takeNorm(n, input, c)
+		return a.absorbNorm(n, input, c)
 	}
 	if len(n.GetInput()) != 2 {
 		return false, nil
@@ -218,8 +228,9 @@ func (a *affine) take(n *tfpb.NodeDef, input string, c *constants) (bool, error)
 	return true, nil
 }
 
-func (a *affine) takeNorm(n *tfpb.NodeDef, input string, c *constants) (bool, error) {
-	training := n.GetAttr()["is_training"] // which is true if it is left out
+// absorbNorm adds a batch normalization to a.
+func (a *affine) absorbNorm(n *tfpb.NodeDef, input string, c *constants) (bool, error) {
+	training := n.GetAttr()["is_training"] // true if it is left out
 	if len(n.GetInput()) != 5 || n.GetInput()[0] != input || training == nil || training.GetB() {
 		return false, nil
 	}
@@ -240,7 +251,7 @@ func (a *affine) takeNorm(n *tfpb.NodeDef, input string, c *constants) (bool, er
 	return true, nil
 }
 
-// apply scales and shifts further; a nil factor is 1.
+// apply multiplies by factor and then adds add, for each channel. A nil factor is 1.
 func (a *affine) apply(factor, add func(int) float64) {
 	for i := range a.scale {
 		if factor != nil {

@@ -8,7 +8,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// What a caller feeds counts, whatever the graph would compute in its place.
+// A fed value is used, even if the graph could compute the tensor itself.
 func TestFreezeFed(t *testing.T) {
 	openLibrary(t)
 	ones := func(name string, shape ...int64) *tfpb.NodeDef {

@@ -12,8 +12,8 @@ import (
 	"inceptor/testenv"
 )
 
-// inceptionInputs are random pixels and photos, in batches of 1 and 8, for
-// both signatures of the export.
+// inceptionInputs returns random pixels and photos, in batches of 1 and 8, for both signatures of
+// the export.
 func inceptionInputs(tb testing.TB) (pixels, photos []*Tensor) {
 	tb.Helper()
 	names, err := filepath.Glob(filepath.Join(testenv.Photos(tb), "*.jpg"))
@@ -38,7 +38,7 @@ func inceptionInputs(tb testing.TB) (pixels, photos []*Tensor) {
 	return pixels, photos
 }
 
-// Inception gives the same, whichever way it is loaded, also to many at once.
+// Inception gives the same answers however it is loaded, also in parallel runs.
 func TestFreezeInception(t *testing.T) {
 	openLibrary(t)
 	dir := filepath.Join(testenv.Model(t), "1")

@@ -29,7 +29,7 @@ const (
 
 type attrs = map[string]*tfpb.AttrValue
 
-// op is an operation with attributes; T is float32 unless they say otherwise.
+// op returns a node with attributes. T is float32 unless they say otherwise.
 func op(name, kind string, a attrs, inputs ...string) *tfpb.NodeDef {
 	all := attrs{"T": typeAttr(dtFloat)}
 	maps.Copy(all, a)
@@ -46,12 +46,11 @@ func noT(a attrs) attrs {
 	return all
 }
 
-// A variable of a model that a test writes. Its node and its key have its
-// name.
+// A variable of a testModel. Its node and its key have its name.
 type testVariable struct {
 	shape  Shape
 	values []float32 // fewer than shape says: the shard lacks them
-	// What is wrong with it.
+	// Faults.
 	noKey, noRestore, wrongShape bool
 	// reference is the operation of a variable of TensorFlow 1.
 	reference string
@@ -61,7 +60,7 @@ type testVariable struct {
 	slice []extent
 }
 
-// sliceText is what RestoreV2 is told about a part.
+// sliceText returns RestoreV2's description of a part.
 func (v testVariable) sliceText() string {
 	if v.slice == nil {
 		return ""
@@ -73,7 +72,8 @@ func (v testVariable) sliceText() string {
 	return strings.Join(dims, " ") + " " + strings.Join(extents, ":")
 }
 
-// A testModel is written by save: variables and what restores them are added.
+// A testModel is a model that save writes. It adds the variables and the operations that restore
+// them.
 type testModel struct {
 	nodes     []*tfpb.NodeDef
 	functions []*tfpb.FunctionDef
@@ -110,7 +110,7 @@ func stringConst(name string, values ...string) *tfpb.NodeDef {
 	return op(name, "Const", noT(attrs{"dtype": typeAttr(tfpb.DataType_DT_STRING), "value": tensorAttr(p)}))
 }
 
-// intConst is a vector of integers; none: a scalar, zero.
+// intConst returns a constant vector of integers, or a scalar zero for no integers.
 func intConst(name string, values ...int32) *tfpb.NodeDef {
 	p := &tfpb.TensorProto{Dtype: dtInt, TensorShape: shapeMessage(nil), IntVal: []int32{0}}
 	if len(values) > 0 {
@@ -235,12 +235,12 @@ func (m testModel) save(tb testing.TB) string {
 	return dir
 }
 
-// input is where a model is fed.
+// input returns the placeholder that a signature feeds.
 func input(shape ...int64) *tfpb.NodeDef {
 	return op("in", "Placeholder", noT(attrs{"dtype": typeAttr(dtFloat), "shape": shapeAttr(shape)}))
 }
 
-// some makes values that are not all alike, between 0.5 and 1.5.
+// some returns different values between 0.5 and 1.5.
 func some(n int, seed float64) []float32 {
 	values := make([]float32, n)
 	for i := range values {
@@ -258,7 +258,7 @@ func filter(seed float64, shape ...int64) testVariable {
 	return testVariable{shape: shape, values: some(int(n), seed)}
 }
 
-// window are the attributes of a convolution.
+// window returns the attributes of a convolution.
 func window(more attrs) attrs {
 	a := attrs{
 		"strides": {Value: &tfpb.AttrValue_List{List: &tfpb.AttrValue_ListValue{I: []int64{1, 1, 1, 1}}}},
@@ -268,7 +268,7 @@ func window(more attrs) attrs {
 	return a
 }
 
-// arg is an argument or a result of a function.
+// arg returns an argument or a result of a function.
 func arg(name string, dtype DataType) *tfpb.OpDef_ArgDef {
 	return &tfpb.OpDef_ArgDef{Name: name, Type: tfpb.DataType(dtype)}
 }
@@ -277,13 +277,13 @@ func functionAttr(name string) *tfpb.AttrValue {
 	return &tfpb.AttrValue{Value: &tfpb.AttrValue_Func{Func: &tfpb.NameAttrList{Name: name}}}
 }
 
-// callOf calls a function.
+// callOf returns a node that calls a function.
 func callOf(name, f string, in, out []tfpb.DataType, inputs ...string) *tfpb.NodeDef {
 	return op(name, "StatefulPartitionedCall", noT(attrs{"f": functionAttr(f), "Tin": typesAttr(in), "Tout": typesAttr(out)}), inputs...)
 }
 
-// nestedModel is wrapper(in, w) = body(in, w), body(x, w) = assert(x·w) times
-// v, which is a variable of its own argument.
+// nestedModel has nested functions: wrapper(in, w) = body(in, w), and body(x, w) = assert(x·w) * v.
+// The variable v is captured by body.
 func nestedModel() testModel {
 	in := []tfpb.DataType{dtFloat, dtResource, dtResource}
 	out := []tfpb.DataType{dtFloat}
@@ -323,7 +323,7 @@ func nestedModel() testModel {
 	}
 }
 
-// loopModel adds a variable to the input three times.
+// loopModel adds a variable to the input three times, in a loop.
 func loopModel() testModel {
 	types := []tfpb.DataType{dtInt, dtFloat, dtResource}
 	args := []*tfpb.OpDef_ArgDef{arg("i", Int32), arg("x", Float32), arg("w", Resource)}

@@ -16,7 +16,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// answer is what the model's signature makes of in, which it closes.
+// answer runs the model's signature on in, which it closes.
 func answer(tb testing.TB, m *Model, in *Tensor) []float32 {
 	tb.Helper()
 	out, err := m.Run(tb.Context(), "serving_default", map[string]*Tensor{"x": in})
@@ -36,14 +36,14 @@ func loadWith(tb testing.TB, dir string, o Options) *Model {
 	return m
 }
 
-// closeTo allows for rounding, relative to the values' size.
+// closeTo compares values with a tolerance for rounding, relative to their size.
 func closeTo(got, want []float32) bool {
 	return slices.EqualFunc(got, want, func(a, b float32) bool {
 		return math.Abs(float64(a-b)) <= 1e-5*max(1, math.Abs(float64(b)))
 	})
 }
 
-// frozenOf is the frozen graph of a version.
+// frozenOf returns the frozen graph of a version.
 func frozenOf(tb testing.TB, dir string, k Kernels) *frozenGraph {
 	tb.Helper()
 	mg, err := readMetaGraphDef(dir, []string{"serve"})
@@ -53,7 +53,7 @@ func frozenOf(tb testing.TB, dir string, k Kernels) *frozenGraph {
 	values, err := openCheckpoint(tb.Context(), dir)
 	must(tb, err)
 	tb.Cleanup(values.close)
-	g, err := freeze(mg, ops, values, newBudget(tb.Context()))
+	g, err := freeze(mg, ops, values, newLoadBudget(tb.Context()))
 	must(tb, err)
 	g.fuse(k, nil)
 	return g
@@ -70,7 +70,7 @@ func kinds(tb testing.TB, dir string, k Kernels) map[string]int {
 	return n
 }
 
-// normalized is what Keras makes of a batch normalization, of the tensor x.
+// normalized returns a batch normalization of the tensor x, as Keras writes it.
 func normalized(prefix, x string) []*tfpb.NodeDef {
 	return []*tfpb.NodeDef{
 		readOf("mean"), readOf("variance"), readOf("beta"), floatConst(prefix+"epsilon", Shape{1}, []float32{0.001}),
@@ -83,7 +83,7 @@ func normalized(prefix, x string) []*tfpb.NodeDef {
 	}
 }
 
-// Each graph gives the same frozen as it is, and holds what it should.
+// Each graph gives the same answer frozen and plain. The frozen one has the expected operations.
 func TestFreeze(t *testing.T) {
 	openLibrary(t)
 	norms := map[string]testVariable{
@@ -187,8 +187,8 @@ func TestFreeze(t *testing.T) {
 	}
 }
 
-// checkFrozen compares a model's answer optimized with its plain one, and
-// counts the operations of the graph for TensorFlow's kernels.
+// checkFrozen compares a model's optimized answer with its plain one, and counts the operations of
+// the graph for TensorFlow's kernels.
 func checkFrozen(t *testing.T, model testModel, operations map[string]int) {
 	t.Helper()
 	dir := model.save(t)
@@ -221,7 +221,7 @@ func checkFrozen(t *testing.T, model testModel, operations map[string]int) {
 	}
 }
 
-// TensorFlow 2.21 fails to run this one: its optimizer fuses it.
+// TensorFlow 2.21 cannot run this model itself, because its optimizer fuses a grouped convolution.
 func TestFreezeKeepsFetched(t *testing.T) {
 	openLibrary(t)
 	model := testModel{
@@ -237,7 +237,7 @@ func TestFreezeKeepsFetched(t *testing.T) {
 	}
 }
 
-// What is not understood is left to TensorFlow, and Load says why.
+// Load leaves an unknown graph to TensorFlow's loader and says why.
 func TestFreezeRefuses(t *testing.T) {
 	add := func(nodes ...*tfpb.NodeDef) testModel {
 		return testModel{
@@ -324,7 +324,7 @@ func TestFreezeRefuses(t *testing.T) {
 			m.nodes[1].Input = m.nodes[1].Input[:2]
 		}), `"call" gives 2 arguments to the function "wrapper"`},
 		{"restored from another file", change(add(stringConst("elsewhere", "x")), func(m *testModel) { m.file = "elsewhere" }),
-			`it is not clear what the restore operation gives to "w"`},
+			`cannot tell which value the restore operation gives to "w"`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestFreezeRefuses(t *testing.T) {
 			if m != nil {
 				must(t, m.Close())
 			}
-			if !errors.Is(err, errRefused) || err.Error() != fmt.Sprintf("%v: %s", errRefused, test.want) {
+			if !errors.Is(err, errNotOptimized) || err.Error() != fmt.Sprintf("%v: %s", errNotOptimized, test.want) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
 		})
@@ -356,8 +356,7 @@ func TestFreezeRefuses(t *testing.T) {
 	})
 }
 
-// A damaged checkpoint is an error that says where, not a reason for another
-// try.
+// A damaged checkpoint is an error that says where. Load does not try TensorFlow's loader.
 func TestFreezeDamaged(t *testing.T) {
 	openLibrary(t)
 	model := testModel{

@@ -18,7 +18,7 @@ const (
 	dtString = tfpb.DataType_DT_STRING
 )
 
-// What TensorFlow 1 makes.
+// Operations as TensorFlow 1 writes them.
 
 func reference(v testVariable) testVariable {
 	v.reference = "VariableV2"
@@ -35,7 +35,7 @@ func boolConst(name string, yes bool, inputs ...string) *tfpb.NodeDef {
 	})}), inputs...)
 }
 
-// number is an integer scalar.
+// number returns a constant integer scalar.
 func number(name string, i int32, inputs ...string) *tfpb.NodeDef {
 	return op(name, "Const", noT(attrs{"dtype": typeAttr(dtInt), "value": tensorAttr(&tfpb.TensorProto{
 		Dtype: dtInt, TensorShape: shapeMessage(nil), IntVal: []int32{i},
@@ -48,7 +48,7 @@ func floatIn(name string, v float32, inputs ...string) *tfpb.NodeDef {
 	return n
 }
 
-// condition makes y of x: yes(x) if its sum is large enough, else no(x).
+// condition computes y from x: yes(x) if x's sum is large enough, else no(x).
 func condition(x, y, yes, no string) []*tfpb.NodeDef {
 	return []*tfpb.NodeDef{
 		intConst("all", 0, 1, 2, 3), op("sum", "Sum", attrs{"Tidx": typeAttr(dtInt)}, x, "all"), floatIn("limit", 1),
@@ -59,7 +59,7 @@ func condition(x, y, yes, no string) []*tfpb.NodeDef {
 	}
 }
 
-// loopOf runs a body so many times: from "turn/x" to the tensor that it names.
+// loopOf runs a body a number of times, from "turn/x" to the tensor that it names.
 func loopOf(x, y string, turns int32, result string, body ...*tfpb.NodeDef) []*tfpb.NodeDef {
 	ints, frame := attrs{"T": typeAttr(dtInt)}, attrs{"frame_name": bytesAttr("frame")}
 	two := attrs{"N": intAttr(2)}
@@ -115,7 +115,7 @@ func mappedModel() testModel {
 	}
 }
 
-// tableModel takes numbers for words, those for numbers, and adds a variable.
+// tableModel looks words up by number, then numbers by word, and adds a variable.
 func tableModel(more ...*tfpb.NodeDef) testModel {
 	table := func(name string, from, to tfpb.DataType, more attrs) *tfpb.NodeDef {
 		a := attrs{"key_dtype": typeAttr(from), "value_dtype": typeAttr(to)}
@@ -140,7 +140,7 @@ func tableModel(more ...*tfpb.NodeDef) testModel {
 			table("words", dtLong, dtString, attrs{"shared_name": bytesAttr("shared")}), scalar, find("word", "words", dtLong, dtString, "keys_in", "nothing"),
 			table("back", dtString, dtLong, attrs{"use_node_name_sharing": boolAttr(true)}), number("seven", -7), cast("minus", "seven", dtInt, dtLong),
 			find("number", "back", dtString, dtLong, "word", "minus"), cast("y", "number", dtLong, dtFloat), op("out", "AddV2", nil, "y", "w/read"),
-			// What fills them.
+			// The operations that fill the tables.
 			table("words_too", dtLong, dtString, attrs{"shared_name": bytesAttr("shared")}),
 			stringConst("values", "zero", "one", "two"), number("first", 0), number("step", 1), op("size", "Size", attrs{"T": typeAttr(dtString)}, "values"),
 			op("range", "Range", noT(attrs{"Tidx": typeAttr(dtInt)}), "first", "size", "step"), cast("keys64", "range", dtInt, dtLong),
@@ -151,7 +151,7 @@ func tableModel(more ...*tfpb.NodeDef) testModel {
 	}
 }
 
-// fileModel is tableModel, whose words are lines of a file.
+// fileModel is tableModel with its words in a file.
 func fileModel(asset testAsset) testModel {
 	m := tableModel(stringConst("path", ""))
 	m.nodes[len(m.nodes)-1].Attr["value"].GetTensor().TensorShape = shapeMessage(nil)
@@ -165,9 +165,10 @@ func fileModel(asset testAsset) testModel {
 	return m
 }
 
-// twiceModel calls a function twice that holds a loop.
+// twiceModel calls a function with a loop twice.
 func twiceModel() testModel {
-	first := map[string]string{"AddV2": "z", "Mul": "z", "Less": "z", "Switch": "output_false"} // results; others are called "output"
+	// Names of the first output, which other operations call "output".
+	first := map[string]string{"AddV2": "z", "Mul": "z", "Less": "z", "Switch": "output_false"}
 	body := loopOf("x", "y", 2, "scaled", floatIn("half", 0.5, "^turn/i"), op("scaled", "Mul", nil, "turn/x", "half"))
 	kinds := make(map[string]string)
 	for _, n := range body {
@@ -202,7 +203,7 @@ func twiceModel() testModel {
 	}
 }
 
-// Graphs of TensorFlow 1 give the same frozen as they are.
+// Graphs of TensorFlow 1 give the same answers frozen and plain.
 func TestFreezeTensorFlow1(t *testing.T) {
 	norms := map[string]testVariable{
 		"w": reference(filter(1, 2, 2, 3, 4)), "mean": reference(vector(4, 2)), "variance": reference(vector(4, 3)),
@@ -223,7 +224,8 @@ func TestFreezeTensorFlow1(t *testing.T) {
 	}
 	old := reference(vector(4, 2))
 	old.reference = "Variable"
-	training := func(is *tfpb.NodeDef) []*tfpb.NodeDef { // a batch normalization under a condition, as Keras wrote it
+	// training returns a batch normalization under a condition, as Keras wrote it.
+	training := func(is *tfpb.NodeDef) []*tfpb.NodeDef {
 		nodes := slices.Concat(reads, []*tfpb.NodeDef{
 			boolConst("no", false), is, op("pred", "Identity", attrs{"T": typeAttr(dtBool)}, "training"),
 			op("pivot", "Switch", attrs{"T": typeAttr(dtBool)}, "training", "training"),
@@ -330,8 +332,8 @@ func TestFreezeTensorFlow1(t *testing.T) {
 	}
 }
 
-// What an input makes not finite stays so in a branch and in a loop, where
-// nobody can look.
+// NaN and infinity from an input are not hidden in a branch or a loop, where no check can be
+// fetched.
 func TestFreezeKeepsNaN(t *testing.T) {
 	openLibrary(t)
 	variables := map[string]testVariable{"w": reference(filter(1, 2, 2, 3, 3)), "v": reference(vector(3, 2))}
@@ -399,13 +401,13 @@ func TestFreezeRefusesTensorFlow1(t *testing.T) {
 			v.of, v.whole, v.slice, v.noKey = "whole", Shape{6}, []extent{{3, 3}}, true
 			return v
 		}()}, nodes: []*tfpb.NodeDef{input(3), readOf("v"), op("sum", "AddV2", nil, "v/read", "w"), op("out", "AddV2", nil, "in", "sum")}},
-			`variable "v" has no value: the checkpoint has another part of "whole"`},
+			`variable "v" has no value: the checkpoint does not have this part of "whole"`},
 		{"a file that is no asset", change(file("words.txt"), func(n map[string]*tfpb.NodeDef) {
 			n["fill"].Input[1] = "elsewhere"
 			n["step"].Name, n["step"].Op = "elsewhere", "Const"
 			n["range"].Input[2] = "first"
 		}), `"fill" reads a file that is not one of the model's`},
-		{"a file elsewhere", missing, `the asset "../words.txt" leads out of assets`},
+		{"a file elsewhere", missing, `the asset "../words.txt" is outside assets`},
 		{"a range without end", change(tableModel(), func(n map[string]*tfpb.NodeDef) {
 			n["first"].Attr = number("", math.MinInt32).Attr
 		}), "tables may have more than 4194304 elements"},
@@ -444,14 +446,14 @@ func TestFreezeRefusesTensorFlow1(t *testing.T) {
 			if m != nil {
 				must(t, m.Close())
 			}
-			if !errors.Is(err, errRefused) || err.Error() != fmt.Sprintf("%v: %s", errRefused, test.want) {
+			if !errors.Is(err, errNotOptimized) || err.Error() != fmt.Sprintf("%v: %s", errNotOptimized, test.want) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
 		})
 	}
 }
 
-// A graph that TensorFlow refuses is not followed for ever before.
+// Following a graph that TensorFlow refuses ends.
 func TestFreezeManyWays(t *testing.T) {
 	openLibrary(t)
 	m := tableModel()
@@ -475,8 +477,7 @@ func TestFreezeManyWays(t *testing.T) {
 	}
 }
 
-// Keys of parts as Python's TensorFlow 2.21 wrote them; the last two show how
-// numbers grow.
+// Keys of parts, as Python's TensorFlow 2.21 wrote them. The last two have large numbers.
 func TestSliceKey(t *testing.T) {
 	tests := []struct {
 		slice []extent

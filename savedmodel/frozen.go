@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -19,14 +20,16 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// maxFrozenFile bounds a saved_model.pb that is read whole; variables are not
-// in it.
+// maxFrozenFile bounds a saved_model.pb that is read whole. It does not hold the variables.
 const maxFrozenFile = 128 << 20
 
-// loadFrozen loads the version in dir, whose graph is given, without TensorFlow's loader.
+// loadFrozen loads the version in dir with an optimized graph, without TensorFlow's loader.
 func loadFrozen(ctx context.Context, dir string, mg *tfpb.MetaGraphDef, o Options) (*Model, error) {
 	if err := onlyCPU(o); err != nil {
 		return nil, err
+	}
+	if o.Signature != "" {
+		mg = withSignature(mg, o.Signature)
 	}
 	ops, err := operations()
 	if err != nil {
@@ -41,49 +44,53 @@ func loadFrozen(ctx context.Context, dir string, mg *tfpb.MetaGraphDef, o Option
 		return nil, err
 	}
 	defer values.close()
-	precision, whyFloat32 := o.Precision.available(kernels)
-	var (
-		s       *Session
-		watched map[signatureOutput][]string
-	)
-	for except := []string(nil); s == nil; {
-		g, err := freeze(mg, ops, values, newBudget(ctx))
+	precision, whyFloat32 := o.Precision.available(kernels, ops)
+	m := &Model{Tags: mg.GetMetaInfoDef().GetTags(), Signatures: signaturesOf(mg), Frozen: true, Kernels: kernels}
+	for except := []string(nil); m.Session == nil; {
+		g, err := freeze(mg, ops, values, newLoadBudget(ctx))
 		if err != nil {
 			return nil, err
 		}
 		g.fuse(kernels, except)
-		if err := g.watch(); err != nil {
+		if why, err := rewrite(g, precision, o.Ranges); err != nil {
 			return nil, err
+		} else if why != "" {
+			precision, whyFloat32 = PrecisionFloat32, why
 		}
-		if precision == PrecisionBFloat16 && !g.narrow() {
-			precision, whyFloat32 = PrecisionFloat32, "no convolution would gain by bfloat16"
-		}
-		watched = g.watched
-		s, except, err = g.session(o, except)
+		l := graphLoader{g, o, except}
+		m.Session, except, err = l.session()
 		switch {
-		case ctx.Err() != nil && s == nil:
+		case ctx.Err() != nil && m.Session == nil:
 			return nil, ctx.Err()
-		case err != nil && precision == PrecisionBFloat16 && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrDiverged):
-			precision, whyFloat32 = PrecisionFloat32, "its graph is refused: "+err.Error()
+		case err != nil && precision != PrecisionFloat32 && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrDiverged):
+			precision, whyFloat32 = PrecisionFloat32, "TensorFlow refuses its graph: "+err.Error()
 		case err != nil:
 			return nil, err
+		case m.Session != nil:
+			m.Precision, m.WhyFloat32, m.finiteChecks = precision, whyFloat32, g.finiteChecks
+			m.layers, m.Int8 = l.layers(m.Session)
 		}
 	}
-	m := &Model{
-		Session: s, Tags: mg.GetMetaInfoDef().GetTags(), Signatures: signaturesOf(mg),
-		Frozen: true, Kernels: kernels, Precision: precision, WhyFloat32: whyFloat32,
-		watched: watched,
-	}
 	ctf.TrimMemory()
-	debug.FreeOSMemory() // some 30 MB of messages, in 10 ms
+	debug.FreeOSMemory() // the messages take some 30 MB; freeing them takes 10 ms
 	return m, nil
 }
 
-// reason is why loadFrozen leaves a model to TensorFlow's loader.
-func reason(err error) string { return strings.TrimPrefix(err.Error(), errRefused.Error()+": ") }
+// withSignature returns the graph with this one of the signatures that can be called.
+func withSignature(mg *tfpb.MetaGraphDef, key string) *tfpb.MetaGraphDef {
+	defs := maps.Clone(mg.GetSignatureDef())
+	maps.DeleteFunc(defs, func(k string, _ *tfpb.SignatureDef) bool { return callable(k) && k != key })
+	return &tfpb.MetaGraphDef{
+		MetaInfoDef: mg.GetMetaInfoDef(), GraphDef: mg.GetGraphDef(), SaverDef: mg.GetSaverDef(), CollectionDef: mg.GetCollectionDef(),
+		SignatureDef: defs, AssetFileDef: mg.GetAssetFileDef(),
+	}
+}
 
-// onlyCPU refuses where there is another device: what is fused here is for
-// the processor, and TensorFlow's optimizer knows better what suits a card.
+// reason returns the text of an error that wraps errNotOptimized, without that prefix.
+func reason(err error) string { return strings.TrimPrefix(err.Error(), errNotOptimized.Error()+": ") }
+
+// onlyCPU returns an error if there is another device. The optimized graph is for the processor;
+// TensorFlow's own optimizer knows better what suits a card.
 func onlyCPU(o Options) error {
 	s, err := NewSession(&tfpb.GraphDef{}, o)
 	if err != nil {
@@ -95,15 +102,14 @@ func onlyCPU(o Options) error {
 	}
 	for _, t := range types {
 		if t != "CPU" {
-			return refuse("there is a device of type %s", t)
+			return notOptimized("there is a device of type %s", t)
 		}
 	}
 	return nil
 }
 
-// operations are those that the open library knows, by name: what they give,
-// and whether they have state. The whole list takes 30 ms to come by, so it is
-// asked for only once.
+// operations returns the open library's operations by name, with their outputs and whether they
+// have state. The list takes 30 ms to get, so it is cached.
 var operations = sync.OnceValues(func() (map[string]*tfpb.OpDef, error) {
 	var list tfpb.OpList
 	if err := proto.Unmarshal(ctf.AllOps(), &list); err != nil {
@@ -123,8 +129,8 @@ var operations = sync.OnceValues(func() (map[string]*tfpb.OpDef, error) {
 	return ops, nil
 })
 
-// readMetaGraphDef reads the graph that has exactly these tags. Whatever is
-// wrong with the file, TensorFlow's loader will tell.
+// readMetaGraphDef reads the graph that has exactly these tags. Its errors only say why the graph
+// is not optimized: TensorFlow's loader reports what is wrong with the file.
 func readMetaGraphDef(dir string, tags []string) (*tfpb.MetaGraphDef, error) {
 	name := filepath.Join(dir, graphFile)
 	st, err := os.Stat(name)
@@ -132,7 +138,7 @@ func readMetaGraphDef(dir string, tags []string) (*tfpb.MetaGraphDef, error) {
 		return nil, err
 	}
 	if st.Size() > maxFrozenFile {
-		return nil, refuse("%s has %d bytes, the limit is %d", graphFile, st.Size(), maxFrozenFile)
+		return nil, notOptimized("%s has %d bytes, the limit is %d", graphFile, st.Size(), maxFrozenFile)
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -140,61 +146,68 @@ func readMetaGraphDef(dir string, tags []string) (*tfpb.MetaGraphDef, error) {
 	}
 	var file tfpb.SavedModel
 	if err := proto.Unmarshal(b, &file); err != nil {
-		return nil, refuse("%s: %v", graphFile, err)
+		return nil, notOptimized("%s: %v", graphFile, err)
 	}
 	for _, mg := range file.GetMetaGraphs() {
 		if sameTags(mg.GetMetaInfoDef().GetTags(), tags) {
 			return mg, nil
 		}
 	}
-	return nil, refuse("%s has no graph with the tags %q", graphFile, tags)
+	return nil, notOptimized("%s has no graph with the tags %q", graphFile, tags)
 }
 
-// loadedName is the tensor that is fetched when all weights have arrived.
+// loadedName is the tensor whose fetch sets all variables and fills all tables.
 const loadedName = "inceptor/loaded"
 
-// session makes a session of the graph and gives its variables their values.
-// They stay in the memory that they were read into: the only copy, which all
-// signatures share. As constants they would be in the graph, and once more in
-// the kernels of each signature. Without a session it returns what must not be
-// fused, beyond the exceptions so far.
-func (g *frozenGraph) session(o Options, except []string) (*Session, []string, error) {
-	config, err := g.config(o)
+// A graphLoader opens a session of a frozen graph.
+type graphLoader struct {
+	*frozenGraph
+	options Options
+	except  []string // convolutions that must not be fused
+}
+
+// session opens a session of the graph and sets its variables. The values stay in the memory that
+// they were read into, which all signatures share. Constants would be in the graph, and once more
+// in the kernels of each signature.
+//
+// If some convolutions must not be fused, session returns no session but their names, with except.
+func (l *graphLoader) session() (*Session, []string, error) {
+	config, err := l.config()
 	if err != nil {
 		return nil, nil, err
 	}
-	def, names := g.def()
+	def, names := l.def()
 	s, err := openSession(def, config)
 	if err != nil {
 		return nil, nil, err
 	}
-	odd, err := g.notFusible(s, except)
-	if err == nil && len(odd) == 0 {
-		if err = g.load(s, names); err == nil {
+	unfused, err := l.notFusible(s)
+	if err == nil && len(unfused) == 0 {
+		if err = l.load(s, names); err == nil {
 			return s, nil, nil
 		}
 	}
-	_ = s.Close() // the first error is the one to tell
-	return nil, append(odd, except...), err
+	_ = s.Close() // the first error is the one to report
+	return nil, append(unfused, l.except...), err
 }
 
-func (g *frozenGraph) config(o Options) ([]byte, error) {
-	config, err := o.message()
+func (l *graphLoader) config() ([]byte, error) {
+	config, err := l.options.message()
 	if err != nil {
 		return nil, err
 	}
-	rewrite := &tfpb.RewriterConfig{DisableMetaOptimizer: g.finished()}
-	if oneDNNOn() { // what the remapper fuses hides NaN then, in functions too
+	rewrite := &tfpb.RewriterConfig{DisableMetaOptimizer: l.skipOptimizer()}
+	if oneDNNOn() { // a Relu that the remapper fuses hides NaN then, in functions too
 		rewrite.Remapping = tfpb.RewriterConfig_OFF
 	}
 	config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: rewrite}
-	// Nothing is added later, so the session need not keep what it began with.
+	// Nothing is added later, so the session need not keep the original graph.
 	config.Experimental.OptimizeForStaticGraph = true
 	config.Experimental.DisableOutputPartitionGraphs = true
 	return proto.Marshal(config)
 }
 
-// def is the graph with what sets its variables, and the variables' names.
+// def returns the graph, with operations that set its variables, and the variables' names.
 func (g *frozenGraph) def() (*tfpb.GraphDef, []string) {
 	def := &tfpb.GraphDef{Versions: g.meta.GetGraphDef().GetVersions(), Library: &tfpb.FunctionDefLibrary{}}
 	for _, f := range g.library {
@@ -219,41 +232,40 @@ func (g *frozenGraph) def() (*tfpb.GraphDef, []string) {
 		loaded.Input = append(loaded.Input, "^"+assign)
 		names = append(names, name)
 	}
-	for _, name := range g.starts {
+	for _, name := range g.initializers {
 		loaded.Input = append(loaded.Input, "^"+name)
 	}
 	def.Node = append(def.Node, loaded)
 	return def, names
 }
 
-// load reads the weights and gives them to the session's variables, and fills
-// its tables.
-func (g *frozenGraph) load(s *Session, names []string) error {
+// load reads the weights into the session's variables and fills its tables.
+func (l *graphLoader) load(s *Session, names []string) error {
 	var (
 		feeds  []string
 		inputs []*Tensor
 	)
 	defer func() {
 		for _, t := range inputs {
-			t.Close() // the variable holds it as well
+			t.Close() // the variable keeps the memory
 		}
 	}()
 	for _, name := range names {
-		w := g.weights[name]
-		if err := w.check(g.values); err != nil {
+		w := l.weights[name]
+		if err := w.check(l.values); err != nil {
 			return err
 		}
-		t, err := NewTensor(DataType(g.nodes[name].GetAttr()["dtype"].GetType()), w.entry.shape...)
+		t, err := NewTensor(DataType(l.nodes[name].GetAttr()["dtype"].GetType()), w.entry.shape...)
 		if err != nil {
 			return fmt.Errorf("variable %q: %w", name, err)
 		}
 		inputs = append(inputs, t)
-		if err := w.read(g.values, t.Bytes()); err != nil {
+		if err := w.read(l.values, t.Bytes()); err != nil {
 			return err
 		}
 		feeds = append(feeds, name+"/inceptor_value:0")
 	}
-	for node, path := range g.assets {
+	for node, path := range l.assets {
 		t, err := NewStringTensor([][]byte{[]byte(path)})
 		if err != nil {
 			return fmt.Errorf("asset %s: %w", path, err)
@@ -275,7 +287,7 @@ func (g *frozenGraph) load(s *Session, names []string) error {
 	return nil
 }
 
-// check tells whether the checkpoint's files have the weight's bytes.
+// check returns an error if the checkpoint's files are too short for the weight.
 func (w *weight) check(in *checkpoint) error {
 	if w.parts == nil {
 		return in.check(w.entry)
@@ -288,16 +300,20 @@ func (w *weight) check(in *checkpoint) error {
 	return nil
 }
 
-// read fills dst with the weight's value.
+// read fills dst with the weight's value, scaled and converted.
 func (w *weight) read(from *checkpoint, dst []byte) error {
-	if w.narrow {
+	if w.narrow || w.steps != nil {
 		full := make([]byte, w.entry.size)
 		wide := *w
-		wide.narrow = false
+		wide.narrow, wide.steps = false, nil
 		if err := wide.read(from, full); err != nil {
 			return err
 		}
-		narrowFloats(dst, full)
+		if w.narrow {
+			narrowFloats(dst, full)
+		} else {
+			quantizeFloats(dst, full, w.steps)
+		}
 		return nil
 	}
 	var err error

@@ -8,53 +8,53 @@ import (
 	"sync"
 )
 
-// A Graph is the structure of a model's graph: what it does with the inputs of its signatures.
-// It is safe for concurrent use.
+// A Graph says what a model's graph does with the inputs of its signatures. ReadGraph makes one. It
+// is safe for concurrent use.
 type Graph struct {
-	Tags       []string // of the graph; empty, not nil, if it has none
+	// Set once.
+	Tags       []string // empty, not nil, if the graph has none
 	Signatures map[string]Signature
-	TF2        bool // written by tf.saved_model.save: it has an object graph
+	TF2        bool     // tf.saved_model.save wrote it, with an object graph
+	startup    []string // nodes that run at load: the restore operation, then others
 
-	startup []string // nodes of the main graph that run at load: the restore operation, then others
-
-	mu        sync.Mutex // guards what bodies remember
+	mu        sync.Mutex // guards the bodies, which cache what they compute
 	main      *body
 	functions map[string]*body
 }
 
-// InputUse tells what a graph does with an input of a signature.
+// InputUse says what a graph does with an input of a signature.
 type InputUse struct {
-	// Decoders are the kinds of operation that decode what the input holds as encoded images,
-	// sorted: "DecodeJpeg", "DecodeImage" …
+	// Decoders are the types of operation that decode the input as encoded images, sorted, such as
+	// "DecodeJpeg".
 	Decoders []string
-	// Base64: the Decoders are for what DecodeBase64 makes of the input, which takes images in
-	// web-safe base64.
+	// Base64 says that the graph decodes the input from web-safe base64 before the Decoders.
 	Base64 bool
-	// Features are those of the tf.Examples that the input is parsed as; nil: it is not parsed.
+	// Features are the features of the tf.Examples that the graph parses the input as. It is nil if
+	// the graph does not parse the input.
 	Features map[string]Feature
-	// HasDefault: a caller may leave the input out, because the graph computes it from no other
-	// input, as a PlaceholderWithDefault or a constant.
+	// HasDefault says that a caller may leave the input out. The graph then computes it without any
+	// other input, as a PlaceholderWithDefault or a constant.
 	HasDefault bool
 	// Returned are the keys of the signature's outputs that are this input unchanged, sorted.
 	Returned []string
-	// Computed: outputs are computed from the strings or numbers in the input, by other operations
-	// than those that decode or parse it.
+	// Computed says that operations other than decoders and parsers compute outputs from the
+	// input's strings or numbers.
 	Computed bool
-	// Pixels is what the graph computes first of each number in the input, of those that are not
-	// strings. nil: it is not known, or nothing.
+	// Pixels is the first step of the graph's computation on each number of the input. It is nil
+	// for strings, or if there is no such step or it is not known.
 	Pixels *Affine
 }
 
-// A Feature is one that a graph takes from a tf.Example.
+// A Feature is a feature that a graph reads from a tf.Example.
 type Feature struct {
 	DType    DataType
-	Shape    Shape // in one example; nil where the length is free
-	Required bool  // a dense one without a default
-	Decoders []string
+	Shape    Shape    // in one example; nil if the length may vary
+	Required bool     // a dense feature without a default
+	Decoders []string // as in InputUse
 }
 
-// An Affine is x*Scale + Offset. Both have one element, or one for each channel, the last
-// dimension.
+// An Affine is the function x*Scale + Offset. Each has one element, or one for each channel,
+// which is the last dimension.
 type Affine struct {
 	Scale, Offset []float64
 }
@@ -71,8 +71,8 @@ func newGraph(g *parsedGraph, tags []string) *Graph {
 	return &Graph{Tags: tags, Signatures: signaturesOf(g.def), TF2: g.objects, startup: startup, main: s.main, functions: s.functions}
 }
 
-// Input tells what the graph does with an input of a signature. An error says that there is no
-// such input, or why the graph cannot be followed.
+// Input says what the graph does with an input of a signature. It returns an error if there is no
+// such input, or if the graph is too large or too deep to follow.
 func (g *Graph) Input(signature, key string) (InputUse, error) {
 	use, err := g.input(signature, key)
 	if err != nil {
@@ -118,7 +118,7 @@ func (g *Graph) input(signature, key string) (InputUse, error) {
 	return use, nil
 }
 
-// hasDefault tells whether the graph computes a node's result from no input and no queue.
+// hasDefault says whether the graph computes a node's result without any input or queue.
 func (g *Graph) hasDefault(name string) bool {
 	for need := range g.main.needs([]string{name}) {
 		switch op := g.main.nodes[need].op; {

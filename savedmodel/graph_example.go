@@ -13,8 +13,7 @@ func isExampleParser(op string) bool {
 // maxFeatures bounds the features of one tf.Example.
 const maxFeatures = 10_000
 
-// Outputs of a parser of tf.Examples: three for each sparse feature, then one for each dense one,
-// then two for each ragged one. The values of the sparse ones are the second third of the first.
+// sparseFeatures returns the number of sparse features of a parser of tf.Examples.
 func (n *graphNode) sparseFeatures() int {
 	count := n.attr["Nsparse"].GetI()
 	if n.op != "ParseExample" {
@@ -23,6 +22,9 @@ func (n *graphNode) sparseFeatures() int {
 	return int(max(0, min(count, maxFeatures)))
 }
 
+// exampleOutput returns the number of the first output with this name. A parser's outputs are the
+// indices, values and shapes of all sparse features, then the values of the dense features, then
+// the values and row splits of the ragged ones.
 func (n *graphNode) exampleOutput(result string) int {
 	sparse := n.sparseFeatures()
 	switch result {
@@ -42,8 +44,8 @@ func (n *graphNode) exampleOutput(result string) int {
 
 var errFeatureNames = errors.New("it is parsed as tf.Examples, but the names of their features are not constants")
 
-// parse goes on with the features that an operation takes from tf.Examples.
-func (t *trail) parse(s state, n *graphNode) error {
+// parse follows the features that a parser reads from tf.Examples.
+func (t *stringWalk) parse(s state, n *graphNode) error {
 	sparse, dense, ragged, defaults, err := t.featureNames(s.frame, n)
 	if err != nil {
 		return err
@@ -86,8 +88,8 @@ func typeAt(n *graphNode, attr string, i int) DataType {
 	return DataType(types[i])
 }
 
-// isEmpty tells whether a default is the empty one that stands for none.
-func (t *trail) isEmpty(f *frame, input string) bool {
+// isEmpty says whether a default is empty, which means that there is no default.
+func (t *stringWalk) isEmpty(f *frame, input string) bool {
 	p := t.constOf(f, f.body.ref(input))
 	if p == nil {
 		return false
@@ -96,8 +98,9 @@ func (t *trail) isEmpty(f *frame, input string) bool {
 	return ok && n == 0
 }
 
-// featureNames are the features that a parser takes, and its inputs with the dense ones' defaults.
-func (t *trail) featureNames(f *frame, n *graphNode) (sparse, dense, ragged, defaults []string, err error) {
+// featureNames returns the names of a parser's features, and its inputs with the defaults of the
+// dense ones.
+func (t *stringWalk) featureNames(f *frame, n *graphNode) (sparse, dense, ragged, defaults []string, err error) {
 	numSparse, numDense := n.sparseFeatures(), len(n.attr["Tdense"].GetList().GetType())
 	words := func(slot int) []string {
 		if err != nil {
@@ -141,8 +144,8 @@ func (t *trail) featureNames(f *frame, n *graphNode) (sparse, dense, ragged, def
 	return sparse, dense, ragged, n.inputs[min(after, len(n.inputs)):], err
 }
 
-// stringsOf are the strings of a constant.
-func (t *trail) stringsOf(f *frame, input string) ([]string, error) {
+// stringsOf returns the strings of a constant.
+func (t *stringWalk) stringsOf(f *frame, input string) ([]string, error) {
 	p := t.constOf(f, f.body.ref(input))
 	n, ok := shapeOf(p.GetTensorShape()).Elements()
 	if p == nil || p.GetDtype() != tfpb.DataType_DT_STRING || !ok || n > maxFeatures {

@@ -8,11 +8,11 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// maxChannels bounds the elements of a constant that is taken for one of each channel.
+// maxChannels bounds the elements of a constant with a number for each channel.
 const maxChannels = 64
 
-// number is the value of a tensor that depends on constants alone: one element, or one for each
-// channel. nil: it is not known, or not of such a shape.
+// number returns the value of a tensor that depends on constants alone: one element, or one for
+// each channel. It returns nil if the value is unknown or has another shape.
 func (w *graphWalk) number(f *frame, t tensorRef, depth int) ([]float64, error) {
 	if err := w.step(); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (w *graphWalk) number(f *frame, t tensorRef, depth int) ([]float64, error) 
 	return nil, nil
 }
 
-// keepsLast tells whether a Reshape leaves all elements in the last dimension.
+// keepsLast says whether a Reshape leaves all elements in the last dimension.
 func (w *graphWalk) keepsLast(f *frame, n *graphNode, elements int) bool {
 	if len(n.inputs) != 2 {
 		return false
@@ -88,8 +88,8 @@ var (
 	}
 )
 
-// channelNumbers are the elements of a constant that has one, or that has all in its last
-// dimension; otherwise nil.
+// channelNumbers returns the elements of a constant, if it has one or has all in its last
+// dimension. Otherwise it returns nil.
 func channelNumbers(p *tfpb.TensorProto) []float64 {
 	shape := shapeOf(p.GetTensorShape())
 	n, ok := shape.Elements()
@@ -114,7 +114,7 @@ func channelNumbers(p *tfpb.TensorProto) []float64 {
 	return v
 }
 
-// numberIn reads a number as it lies in memory.
+// numberIn reads a little endian number.
 func numberIn(t DataType, b []byte) (float64, bool) {
 	switch t {
 	case Float32:
@@ -135,7 +135,7 @@ func numberIn(t DataType, b []byte) (float64, bool) {
 	return 0, false
 }
 
-// listedNumbers are the numbers in the field for a message's type.
+// listedNumbers returns the numbers in the field for a message's type.
 func listedNumbers(p *tfpb.TensorProto) []float64 {
 	switch DataType(p.GetDtype()) {
 	case Float32:

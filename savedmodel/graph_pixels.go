@@ -1,21 +1,22 @@
 package savedmodel
 
-// maxPixelSteps bounds the operations that are followed.
+// maxPixelSteps bounds the operations that a pixelWalk follows.
 const maxPixelSteps = 1000
 
-// A pixelWalk follows an input's pixels as long as they go to one operation, and it is known.
+// A pixelWalk follows an input's pixels from operation to operation. It stops where they go to
+// several operations, or to one that it does not know.
 type pixelWalk struct {
 	*graphWalk
 	frame  *frame
 	tensor tensorRef
 
 	affine Affine
-	known  bool  // an operation did change the numbers
-	order  []int // channel i is the input's channel order[i]; nil: they are in the input's order
+	known  bool  // an operation has changed the numbers
+	order  []int // channel i is the input's channel order[i]; nil for the input's order
 	moved  bool  // the channels may no longer be the last dimension
 }
 
-// pixels finds the Pixels of an input. What a Cast to integers cuts off is not regarded.
+// pixels returns InputUse.Pixels of an input. It ignores the rounding of a Cast to integers.
 func (w *graphWalk) pixels(start tensorRef) (*Affine, error) {
 	p := &pixelWalk{graphWalk: w, frame: w.top, tensor: start, affine: Affine{Scale: []float64{1}, Offset: []float64{0}}}
 	for range maxPixelSteps {
@@ -31,7 +32,7 @@ func (w *graphWalk) pixels(start tensorRef) (*Affine, error) {
 	return &p.affine, nil
 }
 
-// next goes through one operation; false: that is not known.
+// next follows one operation. It returns false if the walk ends here.
 func (p *pixelWalk) next() (bool, error) {
 	uses, err := p.uses()
 	if err != nil || len(uses) == 0 {
@@ -68,8 +69,9 @@ func (p *pixelWalk) next() (bool, error) {
 	return u.slot == 0, nil
 }
 
-// uses are the inputs of operations that the pixels go to, in their frame or, where they are a
-// function's result, in the caller's; none where they go to both, or where that is not known.
+// uses returns the inputs of operations that the pixels go to. If the pixels are a function's
+// result, it follows them to the caller's frame. It returns none if they go to both, or if that
+// is unknown.
 func (p *pixelWalk) uses() ([]use, error) {
 	for {
 		b := p.frame.body
@@ -79,7 +81,7 @@ func (p *pixelWalk) uses() ([]use, error) {
 			if err := p.step(); err != nil {
 				return nil, err
 			}
-			if needed[u.node.name] && !measures[u.node.op] {
+			if needed[u.node.name] && !shapeReaders[u.node.op] {
 				uses = append(uses, u)
 			}
 		}
@@ -94,12 +96,13 @@ func (p *pixelWalk) uses() ([]use, error) {
 	}
 }
 
+// isPlainCall says whether an operation calls a function exactly once.
 func isPlainCall(op string) bool { return op == "PartitionedCall" || op == "StatefulPartitionedCall" }
 
 // measures are operations that look at a tensor's shape alone.
-var measures = map[string]bool{"Shape": true, "ShapeN": true, "Rank": true, "Size": true}
+var shapeReaders = map[string]bool{"Shape": true, "ShapeN": true, "Rank": true, "Size": true}
 
-// reorder makes channel i what was channel order[i].
+// reorder moves channel order[i] to channel i.
 func (p *pixelWalk) reorder(order []int) {
 	if p.order == nil {
 		p.order = []int{0, 1, 2}
@@ -111,7 +114,7 @@ func (p *pixelWalk) reorder(order []int) {
 	p.order = next
 }
 
-// reverses tells whether an operation turns the order of the channels around, and does no more.
+// reverses says whether an operation only reverses the order of the channels.
 func (p *pixelWalk) reverses(n *graphNode) bool {
 	if n.op == "ReverseV2" {
 		return len(n.inputs) == 2 && isChannelAxis(p.vector(n.inputs[1]))
@@ -132,7 +135,8 @@ func (p *pixelWalk) reverses(n *graphNode) bool {
 	return n.mask("ellipsis_mask") != 0 && last == 1 || last == 3
 }
 
-// stacked tells whether each use takes one channel, and all are put together again.
+// stacked says whether each use takes one channel, and one Pack puts all of them together again. If
+// so, it follows the pixels to the Pack.
 func (p *pixelWalk) stacked(uses []use) bool {
 	const channels = 3
 	order := make([]int, channels)
@@ -160,7 +164,8 @@ func (p *pixelWalk) stacked(uses []use) bool {
 	return true
 }
 
-// channel is the channel that a StridedSlice takes as x[..., i] does; -1: it is none.
+// channel returns the channel i that a StridedSlice takes as x[..., i]. It returns -1 for any other
+// use.
 func (p *pixelWalk) channel(u use) int {
 	n := u.node
 	if n.op != "StridedSlice" || u.slot != 0 || len(n.inputs) != 4 || n.mask("new_axis_mask") != 0 {
@@ -184,19 +189,21 @@ func (p *pixelWalk) channel(u use) int {
 
 func (n *graphNode) mask(name string) int64 { return n.attr[name].GetI() }
 
-// whole tells whether a StridedSlice leaves dimension i as long as it is, or several dimensions.
+// whole says whether a StridedSlice keeps all of dimension i. If i is the ellipsis, it stands for
+// several dimensions.
 func (n *graphNode) whole(i int) bool {
 	return n.mask("ellipsis_mask")>>i&1 == 1 || n.mask("begin_mask")>>i&1 == 1 && n.mask("end_mask")>>i&1 == 1
 }
 
 func isChannelAxis(axis []float64) bool { return len(axis) == 1 && (axis[0] == -1 || axis[0] == 3) }
 
-// vector is what a constant input holds.
+// vector returns the numbers of a constant input.
 func (p *pixelWalk) vector(input string) []float64 {
 	return channelNumbers(p.constOf(p.frame, p.frame.body.ref(input)))
 }
 
-// apply goes on with what an operation makes of the pixels; false: it is not affine, or not known.
+// apply adds an operation on the pixels to p.affine. It returns false if the operation is not
+// affine or not known.
 func (p *pixelWalk) apply(u use) (bool, error) {
 	n := u.node
 	if len(n.inputs) == 1 && n.op == "Neg" {
@@ -220,7 +227,7 @@ func (p *pixelWalk) apply(u use) (bool, error) {
 		}
 		c = ordered
 	}
-	if !p.affine.suits(c) {
+	if !p.affine.broadcasts(c) {
 		return false, nil
 	}
 	first := u.slot == 0
@@ -242,7 +249,8 @@ func (p *pixelWalk) apply(u use) (bool, error) {
 	return true, nil
 }
 
-func (a Affine) suits(c []float64) bool {
+// broadcasts says whether a list has one element, or as many as a has channels.
+func (a Affine) broadcasts(c []float64) bool {
 	return len(c) == 1 || (len(a.Scale) == 1 || len(a.Scale) == len(c)) && (len(a.Offset) == 1 || len(a.Offset) == len(c))
 }
 
@@ -255,7 +263,7 @@ func (a Affine) plus(c []float64) Affine {
 	return Affine{a.Scale, both(a.Offset, c, func(x, y float64) float64 { return x + y })}
 }
 
-// both computes f of two lists, of which one may have one element, for all channels.
+// both applies f to the elements of two lists. A list of one element stands for all channels.
 func both(a, b []float64, f func(x, y float64) float64) []float64 {
 	v := make([]float64, max(len(a), len(b)))
 	for i := range v {

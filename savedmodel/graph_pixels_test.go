@@ -93,7 +93,7 @@ func TestGraphPixels(t *testing.T) {
 	}
 }
 
-// Constants of each type, as numbers and as bytes.
+// Constants of each type are read, whether they are numbers or bytes.
 func TestChannelNumbers(t *testing.T) {
 	shape := shapeMessage(Shape{1, 2})
 	tests := []struct {

@@ -18,16 +18,17 @@ import (
 )
 
 const (
-	// maxStructure bounds the memory, in bytes as counted below, for what is kept of a file's graphs.
+	// maxStructure bounds the memory for the structure of a file's graphs, estimated in bytes from
+	// the costs below.
 	maxStructure = 256 << 20
 	costNode     = 256
 	costInput    = 64
-	costAttrByte = 16 // a byte of a message may become a pointer and what it points to
+	costAttrByte = 16 // a byte of a message may become a pointer and its target
 
-	maxKeptField = 4 << 10 // bytes; a larger attribute, such as a weight, is dropped
+	maxKeptField = 4 << 10 // bytes; a larger attribute, such as a weight, is skipped
 )
 
-// Numbers of fields of a node and of a function.
+// Field numbers of NodeDef and FunctionDef.
 const (
 	fieldNodeAttrs = 5 // NodeDef
 
@@ -36,7 +37,7 @@ const (
 	fieldFunctionReturns   = 4
 )
 
-// keptAttrs are the attributes that are kept.
+// keptAttrs are the attributes that a Graph needs. All others are skipped.
 var keptAttrs = setOf(
 	"value",                                               // constants
 	"f", "body", "then_branch", "else_branch", "branches", // functions
@@ -56,7 +57,7 @@ func setOf(names ...string) map[string]bool {
 	return set
 }
 
-// A structure is what is kept of one graph.
+// A structure is the structure of one graph, without large constants.
 type structure struct {
 	main      *body
 	functions map[string]*body
@@ -66,12 +67,13 @@ type structure struct {
 type body struct {
 	nodes   map[string]*graphNode
 	order   []*graphNode
-	params  map[string]int // of a function: its parameters' numbers, by name
-	results []string       // of a function: the tensors that it returns
+	params  map[string]int // a function's parameters' numbers, by name
+	results []string       // the tensors that a function returns
 
+	// Computed on first use; guarded by Graph.mu.
 	uses   map[tensorRef][]use // see usesOf
-	rets   map[tensorRef][]int // results that a tensor is; see returnsOf
-	needed map[string]bool     // nodes that the results need; see needs
+	rets   map[tensorRef][]int // see returnsOf
+	needed map[string]bool     // see forResults
 }
 
 // A graphNode is an operation.
@@ -81,15 +83,15 @@ type graphNode struct {
 	attr     map[string]*tfpb.AttrValue
 }
 
-// ReadGraph reads the structure of the graph in dir, a version's directory, that Load takes with
-// these Options.Tags. It needs no TensorFlow. The values of large constants are skipped, and
-// memory is bounded whatever the size of saved_model.pb. An error about the file's contents
-// wraps ErrMalformed; one about its tags, a *TagsError.
+// ReadGraph returns the structure of a graph in dir, a version's directory. It chooses the graph
+// as Load does with these Options.Tags. It does not need TensorFlow. It skips large constants and
+// takes bounded memory, whatever the size of saved_model.pb. An error about the file's contents
+// wraps ErrMalformed; an error about the tags wraps a *TagsError.
 func ReadGraph(dir string, tags []string) (*Graph, error) {
 	name := filepath.Join(dir, graphFile)
 	st, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w%s", err, otherFormIn(dir))
+		return nil, fmt.Errorf("%w%s", err, otherFormatAdvice(dir))
 	}
 	if err != nil {
 		return nil, err
@@ -109,7 +111,7 @@ func ReadGraph(dir string, tags []string) (*Graph, error) {
 	return g, nil
 }
 
-// parseGraph reads a saved_model.pb of size bytes.
+// parseGraph reads a saved_model.pb of size bytes for ReadGraph.
 func parseGraph(r io.ReadSeeker, size int64, tags []string) (*Graph, error) {
 	s := &structureReader{left: maxStructure}
 	graphs, err := walkGraphs(r, size, s.graph)
@@ -124,12 +126,13 @@ func parseGraph(r io.ReadSeeker, size int64, tags []string) (*Graph, error) {
 	return newGraph(&graphs[i], all[i]), nil
 }
 
-// A structureReader keeps the structure of the graphs of one file.
+// A structureReader reads the structures of the graphs in one file.
 type structureReader struct {
 	left int // of maxStructure
 }
 
-func (s *structureReader) take(n int) error {
+// charge takes bytes from maxStructure and returns an error if there are not so many left.
+func (s *structureReader) charge(n int) error {
 	if s.left -= n; s.left < 0 {
 		return fmt.Errorf("%w: its operations take more than %d bytes of memory", ErrMalformed, maxStructure)
 	}
@@ -138,7 +141,7 @@ func (s *structureReader) take(n int) error {
 
 func newBody() *body { return &body{nodes: make(map[string]*graphNode), params: make(map[string]int)} }
 
-// graph keeps the structure of a GraphDef that ends at end.
+// graph reads a GraphDef that ends at the byte end.
 func (s *structureReader) graph(g *parsedGraph, w *wireReader, end int64) error {
 	if g.structure == nil {
 		g.structure = &structure{main: newBody(), functions: make(map[string]*body)}
@@ -159,7 +162,7 @@ func (s *structureReader) graph(g *parsedGraph, w *wireReader, end int64) error 
 	})
 }
 
-// node keeps a node of b. One that is too large is read field by field.
+// node adds a node to b. It reads a large node field by field, without the large attributes.
 func (s *structureReader) node(b *body, w *wireReader, end int64) error {
 	var (
 		def tfpb.NodeDef
@@ -172,7 +175,7 @@ func (s *structureReader) node(b *body, w *wireReader, end int64) error {
 			if end < 0 || num == fieldNodeAttrs && end-w.off > maxKeptField {
 				return nil
 			}
-			if err := s.take(int(min(end-w.off, maxStructure))); err != nil {
+			if err := s.charge(int(min(end-w.off, maxStructure))); err != nil {
 				return err
 			}
 			return w.merge(num, end, &def)
@@ -201,10 +204,10 @@ func (s *structureReader) node(b *body, w *wireReader, end int64) error {
 	}
 	b.nodes[n.name] = n
 	b.order = append(b.order, n)
-	return s.take(cost)
+	return s.charge(cost)
 }
 
-// function keeps a function of the library.
+// function adds a function of the library to g.
 func (s *structureReader) function(g *structure, w *wireReader, end int64) error {
 	b := newBody()
 	var def tfpb.FunctionDef // without its nodes
@@ -215,7 +218,7 @@ func (s *structureReader) function(g *structure, w *wireReader, end int64) error
 		case num == fieldFunctionNodes:
 			return s.node(b, w, end)
 		case num == fieldFunctionSignature || num == fieldFunctionReturns:
-			if err := s.take(costAttrByte * int(min(end-w.off, maxStructure))); err != nil {
+			if err := s.charge(costAttrByte * int(min(end-w.off, maxStructure))); err != nil {
 				return err
 			}
 			return w.merge(num, end, &def)
@@ -232,10 +235,10 @@ func (s *structureReader) function(g *structure, w *wireReader, end int64) error
 		b.results = append(b.results, def.GetRet()[result.GetName()])
 	}
 	g.functions[def.GetSignature().GetName()] = b
-	return s.take(costNode)
+	return s.charge(costNode)
 }
 
-// merge reads field num, which ends at end, into m.
+// merge reads field num, which ends at the byte end, into m.
 func (w *wireReader) merge(num protowire.Number, end int64, m proto.Message) error {
 	if end-w.off > maxParsedPart {
 		return malformed(w.off, "field %d has %d bytes, the limit is %d", num, end-w.off, maxParsedPart)
@@ -252,13 +255,13 @@ func (w *wireReader) merge(num protowire.Number, end int64, m proto.Message) err
 	return nil
 }
 
-// A tensorRef is output number index of a node or, where node is empty, a function's parameter.
+// A tensorRef is output index of a node. If node is empty, it is parameter index of a function.
 type tensorRef struct {
 	node  string
 	index int
 }
 
-// ref is the tensor that an input or a result of b names: "node" or "node:1" in a main graph,
+// ref returns the tensor that an input or a result of b names: "node" or "node:1" in a main graph,
 // "parameter" or "node:output:1" in a function.
 func (b *body) ref(name string) tensorRef {
 	node, rest, _ := strings.Cut(name, ":")
@@ -279,8 +282,8 @@ func (b *body) ref(name string) tensorRef {
 	return tensorRef{node, index}
 }
 
-// firstOutput is the number of the first output that belongs to an operation's result of this name.
-// It is right for the operations that are followed, of which others have one result.
+// firstOutput returns the number of the first output with this name. The operations that a walk
+// follows have only one, except those listed here.
 func (n *graphNode) firstOutput(result string) int {
 	switch n.op {
 	case "Switch":
@@ -299,7 +302,7 @@ type use struct {
 	slot int
 }
 
-// usesOf lists the inputs of nodes that a tensor of b goes to.
+// usesOf returns the inputs of nodes that use a tensor of b.
 func (b *body) usesOf(t tensorRef) []use {
 	if b.uses == nil {
 		b.uses = make(map[tensorRef][]use)
@@ -313,7 +316,7 @@ func (b *body) usesOf(t tensorRef) []use {
 	return b.uses[t]
 }
 
-// returnsOf lists the numbers of a function's results that are the tensor.
+// returnsOf returns the numbers of the function's results that are the tensor.
 func (b *body) returnsOf(t tensorRef) []int {
 	if b.rets == nil {
 		b.rets = make(map[tensorRef][]int)
@@ -325,8 +328,8 @@ func (b *body) returnsOf(t tensorRef) []int {
 	return b.rets[t]
 }
 
-// forResults are the nodes that a body's results need; of the main graph, the outputs of the
-// signature that is followed.
+// forResults returns the nodes that a body's results need. The results of the main graph are the
+// outputs of the signature that is followed; Graph.Input sets that.
 func (b *body) forResults() map[string]bool {
 	if b.needed == nil {
 		b.needed = b.needs(b.results)
@@ -334,7 +337,7 @@ func (b *body) forResults() map[string]bool {
 	return b.needed
 }
 
-// needs are the nodes that compute the given tensors of b.
+// needs returns the nodes that compute the given tensors of b.
 func (b *body) needs(tensors []string) map[string]bool {
 	needed := make(map[string]bool)
 	for stack := slices.Clone(tensors); len(stack) > 0; {

@@ -17,8 +17,8 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// A testGraph is a graph with one signature, "s". Its inputs and outputs are called as their nodes
-// are, if they name no output number.
+// A testGraph is a graph with one signature, "s". Its inputs and outputs have the names of their
+// tensors.
 type testGraph struct {
 	inputs, outputs []string
 	nodes           []*tfpb.NodeDef
@@ -66,7 +66,7 @@ func (g testGraph) read(tb testing.TB) *Graph {
 	return graph
 }
 
-// functionOf is a function of a graph's library; each of returns is a tensor of its body.
+// functionOf returns a function of a graph's library. The list returns names tensors of its body.
 func functionOf(name, args string, returns []string, nodes ...*tfpb.NodeDef) *tfpb.FunctionDef {
 	f := &tfpb.FunctionDef{Signature: &tfpb.OpDef{Name: name}, Ret: make(map[string]string), NodeDef: nodes}
 	for _, arg := range strings.Fields(args) {
@@ -96,7 +96,7 @@ func callNode(name, function string, inputs ...string) *tfpb.NodeDef {
 	return op(name, "StatefulPartitionedCall", attrs{"f": funcAttr(function)}, inputs...)
 }
 
-// vectorOf is a constant of float32, whose last dimension has all its elements.
+// vectorOf returns a float32 constant with all its elements in the last dimension.
 func vectorOf(name string, values ...float32) *tfpb.NodeDef {
 	return floatConst(name, Shape{1, 1, int64(len(values))}, values)
 }
@@ -291,7 +291,7 @@ func TestGraphExamples(t *testing.T) {
 	})
 }
 
-// What TensorFlow and Keras write; see testdata/make.py.
+// Models that TensorFlow and Keras wrote; see testdata/make.py.
 func TestGraphOfExports(t *testing.T) {
 	jpeg := []string{"DecodeJpeg"}
 	tests := []struct {
@@ -320,7 +320,7 @@ func TestGraphOfExports(t *testing.T) {
 	}
 }
 
-// However many functions call one another, an answer comes.
+// Following an input is bounded, however many functions call one another.
 func TestGraphBounded(t *testing.T) {
 	fans := make([]*tfpb.FunctionDef, 0, 41) // each calls the next one twice
 	for i := range 40 {
@@ -328,7 +328,7 @@ func TestGraphBounded(t *testing.T) {
 		fans = append(fans, functionOf(fmt.Sprintf("f%d", i), "x", []string{"b:output:0"}, callNode("a", next, "x"), callNode("b", next, "a:output:0")))
 	}
 	fans = append(fans, functionOf("f40", "x", []string{"x"}))
-	doubled := []*tfpb.NodeDef{op("in", "Placeholder", nil), scalarOf("n0", 1)} // each is the sum of the one before and itself
+	doubled := []*tfpb.NodeDef{op("in", "Placeholder", nil), scalarOf("n0", 1)} // each adds the last one twice
 	for i := range 60 {
 		before := fmt.Sprintf("n%d", i)
 		doubled = append(doubled, op(fmt.Sprintf("n%d", i+1), "Add", nil, before, before))
@@ -395,7 +395,7 @@ func TestReadGraph(t *testing.T) {
 	}
 }
 
-// Weights in the graph are stepped over, in nodes of functions too.
+// Weights in the graph are skipped, in nodes of functions too.
 func TestReadGraphLargeConstants(t *testing.T) {
 	weights := attrs{"value": tensorAttr(&tfpb.TensorProto{Dtype: dtFloat, TensorContent: make([]byte, 32<<20)})}
 	g := testGraph{
@@ -421,7 +421,7 @@ func TestReadGraphLargeConstants(t *testing.T) {
 	}
 }
 
-// A graph with too many operations is refused before they take the memory.
+// A graph with too many operations is refused before they fill the memory.
 func TestReadGraphTooMany(t *testing.T) {
 	meta := testGraph{}.meta()
 	for range maxStructure/costNode + 1 {

@@ -5,11 +5,13 @@ import (
 	"strings"
 )
 
-// TrainingOps lists the kinds of operation, sorted, that a signature runs as only training should:
-// those that draw random numbers for its outputs, that change variables, or that normalize by the
-// batch at hand. Answers of such a model differ from run to run, or with their neighbours in the
-// batch. It looks at functions that are called for certain, so at none of TensorFlow 1, where
-// a switch may turn training off.
+// TrainingOps returns the types of operation, sorted, that a signature runs although only training
+// should: those that draw random numbers for its outputs, change variables, or normalize by the
+// statistics of the batch. The answers of such a model differ from run to run, or with the other
+// records of the batch.
+//
+// It checks only functions that are always called. So it finds nothing in a graph of TensorFlow 1,
+// where a Switch may turn training off.
 func (g *Graph) TrainingOps(signature string) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -40,7 +42,7 @@ func (g *Graph) TrainingOps(signature string) []string {
 	for stack := called(g.main, outputs); len(stack) > 0; {
 		b := g.functions[stack[len(stack)-1]]
 		stack = append(stack[:len(stack)-1], called(b, b.results)...)
-		for _, n := range b.order { // which run for their effect
+		for _, n := range b.order { // operations that run for their effect
 			if changesVariable(n.op) {
 				found = insertSorted(found, n.op)
 			}
@@ -49,7 +51,7 @@ func (g *Graph) TrainingOps(signature string) []string {
 	return slices.Clip(found)
 }
 
-// drawsRandom are operations that give other numbers each time.
+// drawsRandom are operations that give different numbers each time.
 var drawsRandom = setOf(
 	"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "RandomShuffle", "RandomGamma",
 	"RandomPoissonV2", "Multinomial", "RngReadAndSkip",
@@ -63,8 +65,8 @@ func changesVariable(op string) bool {
 	return strings.HasPrefix(op, "ResourceApply") || strings.HasPrefix(op, "ResourceScatter")
 }
 
-// normalizesByBatch tells whether a batch normalization takes the mean of the batch. That is the
-// default, which writers leave out.
+// normalizesByBatch says whether a node is a batch normalization that uses the batch's mean. That
+// is the default of is_training, which writers leave out.
 func normalizesByBatch(n *graphNode) bool {
 	switch n.op {
 	case "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3":

@@ -5,10 +5,11 @@ import (
 	"slices"
 )
 
-// Unrestored lists, sorted, the variables of TensorFlow 2 that a signature reads and that have no
-// value after a load: nothing that runs then, such as the restore operation, takes them. Keras 3
-// leaves them so when tf.saved_model.save writes its models, since it saves copies of them. It
-// knows no such variable of a graph of TensorFlow 1, whose signatures may set variables.
+// Unrestored returns the variables, sorted, that a signature reads but that have no value after a
+// load, because neither the restore operation nor the initialization uses them. tf.saved_model.save
+// leaves variables of Keras 3 so, because Keras 3 saves copies of them.
+//
+// It returns nothing for a graph of TensorFlow 1, whose signatures may set variables.
 func (g *Graph) Unrestored(signature string) []string {
 	restore := g.main.nodes[nodeOf(g.startup[0])]
 	if !g.TF2 || restore == nil || !isPlainCall(restore.op) {
@@ -25,8 +26,8 @@ func (g *Graph) Unrestored(signature string) []string {
 	return slices.DeleteFunc(g.main.variablesFor(outputs), func(name string) bool { return set[name] })
 }
 
-// variablesFor are the variables, sorted, that tensors of b are computed from, by the names that
-// sessions know them by.
+// variablesFor returns the variables, sorted, that tensors of b are computed from. The names are
+// those in a session.
 func (b *body) variablesFor(tensors []string) []string {
 	var names []string
 	for name := range b.needs(tensors) {

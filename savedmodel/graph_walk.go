@@ -7,18 +7,18 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// maxWalkSteps bounds the inputs of operations that are looked at to follow one input. Functions
-// that call one another twice have no other bound.
+// maxWalkSteps bounds the work to follow one input: the number of inputs of operations visited.
+// Functions that call one another twice have no other bound.
 const maxWalkSteps = 100_000
 
-// imageDecoders are the operations that decode an encoded image, their first input.
+// imageDecoders are the operations that decode their first input as an image.
 var imageDecoders = map[string]bool{
 	"DecodeJpeg": true, "DecodeAndCropJpeg": true, "DecodePng": true, "DecodeGif": true, "DecodeBmp": true,
 	"DecodeImage": true, "DecodeWebP": true, "DecodeJxl": true,
 }
 
-// carriers are operations whose first result holds the same strings as these inputs do, as a
-// tensor, a list of tensors, or a TensorArray's flow.
+// carriers are operations whose first result holds the strings of these inputs, as a tensor, a list
+// of tensors or a TensorArray's flow.
 var carriers = map[string][]int{
 	"Identity": {0}, "RefIdentity": {0}, "Snapshot": {0}, "StopGradient": {0}, "PlaceholderWithDefault": {0},
 	"Squeeze": {0}, "Reshape": {0}, "ExpandDims": {0}, "StridedSlice": {0}, "Slice": {0}, "GatherV2": {0}, "Transpose": {0},
@@ -31,11 +31,11 @@ var carriers = map[string][]int{
 	"TensorArrayReadV3": {2}, "TensorArrayGatherV3": {2}, "TensorArrayConcatV3": {2},
 }
 
-// A frame is a body that is run: the main graph, or a function for one call of it.
+// A frame is a run of a body: the main graph, or one call of a function.
 type frame struct {
 	body    *body
 	caller  *frame
-	call    *graphNode // of caller
+	call    *graphNode // the caller's node
 	shift   int        // parameter i is input i+shift of the call
 	depth   int
 	callees map[callee]*frame
@@ -58,28 +58,28 @@ func (w *graphWalk) step() error {
 	return nil
 }
 
-// A state is a place that the input's strings come to.
+// A state is a tensor that holds the input's strings.
 type state struct {
 	frame   *frame
 	tensor  tensorRef
-	parsed  bool   // they are those of a feature,
-	feature string // which is this one
-	same    bool   // the tensor is the input, unchanged
-	base64  bool   // the tensor is what DecodeBase64 makes of the input
+	parsed  bool   // the strings are those of a feature
+	feature string // the feature's name
+	same    bool   // the tensor is the unchanged input
+	base64  bool   // the tensor is the input after DecodeBase64
 }
 
-// A trail is a walk in progress.
-type trail struct {
+// A stringWalk finds all operations that use the input's strings.
+type stringWalk struct {
 	*graphWalk
 	use   *InputUse
-	plain bool // images are decoded without DecodeBase64
+	plain bool // a decoder gets the input without DecodeBase64
 	seen  map[state]bool
-	stack []state
+	stack []state // states to visit
 }
 
-// follow finds the Decoders, Features and Returned of an input.
+// follow fills all fields of use but HasDefault and Pixels.
 func (w *graphWalk) follow(start tensorRef, use *InputUse) error {
-	t := &trail{graphWalk: w, use: use, seen: make(map[state]bool)}
+	t := &stringWalk{graphWalk: w, use: use, seen: make(map[state]bool)}
 	t.push(state{frame: w.top, tensor: start, same: true})
 	for len(t.stack) > 0 {
 		s := t.stack[len(t.stack)-1]
@@ -106,23 +106,23 @@ func (w *graphWalk) follow(start tensorRef, use *InputUse) error {
 			}
 		}
 	}
-	use.Base64 = use.Base64 && !t.plain // what is taken both ways is taken as it is
+	use.Base64 = use.Base64 && !t.plain // a model that takes both gets the plain image
 	slices.Sort(use.Returned)
 	use.Returned = slices.Compact(use.Returned)
 	return nil
 }
 
-func (t *trail) push(s state) {
+func (t *stringWalk) push(s state) {
 	if !t.seen[s] {
 		t.seen[s] = true
 		t.stack = append(t.stack, s)
 	}
 }
 
-// leave goes on where a function's result goes.
-func (t *trail) leave(s state, result int) {
+// leave follows a function's result to the caller.
+func (t *stringWalk) leave(s state, result int) {
 	call := s.frame.call
-	if isWhile(call.op) { // to the next round
+	if isWhile(call.op) { // and to the next turn of the loop
 		next := s
 		next.tensor, next.same = tensorRef{"", result}, false
 		t.push(next)
@@ -132,8 +132,8 @@ func (t *trail) leave(s state, result int) {
 	t.push(s)
 }
 
-// visit goes on with what an operation makes of the strings.
-func (t *trail) visit(s state, u use) error {
+// visit follows the strings through an operation that uses them.
+func (t *stringWalk) visit(s state, u use) error {
 	n := u.node
 	switch {
 	case imageDecoders[n.op]:
@@ -161,7 +161,7 @@ func (t *trail) visit(s state, u use) error {
 		return nil
 	}
 	functions := t.g.callees(n)
-	if (functions == nil || n.isBranch() && u.slot == 0) && !measures[n.op] && s.frame.isNeeded(n) {
+	if (functions == nil || n.isBranch() && u.slot == 0) && !shapeReaders[n.op] && s.frame.isNeeded(n) {
 		t.use.Computed = true
 	}
 	for _, function := range functions {
@@ -179,7 +179,7 @@ func (t *trail) visit(s state, u use) error {
 	return nil
 }
 
-func (t *trail) decoded(s state, op string) {
+func (t *stringWalk) decoded(s state, op string) {
 	if !s.parsed {
 		t.use.Base64, t.plain = t.use.Base64 || s.base64, t.plain || !s.base64
 		t.use.Decoders = insertSorted(t.use.Decoders, op)
@@ -199,7 +199,7 @@ func insertSorted(list []string, s string) []string {
 
 func isWhile(op string) bool { return op == "While" || op == "StatelessWhile" }
 
-// callees are the functions that an operation runs on its inputs.
+// callees returns the functions that an operation calls with its inputs.
 func (g *Graph) callees(n *graphNode) []string {
 	name := func(attr string) string { return n.attr[attr].GetFunc().GetName() }
 	switch n.op {
@@ -216,13 +216,14 @@ func (g *Graph) callees(n *graphNode) []string {
 		}
 		return names
 	}
-	if g.functions[n.op] != nil { // as TensorFlow 1 calls functions
+	if g.functions[n.op] != nil { // TensorFlow 1 calls a function like an operation
 		return []string{n.op}
 	}
 	return nil
 }
 
-// enter is the frame of a function that a node of f calls; nil: there is no such function.
+// enter returns the frame of a function that a node of f calls. It returns nil if there is no such
+// function.
 func (w *graphWalk) enter(f *frame, n *graphNode, function string) (*frame, error) {
 	b := w.g.functions[function]
 	if b == nil {
@@ -246,7 +247,7 @@ func (w *graphWalk) enter(f *frame, n *graphNode, function string) (*frame, erro
 	return inner, nil
 }
 
-// isBranch tells whether an operation runs one of several functions, by its first input.
+// isBranch says whether an operation calls one of several functions, chosen by its first input.
 func (n *graphNode) isBranch() bool {
 	switch n.op {
 	case "If", "StatelessIf", "Case", "StatelessCase":
@@ -255,7 +256,7 @@ func (n *graphNode) isBranch() bool {
 	return false
 }
 
-// isNeeded tells whether a node of the frame serves an output of the signature.
+// isNeeded says whether an output of the signature depends on a node of the frame.
 func (f *frame) isNeeded(n *graphNode) bool {
 	for ; f != nil && f.body.forResults()[n.name]; n, f = f.call, f.caller {
 		if f.caller == nil {
@@ -265,7 +266,8 @@ func (f *frame) isNeeded(n *graphNode) bool {
 	return false
 }
 
-// constOf is the value of a tensor that a Const gives, nil if another operation does.
+// constOf returns the value of a tensor that comes from a Const. It returns nil for any other
+// tensor.
 func (w *graphWalk) constOf(f *frame, t tensorRef) *tfpb.TensorProto {
 	for range maxFlatDepth {
 		n := f.body.nodes[t.node]
@@ -293,7 +295,8 @@ func (w *graphWalk) constOf(f *frame, t tensorRef) *tfpb.TensorProto {
 	return nil
 }
 
-// argument is what a function's call gives for a parameter; a nil frame: that is not known.
+// argument returns the tensor that a call passes for parameter i, and the caller's frame. The frame
+// is nil if the tensor is unknown.
 func (w *graphWalk) argument(f *frame, i int) (*frame, tensorRef) {
 	if f.caller == nil || isWhile(f.call.op) || i+f.shift >= len(f.call.inputs) {
 		return nil, tensorRef{}
@@ -301,7 +304,7 @@ func (w *graphWalk) argument(f *frame, i int) (*frame, tensorRef) {
 	return f.caller, f.caller.body.ref(f.call.inputs[i+f.shift])
 }
 
-// fed tells whether the signature's caller may give a node's result.
+// fed says whether a node is an input of the signature, so that its value is unknown.
 func (w *graphWalk) fed(f *frame, n *graphNode) bool {
 	if f.caller != nil {
 		return false

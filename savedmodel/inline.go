@@ -13,44 +13,42 @@ import (
 )
 
 const (
-	// maxFlatNodes bounds a graph after its functions were put in place of
-	// their calls: a few functions that call one another twice have no bound.
+	// maxFlatNodes bounds a graph after the bodies of functions have replaced their calls.
+	// Functions that call one another twice would grow without it.
 	maxFlatNodes  = 200_000
 	maxFlatInputs = 4_000_000
 	maxCallDepth  = 64
-	// maxFlatDepth bounds how many operations may be one another's inputs. The
-	// graph is followed by recursion, and no stack of Go may exceed 1 GB.
+	// maxFlatDepth bounds the longest chain of inputs, because recursion follows it and a stack of
+	// Go may not exceed 1 GB.
 	maxFlatDepth = 20_000
-	maxOpened    = 2_000_000 // operations of all functions, each counted as often as it is called
+	maxOpened    = 2_000_000 // operations of all called functions, counted for each call
 )
 
-// errRefused is wrapped by errors that say why a graph is left as it is.
-var errRefused = errors.New("not optimized")
+// errNotOptimized is wrapped by errors that say why a graph is left to TensorFlow's loader.
+var errNotOptimized = errors.New("not optimized")
 
-func refuse(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errRefused, fmt.Sprintf(format, args...))
+func notOptimized(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errNotOptimized, fmt.Sprintf(format, args...))
 }
 
-// A flatGraph is a part of a model's graph without calls of functions: each
-// call is replaced by the nodes of the function's body, called "call/node".
-// Nodes refer to one another by "node", "node:1" or "^node", as in any main
-// graph. It grows by what is asked for, so what nobody needs never enters.
+// A flatGraph is a part of a model's graph without calls of functions. The nodes of the function's
+// body, named "call/node", replace each call. Nodes refer to one another by "node", "node:1" or
+// "^node", as in any main graph. It holds only nodes that were asked for, and their inputs.
 type flatGraph struct {
 	ops       map[string]*tfpb.OpDef
 	functions map[string]*tfpb.FunctionDef
 	main      *scope
 	nodes     map[string]*tfpb.NodeDef
-	order     []string // of nodes: each comes after its inputs, but for those that lead back in a loop
-	// fed are the nodes whose results a caller gives: nothing is known of them.
+	order     []string // of nodes: each after its inputs, except for loops' back edges
+	// fed are the nodes whose results a caller gives, so their values are unknown.
 	fed map[string]bool
-	// called are the calls that a body has replaced, with their inputs.
+	// called are the replaced calls.
 	called []calledNode
-	// loopEnds are the operations that lead back to a loop's start. Each is
-	// added after what led to it.
+	// loopEnds are the back edges of loops that are still to be added.
 	loopEnds []loopEnd
 
-	inputsLeft, openedLeft, depthLeft int // what the bounds still allow
-	work                              *budget
+	inputsLeft, openedLeft, depthLeft int // how much is left of the bounds above
+	budget                            *loadBudget
 }
 
 type calledNode struct {
@@ -63,27 +61,28 @@ type loopEnd struct {
 	node  *tfpb.NodeDef
 }
 
-// A scope is a graph or function's body on its way into a flatGraph.
+// A scope is the main graph, or the body of a function for one call. Its nodes are added to a
+// flatGraph.
 type scope struct {
-	prefix string // of its nodes' names
-	depth  int
+	prefix string // of its nodes' names in the flatGraph
+	depth  int    // nested calls
 	nodes  map[string]*tfpb.NodeDef
-	done   map[string]bool // false: its inputs are being added
+	done   map[string]bool // true once a node is added, false while its inputs are
 	calls  map[string]*scope
 
-	function *tfpb.FunctionDef // nil: the main graph
-	args     map[string]string // by name, what the call gives
+	function *tfpb.FunctionDef // nil for the main graph
+	args     map[string]string // the call's inputs, by the parameter's name
 	waits    []string          // control inputs of the call
 }
 
-func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget) *flatGraph {
+func newFlatGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, budget *loadBudget) *flatGraph {
 	g := &flatGraph{
 		ops:       ops,
 		functions: make(map[string]*tfpb.FunctionDef),
 		nodes:     make(map[string]*tfpb.NodeDef),
 		main:      newScope("", mg.GetGraphDef().GetNode()),
 
-		inputsLeft: maxFlatInputs, openedLeft: maxOpened, depthLeft: maxFlatDepth, work: work,
+		inputsLeft: maxFlatInputs, openedLeft: maxOpened, depthLeft: maxFlatDepth, budget: budget,
 	}
 	for _, f := range mg.GetGraphDef().GetLibrary().GetFunction() {
 		g.functions[f.GetSignature().GetName()] = f
@@ -99,7 +98,7 @@ func newScope(prefix string, nodes []*tfpb.NodeDef) *scope {
 	return s
 }
 
-// tensor adds what computes a tensor of s, and returns its name in g.
+// tensor adds the operations that compute a tensor of s, and returns its name in g.
 func (g *flatGraph) tensor(s *scope, name string) (string, error) {
 	node, rest, _ := strings.Cut(name, ":")
 	if flat, ok := s.args[node]; ok {
@@ -107,7 +106,7 @@ func (g *flatGraph) tensor(s *scope, name string) (string, error) {
 	}
 	n, ok := s.nodes[node]
 	if !ok {
-		return "", refuse("the graph has no operation %q", s.prefix+node)
+		return "", notOptimized("the graph has no operation %q", s.prefix+node)
 	}
 	index := 0
 	if rest != "" {
@@ -128,20 +127,20 @@ func (g *flatGraph) tensor(s *scope, name string) (string, error) {
 	}
 	results := callee.function.GetSignature().GetOutputArg()
 	if index < 0 || index >= len(results) {
-		return "", refuse("%q has no result %d", s.prefix+node, index)
+		return "", notOptimized("%q has no result %d", s.prefix+node, index)
 	}
 	return g.tensor(callee, callee.function.GetRet()[results[index].GetName()])
 }
 
-// control adds a node of s, and returns the control inputs, "^node", that
-// wait for it in g: for a call, all that the function says must run.
+// control adds a node of s, and returns the control inputs, "^node", that wait for it in g. For a
+// call they wait for all operations that the function says must run.
 func (g *flatGraph) control(s *scope, name string) ([]string, error) {
 	if flat, ok := s.args[name]; ok {
 		return []string{"^" + nodeOf(flat)}, nil
 	}
 	n, ok := s.nodes[name]
 	if !ok {
-		return nil, refuse("the graph has no operation %q", s.prefix+name)
+		return nil, notOptimized("the graph has no operation %q", s.prefix+name)
 	}
 	if !isCall(n) {
 		return []string{"^" + s.prefix + name}, g.add(s, n)
@@ -168,16 +167,14 @@ func output(node string, index int) string {
 	return node + ":" + strconv.Itoa(index)
 }
 
-func isCall(n *tfpb.NodeDef) bool {
-	return n.GetOp() == "PartitionedCall" || n.GetOp() == "StatefulPartitionedCall"
-}
+func isCall(n *tfpb.NodeDef) bool { return isPlainCall(n.GetOp()) }
 
-// add copies a node of s and all that it needs.
+// add copies a node of s and its inputs to g.
 func (g *flatGraph) add(s *scope, n *tfpb.NodeDef) error {
 	name := n.GetName()
 	if done, ok := s.done[name]; ok {
 		if !done {
-			return refuse("%q is part of a loop", s.prefix+name)
+			return notOptimized("%q is part of a loop", s.prefix+name)
 		}
 		return nil
 	}
@@ -190,15 +187,15 @@ func (g *flatGraph) add(s *scope, n *tfpb.NodeDef) error {
 	flat := &tfpb.NodeDef{Name: s.prefix + name, Op: plainOp(n.GetOp()), Device: n.GetDevice(), Input: inputs, Attr: make(map[string]*tfpb.AttrValue)}
 	for key, value := range n.GetAttr() {
 		if _, ok := value.GetValue().(*tfpb.AttrValue_Placeholder); ok {
-			return refuse("%q takes the attribute %s from its function's call", flat.GetName(), key)
+			return notOptimized("%q takes the attribute %s from its function's call", flat.GetName(), key)
 		}
 		switch key {
-		case "_class", "_output_shapes", "_has_manual_control_dependencies": // about the graph as it was
+		case "_class", "_output_shapes", "_has_manual_control_dependencies": // wrong for the new graph
 		default:
 			flat.Attr[key] = value
 		}
 	}
-	if flat.GetOp() == "Enter" { // two calls of a function run its loop in frames of their own
+	if flat.GetOp() == "Enter" { // each call of a function runs its loop in a frame of its own
 		flat.Attr["frame_name"] = bytesAttr(s.prefix + string(n.GetAttr()["frame_name"].GetS()))
 	}
 	return g.insert(flat)
@@ -206,12 +203,12 @@ func (g *flatGraph) add(s *scope, n *tfpb.NodeDef) error {
 
 func (g *flatGraph) insert(n *tfpb.NodeDef) error {
 	if _, ok := g.nodes[n.GetName()]; ok {
-		return refuse("two operations would be called %q", n.GetName())
+		return notOptimized("two operations would be called %q", n.GetName())
 	}
 	if len(g.order) == maxFlatNodes {
-		return refuse("more than %d operations", maxFlatNodes)
+		return notOptimized("more than %d operations", maxFlatNodes)
 	}
-	if err := g.work.take(int64(nodeCost + len(n.GetName()))); err != nil {
+	if err := g.budget.charge(int64(nodeCost + len(n.GetName()))); err != nil {
 		return err
 	}
 	g.nodes[n.GetName()] = n
@@ -219,8 +216,8 @@ func (g *flatGraph) insert(n *tfpb.NodeDef) error {
 	return nil
 }
 
-// loopEnd is the operation that gives the input of a Merge after each turn of
-// a loop, nil if the input is another one.
+// loopEnd returns the NextIteration that an input of a Merge comes from. It returns nil for any
+// other input.
 func (g *flatGraph) loopEnd(s *scope, n *tfpb.NodeDef, input string) *tfpb.NodeDef {
 	end := s.nodes[nodeOf(input)]
 	if plainOp(n.GetOp()) != "Merge" || plainOp(end.GetOp()) != "NextIteration" {
@@ -229,7 +226,7 @@ func (g *flatGraph) loopEnd(s *scope, n *tfpb.NodeDef, input string) *tfpb.NodeD
 	return end
 }
 
-// addLoopEnds adds what loops need for another turn.
+// addLoopEnds adds the back edges of loops, with their inputs.
 func (g *flatGraph) addLoopEnds() error {
 	for len(g.loopEnds) > 0 {
 		end := g.loopEnds[0]
@@ -241,10 +238,10 @@ func (g *flatGraph) addLoopEnds() error {
 	return nil
 }
 
-// inputs adds what a node of s needs, and returns its inputs in g.
+// inputs adds the inputs of a node of s, and returns their names in g.
 func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 	if g.depthLeft == 0 {
-		return nil, refuse("operations are more than %d deep", maxFlatDepth)
+		return nil, notOptimized("operations are more than %d deep", maxFlatDepth)
 	}
 	g.depthLeft--
 	defer func() { g.depthLeft++ }()
@@ -271,7 +268,7 @@ func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 	}
 	controls = append(controls, s.waits...)
 	if g.inputsLeft -= len(data) + len(controls); g.inputsLeft < 0 {
-		return nil, refuse("more than %d inputs of operations", maxFlatInputs)
+		return nil, notOptimized("more than %d inputs of operations", maxFlatInputs)
 	}
 	size := 0
 	for _, in := range data {
@@ -280,36 +277,36 @@ func (g *flatGraph) inputs(s *scope, n *tfpb.NodeDef) ([]string, error) {
 	for _, in := range controls {
 		size += inputCost + len(in)
 	}
-	if err := g.work.take(int64(size)); err != nil {
+	if err := g.budget.charge(int64(size)); err != nil {
 		return nil, err
 	}
 	slices.Sort(controls)
 	return append(data, slices.Compact(controls)...), nil
 }
 
-// call opens the function that a node of s calls.
+// call returns the scope of the function that a node of s calls.
 func (g *flatGraph) call(s *scope, n *tfpb.NodeDef) (*scope, error) {
 	if callee, ok := s.calls[n.GetName()]; ok {
 		if callee == nil {
-			return nil, refuse("%q is part of a loop", s.prefix+n.GetName())
+			return nil, notOptimized("%q is part of a loop", s.prefix+n.GetName())
 		}
 		return callee, nil
 	}
-	s.calls[n.GetName()] = nil // until its inputs are known
+	s.calls[n.GetName()] = nil // until its inputs are added
 	name := n.GetAttr()["f"].GetFunc().GetName()
 	f, ok := g.functions[name]
 	switch {
 	case !ok:
-		return nil, refuse("%q calls the unknown function %q", s.prefix+n.GetName(), name)
+		return nil, notOptimized("%q calls the unknown function %q", s.prefix+n.GetName(), name)
 	case s.depth == maxCallDepth:
-		return nil, refuse("calls of functions are more than %d deep", maxCallDepth)
+		return nil, notOptimized("calls of functions are more than %d deep", maxCallDepth)
 	case f.GetAttr()["_XlaMustCompile"].GetB() || n.GetAttr()["_XlaMustCompile"].GetB():
-		return nil, refuse("function %q is for the XLA compiler", name)
+		return nil, notOptimized("function %q is for the XLA compiler", name)
 	}
 	if g.openedLeft -= 1 + len(f.GetNodeDef()); g.openedLeft < 0 {
-		return nil, refuse("functions call one another too often")
+		return nil, notOptimized("functions call one another too often")
 	}
-	if err := g.work.take(int64(scopeCost*(1+len(f.GetNodeDef())) + len(s.prefix) + len(n.GetName()))); err != nil {
+	if err := g.budget.charge(int64(scopeCost*(1+len(f.GetNodeDef())) + len(s.prefix) + len(n.GetName()))); err != nil {
 		return nil, err
 	}
 	inputs, err := g.inputs(s, n)
@@ -331,14 +328,14 @@ func (g *flatGraph) call(s *scope, n *tfpb.NodeDef) (*scope, error) {
 		}
 	}
 	if len(inputs)-len(callee.waits) != len(args) {
-		return nil, refuse("%q gives %d arguments to the function %q", s.prefix+n.GetName(), len(inputs)-len(callee.waits), name)
+		return nil, notOptimized("%q gives %d arguments to the function %q", s.prefix+n.GetName(), len(inputs)-len(callee.waits), name)
 	}
 	s.calls[n.GetName()] = callee
 	return callee, nil
 }
 
-// outputIndex is which output of n is meant by what follows its name: "1" in
-// the main graph, "output:1" in a function's body.
+// outputIndex returns the number of an output of n from the text after its name: "1" in the main
+// graph, "output:1" in a function's body.
 func (g *flatGraph) outputIndex(s *scope, n *tfpb.NodeDef, rest string) (int, error) {
 	arg, number, named := strings.Cut(rest, ":")
 	if !named {
@@ -346,19 +343,19 @@ func (g *flatGraph) outputIndex(s *scope, n *tfpb.NodeDef, rest string) (int, er
 	}
 	index, err := strconv.Atoi(number)
 	if err != nil || index < 0 || named == (s.function == nil) {
-		return 0, refuse("%q is no result of %q", rest, s.prefix+n.GetName())
+		return 0, notOptimized("%q is no result of %q", rest, s.prefix+n.GetName())
 	}
 	if !named {
 		return index, nil
 	}
 	var results []*tfpb.OpDef_ArgDef
 	if isCall(n) {
-		// All results are in the one list that the operation calls "output".
+		// A call has one list of results, named "output".
 		return index, nil
 	}
 	op, ok := g.ops[n.GetOp()]
 	if !ok {
-		return 0, refuse("TensorFlow has no operation %q", n.GetOp())
+		return 0, notOptimized("TensorFlow has no operation %q", n.GetOp())
 	}
 	results = op.GetOutputArg()
 	for _, r := range results {
@@ -377,10 +374,26 @@ func (g *flatGraph) outputIndex(s *scope, n *tfpb.NodeDef, rest string) (int, er
 		}
 		index += int(before)
 	}
-	return 0, refuse("%q is no result of %q", rest, s.prefix+n.GetName())
+	return 0, notOptimized("%q is no result of %q", rest, s.prefix+n.GetName())
 }
 
-// prune removes every node that none of the roots needs.
+// fresh returns a name that no operation has.
+func (g *flatGraph) fresh(name string) string {
+	for g.nodes[name] != nil {
+		name += "_"
+	}
+	return name
+}
+
+// append adds nodes with new names.
+func (g *flatGraph) append(nodes ...*tfpb.NodeDef) {
+	for _, node := range nodes {
+		g.nodes[node.GetName()] = node
+		g.order = append(g.order, node.GetName())
+	}
+}
+
+// prune removes every node that no root needs.
 func (g *flatGraph) prune(roots []string) {
 	keep := make(map[string]bool, len(g.nodes))
 	stack := slices.Clone(roots)
@@ -400,7 +413,7 @@ func (g *flatGraph) prune(roots []string) {
 	})
 }
 
-// nodeOf is the node that an input names.
+// nodeOf returns the node that an input names.
 func nodeOf(input string) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(input, "^"), ":")
 	return name

@@ -18,25 +18,24 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// The layout of a version's directory, as TensorFlow
-// (tensorflow/cc/saved_model/constants.h) and TensorFlow Serving have it.
+// Names in a version's directory, as in TensorFlow (tensorflow/cc/saved_model/constants.h) and
+// TensorFlow Serving.
 const (
 	graphFile = "saved_model.pb"
 	assetsDir = "assets"
 	extraDir  = "assets.extra"
 )
 
-// An Info is what a SavedModel's files tell about it.
+// An Info describes a SavedModel, as read from its files.
 type Info struct {
 	Dir string `json:"dir"`
-	// Complete: saved_model.pb is whole, every shard that the variables' index
-	// names has exactly the size that the index demands, every asset that a
-	// graph names exists, and the warm-up file, if there is one, ends where a
-	// record does. Otherwise Missing says which file lacks what.
+	// Complete says that no byte is missing: saved_model.pb is whole, every shard that the
+	// variables' index names has exactly the size that the index says, every asset that a graph
+	// names exists, and the warm-up file, if any, ends with a whole record. Otherwise Missing says
+	// what each file lacks.
 	Complete bool     `json:"complete"`
 	Missing  []string `json:"missing,omitempty"`
-	// Digest is left empty by Inspect, which does not read the shards; set it
-	// from [Digest].
+	// Digest is empty, because Inspect does not read the shards. Fill it from [Digest].
 	Digest string `json:"digest,omitempty"`
 
 	GraphBytes    int64       `json:"graph_bytes"` // of saved_model.pb
@@ -49,37 +48,37 @@ type Info struct {
 	Warmup        *Warmup     `json:"warmup,omitempty"`
 }
 
-// A MetaGraph is one of the graphs in saved_model.pb; mostly there is one,
-// tagged "serve".
+// A MetaGraph describes one graph in saved_model.pb. Most files have one, with the tag "serve".
 type MetaGraph struct {
 	Tags       []string             `json:"tags"`
-	TensorFlow string               `json:"tensorflow"` // version that wrote it
+	TensorFlow string               `json:"tensorflow"` // the version that wrote it
 	Nodes      int                  `json:"nodes"`      // of the main graph
 	Functions  int                  `json:"functions"`
-	Ops        []string             `json:"ops"` // kinds of operation used, sorted, if the writer listed them
+	Ops        []string             `json:"ops"` // types of operation, sorted; maybe none
 	Signatures map[string]Signature `json:"signatures"`
 }
 
 // A Variable is a tensor in the variables' files.
 type Variable struct {
-	Name  string   `json:"name"` // in the program that wrote it; Key, shortened, if it has none
+	Name  string   `json:"name"` // in the program that wrote it, or else a shorter form of Key
 	Key   string   `json:"key"`  // in the index
 	DType DataType `json:"dtype"`
 	Shape Shape    `json:"shape"`
 	Bytes int64    `json:"bytes"` // of its value on disk
 }
 
-// A Shard is a file with variables' values.
+// A Shard is a file with values of variables.
 type Shard struct {
 	Path  string `json:"path"`
-	Size  int64  `json:"size"`  // bytes it has; -1 if it does not exist
-	Wants int64  `json:"wants"` // bytes the index demands
+	Size  int64  `json:"size"`  // bytes on disk; -1 if the file does not exist
+	Wants int64  `json:"wants"` // bytes that the index says it has
 }
 
-// An Asset is a file in assets.
+// An Asset is a file in the folder assets.
 type Asset struct {
 	File
-	Tensor string `json:"tensor,omitempty"` // is fed the file's path at load; empty if no graph names the file
+	// Tensor gets the file's path at load. It is empty if no graph names the file.
+	Tensor string `json:"tensor,omitempty"`
 }
 
 // Graph returns the graph that has exactly these tags.
@@ -92,11 +91,12 @@ func (i *Info) Graph(tags ...string) (MetaGraph, bool) {
 	return MetaGraph{}, false
 }
 
-// Inspect reads the SavedModel in dir, a version's directory, without
-// TensorFlow. A version that is still being copied, or that is damaged, is no
-// error: the result is not Complete, and holds what could be read. An error
-// means that reading failed. It reads saved_model.pb, the variables' index and
-// the warm-up file, in bounded memory, and a few bytes of the shards.
+// Inspect describes the SavedModel in dir, a version's directory. It does not need TensorFlow. It
+// reads saved_model.pb, the variables' index, the warm-up file and a few bytes of the shards, in
+// bounded memory.
+//
+// An error means that reading failed. A damaged version, or one that is still being copied, is not
+// an error: the result then is not Complete and holds what could be read.
 func Inspect(dir string) (*Info, error) {
 	st, err := os.Stat(dir)
 	if err != nil {
@@ -115,7 +115,7 @@ func Inspect(dir string) (*Info, error) {
 	return in.info, nil
 }
 
-// An inspector fills an Info. Its steps return errors about reading only.
+// An inspector fills an Info. Its methods return an error only if reading fails.
 type inspector struct {
 	dir    string
 	info   *Info
@@ -126,8 +126,8 @@ func (in *inspector) missing(file, format string, args ...any) {
 	in.info.Missing = append(in.info.Missing, printable(file)+": "+fmt.Sprintf(format, args...))
 }
 
-// judge takes an error about a file for a lack if it is one about contents.
-func (in *inspector) judge(file string, err error) error {
+// contentError adds an error about a file's contents to Missing, and returns any other error.
+func (in *inspector) contentError(file string, err error) error {
 	if errors.Is(err, ErrMalformed) {
 		in.missing(file, "%v", err)
 		return nil
@@ -146,7 +146,7 @@ func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// size returns a regular file's size, and false if there is none.
+// size returns a regular file's size. It returns false if there is no such file.
 func (in *inspector) size(file string) (int64, bool, error) {
 	st, err := os.Stat(in.path(file))
 	switch {
@@ -158,7 +158,7 @@ func (in *inspector) size(file string) (int64, bool, error) {
 	return st.Size(), st.Mode().IsRegular(), nil
 }
 
-// read opens a file for use, unless it is absent.
+// read opens a file and calls use. It returns false if the file does not exist.
 func (in *inspector) read(file string, use func(f *os.File, size int64) error) (found bool, err error) {
 	size, ok, err := in.size(file)
 	if err != nil || !ok {
@@ -172,26 +172,25 @@ func (in *inspector) read(file string, use func(f *os.File, size int64) error) (
 		return false, err
 	}
 	defer f.Close()
-	return true, in.judge(file, use(f, size))
+	return true, in.contentError(file, use(f, size))
 }
 
-// otherForms are files that hold the same as saved_model.pb, with how a person makes that of them
-// in their directory.
-var otherForms = map[string]func(dir string) string{
+// otherFormats are other forms of saved_model.pb, each with the advice how to convert it.
+var otherFormats = map[string]func(dir string) string{
 	"saved_model.pbtxt": func(dir string) string {
 		return "convert it, where Python has TensorFlow: cd " + shellWord(dir) + " && " + convertText
 	},
 	"saved_model.cpb": func(string) string { return "save it as " + graphFile },
 }
 
-// otherFormIn says what to do about a directory whose model has another form; empty: there is none.
-func otherFormIn(dir string) (mend string) {
-	for _, file := range slices.Sorted(maps.Keys(otherForms)) {
+// otherFormatAdvice says how to convert a model in another form. It is empty if dir has none.
+func otherFormatAdvice(dir string) (advice string) {
+	for _, file := range slices.Sorted(maps.Keys(otherFormats)) {
 		if st, err := os.Stat(filepath.Join(dir, file)); err == nil && st.Mode().IsRegular() {
-			mend += "; " + file + " does, which inceptor does not read: " + otherForms[file](dir)
+			advice += "; " + file + " does, which inceptor does not read: " + otherFormats[file](dir)
 		}
 	}
-	return mend
+	return advice
 }
 
 // convertText is the command that writes saved_model.pb from saved_model.pbtxt.
@@ -200,7 +199,7 @@ const convertText = `python3 -c "from google.protobuf import text_format as t; f
 
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9_./-]+$`)
 
-// shellWord is a path as a shell takes it.
+// shellWord quotes a path for a shell, if needed.
 func shellWord(path string) string {
 	if plainPath.MatchString(path) {
 		return path
@@ -216,7 +215,7 @@ func (in *inspector) graphs() error {
 			return err
 		}
 		if len(graphs) == 0 {
-			return malformed(size, "no graph in the whole file")
+			return malformed(size, "the file has no graph")
 		}
 		in.parsed = graphs
 		return nil
@@ -225,7 +224,7 @@ func (in *inspector) graphs() error {
 		return err
 	}
 	if !found {
-		in.missing(graphFile, "does not exist%s", otherFormIn(in.dir))
+		in.missing(graphFile, "does not exist%s", otherFormatAdvice(in.dir))
 	}
 	for _, g := range in.parsed {
 		meta := g.def.GetMetaInfoDef()
@@ -251,49 +250,13 @@ func opNames(list *tfpb.OpList) []string {
 }
 
 func (in *inspector) variables() error {
-	var idx *bundleIndex
-	found, err := in.read(indexFile, func(f *os.File, size int64) error {
-		if size > maxIndexBytes {
-			return malformed(0, "%d bytes, the limit is %d", size, maxIndexBytes)
-		}
-		b := make([]byte, size)
-		if n, err := io.ReadFull(f, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return malformed(int64(n), "the file ends")
-		} else if err != nil {
-			return err
-		}
-		var err error
-		idx, err = parseBundleIndex(b)
-		return err
-	})
-	if err != nil {
+	idx, err := in.index()
+	if err != nil || idx == nil {
 		return err
 	}
-	if !found {
-		in.wantVariables()
+	if err := in.shards(idx); err != nil {
+		return err
 	}
-	if idx == nil {
-		return nil
-	}
-
-	wants := idx.shardSizes()
-	for _, id := range slices.Sorted(maps.Keys(wants)) {
-		s := Shard{Path: idx.shardFile(id), Wants: wants[id], Size: -1}
-		size, ok, err := in.size(s.Path)
-		switch {
-		case err != nil:
-			return err
-		case !ok:
-			in.missing(s.Path, "does not exist, wants %d bytes", s.Wants)
-		case size != s.Wants:
-			in.missing(s.Path, "has %d bytes, wants %d", size, s.Wants)
-		}
-		if ok {
-			s.Size = size
-		}
-		in.info.Shards = append(in.info.Shards, s)
-	}
-
 	names, err := in.names(idx)
 	if err != nil {
 		return err
@@ -312,9 +275,54 @@ func (in *inspector) variables() error {
 	return nil
 }
 
-// wantVariables tells a model without variables from one whose variables have
-// not arrived: TensorFlow would load both, and fail on the first run.
-func (in *inspector) wantVariables() {
+// index reads the variables' index, nil if it does not exist or is damaged.
+func (in *inspector) index() (*bundleIndex, error) {
+	var idx *bundleIndex
+	found, err := in.read(indexFile, func(f *os.File, size int64) error {
+		if size > maxIndexBytes {
+			return malformed(0, "%d bytes, the limit is %d", size, maxIndexBytes)
+		}
+		b := make([]byte, size)
+		if n, err := io.ReadFull(f, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return malformed(int64(n), "the file ends")
+		} else if err != nil {
+			return err
+		}
+		var err error
+		idx, err = parseBundleIndex(b)
+		return err
+	})
+	if err == nil && !found {
+		in.checkVariablesPresent()
+	}
+	return idx, err
+}
+
+// shards compares the shards' sizes with those that the index says.
+func (in *inspector) shards(idx *bundleIndex) error {
+	wants := idx.shardSizes()
+	for _, id := range slices.Sorted(maps.Keys(wants)) {
+		s := Shard{Path: idx.shardFile(id), Wants: wants[id], Size: -1}
+		size, ok, err := in.size(s.Path)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			in.missing(s.Path, "does not exist, wants %d bytes", s.Wants)
+		case size != s.Wants:
+			in.missing(s.Path, "has %d bytes, wants %d", size, s.Wants)
+		}
+		if ok {
+			s.Size = size
+		}
+		in.info.Shards = append(in.info.Shards, s)
+	}
+	return nil
+}
+
+// checkVariablesPresent reports a missing index if a graph restores variables. TensorFlow would
+// load such a model and fail on the first run.
+func (in *inspector) checkVariablesPresent() {
 	for _, g := range in.parsed {
 		if g.variables && g.def.GetSaverDef().GetRestoreOpName() != "" {
 			in.missing(indexFile, "does not exist, but the graph restores variables")
@@ -323,8 +331,7 @@ func (in *inspector) wantVariables() {
 	}
 }
 
-// names reads the variables' names from the shard that has them, if it is
-// whole.
+// names reads the variables' names, by key, if the shard that holds them is whole.
 func (in *inspector) names(idx *bundleIndex) (map[string]string, error) {
 	i := slices.IndexFunc(idx.entries, func(e bundleEntry) bool { return e.key == objectGraphKey && !e.sliced })
 	if i < 0 {
@@ -367,7 +374,7 @@ func (in *inspector) asset(a *tfpb.AssetFileDef, tensors map[string]string) erro
 	}
 	tensors[name] = a.GetTensorInfo().GetName()
 	if !filepath.IsLocal(filepath.FromSlash(a.GetFilename())) {
-		in.missing(graphFile, "%v: asset %q leads out of %s", ErrMalformed, a.GetFilename(), assetsDir)
+		in.missing(graphFile, "%v: asset %q is outside %s", ErrMalformed, a.GetFilename(), assetsDir)
 		return nil
 	}
 	_, ok, err := in.size(name)
@@ -384,7 +391,7 @@ func (in *inspector) extra() (err error) {
 
 func (in *inspector) list(folder string) ([]File, error) {
 	files, err := listFiles(in.dir, folder)
-	if absent(err) { // or vanished meanwhile
+	if absent(err) { // the folder does not exist, or a file vanished meanwhile
 		return nil, nil
 	}
 	return files, err

@@ -16,12 +16,12 @@ import (
 const (
 	maxGraphFile    = 2<<30 - 1 // bytes of saved_model.pb: protobuf's own limit
 	maxParsedPart   = 4 << 20   // bytes of one signature, asset and the like
-	maxCheckedNode  = 1 << 20   // bytes; larger nodes and functions, which hold weights, are only skipped
+	maxCheckedNode  = 1 << 20   // bytes; larger nodes and functions hold weights and are skipped
 	maxMetaGraphs   = 64
-	maxDeclarations = 10_000 // signatures, assets of one graph
+	maxDeclarations = 10_000 // signatures and assets of one graph
 )
 
-// Numbers of the fields that are told apart below.
+// Field numbers of the messages in saved_model.pb.
 const (
 	fieldMetaGraphs = 2 // SavedModel
 
@@ -36,26 +36,25 @@ const (
 	fieldLibFunctions = 1 // FunctionDefLibrary
 )
 
-// A parsedGraph is a MetaGraphDef without its graph, of which it knows the size.
+// A parsedGraph is a MetaGraphDef without its GraphDef, whose size it has counted.
 type parsedGraph struct {
 	def       *tfpb.MetaGraphDef
 	nodes     int
 	functions int
-	variables bool // the main graph holds some
-	objects   bool // it has an object graph, as tf.saved_model.save writes it
+	variables bool // the main graph has variables
+	objects   bool // there is an object graph, as tf.saved_model.save writes it
 
-	structure *structure // by a structureReader
+	structure *structure // filled by a structureReader
 }
 
-// readGraphs reads a saved_model.pb of size bytes piece by piece: a graph with
-// its weights as constants may take hundreds of megabytes, and is only walked.
-// Errors wrap ErrMalformed unless reading failed.
+// readGraphs reads a saved_model.pb of size bytes piece by piece, because a graph with weights as
+// constants may take hundreds of megabytes. Errors wrap ErrMalformed unless reading failed.
 func readGraphs(r io.ReadSeeker, size int64) ([]parsedGraph, error) {
 	return walkGraphs(r, size, (*parsedGraph).walkGraph)
 }
 
-// walkGraphs reads a saved_model.pb as readGraphs does, and calls nodes for the GraphDef of each
-// graph, which ends at end.
+// walkGraphs reads a saved_model.pb as readGraphs does. It calls nodes for the GraphDef of each
+// graph, which ends at the byte end.
 func walkGraphs(r io.ReadSeeker, size int64, nodes func(g *parsedGraph, w *wireReader, end int64) error) ([]parsedGraph, error) {
 	if size > maxGraphFile {
 		return nil, malformed(0, "%d bytes, protobuf's limit is %d", size, maxGraphFile)
@@ -144,7 +143,7 @@ func (g *parsedGraph) walkGraph(w *wireReader, end int64) error {
 	})
 }
 
-// A wireReader walks protocol buffer messages in a file
+// A wireReader reads protocol buffer messages field by field from a file
 // (protobuf.dev/programming-guides/encoding).
 type wireReader struct {
 	r   io.ReadSeeker
@@ -153,9 +152,9 @@ type wireReader struct {
 	buf []byte
 }
 
-// message calls visit for each field up to the byte end. A field that has a
-// length ends at fieldEnd; visit may read up to there, and what it leaves is
-// skipped. Any other field is skipped, and fieldEnd -1.
+// message calls visit for each field up to the byte end. A field with a length ends at fieldEnd.
+// Visit may read up to there; message skips the rest. For any other field, which message skips,
+// fieldEnd is -1.
 func (w *wireReader) message(end int64, visit func(num protowire.Number, fieldEnd int64) error) error {
 	for w.off < end {
 		at := w.off
@@ -165,7 +164,7 @@ func (w *wireReader) message(end int64, visit func(num protowire.Number, fieldEn
 		}
 		num, typ := protowire.DecodeTag(tag)
 		if num < 1 {
-			return malformed(at, "no field's tag: %#x", tag)
+			return malformed(at, "invalid tag of a field: %#x", tag)
 		}
 		fieldEnd := int64(-1)
 		switch typ {
@@ -199,8 +198,8 @@ func (w *wireReader) message(end int64, visit func(num protowire.Number, fieldEn
 	return nil
 }
 
-// check reads a message that ends at end into m, unless it is too large to be
-// worth it; then ok is false.
+// check reads a message that ends at the byte end into m. It returns false for a message of more
+// than maxCheckedNode bytes, which it does not read.
 func (w *wireReader) check(end int64, m proto.Message) (ok bool, err error) {
 	if end-w.off > maxCheckedNode {
 		return false, nil
@@ -220,7 +219,7 @@ func (w *wireReader) varint(end int64) (uint64, error) {
 	var v uint64
 	for shift, at := 0, w.off; ; shift += 7 {
 		if w.off == end {
-			return 0, malformed(at, "a number goes on past the end of its message, %d", end)
+			return 0, malformed(at, "a number goes beyond the end of its message, byte %d", end)
 		}
 		b, err := w.br.ReadByte()
 		if err != nil {
@@ -237,7 +236,7 @@ func (w *wireReader) varint(end int64) (uint64, error) {
 	}
 }
 
-// bytes reads up to the byte end; the result is valid until the next call.
+// bytes reads up to the byte end. The result is valid until the next call.
 func (w *wireReader) bytes(end int64) ([]byte, error) {
 	w.buf = slices.Grow(w.buf[:0], int(end-w.off))[:end-w.off]
 	n, err := io.ReadFull(w.br, w.buf)
@@ -260,7 +259,7 @@ func (w *wireReader) skip(to, end int64) error {
 			return w.fail(err)
 		}
 	default:
-		// The last byte is read to see that it is there.
+		// Reading the last byte shows that it exists.
 		if _, err := w.r.Seek(to-1, io.SeekStart); err != nil {
 			return w.fail(err)
 		}
@@ -273,7 +272,7 @@ func (w *wireReader) skip(to, end int64) error {
 	return nil
 }
 
-// fail turns an end before the size that the file had into a malformed file.
+// fail turns an early end of the file into an ErrMalformed.
 func (w *wireReader) fail(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return malformed(w.off, "the file ends")

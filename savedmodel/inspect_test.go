@@ -149,7 +149,7 @@ func TestInspectIncomplete(t *testing.T) {
 			return os.Rename(filepath.Join(dir, graphFile), filepath.Join(dir, "saved_model.cpb"))
 		}, "saved_model.pb: does not exist; saved_model.cpb does, which inceptor does not read: save it as saved_model.pb"},
 		{"saved_model.pb short by a byte", edit(graphFile, cut), "saved_model.pb: malformed at byte 2: field 2 has 30640 bytes, but only 30639 are left"},
-		{"saved_model.pb empty", edit(graphFile, func([]byte) []byte { return nil }), "saved_model.pb: malformed at byte 0: no graph in the whole file"},
+		{"saved_model.pb empty", edit(graphFile, func([]byte) []byte { return nil }), "saved_model.pb: malformed at byte 0: the file has no graph"},
 		{"saved_model.pb with a hole", edit(graphFile, func(b []byte) []byte { clear(b[8192:12288]); return b }), "saved_model.pb: malformed at byte "},
 		{"saved_model.pb is a pipe", func(dir string) error {
 			name := filepath.Join(dir, graphFile)
@@ -166,8 +166,8 @@ func TestInspectIncomplete(t *testing.T) {
 		{"shard's end damaged", edit(shard, flip(-1)), shard + ": malformed at byte "},
 		{"no asset", remove("assets/labels.txt"), "assets/labels.txt: does not exist, but a graph names it"},
 		{"no assets", remove("assets"), "assets/labels.txt: does not exist, but a graph names it"},
-		{"asset elsewhere", asset("../../secret"), `saved_model.pb: malformed: asset "../../secret" leads out of assets`},
-		{"warm-up short by a byte", edit(WarmupFile, cut), WarmupFile + ": malformed at byte 76: record 1: only "},
+		{"asset elsewhere", asset("../../secret"), `saved_model.pb: malformed: asset "../../secret" is outside assets`},
+		{"warm-up short by a byte", edit(WarmupFile, cut), WarmupFile + ": malformed at byte 76: record 1: the file ends after "},
 		{"warm-up damaged", edit(WarmupFile, flip(30)), WarmupFile + ": malformed at byte 0: record 0: the data's checksum is "},
 		{"warm-up ends early", edit(WarmupFile, func(b []byte) []byte { return b[:76] }), ""},
 		{"no extras", remove(extraDir), ""},
@@ -190,7 +190,7 @@ func TestInspectIncomplete(t *testing.T) {
 	}
 }
 
-// A saved_model.pb that is still being written is never taken for a whole one.
+// A saved_model.pb that is still being written is never complete.
 func TestInspectTruncatedGraph(t *testing.T) {
 	b, err := os.ReadFile("testdata/tiny/" + graphFile)
 	if err != nil {
@@ -201,14 +201,14 @@ func TestInspectTruncatedGraph(t *testing.T) {
 		if err == nil && len(graphs) > 0 || err != nil && !errors.Is(err, ErrMalformed) {
 			t.Errorf("the first %d of %d bytes: %d graphs, %v", n, len(b), len(graphs), err)
 		}
-		// The file was as long as it should be, but its end is not there.
+		// The file has the right size, but its end is missing.
 		if _, err := readGraphs(bytes.NewReader(b[:n]), int64(len(b))); !errors.Is(err, ErrMalformed) {
 			t.Errorf("only %d of %d bytes can be read: %v", n, len(b), err)
 		}
 	}
 }
 
-// Weights in the graph are stepped over, not read into memory.
+// Weights in the graph are skipped, not read into memory.
 func TestInspectLargeConstants(t *testing.T) {
 	weights := &tfpb.TensorProto{Dtype: tfpb.DataType_DT_UINT8, TensorContent: make([]byte, 32<<20)}
 	node := func(name string) *tfpb.NodeDef {
@@ -242,7 +242,7 @@ func TestInspectFails(t *testing.T) {
 	if _, err := Inspect("testdata/make.py"); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("a file: %v", err)
 	}
-	// A link to itself stands for what cannot be read, for a superuser too.
+	// Nobody can read a link to itself, not even a superuser.
 	dir := copyTiny(t)
 	must(t, os.Remove(filepath.Join(dir, graphFile)))
 	must(t, os.Symlink(graphFile, filepath.Join(dir, graphFile)))
@@ -272,7 +272,7 @@ func TestWarmup(t *testing.T) {
 		{"of the other methods", append(classify, regress...), Warmup{Records: 2, Signatures: map[string]int{"serving_default": 1, "c": 1}}},
 		{"empty", nil, Warmup{Signatures: map[string]int{}}},
 		{"two", append(predict(""), predict("x")...), Warmup{Records: 2, Signatures: map[string]int{"serving_default": 1, "x": 1}}},
-		{"no message", tfRecord("\xff"), Warmup{Records: 1, Signatures: map[string]int{}, Problem: "record 0 is no PredictionLog"}},
+		{"no message", tfRecord("\xff"), Warmup{Records: 1, Signatures: map[string]int{}, Problem: "record 0 is not a PredictionLog"}},
 		{"another request", append(predict("x"), tfRecord("")...), Warmup{Records: 2, Signatures: map[string]int{"x": 1}, Problem: "record 1 holds no Predict request"}},
 		{"too many", bytes.Repeat(predict("x"), MaxWarmupRecords+1), Warmup{Records: 1000, Signatures: map[string]int{"x": 1000}, Problem: "more than 1000 records"}},
 	}
@@ -280,7 +280,7 @@ func TestWarmup(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			got := Warmup{Signatures: map[string]int{}}
 			must(t, got.read(bytes.NewReader(test.file)))
-			got.Problem, _, _ = strings.Cut(got.Problem, ":") // protobuf words its errors differently from build to build
+			got.Problem, _, _ = strings.Cut(got.Problem, ":") // protobuf's own text varies between builds
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -314,7 +314,7 @@ func FuzzSavedModelFile(f *testing.F) {
 	})
 }
 
-func ExampleInspect() {
+func ExampleInfo_WriteText() {
 	info, err := Inspect("testdata/tiny")
 	if err != nil {
 		fmt.Println(err)

@@ -16,8 +16,7 @@ import (
 // shownVariables is how many variables WriteText lists.
 const shownVariables = 5
 
-// WriteText writes the Info for a person to read: all of it, but of the
-// variables only the largest.
+// WriteText writes the Info for a person. It lists everything but the smaller variables.
 func (i *Info) WriteText(w io.Writer) error {
 	var out bytes.Buffer
 	i.writeHead(&out)
@@ -30,7 +29,7 @@ func (i *Info) WriteText(w io.Writer) error {
 	return err
 }
 
-// WriteVariables writes a line for each variable, in the order of their keys.
+// WriteVariables writes a line for each variable, sorted by key.
 func (i *Info) WriteVariables(w io.Writer) error {
 	var out bytes.Buffer
 	variableTable(&out, "", i.Variables)
@@ -142,15 +141,15 @@ func (i *Info) writeFiles(out *bytes.Buffer) {
 	}
 }
 
-// table aligns the cells, which end in tabs, of the rows that are written.
+// table writes rows with aligned columns. Each cell ends with a tab.
 func table(out *bytes.Buffer, rows func(t io.Writer)) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	rows(t)
-	_ = t.Flush() // out takes everything
+	_ = t.Flush() // a bytes.Buffer never fails
 }
 
-// printable quotes what would upset a terminal or a table: a model's names
-// come from outside.
+// printable quotes a name that would upset a terminal or a table. A model's names come from
+// outside.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.ToValidUTF8(s, "") != s {
 		return strconv.Quote(s)
@@ -165,8 +164,7 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// byteCount gives a size in the largest decimal unit that leaves a number
-// above 1.
+// byteCount formats a size in the largest decimal unit that gives a number of at least 1.
 func byteCount(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)

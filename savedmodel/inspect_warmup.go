@@ -14,26 +14,25 @@ import (
 )
 
 const (
-	// WarmupFile is the path, below a version's directory, of the requests
-	// that TensorFlow Serving sends through a model before it serves: a
-	// TFRecord file of PredictionLog messages
+	// WarmupFile is the path of the warm-up requests in a version's directory. TensorFlow Serving
+	// runs them before it serves the version. It is a TFRecord file of PredictionLog messages
 	// (tensorflow.org/tfx/serving/saved_model_warmup).
 	WarmupFile = extraDir + "/tf_serving_warmup_requests"
-	// MaxWarmupRecords is the most records that TensorFlow Serving takes.
+	// MaxWarmupRecords is the largest number of records that TensorFlow Serving accepts.
 	MaxWarmupRecords = 1000
-	// MaxWarmupRecord is the most bytes that a record may have here.
+	// MaxWarmupRecord is the largest size of a record, in bytes, that this package reads.
 	MaxWarmupRecord = 64 << 20
 
 	defaultSignature = "serving_default"
 )
 
-// A Warmup is what a version's warm-up file holds.
+// A Warmup describes a version's warm-up file.
 type Warmup struct {
 	Size       int64          `json:"size"` // bytes
 	Records    int            `json:"records"`
-	Signatures map[string]int `json:"signatures"` // requests by signature
-	// Problem says why TensorFlow Serving would not load the version with this
-	// file, though the file is whole.
+	Signatures map[string]int `json:"signatures"` // number of requests by signature
+	// Problem says why TensorFlow Serving would refuse the version because of this file, although
+	// the file is whole.
 	Problem string `json:"problem,omitempty"`
 }
 
@@ -62,7 +61,7 @@ func (w *Warmup) read(r io.Reader) error {
 			return nil
 		}
 		if err := proto.Unmarshal(b, &log); err != nil {
-			w.problem("record %d is no PredictionLog: %v", w.Records, err)
+			w.problem("record %d is not a PredictionLog: %v", w.Records, err)
 			continue
 		}
 		spec, ok := requestedOf(&log)
@@ -74,8 +73,8 @@ func (w *Warmup) read(r io.Reader) error {
 	}
 }
 
-// requestedOf is what a log's request asks for; false: there is none. Requests of
-// kinds that are not read here count as those for the default signature.
+// requestedOf returns the signature that a log's request asks for, and false if there is no
+// request. An unknown kind of request counts as one for the default signature.
 func requestedOf(log *tfpb.PredictionLog) (*tfpb.ModelSpec, bool) {
 	switch {
 	case log.GetPredictLog().GetRequest() != nil:
@@ -88,7 +87,7 @@ func requestedOf(log *tfpb.PredictionLog) (*tfpb.ModelSpec, bool) {
 	return nil, len(log.ProtoReflect().GetUnknown()) > 0
 }
 
-// problem keeps the first one.
+// problem sets Problem, unless it is set already.
 func (w *Warmup) problem(format string, args ...any) {
 	if w.Problem == "" {
 		w.Problem = fmt.Sprintf(format, args...)

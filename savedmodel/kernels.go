@@ -8,22 +8,21 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// Kernels says whose convolutions an optimized graph calls. Outputs differ by
-// rounding only.
+// Kernels says whose convolutions an optimized graph calls. The outputs differ by rounding only.
 type Kernels int
 
 const (
-	// KernelsAuto are oneDNN's where the library has them.
+	// KernelsAuto means oneDNN's kernels if the library has them, else TensorFlow's choice.
 	KernelsAuto Kernels = iota
-	// KernelsTensorFlow are those that TensorFlow chooses by itself: its own,
-	// unless oneDNN is on (TF_ENABLE_ONEDNN_OPTS).
+	// KernelsTensorFlow means the kernels that TensorFlow chooses: its own, or oneDNN's if
+	// TF_ENABLE_ONEDNN_OPTS turns oneDNN on.
 	KernelsTensorFlow
-	// KernelsOneDNN are oneDNN's, called by their names, so that it does not
-	// matter whether oneDNN is on. They keep a second copy of the filters, in
-	// their own order.
+	// KernelsOneDNN means oneDNN's kernels, whether or not oneDNN is on. They keep a second copy of
+	// the filters, in an order of their own.
 	KernelsOneDNN
 )
 
+// String returns "auto", "tensorflow" or "onednn".
 func (k Kernels) String() string {
 	switch k {
 	case KernelsTensorFlow:
@@ -34,9 +33,9 @@ func (k Kernels) String() string {
 	return "auto"
 }
 
-// What TensorFlow's graph optimizer writes in the place of a convolution or
-// product with its BiasAdd and Relu, and oneDNN's rewriting pass in the place
-// of that. The last one's kernels have this label.
+// Fused operations. TensorFlow's graph optimizer replaces a convolution or product and its BiasAdd
+// and Relu by fusedConv or fusedProduct. oneDNN's rewriting pass replaces fusedConv by oneDNNConv,
+// whose kernels have the label oneDNNLabel.
 const (
 	fusedConv    = "_FusedConv2D"
 	fusedProduct = "_FusedMatMul"
@@ -44,9 +43,8 @@ const (
 	oneDNNLabel  = "MklNameChangeOp"
 )
 
-// fuse makes a convolution, or product of matrices, and the BiasAdd and Relu
-// after it one operation, which has the last one's name, unless that is among
-// the exceptions.
+// fuse replaces a convolution or matrix product, and the BiasAdd and Relu after it, by one
+// operation with the last one's name. It leaves alone those whose name is in except.
 func (g *frozenGraph) fuse(k Kernels, except []string) {
 	users := g.users()
 	for _, name := range slices.Clone(g.order) {
@@ -62,8 +60,9 @@ func (g *frozenGraph) fuse(k Kernels, except []string) {
 		fused.Name = name
 		fused.Input = append(fused.Input, add.GetInput()[1])
 		fused.Attr["fused_ops"] = wordsAttr("BiasAdd")
-		// Fused, a Relu hides NaN. Under a condition or in a loop nobody could tell; see watch.
-		if u := users[name]; len(u) == 1 && !slices.Contains(g.roots, name) && !g.flow[name] {
+		// A fused Relu hides NaN. In control flow no check for that can be fetched; see
+		// addFiniteChecks.
+		if u := users[name]; len(u) == 1 && !slices.Contains(g.roots, name) && !g.inControlFlow[name] {
 			if relu := g.nodes[u[0]]; (relu.GetOp() == "Relu" || relu.GetOp() == "Relu6") && len(relu.GetInput()) == 1 {
 				fused.Name = u[0]
 				fused.Attr["fused_ops"] = wordsAttr("BiasAdd", relu.GetOp())
@@ -71,7 +70,7 @@ func (g *frozenGraph) fuse(k Kernels, except []string) {
 		}
 		fused.Attr["num_args"] = intAttr(1)
 		fused.Op = fusedProduct
-		for _, key := range []string{"grad_a", "grad_b"} { // which the fused product does not have
+		for _, key := range []string{"grad_a", "grad_b"} { // attributes that the fused product lacks
 			delete(fused.Attr, key)
 		}
 		if n.GetOp() == "Conv2D" {
@@ -79,7 +78,7 @@ func (g *frozenGraph) fuse(k Kernels, except []string) {
 			fused.Attr["TArgs"] = typesAttr([]tfpb.DataType{tfpb.DataType_DT_FLOAT})
 			if _, w := g.weightOf(n.GetInput()[1]); w != nil && k == KernelsOneDNN {
 				fused.Op = oneDNNConv
-				fused.Attr["is_filter_const"] = boolAttr(true) // so that its order is changed only once
+				fused.Attr["is_filter_const"] = boolAttr(true) // reorder the filter only once
 				fused.Attr["_kernel"] = bytesAttr(oneDNNLabel)
 			}
 		}
@@ -90,7 +89,7 @@ func (g *frozenGraph) fuse(k Kernels, except []string) {
 	g.prune(g.roots)
 }
 
-// fusible tells whether add is all that is done with n, and both are plain.
+// fusible says whether add is the only user of n and the fused kernels support both.
 func (g *frozenGraph) fusible(n, add *tfpb.NodeDef, users map[string][]string) bool {
 	for _, x := range []*tfpb.NodeDef{n, add} {
 		format := string(x.GetAttr()["data_format"].GetS())
@@ -99,21 +98,21 @@ func (g *frozenGraph) fusible(n, add *tfpb.NodeDef, users map[string][]string) b
 		}
 	}
 	if string(n.GetAttr()["padding"].GetS()) == "EXPLICIT" {
-		return false // not all kernels know it
+		return false // not all fused kernels support it
 	}
 	op := n.GetOp()
 	return (op == "Conv2D" || op == "MatMul") && len(users[n.GetName()]) == 1 && !slices.Contains(g.roots, n.GetName())
 }
 
-// notFusible lists the fused convolutions that may be grouped, which
-// TensorFlow's fused kernel does not do: those whose input does not have as
-// many channels as the filter, as far as the session's graph knows. Exceptions are not listed
-// again: the file itself may hold such operations, which nobody has fused here.
-func (g *frozenGraph) notFusible(s *Session, except []string) ([]string, error) {
+// notFusible lists the fused convolutions that may be grouped, because TensorFlow's fused kernel
+// does not support groups. A convolution may be grouped unless the session's graph knows that its
+// input has as many channels as its filter. Names in l.except are left out: the file itself may
+// hold such an operation, which fuse did not make.
+func (l *graphLoader) notFusible(s *Session) ([]string, error) {
 	var names []string
-	for _, name := range g.order {
-		n := g.nodes[name]
-		if n.GetOp() != fusedConv && n.GetOp() != oneDNNConv || slices.Contains(except, name) {
+	for _, name := range l.order {
+		n := l.nodes[name]
+		if n.GetOp() != fusedConv && n.GetOp() != oneDNNConv || slices.Contains(l.except, name) {
 			continue
 		}
 		var shapes [2][]int64 // of input and filter
@@ -134,7 +133,7 @@ func (g *frozenGraph) notFusible(s *Session, except []string) ([]string, error) 
 	return names, nil
 }
 
-// available is k, or what is to be used in its place with the open library.
+// available returns the kernels to use for k with the open library.
 func (k Kernels) available(ops map[string]*tfpb.OpDef) (Kernels, error) {
 	if k == KernelsTensorFlow {
 		return k, nil
@@ -146,12 +145,12 @@ func (k Kernels) available(ops map[string]*tfpb.OpDef) (Kernels, error) {
 	case k == KernelsAuto:
 		return KernelsTensorFlow, nil
 	}
-	return k, refuse("the library has no kernels of oneDNN")
+	return k, notOptimized("the library has no oneDNN kernels")
 }
 
-// finished are operations that TensorFlow's graph optimizer has nothing to do
-// for, once convolutions and products are fused.
-var finished = map[string]bool{}
+// nothingToOptimize lists operations that TensorFlow's graph optimizer cannot improve once
+// convolutions and products are fused.
+var nothingToOptimize = map[string]bool{}
 
 func init() {
 	for _, op := range []string{
@@ -162,19 +161,20 @@ func init() {
 		"RealDiv", "Relu", "Relu6", "Reshape", "ResizeBilinear", "Shape", "Sigmoid", "Size", "Slice", "Softmax", "Squeeze", "StatelessWhile",
 		"StridedSlice", "Sub", "TensorListFromTensor", "TensorListReserve", "TensorListStack", "Tile", "TopKV2", "VarHandleOp", "While",
 		fusedConv, fusedProduct, oneDNNConv, oneDNNMaxPool, oneDNNAvgPool,
+		quantizedConv, quantizedMaxPool, quantizedAvgPool, quantizeOp, dequantizeOp,
 	} {
-		finished[op] = true
+		nothingToOptimize[op] = true
 	}
 }
 
-// finished tells whether TensorFlow's graph optimizer may rest. It must where a
-// condition or a loop has layers: fused, they would hide NaN, see watch.
-func (g *frozenGraph) finished() bool {
-	if slices.ContainsFunc(g.order, func(name string) bool { return g.flow[name] && linear[g.nodes[name].GetOp()] > 0 }) {
+// skipOptimizer says whether to turn TensorFlow's graph optimizer off. It must be off if control
+// flow has layers, because fused layers hide NaN; see addFiniteChecks.
+func (g *frozenGraph) skipOptimizer() bool {
+	if slices.ContainsFunc(g.order, func(name string) bool { return g.inControlFlow[name] && linear[g.nodes[name].GetOp()] > 0 }) {
 		return true
 	}
 	return !slices.ContainsFunc(g.order, func(name string) bool {
 		op := g.nodes[name].GetOp()
-		return !finished[op] && !controlFlow[op] && !isTensorArray(op) && !tableFillers[op]
+		return !nothingToOptimize[op] && !controlFlow[op] && !isTensorArray(op) && !tableFillers[op]
 	})
 }

@@ -2,6 +2,7 @@ package savedmodel
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -16,10 +17,14 @@ import (
 	"inceptor/testenv"
 )
 
-// Every test must give back its goroutines and its native tensors.
+// Every test must end its goroutines and close its tensors.
 func TestMain(m *testing.M) {
 	if os.Getenv(helperVariable) != "" {
 		os.Exit(helper(os.Args[1:]))
+	}
+	// An example cannot skip itself.
+	if err := OpenLibrary(""); errors.Is(err, ErrNoRuntime) {
+		_ = flag.Set("test.skip", "^ExampleLoad$")
 	}
 	code := m.Run()
 	if n := LiveTensors(); n != 0 || LeakedTensors() != 0 {
@@ -33,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// openLibrary opens TensorFlow for a test that needs it.
+// openLibrary opens TensorFlow's library, and skips the test if there is none.
 func openLibrary(tb testing.TB) {
 	tb.Helper()
 	err := OpenLibrary(testenv.TensorFlow(tb))
@@ -43,7 +48,7 @@ func openLibrary(tb testing.TB) {
 	must(tb, err)
 }
 
-// newSession makes a session of nodes for the time of a test.
+// newSession returns a session of nodes until the test ends.
 func newSession(tb testing.TB, nodes ...*tfpb.NodeDef) *Session {
 	tb.Helper()
 	openLibrary(tb)
@@ -53,8 +58,8 @@ func newSession(tb testing.TB, nodes ...*tfpb.NodeDef) *Session {
 	return s
 }
 
-// node is an operation whose attribute T, or dtype where it has no inputs, is
-// the given type.
+// node returns an operation with the given type as its attribute T, or as dtype if it has no
+// inputs.
 func node(name, op string, dtype DataType, inputs ...string) *tfpb.NodeDef {
 	attr := "T"
 	if len(inputs) == 0 {
@@ -72,7 +77,7 @@ func function(tb testing.TB, s *Session, feeds, fetches []string) *Function {
 	return f
 }
 
-// run runs f for the time of a test.
+// run runs f and closes the results when the test ends.
 func run(tb testing.TB, f *Function, inputs ...*Tensor) []*Tensor {
 	tb.Helper()
 	out, err := f.Run(tb.Context(), inputs...)
@@ -83,7 +88,7 @@ func run(tb testing.TB, f *Function, inputs ...*Tensor) []*Tensor {
 	return out
 }
 
-// tensorOf makes a tensor of data for the time of a test.
+// tensorOf returns a tensor of data until the test ends.
 func tensorOf[T Number](tb testing.TB, dtype DataType, data []T, shape ...int64) *Tensor {
 	tb.Helper()
 	t, err := NewTensor(dtype, shape...)
@@ -105,8 +110,7 @@ func stringsOf(tb testing.TB, values [][]byte, shape ...int64) *Tensor {
 	return t
 }
 
-// resident is the memory in bytes that the process holds, free memory of Go's
-// heap apart.
+// resident returns the resident memory of the process in bytes, without free memory of Go's heap.
 func resident(tb testing.TB) int {
 	tb.Helper()
 	debug.FreeOSMemory()

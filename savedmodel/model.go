@@ -14,55 +14,61 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// A Model is a SavedModel whose variables are loaded. Safe for concurrent use.
+// A Model is a loaded SavedModel that is ready to run. It is safe for concurrent use; all fields
+// are set once, by Load.
 type Model struct {
 	*Session
 	// Tags of the meta graph that was loaded.
 	Tags []string
 	// Signatures by key, such as "serving_default".
 	Signatures map[string]Signature
-	// Frozen: Load has made an optimized graph, whose convolutions are those
-	// of Kernels. Otherwise WhyNot says why not, if that was asked for.
+	// Frozen says that Load built an optimized graph, with convolutions of the kind Kernels. If
+	// Options.Optimize is set but Frozen is false, WhyNot has the reason.
 	Frozen  bool
 	Kernels Kernels
 	WhyNot  string
-	// Precision is what the convolutions compute in. If that is float32 but
-	// bfloat16 was asked for, WhyFloat32 says why.
+	// Precision is what the convolutions compute in. If that is float32 although
+	// Options.Precision is another one, WhyFloat32 has the reason.
 	Precision  Precision
 	WhyFloat32 string
+	// Int8 is the part of the convolutions' multiplications, from 0 to 1, that runs in int8;
+	// if their number depends on the image, it is the part of the filters' elements.
+	Int8 float64
 
-	watched map[signatureOutput][]string // what a run fetches beside an output; see watch
+	layers []Layer // see Layers
+	// finiteChecks are the tensors that a run must fetch as well, for each output of a signature;
+	// see addFiniteChecks.
+	finiteChecks map[signatureOutput][]string
 }
 
-// Load reads the SavedModel in dir, variables and all. It opens the library if
-// that was not done. Close the model to give its memory back.
+// Load returns the SavedModel in dir, with its variables, ready to run. It opens the library if no
+// library is open. Close the model to free its memory.
 //
-// TensorFlow's own loader does it, unless o.Optimize is set and the model does
-// no more than to compute outputs from inputs, variables and tables that it
-// fills when it starts. Then the graph is made here, for the signatures alone: calls of functions are replaced by
-// their bodies, batch normalization goes into the filters of convolutions,
-// what follows a convolution becomes a part of it, and the weights come
-// straight from the checkpoint's files, each into the memory where it stays.
-// Besides what the files hold, that takes some 256 MiB at most, or it is not done.
-// Names of inputs and outputs remain; outputs differ by rounding only, unless
-// o.Precision asks for less. Where this cannot be done, WhyNot tells, and TensorFlow's loader is used. A
-// checkpoint that is damaged is an error that wraps ErrMalformed.
+// With o.Optimize, Load builds a graph of its own for the signatures, and reads the weights from
+// the checkpoint straight into the memory where they stay. In that graph:
 //
-// In either way weights that are not finite are an error, which wraps ErrDiverged. When ctx ends,
-// Load returns its error; but a call of TensorFlow's cannot be cancelled, and is waited for.
+//   - the bodies of functions replace the calls;
+//   - batch normalization is folded into the filters of convolutions;
+//   - each convolution is fused with the BiasAdd and Relu after it.
+//
+// The inputs and outputs keep their names. The outputs differ by rounding only, unless o.Precision
+// asks for less. Load uses TensorFlow's loader instead, and sets Model.WhyNot, if the model does
+// more than compute outputs from inputs, variables and lookup tables, or if the work would take
+// more than 256 MiB besides the files.
+//
+// An error about a damaged checkpoint wraps ErrMalformed. One about a weight that is NaN or
+// infinite wraps ErrDiverged. When ctx ends, Load returns ctx's error, but not before a call of
+// TensorFlow that has begun: that cannot be cancelled.
 func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	if err := OpenLibrary(""); err != nil {
 		return nil, err
-	}
-	whyNot, whyFloat32 := "", ""
-	if o.Precision != PrecisionFloat32 {
-		whyFloat32 = "the model is not optimized"
 	}
 	tags, err := loadedTags(dir, o.Tags)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
 	mg, err := readMetaGraphDef(dir, tags)
+	whyNot := ""
 	if o.Optimize {
 		var m *Model
 		if err == nil {
@@ -85,11 +91,24 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
+	m, err := loadPlain(dir, tags, o)
+	if err != nil {
+		return nil, err
+	}
+	m.WhyNot = whyNot
+	if o.Precision != PrecisionFloat32 {
+		m.WhyFloat32 = "the model is not optimized"
+	}
+	return m, nil
+}
+
+// loadPlain loads the graph with these tags with TensorFlow's own loader.
+func loadPlain(dir string, tags []string, o Options) (*Model, error) {
 	config, err := o.message()
 	if err != nil {
 		return nil, err
 	}
-	if oneDNNOn() { // what the remapper fuses hides NaN then: see watch
+	if oneDNNOn() { // a Relu that the remapper fuses hides NaN then: see addFiniteChecks
 		config.GraphOptions = &tfpb.GraphOptions{RewriteOptions: &tfpb.RewriterConfig{Remapping: tfpb.RewriterConfig_OFF}}
 	}
 	serialized, err := proto.Marshal(config)
@@ -102,10 +121,10 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 		graph.Delete()
 		return nil, fmt.Errorf("load %s: %w", dir, err)
 	}
-	m := &Model{Session: &Session{graph: graph, session: session}, WhyNot: whyNot, WhyFloat32: whyFloat32}
-	mg = new(tfpb.MetaGraphDef)
+	m := &Model{Session: &Session{graph: graph, session: session}}
+	mg := new(tfpb.MetaGraphDef)
 	if err := proto.Unmarshal(meta, mg); err != nil {
-		_ = m.Close() // the first error is the one to tell
+		_ = m.Close() // the first error is the one to report
 		return nil, fmt.Errorf("load %s: meta graph: %w", dir, err)
 	}
 	m.Tags = mg.GetMetaInfoDef().GetTags()
@@ -113,7 +132,7 @@ func Load(ctx context.Context, dir string, o Options) (*Model, error) {
 	return m, nil
 }
 
-// Signature looks a signature up by its key.
+// Signature returns the signature with this key. The error lists the keys that there are.
 func (m *Model) Signature(key string) (Signature, error) {
 	s, ok := m.Signatures[key]
 	if !ok {
@@ -122,8 +141,8 @@ func (m *Model) Signature(key string) (Signature, error) {
 	return s, nil
 }
 
-// SignatureFunction resolves a signature's inputs and outputs, each by its
-// key and in the order given, to a function that can be run many times.
+// SignatureFunction returns a function that runs a signature. It takes the inputs, and returns the
+// outputs, in the order of the keys given here.
 func (m *Model) SignatureFunction(key string, inputs, outputs []string) (*Function, error) {
 	s, err := m.Signature(key)
 	if err != nil {
@@ -137,21 +156,21 @@ func (m *Model) SignatureFunction(key string, inputs, outputs []string) (*Functi
 	if err != nil {
 		return nil, fmt.Errorf("signature %q: output %w", key, err)
 	}
-	watches := m.watches(key, fetches)
-	f, err := m.Function(feeds, slices.Concat(fetches, watches))
+	checks := m.checksFor(key, fetches)
+	f, err := m.Function(feeds, slices.Concat(fetches, checks))
 	if err != nil {
 		return nil, err
 	}
-	f.watches = len(watches)
+	f.checks = len(checks)
 	return f, nil
 }
 
-// watches are what a run must fetch beside these outputs of a signature, so that it fails if what it makes of its
-// input is not finite.
-func (m *Model) watches(signature string, outputs []string) []string {
+// checksFor returns the finite checks that a run must fetch together with these outputs of a
+// signature.
+func (m *Model) checksFor(signature string, outputs []string) []string {
 	var list []string
 	for _, name := range outputs {
-		list = append(list, m.watched[signatureOutput{signature, nodeOf(name)}]...)
+		list = append(list, m.finiteChecks[signatureOutput{signature, nodeOf(name)}]...)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
@@ -172,9 +191,9 @@ func tensorNames(of map[string]TensorInfo, keys []string) ([]string, error) {
 	return names, nil
 }
 
-// Run runs a signature once, with a tensor for each of its inputs, and returns
-// one for each of its outputs; the caller closes them. What is run often goes
-// through SignatureFunction, which looks names up only once.
+// Run runs a signature once and returns a tensor for each of its outputs, which the caller closes.
+// It needs a tensor for each of the signature's inputs. To run a signature often, use
+// SignatureFunction, which looks the names up only once.
 func (m *Model) Run(ctx context.Context, key string, inputs map[string]*Tensor) (map[string]*Tensor, error) {
 	s, err := m.Signature(key)
 	if err != nil {

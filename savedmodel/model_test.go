@@ -18,7 +18,7 @@ import (
 	"inceptor/testenv"
 )
 
-// load opens a model for the time of a test.
+// load opens a model until the test ends.
 func load(tb testing.TB, dir string) *Model {
 	tb.Helper()
 	openLibrary(tb)
@@ -28,7 +28,7 @@ func load(tb testing.TB, dir string) *Model {
 	return m
 }
 
-// wantScores is what testdata/tiny computes.
+// wantScores computes the scores of testdata/tiny.
 func wantScores(features []float32) []float32 {
 	bias := []float64{0.5, -0.5, 0}
 	sum := 0.0
@@ -232,8 +232,8 @@ func TestSignatureFunctionConcurrently(t *testing.T) {
 	group.Wait()
 }
 
-// Reloads must not wear the process down. Most of the time of one goes into
-// the functions of the graph, so there are fewer of the model that has them.
+// Reloads must not make the process grow. A model with many functions loads slowly, so it is loaded
+// fewer times.
 func TestReloadMemory(t *testing.T) {
 	openLibrary(t)
 	plain := t.TempDir()

@@ -9,42 +9,46 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// Options say how a model is loaded and run. The zero value leaves everything
-// to TensorFlow. An operation that a model placed on a device that is not
-// there runs on the processor.
+// Options say how a model is loaded and run. The zero value leaves everything to TensorFlow. An
+// operation that the model places on a missing device runs on the processor.
 type Options struct {
-	// Tags name the meta graph: it must have exactly these. Empty, but not nil: the one without
-	// tags. nil: the one with the tag "serve" alone, else the only one that is not for training;
-	// it is an error if there are several.
+	// Tags choose the meta graph, which must have exactly these tags. An empty list that is not
+	// nil chooses the graph without tags. Nil chooses the graph with the tag "serve" alone, or
+	// else the only graph that is not for training; several such graphs are an error.
 	Tags []string
 
-	// Optimize lets Load make a faster and smaller graph of the model where
-	// it can do so safely; see there. It does nothing for NewSession.
+	// Optimize lets Load build a faster and smaller graph where that is safe; see Load. It has no
+	// effect on NewSession.
 	Optimize bool
+	// Signature is the only one that the optimized graph has; empty: it has all of them. A graph
+	// for fewer signatures may take less memory.
+	Signature string
 	// Kernels says whose convolutions an optimized graph calls.
 	Kernels Kernels
-	// Precision says in what those compute, where it is to be had.
+	// Precision says what the convolutions of an optimized graph compute in, if the processor and
+	// the library support it.
 	Precision Precision
+	// Ranges are needed for PrecisionInt8.
+	Ranges Ranges
 
-	// IntraOpThreads bounds the threads that work on one operation,
-	// InterOpThreads the operations of a graph that run side by side.
-	// Zero: one for each processor.
+	// IntraOpThreads bounds the threads that work on one operation. InterOpThreads bounds the
+	// operations that run at the same time. Zero means one for each processor.
 	IntraOpThreads, InterOpThreads int
-	// OwnThreads gives the session its own thread pools. Otherwise the first
-	// session of the process fixes the size of the pools that all share.
+	// OwnThreads gives the session its own thread pools. Otherwise all sessions share pools, whose
+	// size the first session of the process sets.
 	OwnThreads bool
 
-	// GPU settings; they have no effect on a library without GPU support.
-	// AllowGrowth takes the card's memory as it is needed instead of nearly
-	// all of it at once, MemoryFraction (0..1, zero: no bound) bounds it, and
-	// VisibleDevices lists the cards that may be used, such as "0,2".
+	// The GPU settings have no effect on a library without GPU support. AllowGrowth takes the
+	// card's memory as needed; the default takes nearly all of it at once. MemoryFraction, from 0
+	// to 1, bounds that memory; 0 means no bound. VisibleDevices lists the cards to use, such as
+	// "0,2".
 	AllowGrowth    bool
 	MemoryFraction float64
 	VisibleDevices string
 }
 
-// config is the serialized ConfigProto. It refuses what TensorFlow would end
-// the process for.
+// config returns the serialized ConfigProto. It returns an error for values that would make
+// TensorFlow end the process.
 func (o Options) config() ([]byte, error) {
 	config, err := o.message()
 	if err != nil {
@@ -70,8 +74,8 @@ func (o Options) message() (*tfpb.ConfigProto, error) {
 		InterOpParallelismThreads: int32(o.InterOpThreads),
 		UsePerSessionThreads:      o.OwnThreads,
 		AllowSoftPlacement:        true,
-		// Threads that spin while they wait for work take the processor from
-		// those that have some, and make large models no faster.
+		// Idle threads that spin take the processor from threads that have work, and do not
+		// make large models faster.
 		Experimental: &tfpb.ConfigProto_Experimental{DisableThreadSpinning: true},
 		GpuOptions: &tfpb.GPUOptions{
 			AllowGrowth:                 o.AllowGrowth,

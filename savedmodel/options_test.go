@@ -56,7 +56,7 @@ func TestOptionsConfig(t *testing.T) {
 	}
 }
 
-// TensorFlow would take these numbers for others, or end the process.
+// TensorFlow would misread these numbers or end the process.
 func TestOptionsImpossible(t *testing.T) {
 	tests := []struct {
 		name    string

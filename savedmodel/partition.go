@@ -8,16 +8,16 @@ import (
 	"slices"
 )
 
-// TensorFlow 1 can cut a variable into parts, each of which is a variable of
-// the graph and has an entry of its own in the checkpoint.
+// TensorFlow 1 can partition a variable. Each part is a variable of the graph and has an entry of
+// its own in the checkpoint.
 
-// join makes one weight of the parts of a variable where they are put
-// together, so that it is not done in each run.
-func (g *frozenGraph) join() error {
-	joined := make(map[string]bool) // each part is held only once more
+// joinParts replaces the operations that concatenate a variable's parts by one weight, so that no
+// run concatenates them again.
+func (g *frozenGraph) joinParts() error {
+	joined := make(map[string]bool) // join each part only once, to bound the memory
 	for _, name := range slices.Clone(g.order) {
 		n := g.nodes[name]
-		if n.GetOp() != "ConcatV2" || g.fed[name] || g.later[name] || len(n.GetInput()) < 2 {
+		if n.GetOp() != "ConcatV2" || g.fed[name] || g.multiOutput[name] || len(n.GetInput()) < 2 {
 			continue
 		}
 		parts := n.GetInput()[:len(n.GetInput())-1]
@@ -36,8 +36,8 @@ func (g *frozenGraph) join() error {
 	return nil
 }
 
-// joinedWeight is the weight that tensors make, put together along an axis;
-// nil if they are not parts of one.
+// joinedWeight returns the weight that the tensors form when concatenated along an axis. It returns
+// nil if they are not all weights of fitting shapes.
 func (g *frozenGraph) joinedWeight(tensors []string, axis int64, joined map[string]bool) *weight {
 	w, handles := &weight{}, make(map[string]bool)
 	for i, in := range tensors {
@@ -75,9 +75,9 @@ func (g *frozenGraph) joinedWeight(tensors []string, axis int64, joined map[stri
 	return w
 }
 
-// readParts puts the parts together in dst, which has the joined value's size.
+// readParts reads the parts into dst, which has the joined value's size.
 func (w *weight) readParts(from *checkpoint, dst []byte) error {
-	at := int64(0) // of the part in a row
+	at := int64(0) // where the part begins in a row
 	for _, e := range w.parts {
 		part := make([]byte, e.size)
 		if err := from.read(e, part); err != nil {
@@ -95,7 +95,7 @@ func (w *weight) readParts(from *checkpoint, dst []byte) error {
 	return nil
 }
 
-// intOf is a constant scalar's value, if it is known.
+// intOf returns a constant scalar's value, if it is known.
 func (g *flatGraph) intOf(tensor string) (int64, bool) {
 	n := g.nodes[g.source(tensor)]
 	p := n.GetAttr()["value"].GetTensor()
@@ -122,9 +122,9 @@ func (g *flatGraph) intOf(tensor string) (int64, bool) {
 	return 0, false
 }
 
-// sliceKey is the checkpoint's key of a part of a variable, as
-// EncodeTensorNameSlice in tensorflow/core/util/saved_tensor_slice_util.cc
-// writes it: in OrderedCode (tensorflow/core/lib/strings/ordered_code.h).
+// sliceKey returns the checkpoint's key of a part of a variable. EncodeTensorNameSlice in
+// tensorflow/core/util/saved_tensor_slice_util.cc writes it in OrderedCode
+// (tensorflow/core/lib/strings/ordered_code.h).
 func sliceKey(name string, slice []extent) string {
 	b := []byte{0} // the number 0
 	for _, c := range []byte(name) {
@@ -146,14 +146,14 @@ func sliceKey(name string, slice []extent) string {
 	return string(b)
 }
 
-// appendSigned appends a number in OrderedCode: as few bytes as hold it, after
-// as many ones as there are bytes, or zeros if it is negative.
+// appendSigned appends a number in OrderedCode: as few bytes as possible, whose leading ones (zeros
+// for a negative number) say how many bytes there are.
 func appendSigned(b []byte, v int64) []byte {
 	sign, x := byte(0), uint64(v)
 	if v < 0 {
 		sign, x = 0xff, ^x
 	}
-	length := bits.Len64(x)/7 + 1 // each byte gives a bit for the length, and one bit is the sign
+	length := bits.Len64(x)/7 + 1 // each byte loses a bit to the length, and one bit is the sign
 	all := binary.BigEndian.AppendUint64([]byte{sign, sign}, uint64(v))
 	number := all[len(all)-length:]
 	ones := ^uint16(0) << (16 - length)

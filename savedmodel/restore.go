@@ -8,26 +8,23 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// A savedValue is a value in the checkpoint.
+// A savedValue is a value in the checkpoint, or a part of one.
 type savedValue struct {
-	key string
-	// A part of the value: the value's whole shape, and where the part begins
-	// and how long it is in each dimension. No slice: the whole value.
-	whole Shape
-	slice []extent
+	key   string
+	whole Shape    // shape of the whole value, if this is a part
+	slice []extent // the part in each dimension; nil for the whole value
 }
 
 type extent struct{ start, length int64 }
 
-// restoredValues tells which value of the checkpoint each variable gets when
-// TensorFlow's loader runs the graph's restore operation, by the variable's
-// node in the main graph.
-func restoredValues(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget) (map[string]savedValue, error) {
+// restoredValues returns the checkpoint's value for each variable, by the variable's node in the
+// main graph. It reads that from the restore operation, which TensorFlow's loader would run.
+func restoredValues(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, budget *loadBudget) (map[string]savedValue, error) {
 	saver := mg.GetSaverDef()
 	if saver.GetRestoreOpName() == "" {
-		return nil, refuse("it has no variables to restore")
+		return nil, notOptimized("it has no variables to restore")
 	}
-	g := newFlatGraph(mg, ops, work)
+	g := newFlatGraph(mg, ops, budget)
 	if err := g.addAction(saver.GetRestoreOpName()); err != nil {
 		return nil, err
 	}
@@ -41,14 +38,14 @@ func restoredValues(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *bud
 		value, ok := g.restoredValue(n.GetInput()[1], nodeOf(saver.GetFilenameTensorName()))
 		_, twice := values[handle]
 		if handle == "" || !ok || twice {
-			return nil, refuse("it is not clear what the restore operation gives to %q", n.GetInput()[0])
+			return nil, notOptimized("cannot tell which value the restore operation gives to %q", n.GetInput()[0])
 		}
 		values[handle] = value
 	}
 	return values, nil
 }
 
-// addAction adds what runs with an operation of the main graph.
+// addAction adds an operation of the main graph, with all that runs when it runs.
 func (g *flatGraph) addAction(operation string) error {
 	operation = nodeOf(operation)
 	if _, err := g.control(g.main, operation); err != nil {
@@ -66,8 +63,8 @@ func (g *flatGraph) addAction(operation string) error {
 	return g.addLoopEnds()
 }
 
-// restoredValue follows a tensor back to the output of a RestoreV2 that reads
-// the file that the loader names.
+// restoredValue follows a tensor back to the RestoreV2 that reads it from the checkpoint. The
+// loader gives the checkpoint's name to the tensor file.
 func (g *flatGraph) restoredValue(tensor, file string) (v savedValue, ok bool) {
 	for range maxCallDepth {
 		n := g.nodes[nodeOf(tensor)]
@@ -102,9 +99,9 @@ func (g *flatGraph) restoredValue(tensor, file string) (v savedValue, ok bool) {
 	return v, false
 }
 
-// setSlice reads what RestoreV2 is told about a part: the whole shape, then the
-// part's extent in each dimension, "-" for all of it, such as "8 3 0,4:-". It
-// is false if that makes no sense.
+// setSlice parses RestoreV2's description of a part, such as "8 3 0,4:-": the whole shape, then the
+// part's start and length in each dimension, or "-" for the whole dimension. It returns false if
+// the text is malformed.
 func (v *savedValue) setSlice(text string) bool {
 	if text == "" {
 		return true
@@ -119,7 +116,7 @@ func (v *savedValue) setSlice(text string) bool {
 		if err != nil {
 			return false
 		}
-		e := extent{0, -1} // as the checkpoint's key has it, too
+		e := extent{0, -1} // the whole dimension, as in the checkpoint's key
 		if extents[i] != "-" {
 			start, length, _ := strings.Cut(extents[i], ",")
 			var err error
@@ -135,7 +132,7 @@ func (v *savedValue) setSlice(text string) bool {
 	return true
 }
 
-// source follows a tensor back through operations that hand it on.
+// source follows a tensor back through Identity operations.
 func (g *flatGraph) source(tensor string) string {
 	for range maxCallDepth {
 		n := g.nodes[tensor]
@@ -147,9 +144,9 @@ func (g *flatGraph) source(tensor string) string {
 	return tensor
 }
 
-// startGraph is what the model's own initialization runs, after the variables'
-// values were restored.
-func startGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget) (*flatGraph, error) {
+// startGraph returns the graph of the model's own initialization, which runs after the variables
+// are restored.
+func startGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, budget *loadBudget) (*flatGraph, error) {
 	var operations []string
 	for _, info := range mg.GetSignatureDef()[initOpKey].GetOutputs() {
 		operations = append(operations, info.GetName())
@@ -157,7 +154,7 @@ func startGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget)
 	for _, key := range []string{"saved_model_main_op", "legacy_init_op"} {
 		operations = append(operations, mg.GetCollectionDef()[key].GetNodeList().GetValue()...)
 	}
-	g := newFlatGraph(mg, ops, work)
+	g := newFlatGraph(mg, ops, budget)
 	for _, name := range operations {
 		if err := g.addAction(name); err != nil {
 			return nil, err
@@ -166,7 +163,7 @@ func startGraph(mg *tfpb.MetaGraphDef, ops map[string]*tfpb.OpDef, work *budget)
 	return g, nil
 }
 
-// changed lists the variables that operations take which may set them.
+// changed returns the variables that the graph's operations may set.
 func (g *flatGraph) changed() map[string]bool {
 	reads := []string{"ReadVariableOp", "VarIsInitializedOp", "IsVariableInitialized", "Identity"}
 	changed := make(map[string]bool)

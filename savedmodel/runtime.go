@@ -11,15 +11,15 @@ import (
 	"inceptor/savedmodel/internal/ctf"
 )
 
-// ErrNoRuntime says that there is no TensorFlow library to run a model with:
-// none was found, or the program was built without cgo.
+// ErrNoRuntime says that no TensorFlow library is available: none was found, or the program was
+// built without cgo.
 var ErrNoRuntime = errors.New("no TensorFlow runtime")
 
-// Names of the library: the official archive's, and that of the C++ library
-// in TensorFlow's Python package, which exports the C API as well.
+// libraryNames are the library's file names in the official archive and in TensorFlow's Python
+// package. The latter is the C++ library, which exports the C API too.
 var libraryNames = []string{"libtensorflow.so.2", "libtensorflow_cc.so.2"}
 
-// checkoutFolder is where `make setup` puts the library, below a checkout.
+// checkoutFolder is where `make setup` puts the library in a checkout.
 const checkoutFolder = ".tools/tensorflow"
 
 const howToGet = `get it with "pip install tensorflow-cpu" (its folder "tensorflow" holds libtensorflow_cc.so.2), ` +
@@ -28,32 +28,29 @@ const howToGet = `get it with "pip install tensorflow-cpu" (its folder "tensorfl
 
 var library struct {
 	sync.Mutex
-	path string // of the open library; empty: none is open
+	path string // of the open library, empty if none is open; guarded by the Mutex
 }
 
-// defaultEnvironment is what the library reads, unless it is set already.
+// defaultEnvironment holds variables that the library reads. OpenLibrary sets those that are unset.
 var defaultEnvironment = map[string]string{
-	// Errors only.
+	// Log errors only.
 	"TF_CPP_MIN_LOG_LEVEL": "2",
-	// Without this, Options.OwnThreads leaves the pool that operations divide
-	// their work in, as against those that start them, to all sessions.
+	// Without this, all sessions share the pool that runs the parts of an operation, even with
+	// Options.OwnThreads.
 	"TF_OVERRIDE_GLOBAL_THREADPOOL": "1",
-	// Where oneDNN is on, its allocator would keep what two versions needed
-	// while one took the other's place: 300 MB, with Inception. The C library's
-	// is as fast, and can be trimmed.
+	// oneDNN's own allocator keeps the memory that two loaded versions needed during a swap: 300
+	// MB with Inception. The C library's allocator is as fast and can be trimmed.
 	"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
 }
 
-// OpenLibrary opens TensorFlow's library, once for the whole process; later
-// calls return at once. The path names the library or its folder; if it is
-// empty the library is looked for beside the executable, in the checkout's
-// .tools/tensorflow, and by the system's loader. An error wraps ErrNoRuntime,
-// lists every place that was tried and says how to get the library.
+// OpenLibrary opens TensorFlow's library for the whole process. If a library is open already, it
+// does nothing. The path names the library or its folder. If the path is empty, OpenLibrary looks
+// next to the executable, then in .tools/tensorflow of the checkout, and then asks the system's
+// loader. The error wraps ErrNoRuntime, lists every place tried and says how to get the library.
 //
-// TensorFlow logs to standard error by itself; unless TF_CPP_MIN_LOG_LEVEL is
-// set, only errors appear. Two lines of TensorFlow 2.21, about logging and
-// about oneDNN, come in any case where oneDNN is on by default: the library
-// writes them while it is being opened, before it looks at that variable.
+// TensorFlow logs to standard error by itself. Only errors appear, unless TF_CPP_MIN_LOG_LEVEL is
+// set. Where oneDNN is on by default, TensorFlow 2.21 always writes two lines, about logging and
+// about oneDNN, because it writes them before it reads that variable.
 func OpenLibrary(path string) error {
 	library.Lock()
 	defer library.Unlock()
@@ -81,16 +78,16 @@ func OpenLibrary(path string) error {
 	return fmt.Errorf("%w; tried\n%s\n%s", ErrNoRuntime, strings.Join(tried, "\n"), howToGet)
 }
 
-// LibraryPath is the path of the open library, or the bare name that the
-// system's loader was given; empty while none is open.
+// LibraryPath returns the path of the open library, or its bare name if the system's loader found
+// it. It is empty while no library is open.
 func LibraryPath() string {
 	library.Lock()
 	defer library.Unlock()
 	return library.path
 }
 
-// LibraryVersion is TensorFlow's version, such as "2.21.0"; empty while no
-// library is open.
+// LibraryVersion returns TensorFlow's version, such as "2.21.0". It is empty while no library is
+// open.
 func LibraryVersion() string {
 	if LibraryPath() == "" {
 		return ""
@@ -98,15 +95,15 @@ func LibraryVersion() string {
 	return ctf.Version()
 }
 
-// libraryCandidates lists what to open, in order. The folders of the
-// executable and of work are empty where they are not known.
+// libraryCandidates lists the paths to try, in order. The executable's folder and the working
+// folder are empty if they are unknown.
 func libraryCandidates(path, executable, work string) []string {
 	if path != "" {
 		info, err := os.Stat(path)
 		if err != nil {
-			return []string{path} // which may be a name for the system's loader
+			return []string{path} // it may be a name for the system's loader
 		}
-		// The loader would look for a name without a slash elsewhere.
+		// The loader searches its own folders for a name without a slash.
 		if abs, err := filepath.Abs(path); err == nil {
 			path = abs
 		}
@@ -155,8 +152,8 @@ func inFolder(folder string) []string {
 	return paths
 }
 
-// above finds the folder sub in dir or in a folder above it, but not in one
-// with the sticky bit, such as /tmp: there, anybody could have put it.
+// above finds the folder sub in dir or in a folder above it. It skips folders with the sticky bit,
+// such as /tmp, because anybody can write there.
 func above(dir, sub string) (string, bool) {
 	for {
 		folder := filepath.Join(dir, sub)
@@ -174,17 +171,15 @@ func above(dir, sub string) (string, bool) {
 	}
 }
 
-// CountCrashes counts the signals by which native code ends the process
-// (SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE) at count, which is above zero
-// after such an end and no other: not after a fault that Go made a panic, and
-// not after a stack overflow on a thread of TensorFlow's, which leaves no room
-// for a handler. The count is memory outside Go's heap that is never unmapped,
-// such as a file's. Nil ends the counting.
+// CountCrashes makes a crash in native code leave a mark at count: a signal handler adds one there
+// before SIGABRT, SIGSEGV, SIGBUS, SIGILL or SIGFPE ends the process. It does not count a fault
+// that Go turns into a panic. It misses a stack overflow on a thread of TensorFlow, which leaves no
+// stack for the handler. The count must lie outside Go's heap and stay mapped for ever, such as in
+// a mapped file. Nil stops the counting.
 func CountCrashes(count *uint32) { ctf.CountCrashes(count) }
 
-// TrimMemory gives the free memory of the C allocator back to the system.
-// Session.Close does it by itself; call it after a load, whose scratch memory
-// the allocator would otherwise keep.
+// TrimMemory returns free memory of the C allocator to the system. Call it after a load, because
+// the allocator keeps the load's scratch memory. Session.Close calls it itself.
 func TrimMemory() {
 	if LibraryPath() != "" {
 		ctf.TrimMemory()

@@ -18,8 +18,8 @@ import (
 	"inceptor/testenv"
 )
 
-// helperVariable makes the test binary a process in which no library is open
-// yet: it opens each of its arguments and says what came of it.
+// helperVariable makes the test binary a process in which no library is open. The process opens
+// each of its arguments and prints the results.
 const helperVariable = "INCEPTOR_TEST_HELPER"
 
 func helper(paths []string) int {
@@ -93,7 +93,7 @@ func TestOpenLibrary(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			out, log := runHelper(t, test.dir, test.path, "nonsense") // once one is open, others are not looked at
+			out, log := runHelper(t, test.dir, test.path, "nonsense") // ignored: a library is open
 			if len(opened.FindAllString(out, -1)) != 2 {
 				t.Errorf("got %s", out)
 			}
@@ -149,7 +149,7 @@ func TestOpenLibraryFails(t *testing.T) {
 	t.Run("then found", func(t *testing.T) {
 		t.Parallel()
 		folder := testenv.TensorFlow(t)
-		// The second has some of the functions only.
+		// The second library has only some of the functions.
 		out, _ := runHelper(t, dir, "libm.so.6", filepath.Join(folder, "libtensorflow_framework.so.2"), text, folder)
 		if strings.Count(out, "missing symbols: TF_Version") != 2 || !strings.Contains(out, "\nopened "+folder) {
 			t.Errorf("got\n%s", out)
@@ -213,7 +213,7 @@ func TestLibraryVersion(t *testing.T) {
 	}
 }
 
-// Without cgo everything builds, and says what is missing.
+// Without cgo everything builds, and the error says what is missing.
 func TestWithoutCgo(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "main.go")

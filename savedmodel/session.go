@@ -16,7 +16,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// Error is what TensorFlow says went wrong, with its status code.
+// Error is an error that TensorFlow returned, with its status code.
 type Error = ctf.Error
 
 // Code is TensorFlow's status code.
@@ -29,22 +29,22 @@ const (
 	ResourceExhausted = ctf.ResourceExhausted
 )
 
-// ErrClosed says that a session was used after its Close.
+// ErrClosed says that a session was used after Close.
 var ErrClosed = errors.New("session is closed")
 
-// A Session is a graph that is ready to run. Its methods are safe for
-// concurrent use.
+// A Session is a graph that is ready to run. Its methods are safe for concurrent use.
 type Session struct {
+	// Set once.
 	graph   ctf.Graph
 	session ctf.Session
 
-	// running is read-locked by each run, so that Close waits for them.
+	// Each run holds running for reading, so that Close waits for all runs.
 	running sync.RWMutex
-	closed  bool
+	closed  bool // guarded by running
 }
 
-// NewSession makes a session of a graph that has no variables. It opens the
-// library if that was not done.
+// NewSession returns a session for a graph without variables. It opens the library if no library
+// is open.
 func NewSession(def *tfpb.GraphDef, o Options) (*Session, error) {
 	if err := OpenLibrary(""); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func NewSession(def *tfpb.GraphDef, o Options) (*Session, error) {
 	return openSession(def, config)
 }
 
-// openSession makes a session with a serialized ConfigProto.
+// openSession opens a session with a serialized ConfigProto.
 func openSession(def *tfpb.GraphDef, config []byte) (*Session, error) {
 	b, err := proto.Marshal(def)
 	if err != nil {
@@ -75,8 +75,8 @@ func openSession(def *tfpb.GraphDef, config []byte) (*Session, error) {
 	return &Session{graph: graph, session: session}, nil
 }
 
-// Close waits for the runs under way, then gives the session's memory back to
-// the system. Later runs return ErrClosed; closing again does nothing.
+// Close waits for the current runs and then returns the session's memory to the system. Later runs
+// return ErrClosed. Closing again does nothing.
 func (s *Session) Close() error {
 	s.running.Lock()
 	defer s.running.Unlock()
@@ -90,19 +90,19 @@ func (s *Session) Close() error {
 	return err
 }
 
-// A Function runs a part of a session's graph: from fixed feeds to fixed
-// fetches, whose operations were looked up once. Safe for concurrent use.
+// A Function runs a part of a session's graph, from fixed feeds to fixed fetches. Session.Function
+// makes one. It never changes and is safe for concurrent use.
 type Function struct {
 	session        *Session
 	feeds, fetches []ctf.Output
-	feeding        []string // names of the feeds, for errors
-	watches        int      // of the fetches, the last: booleans, of which each must be true
+	feedNames      []string // names of the feeds, for errors
+	checks         int      // of the fetches, the last: booleans, of which each must be true
 }
 
-// Function looks up the tensors, named "operation:index", that are to be fed
-// and fetched.
+// Function returns a function that feeds and fetches the named tensors. A name is
+// "operation:index"; without an index it means output 0.
 func (s *Session) Function(feeds, fetches []string) (*Function, error) {
-	f := &Function{session: s, feeding: slices.Clone(feeds)}
+	f := &Function{session: s, feedNames: slices.Clone(feeds)}
 	s.running.RLock()
 	defer s.running.RUnlock()
 	if s.closed {
@@ -141,20 +141,19 @@ func (s *Session) output(name string) (ctf.Output, error) {
 	return o, nil
 }
 
-// maxStack is the number of feeds and fetches up to which a run's argument
-// arrays stay on the stack.
+// maxStack is how many feeds or fetches a run can have without allocating its argument arrays.
 const maxStack = 4
 
-// Run feeds inputs, in the order of the function's feeds, and returns the
-// fetched tensors in theirs; the caller closes them, and still owns inputs.
-// A fetched tensor may share its memory with a fed one or with a constant of
-// the graph: read it, but do not write to it. TensorFlow cannot be
-// interrupted: ctx is looked at before the run only. An error that TensorFlow
-// gives is an *Error; ErrClosed says that the session was closed, ErrNotFinite that a
-// model cannot answer these inputs.
+// Run returns the fetched tensors for these inputs, both in the order given to Session.Function.
+// The caller closes the results and still owns the inputs. A result may share its memory with an
+// input or with a constant of the graph, so do not write to it. Run checks ctx only before it
+// begins, because TensorFlow cannot be interrupted.
+//
+// TensorFlow's errors have the type *Error. ErrClosed says that the session is closed. ErrNotFinite
+// says that the model computes NaN or infinity from these inputs.
 func (f *Function) Run(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error) {
 	if len(inputs) != len(f.feeds) {
-		return nil, fmt.Errorf("run: %d tensors for the feeds %v", len(inputs), f.feeding)
+		return nil, fmt.Errorf("run: %d tensors for the feeds %v", len(inputs), f.feedNames)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -163,10 +162,10 @@ func (f *Function) Run(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error
 	values := valueArray[:0]
 	for i, t := range inputs {
 		if t == nil {
-			return nil, fmt.Errorf("run: feed %s: no tensor", f.feeding[i])
+			return nil, fmt.Errorf("run: feed %s: no tensor", f.feedNames[i])
 		}
 		if t.freed {
-			return nil, fmt.Errorf("run: feed %s: %w", f.feeding[i], errTensorClosed)
+			return nil, fmt.Errorf("run: feed %s: %w", f.feedNames[i], errTensorClosed)
 		}
 		values = append(values, t.c)
 	}
@@ -181,11 +180,11 @@ func (f *Function) Run(ctx context.Context, inputs ...*Tensor) ([]*Tensor, error
 	if err != nil {
 		return nil, err
 	}
-	outputs := make([]*Tensor, len(results)-f.watches)
+	outputs := make([]*Tensor, len(results)-f.checks)
 	finite := true
 	for i, c := range results {
 		if i < len(outputs) {
-			outputs[i] = takeTensor(c)
+			outputs[i] = wrapTensor(c)
 			continue
 		}
 		finite = finite && c.Data()[0] != 0

@@ -15,7 +15,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// product is a graph that multiplies the matrices a and b.
+// product returns a graph that multiplies the matrices a and b.
 func product() []*tfpb.NodeDef {
 	return []*tfpb.NodeDef{
 		node("a", "Placeholder", Float32), node("b", "Placeholder", Float32), node("ab", "MatMul", Float32, "a", "b"),
@@ -112,7 +112,7 @@ func TestRunErrors(t *testing.T) {
 	if _, err := f.Run(cancelled, a, wrong); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	// The first fetch is there when the second fails: nothing of it may stay.
+	// The first fetch succeeds before the second fails. Its tensor must not leak.
 	both := function(t, s, []string{"a", "b"}, []string{"a", "ab"})
 	if _, err := both.Run(t.Context(), a, wrong); code(err) != InvalidArgument {
 		t.Errorf("one of two fetches: %v", err)
@@ -131,7 +131,7 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
-// More feeds and fetches than lie on the stack, one of them twice.
+// A run may have more feeds and fetches than maxStack, one of them twice.
 func TestRunManyFetches(t *testing.T) {
 	const n = maxStack + 3
 	var nodes []*tfpb.NodeDef
@@ -234,8 +234,8 @@ func TestSessionClose(t *testing.T) {
 	}
 }
 
-// Runs from many goroutines race a Close: each gives an answer or ErrClosed,
-// and none an answer once Close has returned.
+// Runs from many goroutines race with Close. Each gives an answer or ErrClosed, and none gives an
+// answer after Close has returned.
 func TestSessionCloseRace(t *testing.T) {
 	openLibrary(t)
 	for range 10 {
@@ -277,7 +277,7 @@ func TestSessionCloseRace(t *testing.T) {
 	}
 }
 
-// A tensor may be read by several runs at once, and a function run by many.
+// Several runs may use a tensor or a function at once.
 func TestRunConcurrently(t *testing.T) {
 	s := newSession(t, product()...)
 	f := function(t, s, []string{"a", "b"}, []string{"ab"})
@@ -303,7 +303,7 @@ func TestRunConcurrently(t *testing.T) {
 	group.Wait()
 }
 
-// runAllocs is what a run of one feed and one fetch may allocate.
+// runAllocs bounds the allocations of a run with one feed and one fetch.
 const runAllocs = 4
 
 func TestRunAllocs(t *testing.T) {

@@ -10,15 +10,14 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// Keys of signature_def that name an operation to run at load, not something
-// to call (tensorflow/cc/saved_model/constants.h).
+// Keys of signature_def that name an operation to run at load, not a signature
+// (tensorflow/cc/saved_model/constants.h).
 const (
 	initOpKey  = "__saved_model_init_op"
 	trainOpKey = "__saved_model_train_op"
 )
 
-// callable tells whether a key of signature_def is that of a signature that can
-// be called.
+// callable says whether a key of signature_def names a signature.
 func callable(key string) bool { return key != initOpKey && key != trainOpKey }
 
 // A Signature is one way to call a model: named inputs to named outputs.
@@ -30,15 +29,15 @@ type Signature struct {
 
 // A TensorInfo describes an input or output of a signature.
 type TensorInfo struct {
-	Name     string   `json:"name"` // the tensor in the graph, "op:0"; empty unless Encoding is
-	DType    DataType `json:"dtype"`
-	Shape    Shape    `json:"shape"`
-	Encoding string   `json:"encoding,omitempty"` // "": one dense tensor; "coo_sparse" or "composite": several
+	Name  string   `json:"name"` // the tensor in the graph, "op:0"; empty if Encoding is not
+	DType DataType `json:"dtype"`
+	Shape Shape    `json:"shape"`
+	// Encoding is empty for one dense tensor. Several tensors have "coo_sparse" or "composite".
+	Encoding string `json:"encoding,omitempty"`
 }
 
-// String returns dtype and shape as people write them: "float32 [N, 299, 299, 3]",
-// "bool []", "float32 of unknown shape", "sparse int64 [N, ?]". What a composite tensor is
-// made of is not told.
+// String returns dtype and shape for a person: "float32 [N, 299, 299, 3]", "bool []", "float32 of
+// unknown shape", "sparse int64 [N, ?]". It does not list the parts of a composite tensor.
 func (i TensorInfo) String() string {
 	s := fmt.Sprintf("%v %v", i.DType, i.Shape)
 	if i.Shape == nil {
@@ -53,13 +52,13 @@ func (i TensorInfo) String() string {
 	return "a composite tensor, such as a ragged one"
 }
 
-// signaturesOf returns the signatures of a graph that can be called.
+// signaturesOf returns the signatures of a graph.
 func signaturesOf(mg *tfpb.MetaGraphDef) map[string]Signature {
 	return SignaturesOf(mg.GetSignatureDef())
 }
 
-// SignaturesOf reads signatures as a graph, or a model server's metadata,
-// holds them. Those that cannot be called are left out.
+// SignaturesOf returns the signatures in a signature_def map, of a graph or of a model server's
+// metadata. It leaves out the entries that only name an operation to run at load.
 func SignaturesOf(defs map[string]*tfpb.SignatureDef) map[string]Signature {
 	sigs := make(map[string]Signature, len(defs))
 	for key, def := range defs {
@@ -94,12 +93,11 @@ func tensorInfos(defs map[string]*tfpb.TensorInfo) map[string]TensorInfo {
 	return infos
 }
 
-// A Shape is a tensor's size in each dimension, outermost first. -1 is an
-// unknown dimension; a nil Shape is of unknown rank, an empty one is a
-// scalar's.
+// A Shape is a tensor's size in each dimension, outermost first. -1 is an unknown dimension. A nil
+// Shape means an unknown rank, an empty one a scalar.
 type Shape []int64
 
-// shapeOf takes a missing shape for an unknown one, as TensorFlow does in a
+// shapeOf converts a message. It takes a missing shape for an unknown one, as TensorFlow does in a
 // signature.
 func shapeOf(p *tfpb.TensorShapeProto) Shape {
 	if p == nil || p.GetUnknownRank() {
@@ -112,8 +110,8 @@ func shapeOf(p *tfpb.TensorShapeProto) Shape {
 	return s
 }
 
-// String returns the shape as "[N, 299, 299, 3]": N is a first dimension that is
-// unknown, mostly that of the batch, and "?" any other. It is "?" for an unknown rank.
+// String returns the shape as "[N, 299, 299, 3]". N is an unknown first dimension, usually the
+// batch; "?" is any other unknown dimension, or an unknown rank.
 func (s Shape) String() string {
 	if s == nil {
 		return "?"
@@ -132,8 +130,8 @@ func (s Shape) String() string {
 	return "[" + strings.Join(dims, ", ") + "]"
 }
 
-// Elements returns the number of elements, 1 for a scalar. It is false if a
-// dimension or the rank is unknown, or if the number does not fit.
+// Elements returns the number of elements, which is 1 for a scalar. It returns false if a dimension
+// or the rank is unknown, or if the number overflows.
 func (s Shape) Elements() (n int64, ok bool) {
 	if s == nil || slices.ContainsFunc(s, func(d int64) bool { return d < 0 }) {
 		return 0, false
@@ -151,9 +149,9 @@ func (s Shape) Elements() (n int64, ok bool) {
 	return n, true
 }
 
-// A DataType is the type of a tensor's elements, in TensorFlow's numbering
-// (tensorflow/core/framework/types.proto). A reference type, as variables of
-// TensorFlow 1 have it, is the plain type plus 100.
+// A DataType is the type of a tensor's elements, numbered as in TensorFlow
+// (tensorflow/core/framework/types.proto). The reference types of TensorFlow 1's variables are the
+// plain types plus 100.
 type DataType int32
 
 // The data types, except for the reference types.
@@ -197,9 +195,8 @@ const (
 // refOffset is what a reference type adds to the plain type.
 const refOffset = 100
 
-// dataTypes holds what Python TensorFlow calls each type, and an element's
-// size in memory: 0 if it is not fixed, and a whole byte for types of a few
-// bits, as TensorFlow stores them.
+// dataTypes holds each type's name in Python TensorFlow and the bytes of an element in memory. The
+// size is 0 if it is not fixed. Types of less than 8 bits take a byte, as TensorFlow stores them.
 var dataTypes = [...]struct {
 	name string
 	size int
@@ -240,8 +237,8 @@ var dataTypes = [...]struct {
 	Float4E2M1FN:      {"float4_e2m1fn", 1},
 }
 
-// String returns the type's name in Python TensorFlow: "float32", "uint8",
-// "string", "float32_ref"; and "dtype(n)" for a number that is none.
+// String returns the type's name in Python TensorFlow, such as "float32", "string" or
+// "float32_ref". An unknown number gives "dtype(n)".
 func (t DataType) String() string {
 	plain, suffix := t, ""
 	if t > refOffset {
@@ -253,8 +250,8 @@ func (t DataType) String() string {
 	return dataTypes[plain].name + suffix
 }
 
-// Size returns the bytes that one element takes, or 0 where it is not fixed:
-// strings, resources, variants, references and unknown types.
+// Size returns the bytes that one element takes. It is 0 if the size is not fixed: for strings,
+// resources, variants, references and unknown types.
 func (t DataType) Size() int {
 	if t < 0 || int(t) >= len(dataTypes) {
 		return 0
@@ -262,12 +259,12 @@ func (t DataType) Size() int {
 	return dataTypes[t].size
 }
 
-// MarshalText returns the name that String gives.
+// MarshalText returns the same name as String.
 func (t DataType) MarshalText() ([]byte, error) {
 	return []byte(t.String()), nil
 }
 
-// UnmarshalText takes a name that String gives.
+// UnmarshalText reads a name that String returns.
 func (t *DataType) UnmarshalText(text []byte) error {
 	name, ref := strings.CutSuffix(string(text), "_ref")
 	for i, d := range dataTypes {

@@ -11,7 +11,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// The numbers here are those of the messages.
+// The types have the numbers of the protocol buffer enum.
 func TestDataTypeNumbers(t *testing.T) {
 	renamed := map[string]string{"float": "float32", "double": "float64", "half": "float16"}
 	for number, name := range tfpb.DataType_name {
@@ -85,7 +85,7 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// What people read of an input or output.
+// TensorInfo.String describes an input or output for a person.
 func TestTensorInfoWords(t *testing.T) {
 	for want, info := range map[string]TensorInfo{
 		"float32 []":               {DType: Float32, Shape: Shape{}},

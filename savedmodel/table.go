@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// maxTable bounds the elements that tables are filled with from the graph.
+	// maxTable bounds the elements of all tables that constants of the graph fill.
 	maxTable = 1 << 22
 	// maxTableFile bounds the file that a table is read from, in bytes.
 	maxTableFile = 64 << 20
 )
 
-// isTable tells whether an operation is a table that is filled once.
+// isTable says whether an operation is a lookup table that is filled once.
 func isTable(op string) bool { return op == "HashTable" || op == "HashTableV2" }
 
-// tableFillers are the operations that fill a table, their first input.
+// tableFillers are the operations that fill a table, which is their first input.
 var tableFillers = map[string]bool{
 	"InitializeTable": true, "InitializeTableV2": true, "LookupTableImportV2": true,
 	"InitializeTableFromTextFile": true, "InitializeTableFromTextFileV2": true,
 }
 
-// bindTables adds what fills the signatures' tables when the model starts.
+// bindTables adds the operations that fill the signatures' tables when the model starts.
 func (g *frozenGraph) bindTables() error {
 	filled := make(map[string]bool) // by tableName
 	for _, n := range g.nodes {
@@ -38,7 +38,7 @@ func (g *frozenGraph) bindTables() error {
 	if len(filled) == 0 {
 		return nil
 	}
-	start, err := startGraph(g.meta, g.ops, g.work)
+	start, err := startGraph(g.meta, g.ops, g.budget)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (g *frozenGraph) bindTables() error {
 			continue
 		}
 		if !tableFillers[n.GetOp()] {
-			return refuse("%q (%s) changes the table %q when the model starts", name, n.GetOp(), table.GetName())
+			return notOptimized("%q (%s) changes the table %q when the model starts", name, n.GetOp(), table.GetName())
 		}
 		if err := f.add(n); err != nil {
 			return err
@@ -62,29 +62,28 @@ func (g *frozenGraph) bindTables() error {
 	}
 	for _, name := range g.order {
 		if n := g.nodes[name]; isTable(n.GetOp()) && !filled[tableName(n)] {
-			return refuse("nothing fills the table %q when the model starts", name)
+			return notOptimized("nothing fills the table %q when the model starts", name)
 		}
 	}
 	return nil
 }
 
-// tableName is the same for two operations that are one table.
+// tableName identifies a table. Two operations with the same name are one table.
 func tableName(n *tfpb.NodeDef) string {
 	shared := string(n.GetAttr()["shared_name"].GetS())
 	if shared == "" {
 		shared = n.GetName()
 		if !n.GetAttr()["use_node_name_sharing"].GetB() {
-			return "\x00" + shared // nobody else's
+			return "\x00" + shared // not shared with any other operation
 		}
 	}
 	return string(n.GetAttr()["container"].GetS()) + "\x00" + shared
 }
 
-// assetsOf are the model's files, by the node that gives a file's path to the
-// operations that initialize.
+// assetsOf returns the model's asset files, by the node that holds the file's path.
 func assetsOf(mg *tfpb.MetaGraphDef) map[string]string {
 	files := slices.Clone(mg.GetAssetFileDef())
-	if len(files) == 0 { // where TensorFlow 1 has them
+	if len(files) == 0 { // TensorFlow 1 keeps them in a collection
 		for _, v := range mg.GetCollectionDef()["saved_model_assets"].GetAnyList().GetValue() {
 			var file tfpb.AssetFileDef
 			if proto.Unmarshal(v.GetValue(), &file) == nil {
@@ -99,13 +98,13 @@ func assetsOf(mg *tfpb.MetaGraphDef) map[string]string {
 	return assets
 }
 
-// A filling takes operations that fill tables into a frozen graph.
+// A filling copies the operations that fill tables into a frozen graph.
 type filling struct {
 	*frozenGraph
-	start *flatGraph
+	start *flatGraph        // what runs when the model starts
 	files map[string]string // see assetsOf
-	left  int64             // elements that tables may still have
-	seen  map[string]bool   // nodes that were copied
+	left  int64             // of maxTable
+	seen  map[string]bool   // nodes already copied
 }
 
 // add adds an operation that fills a table.
@@ -113,12 +112,12 @@ func (f *filling) add(n *tfpb.NodeDef) error {
 	inputs := slices.DeleteFunc(slices.Clone(n.GetInput()), isControl)
 	if strings.HasPrefix(n.GetOp(), "InitializeTableFromTextFile") {
 		if len(inputs) != 2 {
-			return refuse("%q has %d inputs", n.GetName(), len(inputs))
+			return notOptimized("%q has %d inputs", n.GetName(), len(inputs))
 		}
 		file := f.start.source(inputs[1])
 		asset, ok := f.files[file]
 		if !ok {
-			return refuse("%q reads a file that is not one of the model's", n.GetName())
+			return notOptimized("%q reads a file that is not one of the model's", n.GetName())
 		}
 		if err := f.addAsset(file, asset); err != nil {
 			return err
@@ -130,7 +129,7 @@ func (f *filling) add(n *tfpb.NodeDef) error {
 	if err := f.copyNode(filler); err != nil {
 		return err
 	}
-	f.starts = append(f.starts, filler.GetName())
+	f.initializers = append(f.initializers, filler.GetName())
 	f.roots = append(f.roots, filler.GetName())
 	for _, in := range inputs {
 		if err := f.copyInput(in, maxCallDepth); err != nil {
@@ -140,11 +139,11 @@ func (f *filling) add(n *tfpb.NodeDef) error {
 	return nil
 }
 
-// addAsset notes a file of the model and adds the node that gives its path.
+// addAsset checks an asset file and records its path for the node that holds it.
 func (f *filling) addAsset(node, file string) error {
 	local := filepath.FromSlash(file)
 	if !filepath.IsLocal(local) {
-		return refuse("the asset %q leads out of %s", file, assetsDir)
+		return notOptimized("the asset %q is outside %s", file, assetsDir)
 	}
 	path := filepath.Join(f.values.dir, assetsDir, local)
 	st, err := os.Stat(path)
@@ -152,19 +151,19 @@ func (f *filling) addAsset(node, file string) error {
 	case err != nil:
 		return err
 	case !st.Mode().IsRegular():
-		return refuse("the asset %q is not a file", file)
+		return notOptimized("the asset %q is not a file", file)
 	case st.Size() > maxTableFile:
-		return refuse("the asset %q has %d bytes, the limit is %d", file, st.Size(), maxTableFile)
+		return notOptimized("the asset %q has %d bytes, the limit is %d", file, st.Size(), maxTableFile)
 	}
 	if f.fed[node] {
-		return refuse("a signature's input is %q, the path of an asset", node)
+		return notOptimized("a signature's input is %q, the path of an asset", node)
 	}
 	f.assets[node] = path
 	return nil
 }
 
-// copyInput copies what computes a tensor of the start. It must be small, and
-// come from constants alone.
+// copyInput copies the operations that compute a tensor of f.start. It refuses tensors that are
+// large or do not come from constants alone.
 func (f *filling) copyInput(tensor string, depth int) error {
 	n := f.start.nodes[nodeOf(tensor)]
 	if f.seen[n.GetName()] {
@@ -173,19 +172,19 @@ func (f *filling) copyInput(tensor string, depth int) error {
 	f.seen[n.GetName()] = true
 	switch op := n.GetOp(); {
 	case depth == 0 || n == nil:
-		return refuse("it is not clear what fills a table with %q", tensor)
+		return notOptimized("it is not clear what fills a table with %q", tensor)
 	case isTable(op), f.assets[n.GetName()] != "":
 	case op == "Const":
-		if !f.take(shapeOf(n.GetAttr()["value"].GetTensor().GetTensorShape()).Elements()) {
-			return refuse("tables have more than %d elements", maxTable)
+		if !f.allow(shapeOf(n.GetAttr()["value"].GetTensor().GetTensorShape()).Elements()) {
+			return notOptimized("tables have more than %d elements", maxTable)
 		}
 	case op == "Range":
-		if !f.take(f.rangeOf(n)) {
-			return refuse("tables may have more than %d elements", maxTable)
+		if !f.allow(f.rangeOf(n)) {
+			return notOptimized("tables may have more than %d elements", maxTable)
 		}
 	case op == "Size" || op == "Cast" || op == "Identity":
 	default:
-		return refuse("%q (%s) fills a table", n.GetName(), op)
+		return notOptimized("%q (%s) fills a table", n.GetName(), op)
 	}
 	plain := cloneNode(n)
 	plain.Input = slices.DeleteFunc(plain.Input, isControl)
@@ -200,8 +199,8 @@ func (f *filling) copyInput(tensor string, depth int) error {
 	return nil
 }
 
-// take tells whether tables may have so many elements more.
-func (f *filling) take(count int64, ok bool) bool {
+// allow takes count elements from f.left. It returns false if there are not so many left.
+func (f *filling) allow(count int64, ok bool) bool {
 	if !ok || count > f.left {
 		return false
 	}
@@ -209,7 +208,7 @@ func (f *filling) take(count int64, ok bool) bool {
 	return true
 }
 
-// copyNode adds a node that the graph does not have yet.
+// copyNode adds a node, unless the graph has it.
 func (f *filling) copyNode(n *tfpb.NodeDef) error {
 	if f.nodes[n.GetName()] != nil {
 		return nil
@@ -217,7 +216,7 @@ func (f *filling) copyNode(n *tfpb.NodeDef) error {
 	return f.insert(n)
 }
 
-// rangeOf is how many elements a Range has.
+// rangeOf returns how many elements a Range has, if that is known.
 func (f *filling) rangeOf(n *tfpb.NodeDef) (int64, bool) {
 	var v [3]int64 // start, limit, delta
 	if len(n.GetInput()) < len(v) {

@@ -14,20 +14,19 @@ const (
 	trainingTag = "train"
 )
 
-// A TagsError says why no graph of a saved_model.pb can be taken.
+// A TagsError says why no graph of a saved_model.pb can be chosen by its tags.
 type TagsError struct {
 	reason string
-	// Instead are the tags of the graphs that a person may name.
-	Instead  [][]string
-	Training bool // these are for training
+	// Instead lists the tags that would choose a graph.
+	Choices  [][]string
+	Training bool // all graphs in Instead are for training
 }
 
+// Error returns the reason, with the tags that the model has.
 func (e *TagsError) Error() string { return e.reason }
 
-// chooseTags returns the index of the graph that is meant, by the tags of all graphs. Tags that
-// are not nil must be exactly those of the graph; an empty list is the graph without tags. nil
-// means the graph with the tag "serve" alone, else the only one that is not for training. The
-// error is a *TagsError.
+// chooseTags returns the index of the graph that Options.Tags choose; graphs holds the tags of each
+// graph. The error is a *TagsError.
 func chooseTags(graphs [][]string, want []string) (int, error) {
 	exactly := func(tags []string) int {
 		return slices.IndexFunc(graphs, func(has []string) bool { return sameTags(has, tags) })
@@ -37,9 +36,9 @@ func chooseTags(graphs [][]string, want []string) (int, error) {
 			return i, nil
 		}
 		fit := forServing(graphs)
-		e := &TagsError{reason: fmt.Sprintf("the model has no graph with %s; it has %s", tagList(want), tagLists(graphs)), Instead: fit}
+		e := &TagsError{reason: fmt.Sprintf("the model has no graph with %s; it has %s", tagList(want), tagLists(graphs)), Choices: fit}
 		if fit == nil {
-			e.Instead, e.Training = graphs, true
+			e.Choices, e.Training = graphs, true
 		}
 		return 0, e
 	}
@@ -50,18 +49,18 @@ func chooseTags(graphs [][]string, want []string) (int, error) {
 	case len(fit) == 1:
 		return exactly(fit[0]), nil
 	case len(fit) > 1:
-		return 0, &TagsError{reason: "several of the model's graphs may be meant: it has " + tagLists(fit), Instead: fit}
+		return 0, &TagsError{reason: "the model has several graphs, but none with the tag \"serve\" alone: it has " + tagLists(fit), Choices: fit}
 	case len(graphs) == 0:
 		return 0, &TagsError{reason: "the model has no graph"}
 	}
 	return 0, &TagsError{
 		reason: fmt.Sprintf("every graph of the model is for training, where answers may differ from run to run: it has %s; "+
 			"export one for serving, with tags=[%q]", tagLists(graphs), servingTag),
-		Instead: graphs, Training: true,
+		Choices: graphs, Training: true,
 	}
 }
 
-// forServing are the tags of the graphs that are not for training, each list once.
+// forServing returns the tags of the graphs that are not for training, without repetition.
 func forServing(graphs [][]string) (fit [][]string) {
 	for _, tags := range graphs {
 		known := slices.ContainsFunc(fit, func(has []string) bool { return sameTags(has, tags) })
@@ -72,13 +71,13 @@ func forServing(graphs [][]string) (fit [][]string) {
 	return fit
 }
 
-// sameTags compares tags as TensorFlow does: neither order nor repetition counts.
+// sameTags compares tags as TensorFlow does, without regard to order and repetition.
 func sameTags(a, b []string) bool {
 	set := func(tags []string) []string { return slices.Compact(slices.Sorted(slices.Values(tags))) }
 	return slices.Equal(set(a), set(b))
 }
 
-// tagLists are graphs for a person.
+// tagLists lists graphs by their tags, for a person.
 func tagLists(graphs [][]string) string {
 	lists := make([]string, len(graphs))
 	for i, tags := range graphs {
@@ -87,7 +86,7 @@ func tagLists(graphs [][]string) string {
 	return strings.Join(lists, ", ")
 }
 
-// tagList is the tags of a graph for a person.
+// tagList lists the tags of a graph, for a person.
 func tagList(tags []string) string {
 	switch len(tags) {
 	case 0:
@@ -102,7 +101,7 @@ func tagList(tags []string) string {
 	return "the tags " + strings.Join(quoted, ", ")
 }
 
-// tagsOf are the tags of each graph, none of them nil.
+// tagsOf returns the tags of each graph. A graph without tags gives an empty list, not nil.
 func tagsOf(graphs []parsedGraph) [][]string {
 	all := make([][]string, len(graphs))
 	for i, g := range graphs {
@@ -111,8 +110,8 @@ func tagsOf(graphs []parsedGraph) [][]string {
 	return all
 }
 
-// loadedTags returns the tags of the graph in dir that Load loads for Options.Tags; never nil.
-// If the file cannot be read, they are a guess, and TensorFlow's loader says what is wrong.
+// loadedTags returns the tags of the graph in dir that Options.Tags choose, never nil. If the file
+// cannot be read, it guesses, and TensorFlow's loader reports what is wrong.
 func loadedTags(dir string, tags []string) ([]string, error) {
 	if tags != nil {
 		return tags, nil

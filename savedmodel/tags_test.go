@@ -32,7 +32,7 @@ func TestChooseTags(t *testing.T) {
 		{name: "the same twice", graphs: graphs{train, gpu, {"gpu", "serve", "gpu"}}, want: 1},
 		{
 			name: "several", graphs: graphs{none, train, gpu}, instead: graphs{none, gpu},
-			err: `several of the model's graphs may be meant: it has one with no tags, one with the tags "serve", "gpu"`,
+			err: `the model has several graphs, but none with the tag "serve" alone: it has one with no tags, one with the tags "serve", "gpu"`,
 		},
 		{
 			name: "training alone", graphs: graphs{train}, instead: graphs{train},
@@ -62,14 +62,14 @@ func TestChooseTags(t *testing.T) {
 				if err != nil || got != test.want {
 					t.Errorf("got %d, %v, want %d", got, err, test.want)
 				}
-			} else if !errors.As(err, &wrong) || wrong.Training != (len(forServing(test.graphs)) == 0 && len(test.graphs) > 0) || err.Error() != test.err || fmt.Sprint(wrong.Instead) != fmt.Sprint(test.instead) {
+			} else if !errors.As(err, &wrong) || wrong.Training != (len(forServing(test.graphs)) == 0 && len(test.graphs) > 0) || err.Error() != test.err || fmt.Sprint(wrong.Choices) != fmt.Sprint(test.instead) {
 				t.Errorf("got %v, %v\nwant %s, %v", err, wrong, test.err, test.instead)
 			}
 		})
 	}
 }
 
-// withTags writes the tiny model with other tags for its graph, and once more for each of more.
+// withTags writes the tiny model with other tags, and one more graph for each element of more.
 func withTags(t *testing.T, tags ...[]string) string {
 	t.Helper()
 	dir := copyTiny(t)
@@ -89,7 +89,7 @@ func withTags(t *testing.T, tags ...[]string) string {
 	return dir
 }
 
-// Load takes the graph that ReadGraph shows, optimized or not.
+// Load chooses the same graph as ReadGraph, optimized or not.
 func TestLoadTags(t *testing.T) {
 	openLibrary(t)
 	gpu, train, none := []string{"serve", "gpu"}, []string{"train"}, []string{}

@@ -15,27 +15,26 @@ var errTensorClosed = errors.New("tensor is closed")
 
 var liveTensors, leakedTensors atomic.Int64
 
-// LiveTensors is the number of tensors that are not closed yet. A program
-// that has closed everything sees zero.
+// LiveTensors returns the number of tensors that are not closed yet. It is zero when a program has
+// closed all of them.
 func LiveTensors() int64 { return liveTensors.Load() }
 
-// LeakedTensors counts the tensors that the collector had to close because
-// the program had lost them: always a bug, and always memory held for long.
+// LeakedTensors returns the number of tensors that the garbage collector closed because the program
+// had lost them. Each one is a bug.
 func LeakedTensors() int64 { return leakedTensors.Load() }
 
-// A Tensor owns one TF_Tensor. The collector sees a few bytes, not the
-// megabytes behind them, so Close it on every path. Not for concurrent use,
-// except that several runs may read it at once.
+// A Tensor is an array in TensorFlow's memory, which the garbage collector does not see: Close it
+// on every path. It is not for concurrent use, except that several runs may read it at once.
 type Tensor struct {
 	c     ctf.Tensor
 	dtype DataType
 	shape Shape
-	dims  [4]int64        // what shape lies in, where it fits
-	leak  runtime.Cleanup // closes and counts what nobody closed
+	dims  [4]int64        // the memory of shape, if it fits
+	leak  runtime.Cleanup // closes and counts a tensor that the program lost
 	freed bool
 }
 
-// newTensor takes over c and copies shape.
+// newTensor becomes the owner of c and copies shape.
 func newTensor(c ctf.Tensor, dtype DataType, shape []int64) *Tensor {
 	t := &Tensor{c: c, dtype: dtype}
 	t.shape = append(t.dims[:0], shape...)
@@ -48,8 +47,8 @@ func newTensor(c ctf.Tensor, dtype DataType, shape []int64) *Tensor {
 	return t
 }
 
-// takeTensor takes over a tensor that a run has made.
-func takeTensor(c ctf.Tensor) *Tensor {
+// wrapTensor becomes the owner of a run's result.
+func wrapTensor(c ctf.Tensor) *Tensor {
 	var dims [4]int64
 	shape := dims[:0]
 	for i := range c.NumDims() {
@@ -58,8 +57,8 @@ func takeTensor(c ctf.Tensor) *Tensor {
 	return newTensor(c, DataType(c.Type()), shape)
 }
 
-// Close frees the tensor's memory; what Bytes and Data gave is gone with it.
-// Closing again does nothing.
+// Close frees the tensor's memory, so slices from Bytes and Data must not be used any more. Closing
+// again does nothing.
 func (t *Tensor) Close() {
 	if t.freed {
 		return
@@ -68,12 +67,11 @@ func (t *Tensor) Close() {
 	t.leak.Stop()
 	t.c.Delete()
 	liveTensors.Add(-1)
-	runtime.KeepAlive(t) // until here, or the collector might free it too
+	runtime.KeepAlive(t) // or the garbage collector might free it a second time
 }
 
-// NewTensor allocates a tensor of a dtype of fixed size. Its memory is not
-// cleared: write all of it, through Data or Bytes, before it is used.
-// OpenLibrary or Load must have succeeded before.
+// NewTensor allocates a tensor of a dtype with a fixed size. The memory is not cleared: write all
+// of it, through Data or Bytes, before use. The library must be open.
 func NewTensor(dtype DataType, shape ...int64) (*Tensor, error) {
 	if dtype.Size() == 0 {
 		return nil, fmt.Errorf("new tensor: %v has no fixed size", dtype)
@@ -95,7 +93,8 @@ func NewTensor(dtype DataType, shape ...int64) (*Tensor, error) {
 	return newTensor(c, dtype, shape), nil
 }
 
-// NewStringTensor copies values, in row-major order, into a tensor of strings.
+// NewStringTensor returns a tensor with copies of values, which are in row-major order. The library
+// must be open.
 func NewStringTensor(values [][]byte, shape ...int64) (*Tensor, error) {
 	n, err := elements(shape)
 	if err != nil {
@@ -118,7 +117,7 @@ func NewStringTensor(values [][]byte, shape ...int64) (*Tensor, error) {
 	return newTensor(c, String, shape), nil
 }
 
-// elements is the number of elements, of a scalar 1.
+// elements returns the number of elements, which is 1 for a scalar.
 func elements(shape []int64) (int, error) {
 	if len(shape) > maxRank { // TensorFlow would end the process
 		return 0, fmt.Errorf("new tensor: %d dimensions are too many", len(shape))
@@ -133,16 +132,15 @@ func elements(shape []int64) (int, error) {
 	return int(n), nil
 }
 
-// DType is the type of the elements.
+// DType returns the type of the elements.
 func (t *Tensor) DType() DataType { return t.dtype }
 
-// Shape is the number of elements in each dimension; not to be changed.
+// Shape returns the number of elements in each dimension. Do not change it.
 func (t *Tensor) Shape() Shape { return t.shape }
 
-// Bytes is a view of the elements in row-major order and the machine's byte
-// order, valid until t is closed; that Close also keeps t, and with it the
-// view, from the collector. It is nil if the dtype has no fixed size, as
-// strings, if there are no elements, and after Close.
+// Bytes returns the elements, in row-major order and the machine's byte order, without a copy.
+// The slice is valid until t is closed: the call of Close keeps t alive that long. It is nil if
+// there are no elements, if the dtype has no fixed size, as strings, and after Close.
 func (t *Tensor) Bytes() []byte {
 	if t.freed || t.dtype.Size() == 0 {
 		return nil
@@ -152,7 +150,7 @@ func (t *Tensor) Bytes() []byte {
 	return b
 }
 
-// Strings copies the elements of a tensor of strings.
+// Strings returns copies of the elements of a tensor of strings, in row-major order.
 func (t *Tensor) Strings() ([][]byte, error) {
 	if t.dtype != String {
 		return nil, fmt.Errorf("tensor holds %v, not strings", t.dtype)
@@ -166,22 +164,21 @@ func (t *Tensor) Strings() ([][]byte, error) {
 	}
 	values := make([][]byte, n)
 	for i := range values {
-		// Not slices.Clone, which of an empty string keeps C's pointer.
+		// Not slices.Clone: it would keep C's pointer for an empty string.
 		values[i] = append([]byte{}, t.c.String(i)...)
 	}
 	runtime.KeepAlive(t)
 	return values, nil
 }
 
-// A Number is a Go type that has the layout of a dtype.
+// A Number is a Go type with the memory layout of a dtype.
 type Number interface {
 	bool | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64 | complex64 | complex128
 }
 
-// Data is a view of the elements of t in row-major order, valid until t is
-// closed, like Bytes. T must be the Go type of t's dtype; the 16-bit floats,
-// which Go does not have, are uint16, and quantized types are their integers.
-// Floats of 8 bits and integers of 4 and 2 are read through Bytes.
+// Data returns the elements of t in row-major order, without a copy. The slice is valid until t is
+// closed, as that of Bytes. T must be the Go type of t's dtype: uint16 for 16-bit floats, and the
+// plain integer for a quantized type. Use Bytes for floats of 8 bits and integers of 4 or 2 bits.
 func Data[T Number](t *Tensor) ([]T, error) {
 	if !sameLayout[T](t.dtype) {
 		var zero T

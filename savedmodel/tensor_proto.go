@@ -9,10 +9,9 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// TensorOf makes a tensor of a message, as Python's tf.make_ndarray does: the
-// elements are in tensor_content, or in the field for their type, where the
-// last one stands for all that are left out. Types: floats of 16, 32 and 64 bits, integers,
-// bool and string.
+// TensorOf returns a tensor with the value of a message, as Python's tf.make_ndarray does. The
+// elements are in tensor_content, or in the field for their type, where the last one stands for all
+// that are left out. It supports floats of 16, 32 and 64 bits, integers, bool and string.
 func TensorOf(p *tfpb.TensorProto) (*Tensor, error) {
 	shape := shapeOf(p.GetTensorShape())
 	n, ok := shape.Elements()
@@ -52,13 +51,13 @@ func TensorOf(p *tfpb.TensorProto) (*Tensor, error) {
 }
 
 const (
-	// maxFilled bounds the bytes that a few bytes of message may be blown up to.
+	// maxFilled bounds the bytes of a tensor whose message leaves elements out.
 	maxFilled = 256 << 20
-	// stringOverhead is what a string takes besides its bytes, in C and in Go.
+	// stringOverhead is the memory of a string without its bytes, in C and in Go.
 	stringOverhead = 48
 )
 
-// filled repeats the last value until there are n; each takes so many bytes.
+// filled repeats the last value until there are n. Each value takes each bytes.
 func filled[T any](values []T, n, each int64) ([]T, error) {
 	switch {
 	case int64(len(values)) == n:
@@ -75,8 +74,8 @@ func filled[T any](values []T, n, each int64) ([]T, error) {
 	return values, nil
 }
 
-// elementBytes are the elements that the field for a message's type holds, in the
-// layout of tensor_content. The type is one of numbers of at least 8 bits, or bool.
+// elementBytes returns the elements in the field for a message's type, in the layout of
+// tensor_content. It supports numbers of at least 8 bits, and bool.
 func elementBytes(p *tfpb.TensorProto) ([]byte, error) {
 	switch d := DataType(p.GetDtype()); d {
 	case Float32:
@@ -108,7 +107,7 @@ func elementBytes(p *tfpb.TensorProto) ([]byte, error) {
 	}
 }
 
-// bytesOf are the bytes of values that take size bytes each.
+// bytesOf encodes values of size bytes each.
 func bytesOf[T any](values []T, size int, put func([]byte, T)) []byte {
 	b := make([]byte, size*len(values))
 	for i, v := range values {
@@ -117,8 +116,8 @@ func bytesOf[T any](values []T, size int, put func([]byte, T)) []byte {
 	return b
 }
 
-// filledBytes are n elements of a message: the last one that its field holds stands
-// for all that are left out.
+// filledBytes returns n elements of a message, as elementBytes does. The last one stands for all
+// that are left out.
 func filledBytes(p *tfpb.TensorProto, n int64) ([]byte, error) {
 	b, err := elementBytes(p)
 	if err != nil {

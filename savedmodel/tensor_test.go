@@ -14,7 +14,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// views opens a tensor as each Go type.
+// views calls Data with each Go type.
 var views = map[string]func(*Tensor) (int, error){
 	"bool": view[bool], "int8": view[int8], "int16": view[int16], "int32": view[int32], "int64": view[int64],
 	"uint8": view[uint8], "uint16": view[uint16], "uint32": view[uint32], "uint64": view[uint64],
@@ -26,7 +26,7 @@ func view[T Number](t *Tensor) (int, error) {
 	return len(data), err
 }
 
-// What a tensor of each dtype is in Go, where that is not the dtype's name.
+// goTypes are the Go types of dtypes with another name; empty if Data does not support the dtype.
 var goTypes = map[DataType]string{
 	QInt8: "int8", QUInt8: "uint8", QInt16: "int16", QUInt16: "uint16", QInt32: "int32",
 	Float16: "uint16", BFloat16: "uint16",
@@ -97,7 +97,7 @@ func TestStrings(t *testing.T) {
 	s := newSession(t,
 		node("in", "Placeholder", String), node("out", "Identity", String, "in"),
 		&tfpb.NodeDef{Name: "length", Op: "StringLength", Input: []string{"in"}})
-	// TensorFlow keeps up to 22 bytes in the element itself.
+	// TensorFlow stores up to 22 bytes in the element itself.
 	var values [][]byte
 	for _, n := range []int{0, 1, 22, 23, 24, 25, 1 << 20} {
 		v := make([]byte, n)
@@ -195,7 +195,7 @@ func TestNewTensorRefuses(t *testing.T) {
 	}
 }
 
-// TensorFlow waits 10 s for memory, then gives a tensor without any.
+// TensorFlow waits 10 s for memory and then returns a tensor without memory.
 func TestNewTensorWithoutMemory(t *testing.T) {
 	t.Parallel()
 	openLibrary(t)
@@ -241,7 +241,7 @@ func TestTensorClose(t *testing.T) {
 	}
 }
 
-// The views of a tensor keep nothing alive: what is lost is freed, and counted.
+// Slices from Bytes and Data do not keep a tensor alive: a lost tensor is freed and counted.
 func TestLostTensors(t *testing.T) {
 	openLibrary(t)
 	live, leaked := LiveTensors(), LeakedTensors()
@@ -264,7 +264,7 @@ func TestLostTensors(t *testing.T) {
 	leakedTensors.Store(leaked) // these were on purpose
 }
 
-// Closed tensors are not counted as lost, however often the collector runs.
+// Closed tensors never count as leaked.
 func TestClosedTensorsAreNotLost(t *testing.T) {
 	openLibrary(t)
 	leaked := LeakedTensors()
@@ -282,7 +282,7 @@ func TestClosedTensorsAreNotLost(t *testing.T) {
 	}
 }
 
-// Strings live outside Go's heap: 2 GB of them must come and go.
+// Strings are outside Go's heap. Tensors with 2 GB of strings, one after the other, must not leak.
 func TestStringMemoryIsGivenBack(t *testing.T) {
 	s := newSession(t, node("in", "Placeholder", String), node("out", "Identity", String, "in"))
 	f := function(t, s, []string{"in"}, []string{"out"})

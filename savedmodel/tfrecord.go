@@ -9,42 +9,41 @@ import (
 	"io"
 )
 
-// A TFRecordReader reads the records of a TFRecord file, the format of
-// tf_serving_warmup_requests (tensorflow.org/tutorials/load_data/tfrecord,
-// "TFRecords format details"): for each record
+// A TFRecordReader reads the records of a TFRecord file, such as tf_serving_warmup_requests. It is
+// not for concurrent use. A record is
 //
 //	uint64 length
 //	uint32 masked CRC-32C of the length
 //	byte   data[length]
 //	uint32 masked CRC-32C of the data
 //
-// all little endian. Not for concurrent use.
+// with all numbers little endian (tensorflow.org/tutorials/load_data/tfrecord, "TFRecords format
+// details").
 type TFRecordReader struct {
 	r      io.Reader
-	max    int
+	max    int   // bytes of a record
 	offset int64 // of the next record
 	n      int   // records read
 	head   [12]byte
 	buf    bytes.Buffer
 }
 
-// NewTFRecordReader returns a reader that refuses records of more than max
-// bytes. It reads in small pieces: give it a buffered r.
+// NewTFRecordReader returns a reader that refuses records of more than max bytes. It reads in small
+// pieces, so r should be buffered.
 func NewTFRecordReader(r io.Reader, max int) *TFRecordReader {
 	return &TFRecordReader{r: r, max: max}
 }
 
-// Next returns the next record, which is valid until the next call, and io.EOF
-// after the last one. Other errors name the record and the byte it begins at;
-// they wrap [ErrMalformed] unless reading failed. After an error there is no
-// going on.
+// Next returns the next record, which is valid until the next call. After the last record it
+// returns io.EOF. Other errors name the record and its first byte, and wrap ErrMalformed unless
+// reading failed. Do not call Next again after an error.
 func (t *TFRecordReader) Next() ([]byte, error) {
 	n, err := io.ReadFull(t.r, t.head[:])
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, t.malformed("only %d of its header's %d bytes are there", n, len(t.head))
+		return nil, t.malformed("the file ends after %d of the %d bytes of its header", n, len(t.head))
 	case err != nil:
 		return nil, fmt.Errorf("record %d at byte %d: %w", t.n, t.offset, err)
 	}
@@ -53,10 +52,10 @@ func (t *TFRecordReader) Next() ([]byte, error) {
 	}
 	length := binary.LittleEndian.Uint64(t.head[:8])
 	if length > uint64(max(t.max, 0)) {
-		return nil, t.malformed("%d bytes, the limit is %d", length, t.max)
+		return nil, t.malformed("it has %d bytes, the limit is %d", length, t.max)
 	}
 
-	// The buffer grows with what is really there, not with what is promised.
+	// The buffer grows with the bytes read, not with the length that the header claims.
 	t.buf.Reset()
 	want := int64(length) + 4
 	got, err := io.Copy(&t.buf, io.LimitReader(t.r, want))
@@ -64,7 +63,7 @@ func (t *TFRecordReader) Next() ([]byte, error) {
 		return nil, fmt.Errorf("record %d at byte %d: %w", t.n, t.offset, err)
 	}
 	if got != want {
-		return nil, t.malformed("only %d of its %d bytes are there", got, want)
+		return nil, t.malformed("the file ends after %d of its %d bytes", got, want)
 	}
 	data, sum := t.buf.Bytes()[:length], t.buf.Bytes()[length:]
 	if got, want := maskedChecksum(data), binary.LittleEndian.Uint32(sum); got != want {

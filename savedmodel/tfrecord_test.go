@@ -52,12 +52,12 @@ func TestTFRecordReader(t *testing.T) {
 		{"empty", strings.NewReader(""), 5, nil, "EOF"},
 		{"records", bytes.NewReader(good), 5, []string{"one", "", "three"}, "EOF"},
 		{"byte by byte", iotest.OneByteReader(bytes.NewReader(good)), 5, []string{"one", "", "three"}, "EOF"},
-		{"too large", bytes.NewReader(good), 4, []string{"one", ""}, "malformed at byte 35: record 2: 5 bytes, the limit is 4"},
-		{"ends in a header", bytes.NewReader(good[:20]), 5, []string{"one"}, "malformed at byte 19: record 1: only 1 of its header's 12 bytes are there"},
-		{"ends in data", bytes.NewReader(good[:len(good)-1]), 5, []string{"one", ""}, "malformed at byte 35: record 2: only 8 of its 9 bytes are there"},
+		{"too large", bytes.NewReader(good), 4, []string{"one", ""}, "malformed at byte 35: record 2: it has 5 bytes, the limit is 4"},
+		{"ends in a header", bytes.NewReader(good[:20]), 5, []string{"one"}, "malformed at byte 19: record 1: the file ends after 1 of the 12 bytes of its header"},
+		{"ends in data", bytes.NewReader(good[:len(good)-1]), 5, []string{"one", ""}, "malformed at byte 35: record 2: the file ends after 8 of its 9 bytes"},
 		{"length flipped", bytes.NewReader(flip(0)), 5, nil, "malformed at byte 0: record 0: the length's checksum is"},
 		{"data flipped", bytes.NewReader(flip(12)), 5, nil, "malformed at byte 0: record 0: the data's checksum is"},
-		{"a length of 2^62", bytes.NewReader(huge), 1 << 62, nil, "malformed at byte 0: record 0: only 0 of its"},
+		{"a length of 2^62", bytes.NewReader(huge), 1 << 62, nil, "malformed at byte 0: record 0: the file ends after 0 of its"},
 		{"reading fails", io.MultiReader(bytes.NewReader(good[:25]), iotest.ErrReader(broken)), 5, []string{"one"}, "record 1 at byte 19: disk on fire"},
 	}
 	for _, test := range tests {

@@ -1,8 +1,8 @@
-"""Writes the models beside it with Python TensorFlow: python make.py
+"""Writes the models in this folder with Python TensorFlow: python make.py
 
   tiny/    a SavedModel with two signatures, an asset, a warm-up file
   sharded/ only variables/: two shards and a partitioned variable
-  classic/ only the graph that TensorFlow 1 writes of decode_jpeg in map_fn, on tf.Examples
+  classic/ only the graph that TensorFlow 1 writes for decode_jpeg in map_fn, with tf.Examples
   keras/   only the graph of a Keras model with ResNet50's preprocessing
 """
 

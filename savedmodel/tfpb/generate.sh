@@ -1,8 +1,8 @@
 #!/bin/sh
-# Generates the *.pb.go beside it from the *.proto beside it, with pinned tools
-# that it installs once into .tools/tfpb at the repository's root (ignored by
-# git): protoc comes inside the Python package grpcio-tools. Needs python3 with
-# venv, Go, and their package registries.
+# Generates the *.pb.go of this folder from its *.proto. It installs pinned tools
+# once into .tools/tfpb at the repository's root, which git ignores; protoc is in
+# the Python package grpcio-tools. It needs python3 with venv, Go, and their
+# package registries.
 set -eu
 
 protoc_package=grpcio-tools==1.85.1

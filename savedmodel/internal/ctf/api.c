@@ -12,12 +12,12 @@
 
 struct ctf_table ctf_table;
 
-// glibc gives threads up to eight arenas a processor, and each arena keeps
-// pages that no other may use: with the threads of every session that comes
-// and goes, memory would rise until all arenas are there. A few do; one alone
-// was measured to cost runs 2 % of their time. MALLOC_ARENA_MAX, which glibc
-// reads itself, has the last word. A constructor, since the first threads of
-// Go's runtime would have an arena each already.
+// Bounds glibc's arenas. By default threads get up to eight arenas a processor,
+// and each arena keeps its free pages: memory would grow with the threads of
+// every new session until all arenas exist. A few arenas are enough; a single
+// one makes runs 2 % slower. MALLOC_ARENA_MAX, which glibc reads itself, takes
+// precedence. This is a constructor, because the first threads of Go's runtime
+// would each have an arena otherwise.
 __attribute__((constructor)) static void limit_arenas(void) {
 #ifdef __GLIBC__
   if (getenv("MALLOC_ARENA_MAX") != NULL) return;
@@ -27,7 +27,7 @@ __attribute__((constructor)) static void limit_arenas(void) {
 }
 
 char* ctf_open(const char* path) {
-  // Lazy: the library has far more relocations than we have calls.
+  // Lazy, because we call few of the library's many functions.
   void* lib = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
   if (lib == NULL) return strdup(dlerror());
 
@@ -43,8 +43,8 @@ char* ctf_open(const char* path) {
   }
   CTF_FUNCTIONS(X)
 #undef X
-  // One that lacks some stays open all the same: what it has left to be done
-  // at the end of the process must still be there then.
+  // A library with missing symbols stays open: its exit handlers must still be
+  // in memory when the process ends.
   if (missing > 0) return strdup(names);
   ctf_table = table;
   return NULL;

@@ -1,7 +1,7 @@
-// The part of TensorFlow's C API that inceptor calls, as a table that is
-// filled with dlsym at run time, so that building needs neither TensorFlow's
-// headers nor its library. Declarations follow tensorflow/c/c_api.h,
-// tf_tensor.h, tf_status.h, tf_buffer.h and tf_tstring.h of TensorFlow 2.21.
+// The part of TensorFlow's C API that inceptor calls, as a table that dlsym
+// fills at run time. So building needs neither TensorFlow's headers nor its
+// library. The declarations follow tensorflow/c/c_api.h, tf_tensor.h,
+// tf_status.h, tf_buffer.h and tf_tstring.h of TensorFlow 2.21.
 #ifndef INCEPTOR_CTF_API_H
 #define INCEPTOR_CTF_API_H
 
@@ -28,8 +28,8 @@ typedef struct TF_Output {
   int index;
 } TF_Output;
 
-// A string element of a string tensor. Only its size matters here: it is
-// touched through the TF_String functions alone.
+// An element of a string tensor. Only its size matters here, because only the
+// TF_String functions access it.
 typedef struct TF_TString {
   uint64_t opaque[3];
 } TF_TString;
@@ -110,24 +110,23 @@ struct ctf_table {
 };
 extern struct ctf_table ctf_table;
 
-// Each function keeps its upstream name, so that C.TF_SessionRun in Go is
-// what TensorFlow's documentation calls TF_SessionRun.
+// Each function has its upstream name: C.TF_SessionRun in Go is TF_SessionRun
+// in TensorFlow's documentation.
 #define X(result, name, parameters, arguments) \
   static inline result TF_##name parameters { return ctf_table.name arguments; }
 CTF_FUNCTIONS(X)
 #undef X
 
-// Opens the library and fills the table. Returns NULL, or what is wrong as a
-// string that the caller frees.
+// Opens the library and fills the table. Returns NULL, or an error message that
+// the caller frees.
 char* ctf_open(const char* path);
 
-// From now on a signal that ends the process for a fault (SIGABRT, SIGSEGV,
-// SIGBUS, SIGILL, SIGFPE) is counted at count, then handled as before, and
-// counted down again if that handler returns. count is never unmapped. NULL: no
-// longer.
+// Makes signals for a fault (SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE) add one
+// at count before they are handled as before. If that handler returns, the one
+// is subtracted again. The count must stay mapped for ever. NULL stops this.
 void ctf_count_crashes(uint32_t* count);
 
-// Gives free heap pages back to the system.
+// Returns free heap pages to the system.
 void ctf_trim(void);
 
 #endif

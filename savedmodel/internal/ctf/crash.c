@@ -6,10 +6,10 @@
 static uint32_t* volatile crashes;
 static struct sigaction before[NSIG];
 
-// Counts up, and down again if the handler before ours returns: then the
-// process goes on. Go's handler does, for a fault that it makes a panic. A
-// fatal one never comes back, and stays counted whatever other threads survive
-// meanwhile. Atomic counting is allowed in a signal handler.
+// Adds one, calls the previous handler, and subtracts one if that returns: then
+// the process survives. Go's handler returns for a fault that it turns into a
+// panic. It does not return from a fatal fault, which so stays counted. Atomic
+// arithmetic is allowed in a signal handler.
 static void on_crash(int signal_number, siginfo_t* info, void* context) {
   uint32_t* count = crashes;
   if (count != NULL) __atomic_fetch_add(count, 1, __ATOMIC_SEQ_CST);
@@ -19,7 +19,7 @@ static void on_crash(int signal_number, siginfo_t* info, void* context) {
   } else if (next->sa_handler == SIG_DFL) {
     signal(signal_number, SIG_DFL);
     raise(signal_number);
-    return;  // to die of it
+    return;  // the signal now ends the process
   } else if (next->sa_handler != SIG_IGN) {
     next->sa_handler(signal_number);
   }
@@ -35,9 +35,9 @@ void ctf_count_crashes(uint32_t* count) {
   for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
     struct sigaction ours;
     if (sigaction(fatal[i], NULL, &before[fatal[i]]) != 0) continue;
-    ours = before[fatal[i]];  // its mask
+    ours = before[fatal[i]];  // keeps the mask
     ours.sa_sigaction = on_crash;
-    // Go's stacks are small: handlers have one of their own.
+    // Go's stacks are small, so handlers need a stack of their own.
     ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
     sigaction(fatal[i], &ours, NULL);
   }

@@ -21,10 +21,9 @@ import (
 	"unsafe"
 )
 
-// Open opens the library at path, a file or a name for the system's loader,
-// and resolves every function of the table. Until it has returned nil, no
-// other function of this package may be called; after that it must not be
-// called again. It changes nothing when it fails.
+// Open opens the library at path, a file or a name for the system's loader, and resolves every
+// function of the table. Call no other function of this package before Open has returned nil, and
+// do not call it again after that. A failed Open changes nothing.
 func Open(path string) error {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
@@ -38,13 +37,13 @@ func Open(path string) error {
 // Version is TF_Version.
 func Version() string { return C.GoString(C.TF_Version()) }
 
-// TrimMemory gives free heap pages of the C allocator back to the system,
-// where the C library can (glibc's malloc_trim).
+// TrimMemory is glibc's malloc_trim: it returns free heap pages of the C allocator to the system.
+// With another C library it does nothing.
 func TrimMemory() { C.ctf_trim() }
 
 // AllOps is TF_GetAllOpList: a serialized OpList of the operations that the
 // library knows.
-func AllOps() []byte { return takeBuffer(C.TF_GetAllOpList()) }
+func AllOps() []byte { return copyBuffer(C.TF_GetAllOpList()) }
 
 // RegisteredKernels is TF_GetRegisteredKernelsForOp: a serialized KernelList
 // of the kernels that the library has for an operation.
@@ -53,26 +52,26 @@ func RegisteredKernels(op string) ([]byte, error) {
 	defer C.free(unsafe.Pointer(cop))
 	s := C.TF_NewStatus()
 	b := C.TF_GetRegisteredKernelsForOp(cop, s)
-	if err := take(s); err != nil {
+	if err := statusError(s); err != nil {
 		return nil, err
 	}
-	return takeBuffer(b), nil
+	return copyBuffer(b), nil
 }
 
-// takeBuffer copies a buffer and deletes it.
-func takeBuffer(b *C.TF_Buffer) []byte {
+// copyBuffer copies a buffer and deletes it.
+func copyBuffer(b *C.TF_Buffer) []byte {
 	defer C.TF_DeleteBuffer(b)
 	return slices.Clone(unsafe.Slice((*byte)(b.data), int(b.length)))
 }
 
-// CountCrashes counts the signals that end the process for a fault at count,
-// which is memory that is not Go's, and is never unmapped: a signal handler
-// may be about to write there. Nil ends the counting. A fault that Go makes a
-// panic is counted only while its handler runs.
+// CountCrashes makes a signal handler add one at count before a signal for a fault ends the
+// process. The count must not be Go's memory and must stay mapped for ever, because a handler may
+// write there at any time. Nil stops the counting. A fault that Go turns into a panic is counted
+// only while its handler runs.
 func CountCrashes(count *uint32) { C.ctf_count_crashes((*C.uint32_t)(count)) }
 
-// take turns a status into an error and deletes it.
-func take(s *C.TF_Status) error {
+// statusError turns a status into an error and deletes it.
+func statusError(s *C.TF_Status) error {
 	defer C.TF_DeleteStatus(s)
 	code := Code(C.TF_GetCode(s))
 	if code == OK {
@@ -89,7 +88,7 @@ type Tensor struct{ c *C.TF_Tensor }
 // it is used or deleted.
 func AllocateTensor(dtype int32, dims []int64, size int) (Tensor, error) {
 	t := C.TF_AllocateTensor(C.int(dtype), (*C.int64_t)(unsafe.SliceData(dims)), C.int(len(dims)), C.size_t(size))
-	// Without memory TensorFlow gives a tensor all the same, of a null pointer.
+	// Without memory TensorFlow still returns a tensor, with a null pointer.
 	if t != nil && (size == 0 || C.TF_TensorData(t) != nil) {
 		return Tensor{t}, nil
 	}
@@ -111,7 +110,7 @@ func (t Tensor) NumDims() int { return int(C.TF_NumDims(t.c)) }
 // Dim is TF_Dim.
 func (t Tensor) Dim(i int) int64 { return int64(C.TF_Dim(t.c, C.int(i))) }
 
-// Data is TF_TensorData with TF_TensorByteSize: a view that dies with t.
+// Data is TF_TensorData with TF_TensorByteSize: a slice of t's memory, valid until t is deleted.
 func (t Tensor) Data() []byte {
 	n := C.TF_TensorByteSize(t.c)
 	if n == 0 {
@@ -135,7 +134,7 @@ func (t Tensor) StringCopy(i int, s []byte) {
 	C.TF_StringCopy(t.element(i), (*C.char)(unsafe.Pointer(unsafe.SliceData(s))), C.size_t(len(s)))
 }
 
-// String is a view of element i, which dies with t.
+// String returns a slice of element i's memory, valid until t is deleted.
 func (t Tensor) String(i int) []byte {
 	e := t.element(i)
 	return unsafe.Slice((*byte)(unsafe.Pointer(C.TF_StringGetDataPointer(e))), int(C.TF_StringGetSize(e)))
@@ -153,7 +152,7 @@ func (g Graph) Delete() { C.TF_DeleteGraph(g.c) }
 // ImportGraphDef is TF_GraphImportGraphDef with default options; def is a
 // serialized GraphDef.
 func (g Graph) ImportGraphDef(def []byte) error {
-	// TensorFlow parses def during the call: it is lent, not copied.
+	// TensorFlow reads def only during the call, so it need not be copied.
 	var pinner runtime.Pinner
 	defer pinner.Unpin()
 	buf := &C.TF_Buffer{length: C.size_t(len(def))}
@@ -165,14 +164,14 @@ func (g Graph) ImportGraphDef(def []byte) error {
 	defer C.TF_DeleteImportGraphDefOptions(opts)
 	s := C.TF_NewStatus()
 	C.TF_GraphImportGraphDef(g.c, buf, opts, s)
-	return take(s)
+	return statusError(s)
 }
 
 // An Output is a TF_Output: one result of an operation of a graph.
 type Output struct{ c C.TF_Output }
 
-// Output looks up result index of the operation called name; false: the graph
-// has no such thing.
+// Output returns output index of the operation with this name. It returns false if the graph has no
+// such output.
 func (g Graph) Output(name string, index int) (Output, bool) {
 	cname := C.CString(name)
 	defer C.free(unsafe.Pointer(cname))
@@ -183,13 +182,12 @@ func (g Graph) Output(name string, index int) (Output, bool) {
 	return Output{C.TF_Output{oper: op, index: C.int(index)}}, true
 }
 
-// Shape is TF_GraphGetTensorNumDims with TF_GraphGetTensorShape: the shape
-// that g has inferred for o, with -1 for an unknown dimension, and nil for an
-// unknown rank.
+// Shape is TF_GraphGetTensorNumDims with TF_GraphGetTensorShape. It returns the shape that g has
+// inferred for o, with -1 for an unknown dimension, or nil for an unknown rank.
 func (g Graph) Shape(o Output) ([]int64, error) {
 	s := C.TF_NewStatus()
 	rank := C.TF_GraphGetTensorNumDims(g.c, o.c, s)
-	if err := take(s); err != nil || rank < 0 {
+	if err := statusError(s); err != nil || rank < 0 {
 		return nil, err
 	}
 	dims := make([]int64, rank)
@@ -198,7 +196,7 @@ func (g Graph) Shape(o Output) ([]int64, error) {
 	}
 	s = C.TF_NewStatus()
 	C.TF_GraphGetTensorShape(g.c, o.c, (*C.int64_t)(unsafe.SliceData(dims)), rank, s)
-	return dims, take(s)
+	return dims, statusError(s)
 }
 
 // A Session is a TF_Session. Close ends it, Delete frees it.
@@ -212,7 +210,7 @@ func sessionOptions(config []byte) (*C.TF_SessionOptions, error) {
 	}
 	s := C.TF_NewStatus()
 	C.TF_SetConfig(opts, unsafe.Pointer(unsafe.SliceData(config)), C.size_t(len(config)), s)
-	if err := take(s); err != nil {
+	if err := statusError(s); err != nil {
 		C.TF_DeleteSessionOptions(opts)
 		return nil, err
 	}
@@ -228,7 +226,7 @@ func NewSession(g Graph, config []byte) (Session, error) {
 	defer C.TF_DeleteSessionOptions(opts)
 	s := C.TF_NewStatus()
 	session := C.TF_NewSession(g.c, opts, s)
-	if err := take(s); err != nil {
+	if err := statusError(s); err != nil {
 		return Session{}, err
 	}
 	return Session{session}, nil
@@ -255,27 +253,25 @@ func LoadSessionFromSavedModel(config []byte, dir string, tags []string, g Graph
 
 	s := C.TF_NewStatus()
 	session := C.TF_LoadSessionFromSavedModel(opts, nil, cdir, unsafe.SliceData(ctags), C.int(len(tags)), g.c, meta, s)
-	if err := take(s); err != nil {
+	if err := statusError(s); err != nil {
 		return Session{}, nil, err
 	}
 	return Session{session}, slices.Clone(unsafe.Slice((*byte)(meta.data), int(meta.length))), nil
 }
 
-// Run is TF_SessionRun: it feeds values[i] to inputs[i] and puts what
-// outputs[i] gives, a tensor that the caller must delete, into results[i],
-// which has as many elements as outputs, all zero. After an error there is
-// nothing to delete. Safe for concurrent use.
+// Run is TF_SessionRun. It feeds values[i] to inputs[i] and stores the value of outputs[i] in
+// results[i], which the caller must delete. The slice results must be as long as outputs and all
+// zero. After an error there is nothing to delete. Safe for concurrent use.
 func (x Session) Run(inputs []Output, values []Tensor, outputs []Output, results []Tensor) error {
 	s := C.TF_NewStatus()
-	// Output and Tensor are structs of one C field each, so that their
-	// slices are C arrays already.
+	// Output and Tensor are structs of one C field each, so their slices are C arrays.
 	C.TF_SessionRun(x.c, nil,
 		(*C.TF_Output)(unsafe.Pointer(unsafe.SliceData(inputs))),
 		(**C.TF_Tensor)(unsafe.Pointer(unsafe.SliceData(values))), C.int(len(inputs)),
 		(*C.TF_Output)(unsafe.Pointer(unsafe.SliceData(outputs))),
 		(**C.TF_Tensor)(unsafe.Pointer(unsafe.SliceData(results))), C.int(len(outputs)),
 		nil, 0, nil, s)
-	err := take(s)
+	err := statusError(s)
 	if err != nil {
 		for _, r := range results {
 			if r.c != nil {
@@ -286,12 +282,11 @@ func (x Session) Run(inputs []Output, values []Tensor, outputs []Output, results
 	return err
 }
 
-// DeviceTypes are the types, such as "CPU", of what TF_SessionListDevices
-// lists.
+// DeviceTypes returns the types, such as "CPU", of the devices that TF_SessionListDevices lists.
 func (x Session) DeviceTypes() ([]string, error) {
 	s := C.TF_NewStatus()
 	list := C.TF_SessionListDevices(x.c, s)
-	if err := take(s); err != nil {
+	if err := statusError(s); err != nil {
 		return nil, err
 	}
 	defer C.TF_DeleteDeviceList(list)
@@ -299,7 +294,7 @@ func (x Session) DeviceTypes() ([]string, error) {
 	for i := range types {
 		s := C.TF_NewStatus()
 		name := C.TF_DeviceListType(list, C.int(i), s)
-		if err := take(s); err != nil {
+		if err := statusError(s); err != nil {
 			return nil, err
 		}
 		types[i] = C.GoString(name)
@@ -307,16 +302,16 @@ func (x Session) DeviceTypes() ([]string, error) {
 	return types, nil
 }
 
-// Close is TF_CloseSession. No run may be under way.
+// Close is TF_CloseSession. There must be no run in progress.
 func (x Session) Close() error {
 	s := C.TF_NewStatus()
 	C.TF_CloseSession(x.c, s)
-	return take(s)
+	return statusError(s)
 }
 
 // Delete is TF_DeleteSession.
 func (x Session) Delete() error {
 	s := C.TF_NewStatus()
 	C.TF_DeleteSession(x.c, s)
-	return take(s)
+	return statusError(s)
 }

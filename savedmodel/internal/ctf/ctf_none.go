@@ -2,8 +2,8 @@
 
 package ctf
 
-// Without cgo there is nothing to open; the rest is here so that callers
-// compile, and is never reached, since Open does not succeed.
+// Without cgo, Open always fails. The other functions only let callers compile; they are never
+// called.
 
 // Open returns ErrNoRuntime.
 func Open(string) error { return ErrNoRuntime }

@@ -1,9 +1,9 @@
-// Package ctf is TensorFlow's C API, opened at run time with dlopen: handles
-// and one Go function for each C function, named after it. It has no policy,
-// does not log and does not keep count; package savedmodel does that.
+// Package ctf binds TensorFlow's C API, which it opens at run time with dlopen. It has one Go
+// function for each C function, named after it. It has no policy and does not log; package
+// savedmodel does the rest.
 //
-// Handles are values around a C pointer. The caller frees them exactly once,
-// and uses none after that. The zero handle is not valid.
+// A handle is a value around a C pointer. The caller frees it exactly once and does not use it
+// after that. The zero handle is not valid.
 package ctf
 
 import (
@@ -12,8 +12,7 @@ import (
 	"strings"
 )
 
-// ErrNoRuntime says that the program was built without cgo, and so cannot
-// open TensorFlow's library.
+// ErrNoRuntime says that the program was built without cgo, so it cannot open TensorFlow's library.
 var ErrNoRuntime = errors.New("built without cgo")
 
 // A Code is a TF_Code.
@@ -59,13 +58,13 @@ type Error struct {
 	Message string
 }
 
-// Error is one line. TensorFlow's messages have several, with the nodes that failed.
+// Error returns the message on one line. TensorFlow's own has several, with the nodes that failed.
 func (e *Error) Error() string {
 	return e.Code.String() + ": " + strings.Join(strings.Fields(e.Message), " ")
 }
 
-// Transient tells whether the same call may succeed another time, because the
-// fault lay with the machine or with other calls, not with what was given.
+// Transient says whether the same call may succeed later, because the fault lies with the machine
+// or other calls, not with the arguments.
 func (e *Error) Transient() bool {
 	switch e.Code {
 	case Cancelled, Unknown, DeadlineExceeded, ResourceExhausted, Aborted, Internal, Unavailable:

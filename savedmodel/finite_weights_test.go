@@ -38,16 +38,16 @@ func TestOddNumber(t *testing.T) {
 			for i := range length {
 				set(i, bits.largest)
 			}
-			if at, name := oddNumber(values, dtype, false); at >= 0 {
+			if at, name := firstNonFinite(values, dtype, false); at >= 0 {
 				t.Fatalf("all finite: %s at %d", name, at)
 			}
 			for i := range length {
 				for v, want := range map[uint64]string{bits.nan: "NaN", bits.plus: "+Inf", bits.minus: "-Inf"} {
 					set(i, v)
-					if at, name := oddNumber(values, dtype, false); at != i || name != want {
+					if at, name := firstNonFinite(values, dtype, false); at != i || name != want {
 						t.Errorf("%s at %d: got %q at %d", want, i, name, at)
 					}
-					at, name := oddNumber(values, dtype, true)
+					at, name := firstNonFinite(values, dtype, true)
 					if want == "NaN" && (at != i || name != want) || want != "NaN" && at >= 0 {
 						t.Errorf("%s at %d, where ±Inf is no fault: got %q at %d", want, i, name, at)
 					}
@@ -56,20 +56,20 @@ func TestOddNumber(t *testing.T) {
 			}
 		})
 	}
-	if at, _ := oddNumber([]byte{255, 255, 255, 255}, Int32, false); at >= 0 {
+	if at, _ := firstNonFinite([]byte{255, 255, 255, 255}, Int32, false); at >= 0 {
 		t.Error("an integer is not finite")
 	}
 }
 
-// withAt is a variable with another value at one place.
+// withAt returns a variable with another value at one place.
 func withAt(v testVariable, at int, value float32) testVariable {
 	v.values = slices.Clone(v.values)
 	v.values[at] = value
 	return v
 }
 
-// A model whose weights are not finite is refused, optimized or not, by the name of the weight.
-// What no signature uses, and masks, may be anything.
+// A model with NaN or infinity in a weight is refused, optimized or not, and the error names the
+// weight. Masks, and weights that no signature uses, may hold anything.
 func TestDiverged(t *testing.T) {
 	openLibrary(t)
 	scalar := floatConst("odd", Shape{}, []float32{nan})
@@ -156,7 +156,7 @@ func TestDiverged(t *testing.T) {
 	}
 }
 
-// The parts of a variable are found by its key, and named by it.
+// The parts of a variable are found, and named, by its key.
 func TestPieces(t *testing.T) {
 	key := func(name, rest string) string { return "\x00" + name + "\x00\x01" + rest }
 	c := newCheckpoint("", &bundleIndex{entries: []bundleEntry{
@@ -175,9 +175,9 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// Weights that share a long way are not followed without a bound.
+// Following weights that share a long chain of operations is bounded.
 func TestOnlyMaskBudget(t *testing.T) {
-	g := newFlatGraph(&tfpb.MetaGraphDef{}, nil, newBudget(t.Context()))
+	g := newFlatGraph(&tfpb.MetaGraphDef{}, nil, newLoadBudget(t.Context()))
 	last, weights := "w", []string(nil)
 	for i := range 3000 {
 		w, next := fmt.Sprint("w", i), fmt.Sprint("next", i)
@@ -188,13 +188,13 @@ func TestOnlyMaskBudget(t *testing.T) {
 	for _, w := range weights {
 		g.onlyMask(w, users)
 	}
-	if err := g.work.take(1); !errors.Is(err, errRefused) {
-		t.Errorf("the budget has %d bytes left: %v", g.work.left, err)
+	if err := g.budget.charge(1); !errors.Is(err, errNotOptimized) {
+		t.Errorf("the budget has %d bytes left: %v", g.budget.left, err)
 	}
 }
 
-// A batch normalization whose scale is no number is left in the graph as it is written. (Weights
-// that are finite can do that: a variance below zero.)
+// A batch normalization with a scale of NaN is left in the graph as it is written. Finite weights
+// can cause that, by a variance below zero.
 func TestFoldNotFinite(t *testing.T) {
 	openLibrary(t)
 	variables := func(variance float32) map[string]testVariable {
@@ -243,7 +243,7 @@ func TestFoldNotFinite(t *testing.T) {
 	}
 }
 
-// A file may hold operations such as fuse makes, of whose inputs nothing is known.
+// A file may itself hold fused operations, with any inputs.
 func TestFreezeFusedInFile(t *testing.T) {
 	openLibrary(t)
 	dir := testModel{
@@ -261,10 +261,10 @@ func TestFreezeFusedInFile(t *testing.T) {
 	}
 }
 
-// What a small file could make large is left alone.
+// A small file that optimizing would make large is left to TensorFlow's loader.
 func TestFreezeBudget(t *testing.T) {
 	openLibrary(t)
-	// Each operation of a function has the call's name in its own.
+	// The name of each operation of a function contains the call's name.
 	long := nestedModel()
 	long.nodes[1].Name = strings.Repeat("n", 1<<20)
 	long.output = long.nodes[1].Name + ":0"
@@ -274,7 +274,7 @@ func TestFreezeBudget(t *testing.T) {
 		body.Signature.ControlOutput = append(body.Signature.ControlOutput, body.NodeDef[len(body.NodeDef)-1].Name)
 		body.ControlRet[body.NodeDef[len(body.NodeDef)-1].Name] = body.NodeDef[len(body.NodeDef)-1].Name
 	}
-	// Each convolution has another scale, so the filter would be in memory as often.
+	// Each convolution has another scale, and so would need its own copy of the filter.
 	shared := testModel{
 		variables: map[string]testVariable{"w": filter(1, 1, 1, 512, 512)},
 		nodes:     []*tfpb.NodeDef{input(1, 2, 2, 512), readOf("w")},
@@ -296,14 +296,14 @@ func TestFreezeBudget(t *testing.T) {
 			if m != nil {
 				must(t, m.Close())
 			}
-			if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "more than 256 MiB besides its files") {
+			if !errors.Is(err, errNotOptimized) || !strings.Contains(err.Error(), "more than 256 MiB besides its files") {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
 }
 
-// A lapse is a context that ends after it was looked at so often.
+// A lapse is a context that ends after a number of calls of Err.
 type lapse struct{ left *atomic.Int64 }
 
 func (lapse) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -317,7 +317,7 @@ func (l lapse) Err() error {
 	return nil
 }
 
-// A load ends when its ctx does, whatever it is at.
+// A load ends when its ctx does, at any step.
 func TestLoadEnds(t *testing.T) {
 	openLibrary(t)
 	large := testModel{

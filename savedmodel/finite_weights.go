@@ -12,14 +12,15 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// ErrDiverged is wrapped by Load's error about a weight that is no number: training has gone wrong,
-// and so would every answer. NaN is refused in every variable and constant of more than one element
-// that a signature uses, ±Inf in the variables alone, but for those that serve as a mask: see
-// onlyMask.
+// ErrDiverged says that a weight is NaN or infinite: training has failed, and every answer would
+// be wrong. Load refuses NaN in every variable that a signature uses, and in its constants of
+// more than one element. It refuses ±Inf in variables only, and not in one that serves as a mask,
+// as that of attention, which is only added to, compared with or selected against computed
+// values.
 var ErrDiverged = errors.New("the model has diverged; publish a version with finite weights")
 
-// floatBits are where a type keeps its exponent: all ones there are NaN or ±Inf, and NaN has a bit
-// of the fraction as well.
+// floatBits are the bits of a type's exponent and fraction. An exponent of ones means NaN or ±Inf;
+// NaN also has a bit of the fraction set.
 var floatBits = map[DataType]struct{ exponent, fraction uint64 }{
 	Float16:  {0x7c00, 0x03ff},
 	BFloat16: {0x7f80, 0x007f},
@@ -27,16 +28,16 @@ var floatBits = map[DataType]struct{ exponent, fraction uint64 }{
 	Float64:  {0x7ff0_0000_0000_0000, 0x000f_ffff_ffff_ffff},
 }
 
-// oddNumber finds the first number, little endian, that is NaN or, unless infinite is true, ±Inf;
-// -1: there is none.
-func oddNumber(b []byte, dtype DataType, infinite bool) (index int, name string) {
+// firstNonFinite returns the index and the name of the first little endian number that is NaN or,
+// unless infinite is true, ±Inf. The index is -1 if there is none.
+func firstNonFinite(b []byte, dtype DataType, infinite bool) (index int, name string) {
 	bits, ok := floatBits[dtype]
 	if !ok {
 		return -1, ""
 	}
 	width := dtype.Size()
-	// Eight bytes at a time: adding the exponent's lowest bit to an exponent of ones, and to no
-	// other one, gives the sign's place a one.
+	// Check eight bytes at a time: adding the exponent's lowest bit sets the sign bit if, and only
+	// if, the exponent is all ones.
 	const word = 8
 	exponents, low, signs := uint64(0), uint64(0), uint64(0)
 	for shift := 0; shift < 64; shift += 8 * width {
@@ -71,19 +72,20 @@ func oddNumber(b []byte, dtype DataType, infinite bool) (index int, name string)
 	return -1, ""
 }
 
-// oddWeight is why a part of an entry, which begins at a byte, is refused; nil: it is not.
-func (c *checkpoint) oddWeight(e bundleEntry, part []byte, at int) error {
+// checkPart returns an error if a part of an entry's value, which begins at the byte at, has NaN or
+// ±Inf.
+func (c *checkpoint) checkPart(e bundleEntry, part []byte, at int) error {
 	if c.index.bigEndian {
 		return nil
 	}
-	i, value := oddNumber(part, e.dtype, c.infinite[e.key])
+	i, value := firstNonFinite(part, e.dtype, c.mayBeInfinite[e.key])
 	if i < 0 {
 		return nil
 	}
 	return fmt.Errorf("variable %q has %s at element %d of %v: %w", c.name(e), value, at/e.dtype.Size()+i, e.shape, ErrDiverged)
 }
 
-// name is what people call the variable of an entry.
+// name returns the name of an entry's variable, for a person.
 func (c *checkpoint) name(e bundleEntry) string {
 	key := e.key
 	if e.isSlice() {
@@ -99,8 +101,8 @@ func (c *checkpoint) name(e bundleEntry) string {
 	return plainName(key)
 }
 
-// pieces are the entries that hold the value of a key: one, or those of a variable in several parts
-// (EncodeTensorNameSlice in tensorflow/core/util/saved_tensor_slice_util.cc).
+// pieces returns the entries that hold the value of a key. There are several for a partitioned
+// variable.
 func (c *checkpoint) pieces(key string) []bundleEntry {
 	e, ok := c.entries[key]
 	switch {
@@ -121,23 +123,23 @@ func (c *checkpoint) pieces(key string) []bundleEntry {
 	return c.slices[key]
 }
 
-// slicedKey is the key of the value that an entry is a part of.
+// slicedKey returns the key of the whole value that an entry is a part of.
 func slicedKey(piece bundleEntry) string {
 	key, _, _ := strings.Cut(piece.key[1:], "\x00\x01")
 	return key
 }
 
-// oddConstant is why a constant is refused; nil: it is not, or the node is none.
-func oddConstant(n *tfpb.NodeDef) error {
+// checkConstant returns an error if a node is a constant with NaN.
+func checkConstant(n *tfpb.NodeDef) error {
 	if n.GetOp() != "Const" {
 		return nil
 	}
 	p := n.GetAttr()["value"].GetTensor()
 	shape := shapeOf(p.GetTensorShape())
 	if elements, ok := shape.Elements(); !ok || elements < 2 {
-		return nil // one number may well be NaN on purpose
+		return nil // a single NaN may be on purpose
 	}
-	at, _ := oddNumber(p.GetTensorContent(), DataType(p.GetDtype()), true)
+	at, _ := firstNonFinite(p.GetTensorContent(), DataType(p.GetDtype()), true)
 	for _, i := range []int{
 		slices.IndexFunc(p.GetFloatVal(), func(v float32) bool { return v != v }),
 		slices.IndexFunc(p.GetDoubleVal(), math.IsNaN),
@@ -154,10 +156,10 @@ func oddConstant(n *tfpb.NodeDef) error {
 	return fmt.Errorf("constant %q has NaN at element %d of %v: %w", n.GetName(), at, shape, ErrDiverged)
 }
 
-// infiniteConstant tells whether a constant holds NaN or ±Inf.
-func infiniteConstant(p *tfpb.TensorProto) bool {
+// hasNonFinite says whether a constant holds NaN or ±Inf.
+func hasNonFinite(p *tfpb.TensorProto) bool {
 	dtype := DataType(p.GetDtype())
-	at, _ := oddNumber(p.GetTensorContent(), dtype, false)
+	at, _ := firstNonFinite(p.GetTensorContent(), dtype, false)
 	exponent := floatBits[dtype].exponent
 	return at >= 0 ||
 		slices.ContainsFunc(p.GetFloatVal(), func(v float32) bool { return v-v != 0 }) ||
@@ -165,8 +167,8 @@ func infiniteConstant(p *tfpb.TensorProto) bool {
 		exponent != 0 && slices.ContainsFunc(p.GetHalfVal(), func(v int32) bool { return uint64(v)&exponent == exponent })
 }
 
-// infinite tells whether a weight holds ±Inf, as a mask may, or cannot be read.
-func (g *frozenGraph) infinite(w *weight) bool {
+// hasInfinity says whether a weight holds ±Inf, as a mask may, or cannot be read.
+func (g *frozenGraph) hasInfinity(w *weight) bool {
 	if w == nil {
 		return false
 	}
@@ -175,12 +177,12 @@ func (g *frozenGraph) infinite(w *weight) bool {
 		entries = []bundleEntry{w.entry}
 	}
 	for _, e := range entries {
-		if !g.values.infinite[e.key] {
+		if !g.values.mayBeInfinite[e.key] {
 			continue
 		}
-		g.values.infinite[e.key] = false
+		g.values.mayBeInfinite[e.key] = false
 		err := g.values.scan(e)
-		g.values.infinite[e.key] = true
+		g.values.mayBeInfinite[e.key] = true
 		if err != nil {
 			return true
 		}
@@ -188,24 +190,26 @@ func (g *frozenGraph) infinite(w *weight) bool {
 	return false
 }
 
-// What becomes of a mask on its way to where it is used, and there.
+// Operations on a mask.
 var (
-	handsOn = map[string]bool{
-		"Enter": true, "Exit": true, "Merge": true, "NextIteration": true, "Switch": true, // of TensorFlow 1's conditions and loops
+	// passesOn are operations whose result holds the mask.
+	passesOn = map[string]bool{
+		"Enter": true, "Exit": true, "Merge": true, "NextIteration": true, "Switch": true, // TensorFlow 1
 		"BroadcastTo": true, "Cast": true, "ExpandDims": true, "GatherV2": true, "Identity": true, "ReadVariableOp": true, "Reshape": true,
 		"ResourceGather": true, "Slice": true, "Squeeze": true, "StridedSlice": true, "Tile": true, "Transpose": true,
 	}
+	// masks are operations that apply the mask to a computed value.
 	masks = map[string]bool{
 		"Add": true, "AddV2": true, "ClipByValue": true, "Equal": true, "Greater": true, "GreaterEqual": true, "Less": true, "LessEqual": true,
 		"LowerBound": true, "Maximum": true, "Minimum": true, "NotEqual": true, "Select": true, "SelectV2": true, "UpperBound": true,
 	}
-	// callers run functions, in which a variable may be a mask as well: nobody looks there.
+	// callers run functions, which onlyMask does not follow: it takes the variable for a mask.
 	callers = map[string]bool{"Case": true, "If": true, "StatelessCase": true, "StatelessIf": true, "StatelessWhile": true, "While": true}
 )
 
-// onlyMask tells whether all that is done with a variable is to add it to, to compare it with, or to
-// choose between it and, what is computed of inputs. There -Inf takes something away, as a mask of attention does. In
-// a filter, a bias or a batch normalization no infinite number has a meaning.
+// onlyMask says whether a variable is only added to, compared with or selected against values that
+// are computed from inputs. There -Inf masks something, as in attention. In a filter, a bias or a
+// batch normalization an infinite number has no meaning.
 func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 	stack, seen := []string{name}, make(map[string]bool)
 	for len(stack) > 0 {
@@ -215,8 +219,8 @@ func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 			continue
 		}
 		seen[of] = true
-		if g.work.take(int64(scopeCost*(1+len(users[of])))) != nil {
-			return false // and the next step fails
+		if g.budget.charge(int64(scopeCost*(1+len(users[of])))) != nil {
+			return false // the next step fails for the same reason
 		}
 		for _, user := range users[of] {
 			n := g.nodes[user]
@@ -226,7 +230,7 @@ func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 			}
 			switch {
 			case callers[n.GetOp()]:
-			case handsOn[n.GetOp()]:
+			case passesOn[n.GetOp()]:
 				stack = append(stack, user)
 			case !masks[n.GetOp()] || !slices.ContainsFunc(n.GetInput(), computed):
 				return false
@@ -236,40 +240,40 @@ func (g *flatGraph) onlyMask(name string, users map[string][]string) bool {
 	return true
 }
 
-// checkFinite refuses constants, and lets those variables alone hold ±Inf that are masks: their
-// values are looked at when they are read.
+// checkFinite refuses constants with NaN and allows ±Inf in masks. The values of variables are
+// checked when they are read.
 func (g *frozenGraph) checkFinite() error {
 	users := g.users()
 	for _, name := range g.order {
-		if err := oddConstant(g.nodes[name]); err != nil {
+		if err := checkConstant(g.nodes[name]); err != nil {
 			return err
 		}
 		if w := g.weights[name]; w != nil && g.onlyMask(name, users) {
-			g.values.infinite[w.entry.key] = true
+			g.values.mayBeInfinite[w.entry.key] = true
 		}
 	}
 	return nil
 }
 
-// checkWeights makes sure that the weights of a model are finite that TensorFlow's loader reads:
-// those that the signatures use, as far as that can be told. Whatever else is wrong with the
-// checkpoint, that loader tells.
+// checkWeights checks that the weights are finite before TensorFlow's loader reads them. It checks
+// those that the signatures use, as far as it can find them. TensorFlow's loader reports any other
+// fault of the checkpoint.
 func checkWeights(ctx context.Context, dir string, mg *tfpb.MetaGraphDef) error {
 	ops, err := operations()
 	if err != nil {
 		return err
 	}
-	g := newFrozenGraph(mg, ops, nil, newBudget(ctx))
+	g := newFrozenGraph(mg, ops, nil, newLoadBudget(ctx))
 	nodes, flat := []*tfpb.NodeDef(nil), g.addSignatures() == nil
 	if flat {
 		for _, name := range g.order {
 			nodes = append(nodes, g.nodes[name])
 		}
 	} else {
-		nodes = g.reachable()
+		nodes = reachable(mg, g.main)
 	}
 	for _, n := range nodes {
-		if err := oddConstant(n); err != nil {
+		if err := checkConstant(n); err != nil {
 			return err
 		}
 	}
@@ -278,7 +282,7 @@ func checkWeights(ctx context.Context, dir string, mg *tfpb.MetaGraphDef) error 
 		return ctx.Err()
 	}
 	defer values.close()
-	restored, _ := restoredValues(mg, ops, newBudget(ctx))
+	restored, _ := restoredValues(mg, ops, newLoadBudget(ctx))
 	users := g.users()
 	for _, n := range nodes {
 		if !slices.Contains(variableOps, n.GetOp()) {
@@ -286,7 +290,7 @@ func checkWeights(ctx context.Context, dir string, mg *tfpb.MetaGraphDef) error 
 		}
 		value, ok := restored[n.GetName()]
 		if !ok {
-			value.key = n.GetName() // as TensorFlow 1 calls it
+			value.key = n.GetName() // TensorFlow 1's key
 		}
 		pieces := values.pieces(value.key)
 		if e, ok := values.entries[sliceKey(value.key, value.slice)]; ok && value.slice != nil {
@@ -294,7 +298,7 @@ func checkWeights(ctx context.Context, dir string, mg *tfpb.MetaGraphDef) error 
 		}
 		infinite := !flat || g.onlyMask(n.GetName(), users)
 		for _, e := range pieces {
-			values.infinite[e.key] = infinite
+			values.mayBeInfinite[e.key] = infinite
 			if err := values.scan(e); errors.Is(err, ErrDiverged) {
 				return err
 			}
@@ -303,15 +307,15 @@ func checkWeights(ctx context.Context, dir string, mg *tfpb.MetaGraphDef) error 
 	return ctx.Err()
 }
 
-// reachable are the nodes of the main graph that a signature needs, without what the functions hold
-// that they call.
-func (g *frozenGraph) reachable() []*tfpb.NodeDef {
+// reachable returns the nodes of the main graph that the signatures need. It does not follow calls
+// of functions.
+func reachable(mg *tfpb.MetaGraphDef, main *scope) []*tfpb.NodeDef {
 	var (
 		stack []string
 		nodes []*tfpb.NodeDef
 		seen  = make(map[string]bool)
 	)
-	for key, def := range g.meta.GetSignatureDef() {
+	for key, def := range mg.GetSignatureDef() {
 		for _, info := range def.GetOutputs() {
 			if callable(key) {
 				stack = append(stack, info.GetName())
@@ -321,7 +325,7 @@ func (g *frozenGraph) reachable() []*tfpb.NodeDef {
 	for len(stack) > 0 {
 		name := nodeOf(stack[len(stack)-1])
 		stack = stack[:len(stack)-1]
-		n := g.main.nodes[name]
+		n := main.nodes[name]
 		if n == nil || seen[name] {
 			continue
 		}

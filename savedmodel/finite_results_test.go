@@ -13,8 +13,8 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// What an input makes NaN is never a number in the end, whichever kernels compute it: outputs have
-// NaN, or the run says so. It is told for one of two images.
+// NaN that comes from an input is never hidden, whatever the kernels: the outputs have NaN, or the
+// run fails. It also fails if only one of two images in a batch is the cause.
 func TestNotFinite(t *testing.T) {
 	openLibrary(t)
 	variables := map[string]testVariable{
@@ -33,7 +33,7 @@ func TestNotFinite(t *testing.T) {
 	product := func(activation string) []*tfpb.NodeDef {
 		return append(slices.Clone(flat), op("p", "MatMul", nil, "flat", "m/read"), op("biased", "BiasAdd", nil, "p", "b/read"), op("out", activation, nil, "biased"))
 	}
-	// As the standardization of a black image.
+	// The standardization of a black image divides by zero.
 	byZero := []*tfpb.NodeDef{op("less", "Sub", nil, "in", "in"), op("x", "RealDiv", nil, "less", "less")}
 	tests := []struct {
 		name    string
@@ -94,11 +94,11 @@ func TestNotFinite(t *testing.T) {
 				}
 				if m.Frozen {
 					n := 0
-					for _, list := range m.watched {
+					for _, list := range m.finiteChecks {
 						n += len(list)
 					}
 					if n != max(test.watches, 0) {
-						t.Errorf("%s: watches %v", name, m.watched)
+						t.Errorf("%s: watches %v", name, m.finiteChecks)
 					}
 				}
 				if got := told(good); got != test.all {
@@ -120,8 +120,8 @@ func intsAttr(values ...int64) *tfpb.AttrValue {
 	return &tfpb.AttrValue{Value: &tfpb.AttrValue_List{List: &tfpb.AttrValue_ListValue{I: values}}}
 }
 
-// A signature that is fed what another one computes is not asked for the other one's input; what
-// it is fed itself is looked at.
+// A signature may be fed a tensor that another one computes. Its runs do not need the other one's
+// input, and check the tensor itself.
 func TestWatchedFedBetween(t *testing.T) {
 	openLibrary(t)
 	layer := func(prefix, in, w string) []*tfpb.NodeDef {
@@ -186,7 +186,7 @@ func addSignature(t *testing.T, dir, key, in, out string) {
 	must(t, os.WriteFile(name, b, 0o600))
 }
 
-// Numbers of every type are looked at, not only float32's: the file may fuse any.
+// Numbers of every type are checked, not only float32's: the file may fuse any.
 func TestInfiniteConstant(t *testing.T) {
 	one := func(p *tfpb.TensorProto, dtype DataType) *tfpb.TensorProto {
 		p.Dtype, p.TensorShape = tfpb.DataType(dtype), shapeMessage(nil)
@@ -207,15 +207,15 @@ func TestInfiniteConstant(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := infiniteConstant(test.value); got != test.want {
+			if got := hasNonFinite(test.value); got != test.want {
 				t.Errorf("got %v", got)
 			}
 		})
 	}
 }
 
-// What is finite by its type, or by what is done with it, is not looked at in each run; and an
-// output is not refused for the input of another one.
+// A run does not check tensors that are always finite, by their type or by the operations on them.
+// It does not fail because of another output's input.
 func TestWatched(t *testing.T) {
 	openLibrary(t)
 	variables := map[string]testVariable{"w": filter(1, 2, 2, 3, 4), "b": vector(4, 2), "mask": withAt(vector(3, 2), 1, -inf), "shift": vector(3, 5)}
@@ -244,9 +244,9 @@ func TestWatched(t *testing.T) {
 				op("other", "Identity", nil, "x"),
 			})
 			g := frozenOf(t, testModel{variables: variables, nodes: nodes, dtype: tfpb.DataType_DT_UINT8}.save(t), KernelsOneDNN)
-			must(t, g.watch())
-			if list := g.watched[signatureOutput{"serving_default", "out"}]; len(list) != test.want || len(g.watched) > 1 {
-				t.Errorf("got %v", g.watched)
+			must(t, g.addFiniteChecks())
+			if list := g.finiteChecks[signatureOutput{"serving_default", "out"}]; len(list) != test.want || len(g.finiteChecks) > 1 {
+				t.Errorf("got %v", g.finiteChecks)
 			}
 		})
 	}
