@@ -12,12 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"inceptor/model/infer"
+	"inceptor/model/internal/modeltest"
 	"inceptor/savedmodel"
 	"inceptor/testenv"
 )
 
 func testConfig(dir string) Config {
-	return Config{Name: "inception", Dir: dir, Batch: Batch{Max: 4}, MaxPixels: 40e6,
+	return Config{Name: "inception", Dir: dir, Batch: infer.Batch{Max: 4}, MaxPixels: 40e6,
 		Poll: time.Second, Quiet: 100 * time.Millisecond, Gate: Gate{Timeout: time.Minute}}
 }
 
@@ -67,9 +69,9 @@ func testClassifyEqualsPython(t *testing.T, optimize string) {
 	wg.Wait()
 }
 
-func checkAnswer(t *testing.T, want testenv.Answer, p Prediction, err error) {
+func checkAnswer(t *testing.T, want testenv.Answer, p infer.Prediction, err error) {
 	name := filepath.Base(want.File)
-	var guilty *InputError
+	var guilty *infer.InputError
 	switch {
 	case want.Error != "":
 		if !errors.As(err, &guilty) {
@@ -99,12 +101,12 @@ func checkAnswer(t *testing.T, want testenv.Answer, p Prediction, err error) {
 	}
 }
 
-// The encoded signature answers as the pixels' one does, and what it refuses
-// costs its batch nothing.
+// The signature of encoded images answers like the one of pixels. An image that it refuses does not
+// affect the others of the batch.
 func TestClassifyEncoded(t *testing.T) {
-	dir := copyVersion(t, testenv.Model(t))
+	dir := modeltest.CopyVersion(t, testenv.Model(t))
 	spec := "signature: serving_bytes\noutput: scores\nlabels: labels.txt\ntop_k: 5\n"
-	if err := os.WriteFile(filepath.Join(dir, "1", specFile), []byte(spec), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "1", infer.SpecFile), []byte(spec), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m := open(t, testConfig(dir))
@@ -122,36 +124,6 @@ func TestClassifyEncoded(t *testing.T) {
 	wg.Wait()
 }
 
-// copyVersion makes a base directory with version 1 of another, whose large
-// files are linked.
-func copyVersion(t *testing.T, base string) string {
-	t.Helper()
-	dir := t.TempDir()
-	from, to := filepath.Join(base, "1"), filepath.Join(dir, "1")
-	err := filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, rel)
-		if d.IsDir() {
-			return os.MkdirAll(target, 0o700)
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(target, b, 0o600)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func TestClassifyLimits(t *testing.T) {
 	c := testConfig(testenv.Model(t))
 	c.MaxPixels = 640*427 - 1
@@ -161,24 +133,24 @@ func TestClassifyLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = m.Classify(t.Context(), nil, image)
-	var guilty *InputError
-	if !errors.As(err, &guilty) || guilty.Reason != ReasonTooManyPixels {
-		t.Errorf("got %v, want %s", err, ReasonTooManyPixels)
+	var guilty *infer.InputError
+	if !errors.As(err, &guilty) || guilty.Reason != infer.ReasonTooManyPixels {
+		t.Errorf("got %v, want %s", err, infer.ReasonTooManyPixels)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Classify(ctx, nil, blackPixel); !errors.Is(err, context.Canceled) {
+	if _, err := m.Classify(ctx, nil, modeltest.BlackImage); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
-	if p, err := m.Classify(t.Context(), nil, blackPixel); err != nil || p.Image.Width != 1 {
+	if p, err := m.Classify(t.Context(), nil, modeltest.BlackImage); err != nil || p.Image.Width != 1 {
 		t.Errorf("black pixel: got %+v, %v", p, err)
 	}
 }
 
 func TestClose(t *testing.T) {
 	m := open(t, testConfig(testenv.Model(t)))
-	v, _, err := m.acquire(t.Context(), nil)
+	v, _, err := m.published.acquire(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,19 +159,19 @@ func TestClose(t *testing.T) {
 		defer close(closed)
 		m.Close()
 	}()
-	for m.routes.Load().stable != nil {
+	for m.published.routes.Load().stable != nil {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := m.Classify(t.Context(), nil, blackPixel); !errors.Is(err, ErrNoVersion) {
+	if _, err := m.Classify(t.Context(), nil, modeltest.BlackImage); !errors.Is(err, ErrNoVersion) {
 		t.Errorf("closed manager: got %v, want ErrNoVersion", err)
 	}
-	if _, err := v.classify(t.Context(), blackPixel); err != nil {
-		t.Errorf("leased version: %v", err)
+	if _, err := v.Classify(t.Context(), modeltest.BlackImage); err != nil {
+		t.Errorf("retained version: %v", err)
 	}
-	v.drop()
+	v.Release()
 	<-closed
-	if v.retain() {
-		t.Error("a version could be leased after its last lease ended")
+	if v.Retain() {
+		t.Error("a version was retained after it had been freed")
 	}
 }
 
@@ -207,7 +179,7 @@ func TestLoadRefuses(t *testing.T) {
 	good := testenv.Model(t)
 	change := func(name, content string) func(*testing.T) string {
 		return func(t *testing.T) string {
-			dir := copyVersion(t, good)
+			dir := modeltest.CopyVersion(t, good)
 			if err := os.WriteFile(filepath.Join(dir, "1", name), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -223,14 +195,14 @@ func TestLoadRefuses(t *testing.T) {
 		{"no version", func(t *testing.T) string { return t.TempDir() }, "has no version"},
 		{"a version itself", func(*testing.T) string { return filepath.Join(good, "1") }, "is a version itself"},
 		{"missing shard", func(t *testing.T) string {
-			dir := copyVersion(t, good)
+			dir := modeltest.CopyVersion(t, good)
 			if err := os.Remove(filepath.Join(dir, "1/variables/variables.data-00000-of-00001")); err != nil {
 				t.Fatal(err)
 			}
 			return dir
 		}, "variables.data-00000-of-00001"},
 		{"short shard", func(t *testing.T) string {
-			dir := copyVersion(t, good)
+			dir := modeltest.CopyVersion(t, good)
 			shard := filepath.Join(dir, "1/variables/variables.data-00000-of-00001")
 			info, err := os.Stat(shard)
 			if err != nil {
@@ -242,12 +214,12 @@ func TestLoadRefuses(t *testing.T) {
 			return dir
 		}, "variables.data-00000-of-00001"},
 		{"not a model", change("saved_model.pb", "nonsense"), "saved_model.pb"},
-		{"too few labels", change("assets/labels.txt", "one\ntwo\n"), "2 lines for 5 classes"},
-		{"unknown key", change(specFile, "signatur: x\n"), "signatur"},
-		{"unknown signature", change(specFile, "signature: x\n"), `no signature "x"`},
-		{"unknown output", change(specFile, "output: x\n"), `no output "x"`},
-		{"wrong size", change(specFile, "input: {size: [1, 2]}\n"), "input.size: [1, 2] is not the size of the input"},
-		{"wrong resize", change(specFile, "input: {resize: cubic}\n"), "cubic"},
+		{"too few labels", change("assets/labels.txt", "one\ntwo\n"), "2 labels for 5 classes"},
+		{"unknown key", change(infer.SpecFile, "signatur: x\n"), "signatur"},
+		{"unknown signature", change(infer.SpecFile, "signature: x\n"), `no signature "x"`},
+		{"unknown output", change(infer.SpecFile, "output: x\n"), `no output "x"`},
+		{"wrong size", change(infer.SpecFile, "input: {size: [1, 2]}\n"), "input.size: [1, 2] is not the size of the input"},
+		{"wrong resize", change(infer.SpecFile, "input: {resize: cubic}\n"), "cubic"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {

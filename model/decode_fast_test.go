@@ -9,21 +9,21 @@ import (
 	"sort"
 	"testing"
 
+	"inceptor/model/infer"
 	"inceptor/testenv"
 )
 
-// How far scores may be from the exact ones, as docs/models.md says: of most
-// photos, and of two that the model is undecided about, a cell under a
-// microscope and the inside of an eye. A label may be another one where the best
-// two were so close.
+// How much scores may differ from the exact ones, as docs/models.md says: for most photos, and
+// for two with two likely classes, a cell under a microscope and the inside of an eye. The
+// label may change where the best two scores were that close.
 const (
 	fastScores     = 0.04
 	fastUndecided  = 0.12
 	fastCloseLabel = 0.04
 )
 
-// What is decoded fast scores nearly as what is decoded exactly: twenty photos,
-// whole and in part, large enough for a ratio of 2 and of 4, in three qualities.
+// Fast decoding gives nearly the same scores as exact decoding: for twenty photos, whole and in
+// part, large enough for ratios of 2 and 4, in three qualities.
 func TestFastDecode(t *testing.T) {
 	exact := testConfig(testenv.Model(t))
 	fast := exact
@@ -37,7 +37,7 @@ func TestFastDecode(t *testing.T) {
 			{File: file, Side: 1200, Quality: 92}, {File: file, Middle: true, Side: 1200, Quality: 92},
 			{File: file, Side: 2400, Quality: 85}, {File: file, Middle: true, Side: 2400, Quality: 85},
 		} {
-			var answers [2]Prediction
+			var answers [2]infer.Prediction
 			picture := s.JPEG(t)
 			for i, m := range models {
 				var err error

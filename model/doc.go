@@ -1,19 +1,14 @@
-// Package model turns images into labels with the newest version of a model, or
-// rows and tf.Examples into scores.
+// Package model serves the newest good version of a model, and takes a newer one when it comes.
 //
 // A model's base directory holds its versions in TensorFlow Serving's layout,
-// DIR/VERSION/saved_model.pb. A Manager serves the highest one that passes its
-// gates, and takes a higher one when it comes. Classify leases the serving version,
-// makes the model's input with TensorFlow's own operations, joins what is ready to a
-// batch, runs the batch and ranks the scores:
+// DIR/VERSION/saved_model.pb. A Manager loads the highest one that passes its gates, and lets it
+// serve. The states of a version, and what leads from one to the next, stand at the top of
+// state.go.
 //
-//	image → header (caps) → decode, crop, resize, convert → batch → run → top-k
+// One goroutine decides, in three steps: observe (what is in the directory, what was chosen by
+// hand, how the versions do), plan (a pure function of that) and apply. Classify only reads which
+// version serves, and keeps it loaded until the record is answered.
 //
-// A version may also list outputs that a Prediction has as arrays, see Array.
-//
-// Bad images are rejected before batching, so they never affect other records. Their
-// error is an *InputError: the same image would fail again. Any other error may pass.
-//
-// A version carries its own preprocessing in assets.extra/inceptor.yaml; see
-// Spec. What it must pass before it serves is in the Gate constants.
+// Package infer answers the record with one version. Package fallback answers with a model server
+// while no local version can.
 package model

@@ -5,81 +5,68 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"inceptor/model/infer"
 )
 
-// maxImageBytes bounds the images that are kept for agreement.
-const maxImageBytes = 64 << 20
+// Bounds on the images that are kept for the gate agreement: how many, and the bytes of all.
+const (
+	maxImages     = 32
+	maxImageBytes = 64 << 20
+)
 
-// images are the last ones that the stable version answered, to try a new one
-// on. Safe for concurrent use.
+// images keeps the last images that the stable version answered, for the gate agreement of a new
+// version. Safe for concurrent use.
 type images struct {
-	most int
-
-	mu    sync.Mutex
-	last  []answered // the newest last
-	bytes int
+	mu    sync.Mutex      // guards the fields below
+	last  []answeredImage // the newest last
+	bytes int             // of the images in last
 }
 
-type answered struct {
+type answeredImage struct {
 	image   []byte
-	best    Class
-	version int64
+	best    infer.Class // of the answer
+	version int64       // that answered
 }
 
-func (s *images) add(image []byte, p Prediction) {
-	best, ok := p.best()
+// add keeps a copy of an image, and drops the oldest ones beyond the limits.
+func (s *images) add(image []byte, p infer.Prediction) {
+	best, ok := p.Best()
 	if len(image) > maxImageBytes || !ok {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = append(s.last, answered{slices.Clone(image), best, p.Version})
+	s.last = append(s.last, answeredImage{slices.Clone(image), best, p.Version})
 	s.bytes += len(image)
-	drop := 0
-	for len(s.last)-drop > s.most || s.bytes > maxImageBytes {
-		s.bytes -= len(s.last[drop].image)
-		drop++
+	oldest := 0 // number of images to drop
+	for len(s.last)-oldest > maxImages || s.bytes > maxImageBytes {
+		s.bytes -= len(s.last[oldest].image)
+		oldest++
 	}
-	s.last = slices.Delete(s.last, 0, drop)
+	s.last = slices.Delete(s.last, 0, oldest)
 }
 
-func (s *images) list() []answered {
+func (s *images) list() []answeredImage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.last)
 }
 
-// agrees tells whether two answers have the same best class.
-func agrees(a, b Class) bool {
-	if a.Label != "" && b.Label != "" {
-		return a.Label == b.Label
-	}
-	return a.Index == b.Index && a.Index != NoIndex
-}
-
-// Agrees tells whether two predictions have the same best class: by label if
-// both have labels, else by index. It is not known where neither has classes, but
-// arrays alone.
-func (p Prediction) Agrees(q Prediction) (same, known bool) {
-	a, oka := p.best()
-	b, okb := q.best()
-	return oka && okb && agrees(a, b), oka || okb
-}
-
-// checkAgreement classifies the last images, a part of which must have the
-// best class that they had. An image that the version cannot answer counts
-// against it.
-func (v *version) checkAgreement(ctx context.Context, last []answered, least float64) error {
+// checkAgreement classifies the last images with a new version. It is an error if the best class
+// is the same as before for less than this part of them. An image that the version cannot answer
+// counts as different.
+func checkAgreement(ctx context.Context, v *infer.Version, last []answeredImage, least float64) error {
 	same, other := 0, ""
 	for _, a := range last {
-		p, err := v.classify(ctx, a.image)
-		best, _ := p.best()
+		p, err := v.Classify(ctx, a.image)
+		best, _ := p.Best()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
 			other = err.Error()
-		case agrees(best, a.best):
+		case infer.SameClass(best, a.best):
 			same++
 		default:
 			other = fmt.Sprintf("%s, which was %s by version %d", best, a.best, a.version)

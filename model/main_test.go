@@ -1,32 +1,9 @@
 package model
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
-	"inceptor/savedmodel"
+	"inceptor/model/internal/modeltest"
 )
 
-// Every test must give back its goroutines and its native tensors.
-func TestMain(m *testing.M) {
-	if by := os.Getenv(childEnv); by != "" {
-		if err := runDecodeChild(by); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	code := m.Run()
-	if n := savedmodel.LiveTensors(); n != 0 || savedmodel.LeakedTensors() != 0 {
-		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were lost\n", n, savedmodel.LeakedTensors())
-		code = 1
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { modeltest.Main(m) }

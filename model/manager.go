@@ -3,78 +3,56 @@ package model
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"inceptor/model/infer"
 )
 
 // ErrNoVersion says that no version is serving.
 var ErrNoVersion = errors.New("no version is serving")
 
-// ErrHangs says that a run of the version that serves does not end.
-var ErrHangs = errors.New("hangs")
-
-// An Observer is told what the model does, from many goroutines and on the
-// images' way: it must not block.
+// An Observer is called about versions and their runs, from many goroutines and while records
+// wait. Its methods must not block.
 type Observer interface {
-	// BatchRun is called after each run of a version that answers.
-	BatchRun(version int64, r Run)
-	// RunOverdue is called when a run takes longer than a run may. It is called
-	// again when the run ends after all; until then it keeps its memory.
-	RunOverdue(version int64, ended bool)
-	// LoadOverdue is called when a load has not ended although its time was up,
-	// and again when it has; until then it keeps its memory.
+	infer.Observer
+	// LoadOverdue is called when a load has exceeded model.gate.timeout and goes on, and again
+	// when it ends. Until then it keeps its memory.
 	LoadOverdue(version int64, ended bool)
-	// VersionDesired is called with the version that should serve: the one
-	// that was chosen by hand, or the highest there is.
+	// VersionDesired is called with the version that should serve: the one that was chosen by
+	// hand, or the highest there is.
 	VersionDesired(version int64)
 	// VersionLoaded is called when a version has passed its gates.
-	VersionLoaded(version int64, took Durations)
-	// VersionServing is called when a version begins to serve; not ok: none
-	// serves any more.
+	VersionLoaded(version int64, took infer.Durations)
+	// VersionServing is called when a version begins to serve; not ok: none serves any more.
 	VersionServing(version int64, ok bool)
-	// VersionRefused is called when a version does not pass a gate.
-	VersionRefused(version int64, gate string)
-	// VersionRejected is called when a version is taken back, by hand or by
-	// itself, with the word for why.
-	VersionRejected(version int64, cause string)
-	// VersionTried is called with the version that has yet to prove itself: it
-	// is being loaded, on probation, a canary or a shadow; before it does
-	// anything. Not ok: there is none any more. If native code crashes the
-	// process meanwhile, that version is to be blamed: see Blame.
-	VersionTried(version int64, ok bool)
-	// VersionClosed is called when a version's memory was given back, with
-	// how long its last images kept it.
+	// VersionFailed is called when a version does not pass a gate.
+	VersionFailed(version int64, gate string)
+	// VersionRolledBack is called when a version is rolled back, with one of the causes, such as
+	// CauseSlow.
+	VersionRolledBack(version int64, cause string)
+	// PrecisionServing is called with the precision of the version that serves; empty: it runs as
+	// it was exported.
+	PrecisionServing(precision string)
+	// PrecisionCompared is called with how many records were answered in another precision so far,
+	// and how many of them with the same best class.
+	PrecisionCompared(precision string, records, same int)
+	// PrecisionDecided is called with the verdict on another precision: agrees or refused.
+	PrecisionDecided(precision, verdict string)
+	// VersionUnproven is called with the version that has yet to prove itself, before it does
+	// anything: it is being loaded, on probation, a canary or a shadow. Not ok: there is none any
+	// more. If native code crashes the process meanwhile, that version is to blame: see Blame.
+	VersionUnproven(version int64, ok bool)
+	// VersionClosed is called when a version's memory was freed, with how long its last records
+	// kept it.
 	VersionClosed(version int64, drained time.Duration)
 }
 
-// Durations say where the time of one load went. Pause is how long images had
-// to wait: nothing, unless the version was loaded in place of another.
-type Durations struct {
-	Load   time.Duration // TensorFlow's own
-	WarmUp time.Duration
-	Each   time.Duration // an image in the first run of the largest batch
-	Gates  time.Duration // all of them, those before included
-	Pause  time.Duration
-}
-
-// A Run is one run of a version on a batch.
-type Run struct {
-	Size   int  // images in the batch
-	Failed int  // images that got an error by it
-	Halved bool // it failed on some image, and is run again in two halves
-	Took   time.Duration
-	Err    error
-	shared bool // another run went on meanwhile
-}
-
-// Unobserved is an Observer that does nothing, to be used or to be embedded.
+// Unobserved is an Observer that does nothing, to use or to embed.
 type Unobserved struct{}
 
 // BatchRun implements Observer.
-func (Unobserved) BatchRun(int64, Run) {}
+func (Unobserved) BatchRun(int64, infer.Run) {}
 
 // RunOverdue implements Observer.
 func (Unobserved) RunOverdue(int64, bool) {}
@@ -86,187 +64,136 @@ func (Unobserved) LoadOverdue(int64, bool) {}
 func (Unobserved) VersionDesired(int64) {}
 
 // VersionLoaded implements Observer.
-func (Unobserved) VersionLoaded(int64, Durations) {}
+func (Unobserved) VersionLoaded(int64, infer.Durations) {}
 
 // VersionServing implements Observer.
 func (Unobserved) VersionServing(int64, bool) {}
 
-// VersionRefused implements Observer.
-func (Unobserved) VersionRefused(int64, string) {}
+// VersionFailed implements Observer.
+func (Unobserved) VersionFailed(int64, string) {}
 
-// VersionRejected implements Observer.
-func (Unobserved) VersionRejected(int64, string) {}
+// VersionRolledBack implements Observer.
+func (Unobserved) VersionRolledBack(int64, string) {}
 
-// VersionTried implements Observer.
-func (Unobserved) VersionTried(int64, bool) {}
+// PrecisionServing implements Observer.
+func (Unobserved) PrecisionServing(string) {}
+
+// PrecisionCompared implements Observer.
+func (Unobserved) PrecisionCompared(string, int, int) {}
+
+// PrecisionDecided implements Observer.
+func (Unobserved) PrecisionDecided(string, string) {}
+
+// VersionUnproven implements Observer.
+func (Unobserved) VersionUnproven(int64, bool) {}
 
 // VersionClosed implements Observer.
 func (Unobserved) VersionClosed(int64, time.Duration) {}
 
-// A Manager keeps the versions of one model: which are loaded, and which of
-// them answers. Its methods are safe for concurrent use, but for Load and Run,
-// of which one may be called at a time.
-//
-// One goroutine, that of Load or Run, decides. It looks at the directory, at
-// what was chosen by hand and at how the versions fare, and does the next
-// thing that brings the one in line with the others; loads alone go on beside
-// it, one at a time. Everybody else reads routes, which is replaced whole.
+// A Manager decides which versions of one model are loaded, and which of them answers. Its methods
+// are safe for concurrent use, except for Load, Run and Scan: call one of them at a time.
 type Manager struct {
-	// Set once, by New.
-	config   Config
-	log      *slog.Logger
-	observer Observer
-	decoding *decoding
-	recent   *images // nil: nobody asks for agreement
-	choice   *choice
-	memory   func() (available uint64, known bool)
-	bound    func(longest time.Duration) time.Duration // of a run
+	// Set once, by New, and safe for concurrent use.
+	config       Config
+	log          *slog.Logger
+	decodeLimits *infer.DecodeLimits
+	recent       *images // the last ones that were answered; nil: nobody asks for agreement
+	tap          *tap    // takes records for the steps of a candidate
+	stateFile    *stateFile
+	published    *published  // by the reconciler
+	asked        chan func() // to be done by Run between two rounds
 
-	// Safe for concurrent use.
-	routes  atomic.Pointer[routes]
-	unread  atomic.Pointer[error] // why the choice is not known; nil: it is
-	once    sync.Once             // closes ready
-	ready   chan struct{}         // closed when a version serves for the first time
-	retired sync.WaitGroup        // versions that are being freed, and loads under way
-	loads   chan loaded           // the outcome of the load under way
-	asked   chan func()           // by hand, to be done between two steps
-
-	// Of the deciding goroutine alone.
-	scanned bool              // Run has looked once
-	tried   *int64            // what the observer was told; nil: that there is none
-	noted   map[string]string // the last problem of each kind that was logged
-
-	// What others read: only the deciding goroutine changes it, and Close after that
-	// has ended, and does so under mu.
-	mu      sync.Mutex
-	known   map[int64]*known // every version that is in the directory, or loaded
-	loading *known           // its load is under way
-	instead *known           // in place of this one, if not nil
-	trial   *trial           // of the version that serves
-	resume  chan<- struct{}  // ends the pause, if there is one
-	costs   float64          // bytes of memory for a byte of a version's files, at most so far
-	late    []lateLoad       // loads whose time was up
+	reconciler *reconciler // of the goroutine of Load, Run or Scan; of Close after that
 }
 
-// New checks the configuration. Load or Run loads a version; Close gives its
-// memory back.
+// New checks the configuration. Load or Run loads a version; Close frees its memory.
 func New(c Config, log *slog.Logger, o Observer) (*Manager, error) {
 	if err := errors.Join(c.Validate()...); err != nil {
 		return nil, err
 	}
 	m := &Manager{
-		decoding: newDecoding(c.MaxPixels),
-		config:   c, log: log, observer: o,
-		ready: make(chan struct{}), loads: make(chan loaded, 1), asked: make(chan func()),
-		known: map[int64]*known{}, noted: map[string]string{},
-		choice: newChoice(c), memory: availableMemory, bound: boundOf,
+		config: c, log: log, decodeLimits: infer.NewDecodeLimits(c.MaxPixels), stateFile: newStateFile(c),
+		published: newPublished(), asked: make(chan func()),
 	}
 	if c.Gate.Agreement > 0 {
-		m.recent = &images{most: c.Gate.Images}
+		m.recent = &images{}
 	}
-	m.config.Session, m.config.Batch.Max = c.session(), c.MaxBatch()
-	m.routes.Store(&routes{})
+	m.reconciler = newReconciler(c, log, o, m.stateFile, m.published, newLoads(c, log, o, m.decodeLimits), m.recent)
+	m.tap = m.reconciler.search.tap
 	return m, nil
 }
 
-// Classify answers one encoded image (JPEG, PNG, GIF's first frame, BMP, WebP),
-// which it does not keep. It joins the images of concurrent calls to batches.
-// Images of the same key are answered by the same version, also while a canary
-// takes a part of them. An image that cannot be classified gives an
-// *InputError, and so does every further try; other errors, ErrNoVersion among
-// them, may pass. While a version is loaded in place of another, it waits.
-func (m *Manager) Classify(ctx context.Context, key, image []byte) (Prediction, error) {
-	var hung *version
+// Classify answers one encoded image (JPEG, PNG, GIF's first frame, BMP, WebP), which it
+// does not keep. It joins the images of concurrent calls to batches. Images of the same key
+// are answered by the same version, also while a canary takes a part of them. An image that
+// cannot be classified gives an *infer.InputError, and so does every further try; other errors,
+// ErrNoVersion among them, may pass. While a version is loaded in place of another, it waits.
+func (m *Manager) Classify(ctx context.Context, key, image []byte) (infer.Prediction, error) {
+	var stuck *infer.Version // has abandoned this image
 	for {
-		v, label, err := m.acquire(ctx, key)
+		v, label, err := m.published.acquire(ctx, key)
 		if err != nil {
-			return Prediction{}, err
+			return infer.Prediction{}, err
 		}
 		p, err := m.classifyBy(ctx, v, label, image)
-		v.drop()
-		if errors.Is(err, errAbandoned) && v != hung {
-			hung = v // another one may serve by now
+		v.Release()
+		if errors.Is(err, infer.ErrAbandoned) && v != stuck {
+			stuck = v // another version may serve by now
 			continue
 		}
 		return p, err
 	}
 }
 
-func (m *Manager) classifyBy(ctx context.Context, v *version, label string, image []byte) (Prediction, error) {
-	p, err := v.classify(ctx, image)
+func (m *Manager) classifyBy(ctx context.Context, v *infer.Version, label string, image []byte) (infer.Prediction, error) {
+	p, err := v.Classify(ctx, image)
 	p.Label = label
 	if err == nil && m.recent != nil && label == LabelStable {
 		m.recent.add(image, p)
 	}
+	if err == nil && label == LabelStable {
+		m.tap.offer(v, image, p)
+	}
 	return p, err
 }
 
-// ClassifyAs is Classify by the version that has the label; ErrNoVersion says
-// that none has.
-func (m *Manager) ClassifyAs(ctx context.Context, label string, image []byte) (Prediction, error) {
-	v, err := m.acquireLabel(label)
+// ClassifyAs is Classify by the version with this label. The error is ErrNoVersion if none has it.
+func (m *Manager) ClassifyAs(ctx context.Context, label string, image []byte) (infer.Prediction, error) {
+	v, err := m.published.acquireLabel(label)
 	if err != nil {
-		return Prediction{}, err
+		return infer.Prediction{}, err
 	}
-	defer v.drop()
-	p, err := v.classify(ctx, image)
+	defer v.Release()
+	p, err := v.Classify(ctx, image)
 	p.Label = label
 	return p, err
 }
 
-// Info tells one version from all others.
-type Info struct {
-	Model   string
-	Version int64  // remote.NoVersion: the model server does not tell
-	Digest  string // of the version's directory: "sha256:…"
+// Serving returns which version serves, the stable one. The error wraps ErrNoVersion, or
+// infer.ErrHangs while a run of it is overdue.
+func (m *Manager) Serving() (infer.Info, error) { return m.published.serving() }
+
+// MaxBatch returns how many records one run of the version that serves takes at most.
+func (m *Manager) MaxBatch() int {
+	if v := m.published.routes.Load().stable; v != nil {
+		return v.MaxBatch()
+	}
+	return m.config.MaxBatch()
 }
 
-func (i Info) String() string {
-	s := fmt.Sprintf("%s, version %d", i.Model, i.Version)
-	if i.Version < 0 {
-		s = i.Model + ", a version that the model server does not tell"
-	}
-	if i.Digest != "" {
-		s += ", " + i.Digest
-	}
-	return s
-}
+// Secondary returns LabelCanary or LabelShadow if a version has that label; empty: none has.
+func (m *Manager) Secondary() string { return m.published.routes.Load().label }
 
-// Serving tells which version serves, the stable one. Its error is
-// ErrNoVersion, or ErrHangs while a run of it is overdue.
-func (m *Manager) Serving() (Info, error) {
-	r := m.routes.Load()
-	if r.paused != nil {
-		return Info{}, fmt.Errorf("%w: version %d is being loaded in place of the last one", ErrNoVersion, r.coming)
-	}
-	if r.stable == nil {
-		if err := m.unknown(); err != nil {
-			return Info{}, fmt.Errorf("%w: %w", ErrNoVersion, err)
-		}
-		return Info{}, ErrNoVersion
-	}
-	if late := r.stable.batcher.hang(); late != nil {
-		return Info{}, fmt.Errorf("version %d %w: %w", r.stable.info.Version, ErrHangs, late)
-	}
-	return r.stable.info, nil
-}
+// Ready is closed when a version serves for the first time.
+func (m *Manager) Ready() <-chan struct{} { return m.published.ready }
 
-// Records is how many records one run takes at most, of the version that serves.
-func (m *Manager) Records() int {
-	if v := m.routes.Load().stable; v != nil {
-		return v.batcher.Max
-	}
-	return m.config.Batch.Max
-}
+// DecodeLimits returns the limits on decoding that all versions share.
+func (m *Manager) DecodeLimits() *infer.DecodeLimits { return m.decodeLimits }
 
-// Beside is the label of the version that answers beside the stable one,
-// LabelCanary or LabelShadow; empty: there is none.
-func (m *Manager) Beside() string { return m.routes.Load().label }
-
-// Wait waits until a version has begun to serve; its error is that of ctx.
+// Wait waits until a version serves for the first time. The error is that of ctx.
 func (m *Manager) Wait(ctx context.Context) error {
 	select {
-	case <-m.ready:
+	case <-m.Ready():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -276,49 +203,35 @@ func (m *Manager) Wait(ctx context.Context) error {
 // closeTimeout bounds Close: a load in TensorFlow cannot be interrupted.
 const closeTimeout = 10 * time.Second
 
-// Close stops serving, and waits until the memory of every version is given
-// back, which an image or a load under way delays, but not for ever: a run that does
-// not end is left to the end of the process. Run must have ended.
+// Close stops serving, and frees the memory of every version. It waits for records and loads under
+// way, but not for ever: the memory of a run that does not end is left to the end of the process.
+// Run must have ended.
 func (m *Manager) Close() {
-	m.routes.Store(&routes{})
-	m.mu.Lock()
-	for _, k := range m.known {
-		m.unload(k)
-	}
-	m.mu.Unlock()
-	freed := make(chan struct{})
-	go func() {
-		defer close(freed)
-		m.retired.Wait()
-	}()
-	select {
-	case <-freed:
-	case <-time.After(closeTimeout):
-		m.log.Warn("a version still loads, or a run of it does not end; its memory is not given back", "after", closeTimeout)
+	m.reconciler.close()
+	if !m.reconciler.loads.wait(closeTimeout) {
+		m.log.Warn("a load or a run has not ended; its memory is not freed", "after", closeTimeout)
 	}
 }
 
-// Wanted is the version that serves or, while none does, the one that should:
-// what was chosen by hand, or the highest that was neither refused nor taken
-// back; not ok: there is none.
+// Wanted returns the version that serves or, while none does, the one that should: the one that was
+// chosen by hand, or the highest that has neither failed nor been rolled back; not ok: there is
+// none.
 func (m *Manager) Wanted() (version int64, ok bool) {
-	if v := m.routes.Load().stable; v != nil {
-		return v.info.Version, true
+	if v := m.published.routes.Load().stable; v != nil {
+		return v.Info().Version, true
 	}
-	d := m.choice.now()
+	d := m.stateFile.now()
 	if d.Use != nil {
 		return *d.Use, true
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	good := false
-	for _, k := range m.known {
-		if !m.config.Versions.allows(k.number) {
+	for _, e := range m.published.snapshot.Load().versions {
+		if !m.config.Versions.allows(e.Version) {
 			continue
 		}
-		fine := k.refused == nil && !d.against(k)
-		if !ok || fine && !good || fine == good && k.number > version {
-			version, ok, good = k.number, true, fine
+		fine := e.failed == nil && !d.forbids(&e)
+		if !ok || fine && !good {
+			version, ok, good = e.Version, true, fine
 		}
 	}
 	return version, ok

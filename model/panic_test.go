@@ -2,17 +2,18 @@ package model
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"inceptor/model/infer"
+	"inceptor/model/internal/modeltest"
 )
 
-// A tripwire is a log handler that panics at a message about a version, as a
-// bug in what is done then would.
+// A tripwire is a log handler that panics at a message about version 2, as a bug at that point
+// would.
 type tripwire struct {
 	slog.Handler
 	at string
@@ -23,7 +24,7 @@ type tripwire struct {
 
 func newTripwire(at string) tripwire {
 	w := tripwire{at: at, mu: &sync.Mutex{}, logs: &strings.Builder{}}
-	w.Handler = slog.NewTextHandler(w, nil)
+	w.Handler = slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})
 	return w
 }
 
@@ -51,27 +52,29 @@ func (w tripwire) text() string {
 	return w.logs.String()
 }
 
-// A panic while a version loads refuses the version, at its gate. The process
-// lives, and so does what serves; at a start, another version serves.
+// A panic in a load is a failure at the gate. The process continues, and so does the version that
+// serves. At the start another version serves.
 func TestPanicAtGate(t *testing.T) {
 	for _, test := range []struct {
 		name, at, gate string
 		spec           bool
 		change         func(*Config)
 	}{
-		{name: "before it is loaded", at: "reading", gate: GateRead},
-		{name: "loaded", at: "not optimized", gate: GateLoad, spec: true, change: func(c *Config) { c.Optimize = optimizeAuto }},
-		{name: "warming up", at: "warming", gate: GateWarmUp, spec: true},
-		{name: "in place of another one", at: "warming", gate: GateWarmUp, spec: true, change: func(c *Config) { c.Copies = copiesOne }},
+		{name: "before it is loaded", at: "reading version", gate: infer.GateRead},
+		{name: "loaded", at: "not optimized", gate: infer.GateLoad, spec: true, change: func(c *Config) { c.Optimize = optimizeAuto }},
+		{name: "warming up", at: "warming up version", gate: infer.GateWarmUp, spec: true},
+		{name: "in place of another one", at: "warming up version", gate: infer.GateWarmUp, spec: true, change: func(c *Config) { c.Copies = copiesOne }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			base := with(t, 1)
+			base := modeltest.TinyVersions(t, 1)
 			wire := newTripwire(test.at)
-			bad := func() { tinyOf(2).write(t, filepath.Join(base, "2")) }
+			bad := func() { modeltest.TinyOf(2).Write(t, filepath.Join(base, "2")) }
 			if !test.spec {
-				bad = func() { write(t, filepath.Join(base, "2", "saved_model.pb"), tinyOf(2).bytes(t)) }
+				bad = func() { modeltest.Write(t, filepath.Join(base, "2", "saved_model.pb"), modeltest.TinyOf(2).Bytes(t)) }
 			}
-			logged := func(m *Manager) { m.log = slog.New(wire) }
+			logged := func(m *Manager) {
+				m.reconciler.loads.log, m.reconciler.report.log = slog.New(wire), slog.New(wire)
+			}
 			change := func(c *Config) {
 				if test.change != nil {
 					test.change(c)
@@ -99,61 +102,5 @@ func TestPanicAtGate(t *testing.T) {
 				t.Errorf("the log has no stack: %s", text)
 			}
 		})
-	}
-}
-
-// A panic in a batch costs the record that it comes from, and no other.
-func TestPanicInBatch(t *testing.T) {
-	run := func(batch []item) (scored, error) {
-		got := scored{}
-		for _, it := range batch {
-			if len(it.encoded) > 1 {
-				panic("index out of range")
-			}
-			got.rows = append(got.rows, []float32{float32(it.encoded[0])})
-		}
-		return got, nil
-	}
-	b := newBatcher(run, 2, true, Batch{Max: 4}, unwatched{})
-	defer b.close()
-	var callers sync.WaitGroup
-	for i := range byte(40) {
-		callers.Go(func() {
-			content := []byte{i}
-			if i%10 == 7 {
-				content = append(content, 0)
-			}
-			r, err := b.submit(t.Context(), item{encoded: content})
-			var guilty *InputError
-			switch bad := errors.As(err, &guilty); {
-			case bad != (i%10 == 7), bad && guilty.Reason != ReasonPanicked:
-				t.Errorf("record %d: %v", i, err)
-			case !bad && !slices.Equal(r.scores, []float32{float32(i)}):
-				t.Errorf("record %d got %v", i, r.scores)
-			}
-		})
-	}
-	callers.Wait()
-}
-
-// A panic in a decoder costs its record.
-func TestPanicInDecoder(t *testing.T) {
-	b := newBatcher(func(batch []item) (scored, error) { return scored{rows: make([][]float32, len(batch))}, nil },
-		1, true, Batch{Max: 1}, unwatched{})
-	defer b.close()
-	a := &answerer{
-		content: Rows, decoding: newDecoding(1), batcher: b,
-		decode: func(_ context.Context, content []byte, _ Header) (item, error) {
-			return item{encoded: content[:9]}, nil
-		},
-	}
-	for range 3 {
-		var guilty *InputError
-		if _, err := a.classify(t.Context(), []byte("short")); !errors.As(err, &guilty) || guilty.Reason != ReasonPanicked {
-			t.Errorf("got %v", err)
-		}
-		if _, err := a.classify(t.Context(), []byte("long enough")); err != nil {
-			t.Error(err)
-		}
 	}
 }

@@ -1,15 +1,16 @@
 package model
 
 import (
-	"context"
 	"hash/fnv"
+
+	"inceptor/model/infer"
 )
 
-// The labels of versions that answer, as TensorFlow Serving's version labels.
+// The labels of versions that serve, like TensorFlow Serving's version labels.
 const (
-	LabelStable = "stable" // answers, but for what a canary takes
+	LabelStable = "stable" // answers all keys, except a canary's
 	LabelCanary = "canary" // answers a part of the keys
-	LabelShadow = "shadow" // answers beside the stable one, to be compared
+	LabelShadow = "shadow" // gets the stable version's records too; its answers are only compared
 )
 
 // The values of Config.Rollout.
@@ -19,30 +20,32 @@ const (
 	rolloutShadow = "shadow"
 )
 
-// routes say who answers. They are never changed, only replaced.
+// routes say which version answers a record. They are replaced, never changed.
 type routes struct {
-	stable *version // nil: nobody serves
-	beside *version // canary or shadow; nil: there is none
-	label  string   // of beside
-	canary float64  // percentage of the keys that beside answers
+	stable    *infer.Version // nil: no version serves
+	secondary *infer.Version // canary or shadow; nil: there is none
+	label     string         // of secondary
+	canary    float64        // percentage of the keys that secondary answers
 
-	paused <-chan struct{} // not nil: closed when coming is loaded, or what was there before again
+	// While version coming takes the place of another one.
+	paused <-chan struct{} // not nil: records wait. Closed when coming serves, or the version before again
 	coming int64
-	before *version // that served before the pause, and is closed
+	before *infer.Version // served before the pause, and is unloaded
 }
 
-// pick is the version that answers images of this key, with its label.
-func (r *routes) pick(key []byte) (*version, string) {
-	if r.canary > 0 && r.beside != nil && share(key) < r.canary {
-		return r.beside, LabelCanary
+// pick returns the version that answers records of this key, and its label.
+func (r *routes) pick(key []byte) (*infer.Version, string) {
+	if r.canary > 0 && r.secondary != nil && percentOf(key) < r.canary {
+		return r.secondary, LabelCanary
 	}
 	return r.stable, LabelStable
 }
 
-// share maps a key to a percentage, evenly and everywhere alike.
-func share(key []byte) float64 {
+// percentOf maps a key to a number from 0 to 100. The keys are spread evenly, and every process
+// maps a key to the same number.
+func percentOf(key []byte) float64 {
 	h := fnv.New32a()
-	_, _ = h.Write(key) // it has no errors
+	_, _ = h.Write(key) // never fails
 	// FNV's high bits hardly depend on the last bytes of a short key.
 	x := h.Sum32()
 	x ^= x >> 16
@@ -51,54 +54,23 @@ func share(key []byte) float64 {
 	return float64(x) / (1 << 32) * 100
 }
 
-// acquire leases the version that answers the key; drop ends the lease. It
-// waits while there is a pause.
-func (m *Manager) acquire(ctx context.Context, key []byte) (*version, string, error) {
-	for {
-		r := m.routes.Load()
-		if r.paused != nil {
-			select {
-			case <-r.paused:
-				continue
-			case <-ctx.Done():
-				return nil, "", ctx.Err()
-			}
-		}
-		v, label := r.pick(key)
-		if v == nil {
-			return nil, "", ErrNoVersion
-		}
-		if v.retain() {
-			return v, label, nil
-		}
-	}
-}
-
-// acquireLabel leases the version that has a label. It does not wait.
-func (m *Manager) acquireLabel(label string) (*version, error) {
-	r := m.routes.Load()
-	v := r.stable
-	if label != LabelStable {
-		v = r.beside
-		if r.label != label {
-			v = nil
-		}
-	}
-	if v == nil || !v.retain() {
-		return nil, ErrNoVersion
-	}
-	return v, nil
-}
-
-// labelOf is the label that a version has, if any.
-func (r *routes) labelOf(v *version) string {
+// labelOf returns the label of a version; empty: it has none.
+func (r *routes) labelOf(v *infer.Version) string {
 	switch v {
 	case nil:
 		return ""
 	case r.stable:
 		return LabelStable
-	case r.beside:
+	case r.secondary:
 		return r.label
 	}
 	return ""
+}
+
+// serving returns the version that serves or, in a pause, that served before it; nil: none.
+func (r *routes) serving() *infer.Version {
+	if r.paused != nil {
+		return r.before
+	}
+	return r.stable
 }

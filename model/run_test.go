@@ -19,13 +19,15 @@ import (
 
 	"pgregory.net/rapid"
 
+	"inceptor/model/infer"
+	"inceptor/model/internal/modeltest"
 	"inceptor/savedmodel/tfpb"
 )
 
-// However a version arrives, it is taken once, when it is whole.
+// However a version arrives, it is loaded once, when it is whole.
 func TestArrivals(t *testing.T) {
-	slowly := func(b *bench, m tiny, dir string) { // as a throttled cp -r does
-		content := m.bytes(b)
+	slowly := func(b *harness, m modeltest.Tiny, dir string) { // as a throttled cp -r does
+		content := m.Bytes(b)
 		b.must(os.MkdirAll(filepath.Join(dir, "assets"), 0o700))
 		b.must(os.MkdirAll(filepath.Join(dir, "assets.extra"), 0o700))
 		f, err := os.Create(filepath.Join(dir, "saved_model.pb"))
@@ -39,47 +41,47 @@ func TestArrivals(t *testing.T) {
 				time.Sleep(200 * time.Millisecond) // longer than files must rest
 			}
 		}
-		write(b, filepath.Join(dir, "assets/labels.txt"), []byte(labelsFor(1+m.class)))
+		modeltest.Write(b, filepath.Join(dir, "assets/labels.txt"), []byte(modeltest.LabelsFor(1+m.Class)))
 		time.Sleep(20 * time.Millisecond)
-		write(b, filepath.Join(dir, specFile), []byte("input: {size: [2, 2]}\nlabels: labels.txt\n"))
+		modeltest.Write(b, filepath.Join(dir, infer.SpecFile), []byte("input: {size: [2, 2]}\nlabels: labels.txt\n"))
 	}
 	for _, test := range []struct {
 		name   string
 		change func(*Config)
-		arrive func(*bench)
+		arrive func(*harness)
 	}{
-		{name: "rename", arrive: func(b *bench) { b.put(2, tinyOf(2)) }},
-		{name: "slow copy", arrive: func(b *bench) { slowly(b, tinyOf(2), b.dir(2)) }},
-		{name: "rsync", arrive: func(b *bench) { // temporary names, renamed file by file, the times kept
+		{name: "rename", arrive: func(b *harness) { b.put(2, modeltest.TinyOf(2)) }},
+		{name: "slow copy", arrive: func(b *harness) { slowly(b, modeltest.TinyOf(2), b.dir(2)) }},
+		{name: "rsync", arrive: func(b *harness) { // temporary names, renamed file by file, the times kept
 			old := time.Now().Add(-time.Hour)
 			staging := b.TempDir()
-			tinyOf(2).write(b, staging)
-			for _, name := range []string{"assets/labels.txt", specFile, "saved_model.pb"} {
+			modeltest.TinyOf(2).Write(b, staging)
+			for _, name := range []string{"assets/labels.txt", infer.SpecFile, "saved_model.pb"} {
 				content, err := os.ReadFile(filepath.Join(staging, name))
 				b.must(err)
 				path := filepath.Join(b.dir(2), name)
 				temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".Xa3f9Q")
-				write(b, temporary, content)
+				modeltest.Write(b, temporary, content)
 				b.must(os.Chtimes(temporary, old, old))
 				time.Sleep(30 * time.Millisecond)
 				b.must(os.Rename(temporary, path))
 			}
 		}},
-		{name: "leading zeros", arrive: func(b *bench) {
+		{name: "leading zeros", arrive: func(b *harness) {
 			staging := b.TempDir()
-			tinyOf(2).write(b, filepath.Join(staging, "v"))
+			modeltest.TinyOf(2).Write(b, filepath.Join(staging, "v"))
 			b.must(os.Rename(filepath.Join(staging, "v"), filepath.Join(b.base, "0002")))
 		}},
-		{name: "two names for a number", arrive: func(b *bench) {
-			tinyOf(2).write(b, filepath.Join(b.base, "002"))
-			b.put(2, tinyOf(2))
+		{name: "two names for a number", arrive: func(b *harness) {
+			modeltest.TinyOf(2).Write(b, filepath.Join(b.base, "002"))
+			b.put(2, modeltest.TinyOf(2))
 		}},
-		{name: "classes not said", arrive: func(b *bench) { b.put(2, tiny{bias: 2, silent: true}) }},
-		{name: "no file events", change: func(c *Config) { c.Poll = 100 * time.Millisecond }, arrive: func(b *bench) { b.put(2, tinyOf(2)) }},
+		{name: "classes not said", arrive: func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Silent: true}) }},
+		{name: "no file events", change: func(c *Config) { c.Poll = 100 * time.Millisecond }, arrive: func(b *harness) { b.put(2, modeltest.TinyOf(2)) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			base := t.TempDir()
-			tinyOf(1).write(t, filepath.Join(base, "1"))
+			modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 			var changes []func(*Config)
 			if test.change != nil {
 				changes = append(changes, test.change)
@@ -89,8 +91,8 @@ func TestArrivals(t *testing.T) {
 			test.arrive(b)
 			b.awaitVersion(2)
 			time.Sleep(100 * time.Millisecond)
-			b.witness.mu.Lock()
-			defer b.witness.mu.Unlock()
+			b.mu.Lock()
+			defer b.mu.Unlock()
 			if !slices.Equal(b.served, []int64{1, 2}) || b.desired != 2 {
 				t.Errorf("served %v, desired %d", b.served, b.desired)
 			}
@@ -103,7 +105,7 @@ func TestArrivalBySymlink(t *testing.T) {
 	mount := t.TempDir()
 	data := func(name string, versions ...int64) {
 		for _, v := range versions {
-			tinyOf(v).write(t, filepath.Join(mount, name, strconv.FormatInt(v, 10)))
+			modeltest.TinyOf(v).Write(t, filepath.Join(mount, name, strconv.FormatInt(v, 10)))
 		}
 	}
 	point := func(name string) {
@@ -126,47 +128,47 @@ func TestArrivalBySymlink(t *testing.T) {
 	b.awaitVersion(2)
 }
 
-// A version that is no good never serves; the one that does goes on; and once
-// it is repaired, it is taken.
+// A bad version never serves, and the one that serves goes on. Once the bad one is repaired, it
+// serves.
 func TestBadCandidates(t *testing.T) {
-	truncated := func(b *bench) {
-		content := tinyOf(2).bytes(b)
-		tinyOf(2).write(b, b.dir(2))
-		write(b, filepath.Join(b.dir(2), "saved_model.pb"), content[:len(content)-1])
+	truncated := func(b *harness) {
+		content := modeltest.TinyOf(2).Bytes(b)
+		modeltest.TinyOf(2).Write(b, b.dir(2))
+		modeltest.Write(b, filepath.Join(b.dir(2), "saved_model.pb"), content[:len(content)-1])
 	}
 	for _, test := range []struct {
 		name string
 		gate string
-		put  func(*bench)
+		put  func(*harness)
 	}{
-		{"truncated", GateComplete, truncated},
-		{"empty", GateComplete, func(b *bench) { write(b, filepath.Join(b.dir(2), "saved_model.pb"), nil) }},
-		{"missing operation", GateLoad, func(b *bench) { b.put(2, tiny{bias: 2, broken: "weights"}) }},
-		{"wrong dtype", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, dtype: tfpb.DataType_DT_BOOL}) }},
-		{"wrong class count", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, class: 1}) }},
-		{"wrong class count, found out", GateSignature, func(b *bench) { b.put(2, tiny{bias: 2, class: 1, silent: true}) }},
-		{"wrong labels", GateSignature, func(b *bench) {
-			tinyOf(2).write(b, b.dir(2))
-			write(b, filepath.Join(b.dir(2), "assets/labels.txt"), []byte("one\ntwo\n"))
+		{"truncated", infer.GateComplete, truncated},
+		{"empty", infer.GateComplete, func(b *harness) { modeltest.Write(b, filepath.Join(b.dir(2), "saved_model.pb"), nil) }},
+		{"missing operation", infer.GateLoad, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Broken: "weights"}) }},
+		{"wrong dtype", infer.GateSignature, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Dtype: tfpb.DataType_DT_BOOL}) }},
+		{"wrong class count", infer.GateSignature, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Class: 1}) }},
+		{"wrong class count, found out", infer.GateSignature, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Class: 1, Silent: true}) }},
+		{"wrong labels", infer.GateSignature, func(b *harness) {
+			modeltest.TinyOf(2).Write(b, b.dir(2))
+			modeltest.Write(b, filepath.Join(b.dir(2), "assets/labels.txt"), []byte("one\ntwo\n"))
 		}},
-		{"wrong spec", GateSignature, func(b *bench) {
-			tinyOf(2).write(b, b.dir(2))
-			write(b, filepath.Join(b.dir(2), specFile), []byte("inputs: 1\n"))
+		{"wrong spec", infer.GateSignature, func(b *harness) {
+			modeltest.TinyOf(2).Write(b, b.dir(2))
+			modeltest.Write(b, filepath.Join(b.dir(2), infer.SpecFile), []byte("inputs: 1\n"))
 		}},
-		{"not a number", GateWarmUp, func(b *bench) { b.put(2, tiny{bias: float32(math.NaN())}) }},
-		{"golden label", GateGolden, func(b *bench) {
-			b.put(2, tiny{bias: 2, golden: "- {image: black.bmp, label: other, floor: 0}\n"})
+		{"not a number", infer.GateWarmUp, func(b *harness) { b.put(2, modeltest.Tiny{Bias: float32(math.NaN())}) }},
+		{"golden label", infer.GateGolden, func(b *harness) {
+			b.put(2, modeltest.Tiny{Bias: 2, Golden: "- {image: black.bmp, label: other, floor: 0}\n"})
 		}},
-		{"golden score", GateGolden, func(b *bench) {
-			b.put(2, tiny{bias: 2, golden: "- {image: black.bmp, label: label 0, floor: 2.5}\n"})
+		{"golden score", infer.GateGolden, func(b *harness) {
+			b.put(2, modeltest.Tiny{Bias: 2, Golden: "- {image: black.bmp, label: label 0, floor: 2.5}\n"})
 		}},
-		{"golden outside", GateGolden, func(b *bench) {
-			b.put(2, tiny{bias: 2, golden: "- {image: ../../../x, label: label 0, floor: 0}\n"})
+		{"golden outside", infer.GateGolden, func(b *harness) {
+			b.put(2, modeltest.Tiny{Bias: 2, Golden: "- {image: ../../../x, label: label 0, floor: 0}\n"})
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			base := t.TempDir()
-			tinyOf(1).write(t, filepath.Join(base, "1"))
+			modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 			b := runTiny(t, base)
 			b.awaitVersion(1)
 			test.put(b)
@@ -179,7 +181,7 @@ func TestBadCandidates(t *testing.T) {
 				t.Error("version 1 does not serve any more")
 			}
 			b.must(os.RemoveAll(b.dir(2)))
-			b.put(2, tiny{bias: 2, golden: "- {image: black.bmp, label: label 0, floor: 1.5}\n"})
+			b.put(2, modeltest.Tiny{Bias: 2, Golden: "- {image: black.bmp, label: label 0, floor: 1.5}\n"})
 			b.awaitVersion(2)
 		})
 	}
@@ -187,10 +189,10 @@ func TestBadCandidates(t *testing.T) {
 
 func TestGateTimeout(t *testing.T) {
 	base := t.TempDir()
-	tinyOf(1).write(t, filepath.Join(base, "1"))
+	modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 	b := runTiny(t, base, func(c *Config) { c.Gate.Timeout = time.Nanosecond })
 	b.await("refusal", func() bool { return len(b.refusals(1)) > 0 })
-	if got := b.refusals(1)[0]; got != GateTimeout {
+	if got := b.refusals(1)[0]; got != infer.GateTimeout {
 		t.Errorf("refused at %s", got)
 	}
 	if s := b.Versions()[0]; s.Retry.IsZero() {
@@ -201,10 +203,10 @@ func TestGateTimeout(t *testing.T) {
 	}
 }
 
-// What serves outlives its files, and those of all others.
+// The version that serves goes on when its files, and those of all others, are deleted.
 func TestFilesDisappear(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "base")
-	tinyOf(1).write(t, filepath.Join(base, "1"))
+	modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 	b := runTiny(t, base)
 	b.awaitVersion(1)
 	b.must(os.RemoveAll(b.dir(1)))
@@ -218,23 +220,23 @@ func TestFilesDisappear(t *testing.T) {
 		t.Error("the base directory was deleted, and it stopped serving")
 	}
 	b.must(os.Mkdir(base, 0o700))
-	b.put(10, tinyOf(10))
+	b.put(10, modeltest.TinyOf(10))
 	b.awaitVersion(10)
-	b.put(9, tinyOf(9))
+	b.put(9, modeltest.TinyOf(9))
 	time.Sleep(200 * time.Millisecond)
 	if b.serves() != 10 {
 		t.Error("9 came after 10, and serves")
 	}
 }
 
-// While the base directory cannot be read, what is known of its versions is
-// not forgotten: one that was refused is not tried again.
+// While the base directory cannot be read, a version's failure is not forgotten: it is not tried
+// again.
 func TestDirectoryUnreadable(t *testing.T) {
 	base := filepath.Join(t.TempDir(), "base")
-	tinyOf(1).write(t, filepath.Join(base, "1"))
+	modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 	b := runTiny(t, base)
 	b.awaitVersion(1)
-	write(t, filepath.Join(b.dir(2), "saved_model.pb"), nil)
+	modeltest.Write(t, filepath.Join(b.dir(2), "saved_model.pb"), nil)
 	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
 	b.must(os.Rename(base, base+".away"))
 	time.Sleep(100 * time.Millisecond)
@@ -243,7 +245,7 @@ func TestDirectoryUnreadable(t *testing.T) {
 	if n := len(b.refusals(2)); n != 1 {
 		t.Errorf("version 2 was refused %d times", n)
 	}
-	b.put(3, tinyOf(3))
+	b.put(3, modeltest.TinyOf(3))
 	b.awaitVersion(3)
 }
 
@@ -251,7 +253,7 @@ func TestDirectoryUnreadable(t *testing.T) {
 // memory is given back.
 func TestSwapUnderLoad(t *testing.T) {
 	base := t.TempDir()
-	tinyOf(1).write(t, filepath.Join(base, "1"))
+	modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 	b := runTiny(t, base)
 	b.awaitVersion(1)
 	var answers atomic.Int64
@@ -271,8 +273,8 @@ func TestSwapUnderLoad(t *testing.T) {
 		})
 	}
 	for v := int64(2); v <= 20; v++ {
-		b.put(v, tinyOf(v))
-		b.await("swap", func() bool { return b.routes.Load().stable.info.Version == v })
+		b.put(v, modeltest.TinyOf(v))
+		b.await("swap", func() bool { return b.published.routes.Load().stable.Info().Version == v })
 	}
 	cancel()
 	load.Wait()
@@ -306,12 +308,12 @@ func TestRandomEvents(t *testing.T) {
 			switch rapid.SampledFrom([]string{"put", "put", "half", "break", "remove", "wait", "others", "use", "rollback"}).Draw(rt, "event") {
 			case "put":
 				b.must(os.RemoveAll(b.dir(v)))
-				b.put(v, tinyOf(v))
+				b.put(v, modeltest.TinyOf(v))
 				good[v] = true
 			case "half":
-				content := tinyOf(v).bytes(t)
+				content := modeltest.TinyOf(v).Bytes(t)
 				b.must(os.RemoveAll(b.dir(v)))
-				write(t, filepath.Join(b.dir(v), "saved_model.pb"), content[:len(content)*2/3])
+				modeltest.Write(t, filepath.Join(b.dir(v), "saved_model.pb"), content[:len(content)*2/3])
 				good[v] = false
 			case "break":
 				if err := os.Truncate(filepath.Join(b.dir(v), "saved_model.pb"), 10); err == nil {
@@ -325,17 +327,22 @@ func TestRandomEvents(t *testing.T) {
 			case "wait":
 				time.Sleep(40 * time.Millisecond)
 			case "others":
-				write(t, filepath.Join(base, "not a version", "saved_model.pb"), nil)
-				write(t, filepath.Join(base, strings.Repeat("9", 30), "saved_model.pb"), nil)
+				modeltest.Write(t, filepath.Join(base, "not a version", "saved_model.pb"), nil)
+				modeltest.Write(t, filepath.Join(base, strings.Repeat("9", 30), "saved_model.pb"), nil)
 			case "use":
 				if b.Use(t.Context(), v) == nil {
 					byHand = true
 					delete(rejected, v)
 				}
 			case "rollback":
-				if v, err := b.Rollback(t.Context()); err == nil {
+				if v, err := b.Rollback(t.Context(), nil); err == nil {
 					byHand = true
 					rejected[v] = true
+					for _, s := range b.Versions() { // those between v and the one before too
+						if s.State == StateRolledBack {
+							rejected[s.Version] = true
+						}
+					}
 				}
 			}
 			check()
@@ -354,27 +361,27 @@ func TestRandomEvents(t *testing.T) {
 	})
 }
 
-// A directory that goes while it is loaded is no version.
+// A directory that is deleted while it is loaded is no version.
 func TestDeletedWhileLoading(t *testing.T) {
-	b := runTiny(t, with(t, 1))
+	b := runTiny(t, modeltest.TinyVersions(t, 1))
 	b.awaitVersion(1)
-	b.put(2, tiny{bias: 2, slow: 3000})
+	b.put(2, modeltest.Tiny{Bias: 2, Slow: 3000})
 	b.await("loading", func() bool { return b.states()[0] == "2 loading" })
 	b.must(os.RemoveAll(b.dir(2)))
 	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
 	b.awaitStates("1 serving stable")
-	b.put(2, tinyOf(2))
+	b.put(2, modeltest.TinyOf(2))
 	b.awaitVersion(2)
 }
 
-// What was there before the service is taken at once, if it rests; what is
-// still being written is not.
+// A version that was there before the service is loaded at once if its files rest, and not while
+// they are still being written.
 func TestStart(t *testing.T) {
-	openLibrary(t)
+	modeltest.OpenLibrary(t)
 	base := t.TempDir()
-	tinyOf(1).write(t, filepath.Join(base, "1"))
+	modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
 	time.Sleep(600 * time.Millisecond)
-	tinyOf(2).write(t, filepath.Join(base, "2"))
+	modeltest.TinyOf(2).Write(t, filepath.Join(base, "2"))
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
 	writing.Go(func() {
@@ -383,7 +390,7 @@ func TestStart(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(10 * time.Millisecond):
-				write(t, filepath.Join(base, "2/assets.extra/notes"), []byte(time.Now().String()))
+				modeltest.Write(t, filepath.Join(base, "2/assets.extra/notes"), []byte(time.Now().String()))
 			}
 		}
 	})

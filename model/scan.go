@@ -13,27 +13,24 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"inceptor/internal/host"
+	"inceptor/model/infer"
 )
 
-// A candidate is a folder that may be a version.
-type candidate struct {
-	number int64
-	dir    string
-}
-
-// modelFiles are those that make a folder a version. One in a form that is not read
-// is refused with its reason, rather than overlooked.
+// modelFiles are the names that make a folder a version. Formats that inceptor does not read are
+// listed too, so that such a version is refused with a reason and not ignored.
 var modelFiles = []string{"saved_model.pb", "saved_model.pbtxt", "saved_model.cpb"}
 
-// scan lists the version folders of a base directory, the highest last: those
-// with a number for a name, leading zeros allowed, that hold one of modelFiles.
-// Everything else in there is somebody else's.
-func scan(base string) ([]candidate, error) {
+// scan lists the versions in a base directory, the highest last. A version is a folder whose name
+// is a number, with or without leading zeros, and that holds one of modelFiles. Everything else
+// in the directory is ignored.
+func scan(base string) ([]infer.Folder, error) {
 	entries, err := os.ReadDir(base)
 	if err != nil {
 		return nil, fmt.Errorf("model.dir: %w", err)
 	}
-	var found []candidate
+	var found []infer.Folder
 	for _, e := range entries {
 		number, err := strconv.ParseUint(e.Name(), 10, 63)
 		if err != nil {
@@ -45,53 +42,57 @@ func scan(base string) ([]candidate, error) {
 		}
 		dir := filepath.Join(base, e.Name())
 		if slices.ContainsFunc(modelFiles, func(file string) bool { return mayExist(filepath.Join(dir, file)) }) {
-			found = append(found, candidate{int64(number), dir})
+			found = append(found, infer.Folder{Version: int64(number), Dir: dir})
 		}
 	}
-	slices.SortFunc(found, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.number, b.number), cmp.Compare(len(a.dir), len(b.dir)))
+	if _, err := os.Stat(base); err != nil { // renamed since: the versions seem to be gone
+		return nil, fmt.Errorf("model.dir: %w", err)
+	}
+	slices.SortFunc(found, func(a, b infer.Folder) int {
+		return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(len(a.Dir), len(b.Dir)))
 	})
-	// Of 2 and 002, the one without the zeros: one number is one version.
-	return slices.CompactFunc(found, func(a, b candidate) bool { return a.number == b.number }), nil
+	// Of 2 and 002 only the one without the zeros counts, since they are one version.
+	return slices.CompactFunc(found, func(a, b infer.Folder) bool { return a.Version == b.Version }), nil
 }
 
-// mayExist tells whether there is such a file, or it cannot be told: what cannot be
-// read is refused with its reason.
+// isThere tells whether a scan finds a version's folder.
+func isThere(base string, f infer.Folder) bool {
+	candidates, err := scan(base)
+	return err == nil && slices.Contains(candidates, f)
+}
+
+// mayExist tells whether there is such a file. It is also true if that cannot be found out: the
+// gate read then refuses the version with the reason.
 func mayExist(file string) bool {
 	_, err := os.Stat(file)
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
-// Bounds on what is looked at in a version's folder.
-const (
-	maxFiles = 100_000
-	maxDepth = 64
-)
+// maxDepth bounds how deep folders may be nested in a version's folder.
+const maxDepth = 64
 
-// A fingerprint changes with every write, rename or removal below a folder,
-// as far as the file system tells: it is made of names, sizes, times and
-// inodes.
+// A fingerprint of a folder changes with every write, rename or removal in it, as far as the file
+// system shows them: it covers names, sizes, modes, times and inodes.
 type fingerprint [sha256.Size]byte
 
-// fingerprintOf looks at every file below dir, through symbolic links to files
-// and folders. What cannot be looked at is an error, and part of the
-// fingerprint as well: it changes when the reason does. Names that begin with
-// ".." are left out, as savedmodel.Digest does: Kubernetes' own, to which
-// links lead. With it come the bytes of all files, and the time of the last
-// change to any of them, by the clock of the file system.
+// fingerprintOf returns the fingerprint of dir, the bytes of all its files, and when one of them
+// last changed, by the clock of the file system. It follows symbolic links to files and folders.
+// It leaves out names that begin with "..", as savedmodel.Digest does: Kubernetes' links lead to
+// those. An error becomes part of the fingerprint, so that the fingerprint changes when the error
+// does.
 func fingerprintOf(dir string) (sum fingerprint, size int64, last time.Time, err error) {
 	h := sha256.New()
 	files := 0
 	var walk func(path string, depth int) error
 	walk = func(path string, depth int) error {
-		if files++; files > maxFiles || depth > maxDepth {
-			return fmt.Errorf("%s holds more than %d files, or folders more than %d deep", dir, maxFiles, maxDepth)
+		if files++; files > infer.MaxFiles || depth > maxDepth {
+			return fmt.Errorf("%s holds more than %d files, or folders more than %d deep", dir, infer.MaxFiles, maxDepth)
 		}
 		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		inode, at := identity(info)
+		inode, at := host.Identity(info)
 		if at.After(last) {
 			last = at
 		}

@@ -1,23 +1,15 @@
 package model
 
 import (
-	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
+
+	"inceptor/model/infer"
 )
 
-// The states of a version that is, or was, in the model's directory.
-const (
-	StateFound    = "found"     // not tried yet: its files do not rest, or another one is on probation
-	StateLoading  = "loading"   // it is going through the gates
-	StateServing  = "serving"   // it answers; its label says what
-	StateWarm     = "warm"      // loaded, to serve at once when it is needed
-	StateRefused  = "refused"   // it did not pass a gate
-	StateRejected = "rejected"  // it was taken back
-	StateUnloaded = "available" // not loaded: not among model.versions, or lower than the one that serves
-)
-
-// A Status tells how one version fares.
+// A Status describes one version.
 type Status struct {
 	Version int64     `json:"version"`
 	State   string    `json:"state"`
@@ -27,87 +19,156 @@ type Status struct {
 	Bytes   int64     `json:"bytes,omitempty"`  // of its files, once they were looked at
 	Digest  string    `json:"digest,omitempty"` // of its directory, once it was loaded
 
-	// Kernels and Precision are those of the optimized graph of a version that
-	// is loaded; empty: it runs as it is.
+	// Kernels and Precision are those of the optimized graph of a loaded version; empty: it runs
+	// as exported.
 	Kernels   string `json:"kernels,omitempty"`
 	Precision string `json:"precision,omitempty"`
 
-	// Preprocessing is how a version that is loaded makes pixels, if it takes
-	// pixels. Assumed tells what of it nothing states, and how to state it.
-	Preprocessing *Preprocessing `json:"preprocessing,omitempty"`
-	Assumed       string         `json:"assumed,omitempty"`
+	// Trying says what is done to run the version that serves in another precision, and how far
+	// that is. WhyPrecision is why it runs in this one, once that is decided.
+	Trying       string `json:"trying,omitempty"`
+	WhyPrecision string `json:"precision_reason,omitempty"`
 
-	Gate   string    `json:"gate,omitempty"`   // that refused it
-	Reason string    `json:"reason,omitempty"` // why it was refused or rejected, or waits for the end of another load
+	// Preprocessing is how a loaded version makes pixels, if it takes pixels. Assumed says what of
+	// it is assumed, and how to state it.
+	Preprocessing *infer.Preprocessing `json:"preprocessing,omitempty"`
+	Assumed       string               `json:"assumed,omitempty"`
+
+	Gate   string    `json:"gate,omitempty"`   // that it did not pass, such as infer.GateLoad
+	Reason string    `json:"reason,omitempty"` // why it failed or was rolled back, or waits for the end of another load
 	Retry  time.Time `json:"retry,omitzero"`   // when it is tried again although nothing has changed
 
-	// Probation is when it ends, of the version that serves.
+	// Probation is when the probation of the version that serves ends; zero: it has none.
 	Probation time.Time `json:"probation,omitzero"`
+
+	// Slowdown is how many times as long its runs take as those of the version that it is compared
+	// with; 0: it is compared with none, or there were too few runs.
+	Slowdown float64 `json:"slowdown,omitempty"`
+
+	Memory      uint64 `json:"-"` // bytes that loading and warming up a loaded version has taken
+	CanUse      bool   `json:"-"` // Use takes it
+	CanRollBack bool   `json:"-"` // Rollback rolls it back
 }
 
-// Versions lists the versions of the model, the highest first: those in its
-// directory, and those that are loaded, wherever their directory is.
+// Versions lists the versions of the model, the highest first: those in its directory, and those
+// that are loaded, even if their folder is gone.
 func (m *Manager) Versions() []Status {
-	d := m.choice.now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := make([]Status, 0, len(m.known))
-	for _, k := range m.known {
-		s := m.status(k, d)
-		s.Chosen = d.uses(s.Version)
-		list = append(list, s)
+	s, d := m.published.snapshot.Load(), m.stateFile.now()
+	list := make([]Status, len(s.versions))
+	for i := range s.versions {
+		list[i] = s.status(&s.versions[i], m.config, d)
 	}
-	slices.SortFunc(list, func(a, b Status) int { return cmp.Compare(b.Version, a.Version) })
 	return list
 }
 
-func (m *Manager) status(k *known, d decided) Status {
-	s := Status{Version: k.number, Since: k.since, Bytes: k.bytes, Digest: k.digest}
-	if k.loaded != nil && k.loaded.model.Frozen {
-		s.Kernels, s.Precision = k.loaded.model.Kernels.String(), k.loaded.model.Precision.String()
+// status returns the status of one version. Here alone a state gets its name.
+func (s *snapshot) status(e *versionEntry, c Config, d decisions) Status {
+	t := Status{Version: e.Version, Chosen: d.uses(e.Version), Since: e.since, Bytes: e.bytes, Digest: e.digest}
+	if v := e.loaded; v != nil {
+		t.Kernels, t.Precision = v.Optimized()
+		t.Preprocessing, t.Assumed = v.Preprocessing(), v.Assumed()
+		t.Memory, t.Slowdown = v.Memory(), s.slowdown[v]
 	}
-	if k.loaded != nil {
-		s.Preprocessing, s.Assumed = k.loaded.pixels, k.loaded.assumption
-	}
-	r := m.routes.Load()
-	label := r.labelOf(k.loaded)
+	t.CanUse = s.unreadable == nil && c.Versions.allows(e.Version) && !e.failedForGood()
+	decided, rolledBack := d.rollbackOf(e.Version)
+	label := s.routes.labelOf(e.loaded)
 	switch {
 	case label != "":
-		s.State, s.Label = StateServing, label
-		if late := k.loaded.batcher.hang(); late != nil {
-			s.Reason = CauseHangs + ": " + late.Error()
+		t.State, t.Label = StateServing, label
+		t.CanRollBack = s.canRollBack(e, c, d)
+		if overdue := e.loaded.OverdueRun(); overdue != nil {
+			t.Reason = CauseHangs + ": " + overdue.Error()
 		}
-		if label == LabelStable && m.trial != nil {
-			s.Probation = m.trial.until
+		if label == LabelStable {
+			t.Probation, t.WhyPrecision = s.probation, e.whyPrecision(c)
+			if s.trying != nil {
+				t.Trying = s.trying.String()
+			}
 		}
-	case k.loaded != nil:
-		s.State = StateWarm
-	case k == m.loading:
-		s.State = StateLoading
-	case d.against(k):
-		r, _ := d.of(k.number)
-		s.State, s.Reason = StateRejected, r.Cause+": "+r.Reason
-	case k.hangs():
-		s.State, s.Reason = StateRejected, CauseHangs+": "+k.hung+"; it is not loaded again until that run ends"
-	case k.refused != nil:
-		s.State, s.Retry = StateRefused, k.retry
-		s.Gate, s.Reason = k.refused.Gate, k.refused.Err.Error()
-	case m.passedOver(k, r, d):
-		s.State = StateUnloaded
+	case e.loaded != nil:
+		t.State = StateStandby
+	case s.loading != nil && *s.loading == e.Version:
+		t.State = e.loadState()
+	case rolledBack && d.forbids(e):
+		t.State, t.Reason = StateRolledBack, decided.Cause+": "+decided.Reason
+	case e.overdueRun != "" && e.overdue != nil:
+		t.State, t.Reason = StateRolledBack, CauseHangs+": "+e.overdueRun+"; it is not loaded again until that run ends"
+	case e.failed != nil:
+		t.State, t.Retry = StateFailed, e.retry
+		t.Gate, t.Reason = e.failed.Gate, e.failed.Err.Error()
+	case e.leaving != nil && !isClosed(e.leaving.Freed()):
+		t.State = StateDraining
+	case s.routes.passOver(e.Version, c, d):
+		t.State = StateClosed
 	default:
-		s.State, s.Reason = StateFound, m.lateness()
+		t.State, t.Reason = StateFound, s.waits
 	}
-	return s
+	return t
 }
 
-// passedOver tells whether a version that is not loaded has no turn as things
-// are.
-func (m *Manager) passedOver(k *known, r *routes, d decided) bool {
-	newest := r.beside
+// canRollBack tells whether Rollback rolls a version back that has a label: the canary or shadow,
+// or else the stable one if another version may serve then.
+func (s *snapshot) canRollBack(e *versionEntry, c Config, d decisions) bool {
+	if s.routes.secondary != nil {
+		return e.loaded == s.routes.secondary
+	}
+	return slices.ContainsFunc(s.versions, func(other versionEntry) bool { return other.mayReplace(e.Version, s.served, c, d) })
+}
+
+// whyPrecision returns why a version runs in its precision; empty: that is not decided yet, or no
+// other one was to be tried.
+func (e *versionEntry) whyPrecision(c Config) string {
+	switch known := e.precisions; {
+	case len(c.candidates()) == 0:
+		return ""
+	case e.precision == "":
+		return "it runs as it was exported: " + e.loaded.WhyNotOptimized()
+	case e.precision != precisionFloat32:
+		return known.Candidates[e.precision].Reason
+	default:
+		return known.why(c.candidates())
+	}
+}
+
+// noVersion returns why no version serves after Load has tried all.
+func (s *snapshot) noVersion(c Config, d decisions) error {
+	errs := []error{ErrNoVersion}
+	for i := range s.versions {
+		e := &s.versions[i]
+		if !c.Versions.allows(e.Version) {
+			continue
+		}
+		switch status := s.status(e, c, d); status.State {
+		case StateFailed:
+			errs = append(errs, fmt.Errorf("version %d: %w", e.Version, e.failed))
+		case StateRolledBack:
+			errs = append(errs, fmt.Errorf("version %d was rolled back: %s", e.Version, status.Reason))
+		}
+	}
+	if d.Use != nil {
+		errs = append(errs, fmt.Errorf("version %d was chosen by hand, and no other one is taken", *d.Use))
+	}
+	if err := s.unknown(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// loadState returns the state of a version that is being loaded, by its gate.
+func (e *versionEntry) loadState() string {
+	if gate := e.gate.Load(); gate != nil && (*gate == infer.GateWarmUp || *gate == infer.GateGolden || *gate == infer.GateAgreement) {
+		return StateWarming
+	}
+	return StateLoading
+}
+
+// passOver tells whether a version that is not loaded has no turn now.
+func (r *routes) passOver(version int64, c Config, d decisions) bool {
+	newest := r.secondary
 	if newest == nil {
 		newest = r.stable
 	}
-	return !m.config.Versions.allows(k.number) ||
-		newest != nil && k.number < newest.info.Version ||
-		d.Use != nil && !d.uses(k.number) && (!m.config.beside() || !d.mayFollow(k.number))
+	return !c.Versions.allows(version) ||
+		newest != nil && version < newest.Info().Version ||
+		d.Use != nil && !d.uses(version) && (!c.hasSecondary() || !d.mayFollow(version))
 }

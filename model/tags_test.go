@@ -7,44 +7,15 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
-	"inceptor/model/remote/remotetest"
-	"inceptor/savedmodel/tfpb"
+	"inceptor/model/infer"
+	"inceptor/model/internal/modeltest"
 )
 
-// retag gives the version in dir one graph for each list of tags.
-func retag(t testing.TB, dir string, lists ...[]string) {
-	t.Helper()
-	path := filepath.Join(dir, "saved_model.pb")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m tfpb.SavedModel
-	if err := proto.Unmarshal(b, &m); err != nil {
-		t.Fatal(err)
-	}
-	graph := m.GetMetaGraphs()[0]
-	m.MetaGraphs = nil
-	for _, tags := range lists {
-		one := proto.Clone(graph).(*tfpb.MetaGraphDef)
-		one.MetaInfoDef.Tags = tags
-		m.MetaGraphs = append(m.MetaGraphs, one)
-	}
-	if b, err = proto.Marshal(&m); err != nil {
-		t.Fatal(err)
-	}
-	write(t, path, b)
-}
-
-const tinyYAML = "input: {size: [2, 2], scale: 1, half_pixel_centers: false}\n"
-
-// The graph is found where its tags leave no doubt; else a refusal names the line that names it.
+// The graph is found if its tags are clear; otherwise the error has the line to write.
 func TestTags(t *testing.T) {
 	type graphs = [][]string
 	serve, gpu, tpu, train, none := []string{"serve"}, []string{"serve", "gpu"}, []string{"serve", "tpu"}, []string{"train"}, []string{}
-	const file = "DIR/1/" + specFile
+	const file = "DIR/1/" + infer.SpecFile
 	for _, test := range []struct {
 		name    string
 		graphs  graphs
@@ -60,7 +31,7 @@ func TestTags(t *testing.T) {
 		{name: "no value", graphs: graphs{gpu}, yaml: "tags:\n", want: gpu},
 		{
 			name: "several", graphs: graphs{gpu, tpu},
-			refused: `several of the model's graphs may be meant: it has one with the tags "serve", "gpu", one with the tags "serve", "tpu"; write "tags: [serve, gpu]" into ` + file + `, or the tags of another one`,
+			refused: `the model has several graphs, but none with the tag "serve" alone: it has one with the tags "serve", "gpu", one with the tags "serve", "tpu"; write "tags: [serve, gpu]" into ` + file + `, or the tags of another one`,
 		},
 		{name: "named, of several", graphs: graphs{gpu, tpu}, yaml: "tags: [tpu, serve]\n", want: tpu},
 		{name: "none named, of several", graphs: graphs{serve, none}, yaml: "tags: []\n", want: none},
@@ -77,29 +48,29 @@ func TestTags(t *testing.T) {
 			name: "none, which is not there", graphs: graphs{serve}, yaml: "tags: []\n",
 			refused: `the model has no graph with no tags; it has one with the tag "serve"; write "tags: [serve]" into ` + file,
 		},
-		{name: "an empty tag", graphs: graphs{serve}, yaml: "tags: ['']\n", refused: file + ": line 2: tags: one is empty: write [] for the graph without tags"},
+		{name: "an empty tag", graphs: graphs{serve}, yaml: "tags: ['']\n", refused: file + ": line 2: tags: a tag is empty: write [] for the graph without tags"},
 		{name: "a word", graphs: graphs{serve}, yaml: "tags: serve\n", refused: "serve is not a list"},
 		{name: "of the session", graphs: graphs{serve, gpu}, session: gpu, want: gpu},
 		{name: "of the session, none", graphs: graphs{serve, none}, session: none, want: none},
 		{name: "of the session and named", graphs: graphs{serve, gpu}, session: gpu, yaml: "tags: [serve]\n", want: serve},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			openLibrary(t)
+			modeltest.OpenLibrary(t)
 			base := t.TempDir()
 			dir := filepath.Join(base, "1")
-			tiny{bias: 7}.write(t, dir)
-			retag(t, dir, test.graphs...)
-			write(t, filepath.Join(dir, specFile), []byte(tinyYAML+test.yaml))
+			modeltest.Tiny{Bias: 7}.Write(t, dir)
+			modeltest.Retag(t, dir, test.graphs...)
+			modeltest.Write(t, filepath.Join(dir, infer.SpecFile), []byte(modeltest.TinyYAML+test.yaml))
 			c := tinyConfig(base)
 			c.Session.Tags = test.session
-			m := newManager(t, c, &logged{})
+			m := newManager(t, c, &modeltest.Log{})
 			err := m.Load(t.Context())
 			if test.want == nil {
 				reason := strings.ReplaceAll(m.Versions()[0].Reason, base, "DIR")
-				if s := m.Versions()[0]; err == nil || s.Gate != GateSignature || !strings.HasSuffix(reason, test.refused) {
+				if s := m.Versions()[0]; err == nil || s.Gate != infer.GateSignature || !strings.HasSuffix(reason, test.refused) {
 					t.Errorf("got %v, %s\nwant %s", err, reason, test.refused)
 				}
-				if e := Explain(dir, Images); strings.ReplaceAll(e.Refused, base, "DIR") != reason {
+				if e := infer.Explain(dir, infer.Images, infer.SpecOverrides{}); strings.ReplaceAll(e.Refused, base, "DIR") != reason {
 					t.Errorf("Explain: %q", e.Refused)
 				}
 				return
@@ -107,10 +78,10 @@ func TestTags(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p, err := m.Classify(t.Context(), nil, blackPixel); err != nil || p.Classes[0].Score != 7 {
+			if p, err := m.Classify(t.Context(), nil, modeltest.BlackImage); err != nil || p.Classes[0].Score != 7 {
 				t.Errorf("got %+v, %v", p, err)
 			}
-			if e := Explain(dir, Images); test.session == nil && !slices.Equal(e.Tags, test.want) {
+			if e := infer.Explain(dir, infer.Images, infer.SpecOverrides{}); test.session == nil && !slices.Equal(e.Tags, test.want) {
 				t.Errorf("Explain has %q, want %q", e.Tags, test.want)
 			}
 		})
@@ -119,41 +90,14 @@ func TestTags(t *testing.T) {
 
 // Each version has tags of its own.
 func TestTagsChange(t *testing.T) {
-	b := runTiny(t, with(t, 1))
+	b := runTiny(t, modeltest.TinyVersions(t, 1))
 	b.awaitVersion(1)
 	dir := filepath.Join(t.TempDir(), "2")
-	tinyOf(2).write(t, dir)
-	retag(t, dir, []string{"serve", "gpu"}, []string{"serve", "tpu"})
-	write(t, filepath.Join(dir, specFile), []byte(tinyYAML+"tags: [serve, gpu]\n"))
+	modeltest.TinyOf(2).Write(t, dir)
+	modeltest.Retag(t, dir, []string{"serve", "gpu"}, []string{"serve", "tpu"})
+	modeltest.Write(t, filepath.Join(dir, infer.SpecFile), []byte(modeltest.TinyYAML+"tags: [serve, gpu]\n"))
 	b.must(os.Rename(dir, b.dir(2)))
 	b.awaitVersion(2)
-	b.put(3, tinyOf(3))
+	b.put(3, modeltest.TinyOf(3))
 	b.awaitVersion(3)
-}
-
-// A version with other tags tells what a model server takes that does not tell itself.
-func TestTagsOfAServer(t *testing.T) {
-	for _, test := range []struct {
-		name, yaml string
-		graphs     [][]string
-		refused    string
-	}{
-		{"found", "", [][]string{{"train"}, {"serve", "gpu"}}, ""},
-		{"named", "tags: []\n", [][]string{{}, {"gpu"}}, ""},
-		{"not clear", "", [][]string{{}, {"gpu"}}, `so a version in model.dir must tell what the model takes: DIR/1/saved_model.pb: several of the model's graphs may be meant`},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			fake := remotetest.NewFake("tiny")
-			fake.Classes, fake.PredictAlone = 2, true
-			s, _ := serverOf(t, fake, true, anyVersion)
-			base := s.config.Dir
-			retag(t, filepath.Join(base, "1"), test.graphs...)
-			write(t, filepath.Join(base, "1", specFile), []byte(tinyYAML+test.yaml))
-			t.Cleanup(s.Close)
-			_, err := s.Check(t.Context(), 1)
-			if test.refused == "" && err != nil || test.refused != "" && (err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), base, "DIR"), test.refused)) {
-				t.Errorf("got %v, want %q", err, test.refused)
-			}
-		})
-	}
 }

@@ -6,166 +6,201 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"time"
 
+	"inceptor/model/infer"
 	"inceptor/model/remote"
 )
 
-// A Trial is one way to run a version on this machine, and how it fared.
-type Trial struct {
+// A Measurement is one combination of settings, and what a version took with it on this machine.
+type Measurement struct {
 	Optimize, Kernels string // as in Config
 	Precision         string // as in Config; empty: float32
-	Threads           int    // that work on one operation; 0: one for each processor
+	Threads           int    // for one operation; 0: one for each processor
 
-	Load    time.Duration         // TensorFlow's own
-	Memory  uint64                // bytes that it took, warm-up included
-	Runs    map[int]time.Duration // the shortest, by the size of the batch
-	Differs float64               // the largest difference of a score from the model's as it is
-	WhyNot  string                // it was not to be had; empty: it was
+	Load    time.Duration           // TensorFlow's part of the load, the shortest
+	Memory  uint64                  // bytes for load and warm-up, the most
+	Rounds  []map[int]time.Duration // the shortest run of each round, by the size of the batch
+	Differs float64                 // the largest difference of a score from the plain model's
+	Golden  bool                    // the scores are those of golden records; else those of noise
+	WhyNot  string                  // why these settings cannot be used; empty: they can
 }
 
-// Each is what an image takes in batches of the size at which it takes least.
-// The smallest size that is as good but for 3 % counts: larger ones only make
-// images wait.
-func (t Trial) Each() (size int, took time.Duration) {
-	each := func(n int) float64 { return float64(t.Runs[n]) / float64(n) }
-	least := math.Inf(1)
-	for n := range t.Runs {
-		least = min(least, each(n))
-	}
-	for n := range t.Runs {
-		if each(n) <= 1.03*least && (size == 0 || n < size) {
-			size = n
+// Run returns the shortest run of a batch of n. It is 0 if there was none.
+func (m Measurement) Run(n int) (shortest time.Duration) {
+	for _, round := range m.Rounds {
+		if took := round[n]; took > 0 && (shortest == 0 || took < shortest) {
+			shortest = took
 		}
 	}
-	return size, time.Duration(each(size))
+	return shortest
+}
+
+// Spread returns how long an image took, in the best batch of each round: the least, and the most
+// in three quarters of the rounds.
+func (m Measurement) Spread() (least, most time.Duration) {
+	s := m.spread()
+	return s.least, s.most
 }
 
 const (
-	tuneRounds = 2           // of loads; the settings take turns
-	tuneFor    = time.Second // for each size of batch
-	tuneRuns   = 3           // at least
+	tuneFor  = time.Second / 2 // of runs at least, for each size of batch
+	tuneRuns = 3               // at least, for each size of batch
 
-	// maxDiffers is how far a score may be from the model's as it is.
+	leastRounds = 3 // loads with each combination of settings, alternating
+	mostRounds  = 8
+
+	// maxDiffers is how much a score may differ from the plain model's.
 	maxDiffers = 1e-5
 )
 
-// Tune tries the newest version of the model with the settings of a Trial that
-// this machine has, one after the other, and returns the trials, the best one
-// first; those in bfloat16, which change scores, come after all others, and
-// those that were not to be had, or change scores all the same, last. It takes
-// about a minute for Inception on two cores, and wants an idle machine. Its
-// error is that of the model as it is.
-func Tune(ctx context.Context, c Config) ([]Trial, error) { return tune(ctx, c, tuneFor) }
+// A Tuning is what Tune has found out.
+type Tuning struct {
+	// Measurements has the settings to use first. The others follow, the fastest first: those in
+	// float32, those in other precisions, and those that cannot be used.
+	Measurements []Measurement
+	Batch        int // the size of a batch to use
+	Rounds       int // the most of a comparison
 
-func tune(ctx context.Context, c Config, each time.Duration) ([]Trial, error) {
+	// Undecided are comparisons that were too noisy. Each has the settings that may be the
+	// fastest. Of these the given ones are kept.
+	Undecided [][]Measurement
+	// UndecidedBatch is the size of a batch that may be better than Batch, which was given.
+	// 0: none.
+	UndecidedBatch int
+}
+
+// Tune measures the newest version of the model with several combinations of settings. It repeats
+// that until it is clear which is the fastest, or for eight rounds. It chooses among the precisions
+// that c.Precision allows. Settings that change scores although they should not are not chosen.
+// show is told what is measured now, and how many of the measurements are done. It is an error if
+// the plain model, which is not optimized, cannot be measured.
+func Tune(ctx context.Context, c Config, show func(what string, done, total int)) (Tuning, error) {
+	return tune(ctx, c, tuneFor, mostRounds, show)
+}
+
+func tune(ctx context.Context, c Config, each time.Duration, rounds int, show func(what string, done, total int)) (Tuning, error) {
 	if err := errors.Join(c.Validate()...); err != nil {
-		return nil, err
+		return Tuning{}, err
 	}
 	t, err := newTuner(c, each, remote.NoVersion)
 	if err != nil {
-		return nil, err
+		return Tuning{}, err
 	}
-	trials := []Trial{
+	t.show, t.rounds = show, rounds
+	all := []Measurement{
 		{Optimize: optimizeOff}, {Optimize: optimizeAuto, Kernels: kernelsTensorFlow}, {Optimize: optimizeAuto, Kernels: kernelsOneDNN},
 		{Optimize: optimizeAuto, Kernels: kernelsOneDNN, Precision: precisionBFloat16},
+		{Optimize: optimizeAuto, Kernels: kernelsOneDNN, Precision: precisionInt8},
 	}
-	if err := t.tryAll(ctx, trials); err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(trials, compareTrials)
-	var fewer []Trial
+	var threads []int
 	for n := runtime.NumCPU() / 2; n >= 1; n /= 2 {
-		fewer = append(fewer, Trial{Optimize: trials[0].Optimize, Kernels: trials[0].Kernels, Threads: n})
+		threads = append(threads, n)
 	}
-	if err := t.tryAll(ctx, fewer); err != nil {
-		return nil, err
+	t.total = leastRounds * len(all)
+	if len(threads) > 0 {
+		t.total += leastRounds * (1 + len(threads))
 	}
-	trials = append(trials, fewer...)
-	slices.SortStableFunc(trials, compareTrials)
-	return trials, nil
+	var found Tuning
+	found.Measurements, err = t.compare(ctx, &found, all)
+	if err != nil {
+		return Tuning{}, err
+	}
+	if len(threads) > 0 {
+		best := found.Measurements[0]
+		again := Measurement{Optimize: best.Optimize, Kernels: best.Kernels, Precision: best.Precision}
+		fewer := []Measurement{again}
+		for _, n := range threads {
+			again.Threads = n
+			fewer = append(fewer, again)
+		}
+		if fewer, err = t.compare(ctx, &found, fewer); err != nil {
+			return Tuning{}, err
+		}
+		found.Measurements = append(fewer, found.Measurements[1:]...)
+	}
+	slices.SortStableFunc(found.Measurements[1:], compareMeasurements)
+	return found, nil
 }
 
-// errMadeUp is why a model cannot be tried that wants more of a record than
-// its form.
-var errMadeUp = errors.New("the model does not take a made-up record, and has no golden ones")
-
-// CompareGraphs loads a version of the model as it is, and as c has it
-// optimized, one after the other, and runs both on the same noise, or on its
-// golden records if it is asked about other things than images. The Trial
-// tells how far scores differ; in float32 more than 1e-5 is an error. WhyNot
-// says what came between. c must validate.
-func CompareGraphs(ctx context.Context, c Config, version int64) (Trial, error) {
+// CompareGraphs runs a version plain, and then optimized as c says, on its golden records or, if
+// it has none, on noise. The Measurement says how much scores differ; in float32 more than 1e-5 is
+// an error. WhyNot says why the graph was not optimized, or not compared. c must be valid.
+func CompareGraphs(ctx context.Context, c Config, version int64) (Measurement, error) {
 	t, err := newTuner(c, 0, version)
 	if err != nil {
-		return Trial{}, err
+		return Measurement{}, err
 	}
 	plain := c
 	plain.Optimize, plain.Precision = optimizeOff, ""
-	var trial Trial
+	var m Measurement
 	for i, c := range []Config{plain, c} {
-		v, _, drop, err := t.load(ctx, c)
+		v, _, release, err := t.load(ctx, c)
 		if err != nil {
-			return Trial{}, err
+			return Measurement{}, err
 		}
-		trial = Trial{Optimize: c.Optimize, Runs: map[int]time.Duration{}}
-		if v.model.Frozen {
-			trial.Kernels, trial.Precision = v.model.Kernels.String(), v.model.Precision.String()
-		} else if v.model.WhyNot != "" {
-			trial.WhyNot = "not made: " + v.model.WhyNot
+		m = Measurement{Optimize: c.Optimize, Golden: len(t.golden) > 0}
+		m.Kernels, m.Precision = v.Optimized()
+		if why := v.WhyNotOptimized(); why != "" {
+			m.WhyNot = "not made: " + why
 		}
-		err = t.run(ctx, v, v.batcher.Max, &trial)
-		drop()
-		if i == 0 && errors.Is(err, errMadeUp) {
-			trial.WhyNot = "not compared: " + errMadeUp.Error()
-			return trial, nil
+		_, err = t.run(ctx, v, v.MaxBatch(), &m)
+		release()
+		if i == 0 && errors.Is(err, infer.ErrMadeUp) {
+			m.WhyNot = "not compared: " + infer.ErrMadeUp.Error()
+			return m, nil
 		}
 		if err != nil {
-			return trial, err
+			return m, err
 		}
 	}
-	return trial, nil
+	return m, nil
 }
 
-// compareTrials puts the faster one first, if it may be used.
-func compareTrials(a, b Trial) int {
-	rank := func(t Trial) (class int, each time.Duration) {
+// compareMeasurements sorts as Tuning.Measurements says.
+func compareMeasurements(a, b Measurement) int {
+	class := func(m Measurement) int {
 		switch {
-		case t.WhyNot != "":
-			return 2, 0
-		case t.Precision == precisionBFloat16:
-			class = 1
+		case m.WhyNot != "":
+			return 2
+		case m.Precision != "":
+			return 1
 		}
-		_, each = t.Each()
-		return class, each
+		return 0
 	}
-	classA, eachA := rank(a)
-	classB, eachB := rank(b)
-	return cmp.Or(cmp.Compare(classA, classB), cmp.Compare(eachA, eachB))
+	if order := cmp.Compare(class(a), class(b)); order != 0 || a.WhyNot != "" {
+		return order
+	}
+	return cmp.Compare(a.spread().least, b.spread().least)
 }
 
+// A tuner measures one version with different settings. Not for concurrent use.
 type tuner struct {
 	config Config
-	at     candidate
-	each   time.Duration
-	golden [][]byte            // records of a version that is asked about other things than images
+	folder infer.Folder        // of the version
+	each   time.Duration       // of runs at least, for each size of batch
+	rounds int                 // of a comparison at most
+	golden [][]byte            // golden records, if there are any
 	want   map[int][][]float32 // the plain model's scores, by the size of the batch
+
+	show        func(what string, done, total int)
+	done, total int // measurements
 }
 
-// newTuner returns one for a version; remote.NoVersion: the newest.
+// newTuner returns a tuner for a version; remote.NoVersion means the newest.
 func newTuner(c Config, each time.Duration, number int64) (*tuner, error) {
 	candidates, err := scan(c.Dir)
 	if err != nil {
 		return nil, err
 	}
-	for _, at := range slices.Backward(candidates) {
-		if number == remote.NoVersion || at.number == number {
-			t := &tuner{config: c, each: each, at: at, want: map[int][][]float32{}}
-			return t, t.readGolden()
+	for _, folder := range slices.Backward(candidates) {
+		if number == remote.NoVersion || folder.Version == number {
+			golden, err := infer.GoldenRecords(folder.Dir)
+			return &tuner{config: c, each: each, folder: folder, golden: golden, want: map[int][][]float32{}}, err
 		}
 	}
 	if number != remote.NoVersion {
@@ -174,169 +209,157 @@ func newTuner(c Config, each time.Duration, number int64) (*tuner, error) {
 	return nil, fmt.Errorf("%w: there is none in %s", ErrNoVersion, c.Dir)
 }
 
-func (t *tuner) readGolden() error {
-	if t.config.Content.image() {
-		return nil
+// compare measures settings in rounds until it is clear which are the best, and returns the
+// measurements, with those to use first. It adds to found what else it finds.
+func (t *tuner) compare(ctx context.Context, found *Tuning, all []Measurement) ([]Measurement, error) {
+	for i := range all {
+		all[i].Golden = len(t.golden) > 0
 	}
-	list, err := readGolden(t.at.dir)
-	if err != nil {
-		return err
+	var c choice
+	measured := make([]bool, len(all)) // in the next round
+	for i := range measured {
+		measured[i] = true
 	}
-	for _, g := range list {
-		record, err := g.read(t.at.dir)
-		if err != nil {
+	for round := range t.rounds {
+		if err := t.round(ctx, all, measured, round); err != nil {
+			return nil, err
+		}
+		if allowedIn(all, t.config.Precision) == nil {
+			return nil, errors.New(all[0].WhyNot)
+		}
+		if round+1 < leastRounds {
+			continue
+		}
+		found.Rounds = max(found.Rounds, round+1)
+		c = choose(all, t.config)
+		if c.clear() || round+1 == t.rounds {
+			break
+		}
+		measured = make([]bool, len(all))
+		for _, i := range c.leading {
+			measured[i] = true
+			t.total++
+		}
+	}
+	if c.open {
+		var undecided []Measurement
+		for _, i := range c.leading {
+			undecided = append(undecided, all[i])
+		}
+		found.Undecided = append(found.Undecided, undecided)
+	}
+	found.Batch, found.UndecidedBatch = c.batch, c.openBatch
+	all[0], all[c.best] = all[c.best], all[0]
+	return all, nil
+}
+
+// round measures settings once more, every other round in the opposite order. The first round
+// begins with the plain model.
+func (t *tuner) round(ctx context.Context, all []Measurement, measured []bool, round int) error {
+	for i := range all {
+		if round%2 == 1 {
+			i = len(all) - 1 - i
+		}
+		m := &all[i]
+		if !measured[i] {
+			continue
+		}
+		if m.WhyNot != "" {
+			t.total--
+			continue
+		}
+		t.show(fmt.Sprintf("round %d, %s", round+1, m), t.done, t.total)
+		t.done++
+		err := t.measure(ctx, m)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && m.Optimize == optimizeOff {
 			return err
 		}
-		t.golden = append(t.golden, record)
-	}
-	return nil
-}
-
-// item is one to run: a golden record, or noise, which a model of other things
-// than images need not take.
-func (t *tuner) item(ctx context.Context, v *version, number int) (item, error) {
-	if len(t.golden) == 0 {
-		return v.noise(ctx, uint64(number))
-	}
-	record := t.golden[number%len(t.golden)]
-	if v.decode == nil {
-		return item{encoded: record}, nil
-	}
-	return v.decode(ctx, record, Header{})
-}
-
-func (t *tuner) tryAll(ctx context.Context, trials []Trial) error {
-	for range tuneRounds {
-		for i := range trials {
-			err := t.try(ctx, &trials[i])
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil && trials[i].Optimize == optimizeOff {
-				return err
-			}
-			if err != nil {
-				trials[i].WhyNot = err.Error()
-			}
+		if err != nil {
+			m.WhyNot = err.Error()
 		}
 	}
 	return nil
 }
 
-// load loads the version, for as long as it takes to try it.
-func (t *tuner) load(ctx context.Context, c Config) (v *version, took Durations, drop func(), err error) {
-	return loadOnce(ctx, c, t.at, Given{})
+// load loads the version; the caller must call release.
+func (t *tuner) load(ctx context.Context, c Config) (v *infer.Version, took infer.Durations, release func(), err error) {
+	return infer.LoadOnce(ctx, c.Options(), t.folder.Version, t.folder.Dir, infer.SpecOverrides{})
 }
 
-// try loads the version, runs it, and notes what is better than before.
-func (t *tuner) try(ctx context.Context, trial *Trial) error {
+// measure loads the version once more, runs it, and keeps the best results.
+func (t *tuner) measure(ctx context.Context, m *Measurement) error {
 	c := t.config
-	c.Optimize, c.Kernels, c.Precision = trial.Optimize, trial.Kernels, trial.Precision
-	c.Session.IntraOpThreads = trial.Threads
-	v, took, drop, err := t.load(ctx, c)
+	c.Optimize, c.Kernels, c.Precision = m.Optimize, m.Kernels, m.Precision
+	c.Session.IntraOpThreads = m.Threads
+	if m.Precision == precisionInt8 && !t.hasRanges() {
+		return errors.New(`it has no ranges: "inceptor quantize" measures them`)
+	}
+	v, took, release, err := t.load(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer drop()
-	if trial.Optimize == optimizeAuto && !v.model.Frozen {
-		return errors.New(v.model.WhyNot)
+	defer release()
+	if kernels, _ := v.Optimized(); m.Optimize == optimizeAuto && kernels == "" {
+		return errors.New(v.WhyNotOptimized())
 	}
-	if v.model.WhyFloat32 != "" {
-		return errors.New(v.model.WhyFloat32)
+	if _, precision := v.Optimized(); m.Precision != "" && precision != m.Precision {
+		return errors.New(cmp.Or(v.WhyFloat32(), "it runs in "+precision))
 	}
-	if trial.Runs == nil {
-		trial.Runs, trial.Load = map[int]time.Duration{}, took.Load
+	if len(m.Rounds) == 0 {
+		m.Load = took.Load
 	}
-	trial.Load, trial.Memory = min(trial.Load, took.Load), max(trial.Memory, v.took)
-	for _, n := range v.batchSizes() {
-		if err := t.run(ctx, v, n, trial); err != nil {
+	m.Load, m.Memory = min(m.Load, took.Load), max(m.Memory, v.Memory())
+	runs := map[int]time.Duration{}
+	for _, n := range v.BatchSizes() {
+		if runs[n], err = t.run(ctx, v, n, m); err != nil {
 			return fmt.Errorf("batch of %d: %w", n, err)
 		}
 	}
+	m.Rounds = append(m.Rounds, runs)
 	return nil
 }
 
-func (t *tuner) run(ctx context.Context, v *version, n int, trial *Trial) error {
-	items := make([]item, n)
-	for i := range items {
-		it, err := t.item(ctx, v, i)
-		if err != nil {
-			return err
-		}
-		defer it.close()
-		items[i] = it
+// hasRanges tells whether the version has a file with ranges for int8.
+func (t *tuner) hasRanges() bool {
+	_, err := os.Stat(filepath.Join(t.folder.Dir, infer.CalibrationFile))
+	return err == nil
+}
+
+// run runs batches of n records. It returns the shortest time, and keeps the largest difference of
+// scores.
+func (t *tuner) run(ctx context.Context, v *infer.Version, n int, m *Measurement) (shortest time.Duration, err error) {
+	batch, err := v.NewTestBatch(ctx, n, t.golden)
+	if err != nil {
+		return 0, err
 	}
-	var got scored
+	defer batch.Close()
 	for runs, begin := 0, time.Now(); runs < tuneRuns || time.Since(begin) < t.each; runs++ {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		start := time.Now()
-		var err error
-		got, err = v.run.batch(items)
-		if len(t.golden) == 0 && !v.content.image() && errors.As(blame(err, ReasonModelRefused), new(*InputError)) {
-			return fmt.Errorf("%w: %w", errMadeUp, err)
+		if err := batch.Run(); err != nil {
+			return 0, err
 		}
-		if err != nil {
-			return err
-		}
-		if took := time.Since(start); trial.Runs[n] == 0 || took < trial.Runs[n] {
-			trial.Runs[n] = took
+		if took := time.Since(start); shortest == 0 || took < shortest {
+			shortest = took
 		}
 	}
-	rows := got.numbers()
+	rows := batch.Floats()
 	if t.want[n] == nil {
 		t.want[n] = rows
 	}
 	for i, row := range rows {
 		for class, score := range row {
 			want := float64(t.want[n][i][class])
-			trial.Differs = max(trial.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))
+			m.Differs = max(m.Differs, math.Abs(float64(score)-want)/max(1, math.Abs(want)))
 		}
 	}
-	if !(trial.Differs <= maxDiffers) && trial.Precision != precisionBFloat16 { // NaN too
-		return fmt.Errorf("scores differ by %.2g from those of the model as it is", trial.Differs)
+	if !(m.Differs <= maxDiffers) && (m.Precision == "" || m.Precision == precisionFloat32) { // NaN too
+		return 0, fmt.Errorf("scores differ by %.2g from those of the model as it is", m.Differs)
 	}
-	return nil
-}
-
-// noise is a random item, the same for the same seed.
-func (v *version) noise(ctx context.Context, seed uint64) (item, error) {
-	switch v.content {
-	case Rows:
-		return v.noisyRow(seed), nil
-	case Examples:
-		return item{encoded: []byte{}}, nil
-	}
-	random := rand.New(rand.NewPCG(seed, 0))
-	if v.decode == nil {
-		return v.noisyPicture(random)
-	}
-	image := drawing{v.pixels.Size[1], v.pixels.Size[0], func(int, int, int) byte { return byte(random.Uint32()) }}.bitmap()
-	h, err := ParseHeader(image)
-	if err != nil {
-		return item{}, err
-	}
-	return v.decode(ctx, image, h)
-}
-
-// noisyPicture is noise in a format that the model takes.
-func (v *version) noisyPicture(random *rand.Rand) (item, error) {
-	if len(v.samples) == 0 {
-		return item{}, errMadeUp
-	}
-	d := drawing{sampleWidth, sampleHeight, func(int, int, int) byte { return byte(random.Uint32()) }}
-	return item{encoded: d.encode(v.samples[0].format)}, nil
-}
-
-// noisyRow has numbers from 0 to 1, and empty strings.
-func (v *version) noisyRow(seed uint64) item {
-	r, random := blankRow(v.run.sig.feeds, nil), rand.New(rand.NewPCG(seed, 0))
-	for _, f := range rowFeeds(v.run.sig.feeds) {
-		size := f.dtype.Size()
-		for i := range f.n * size / max(size, 1) {
-			putElement(r.numbers[f.at+i*size:][:size], f.dtype, strconv.AppendFloat(nil, random.Float64(), 'f', 6, 64))
-		}
-	}
-	return item{row: r}
+	return shortest, nil
 }

@@ -9,150 +9,135 @@ import (
 	"testing"
 	"time"
 
+	"inceptor/model/infer"
+	"inceptor/model/internal/modeltest"
 	"inceptor/model/remote"
 	"inceptor/testenv"
 )
 
+// notShown ignores the progress.
+func notShown(string, int, int) {}
+
 func TestTune(t *testing.T) {
-	openLibrary(t)
+	modeltest.OpenLibrary(t)
 	c := testConfig(testenv.Tiny(t))
-	trials, err := tune(t.Context(), c, time.Millisecond)
+	var shown []string
+	found, err := tune(t.Context(), c, time.Millisecond, leastRounds, func(what string, done, total int) {
+		shown = append(shown, what)
+		if done != len(shown)-1 || total <= done {
+			t.Errorf("%d of %d is shown after %d measurements", done, total, len(shown)-1)
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried := map[string]bool{}
-	for _, trial := range trials {
-		tried[strings.TrimSpace(fmt.Sprint(trial.Optimize, " ", trial.Kernels, " ", trial.Precision))] = true
-		tried[fmt.Sprint(trial.Threads, " threads")] = true
-		if trial.Precision != "" { // it has no convolutions
-			if trial.WhyNot == "" || trial.Precision != precisionBFloat16 {
-				t.Errorf("got %+v", trial)
+	if first := "round 1, off float32"; shown[0] != first {
+		t.Errorf("%q is shown first, want %q", shown[0], first)
+	}
+	measured := map[string]bool{}
+	for _, m := range found.Measurements {
+		measured[strings.TrimSpace(fmt.Sprint(m.Optimize, " ", m.Kernels, " ", m.Precision))] = true
+		measured[fmt.Sprint(m.Threads, " threads")] = true
+		if m.Precision != "" { // it has neither convolutions nor ranges
+			if m.WhyNot == "" || m.Precision == precisionInt8 && !strings.Contains(m.WhyNot, "inceptor quantize") {
+				t.Errorf("got %+v", m)
 			}
 			continue
 		}
-		if trial.WhyNot != "" || len(trial.Runs) != 3 || trial.Runs[1] <= 0 || trial.Load <= 0 || trial.Differs > maxDiffers {
-			t.Errorf("got %+v", trial)
+		if m.WhyNot != "" || len(m.Rounds) != leastRounds || len(m.Rounds[0]) != 3 ||
+			m.Run(1) <= 0 || m.Load <= 0 || m.Differs > maxDiffers {
+			t.Errorf("got %+v", m)
 		}
 	}
-	for _, want := range []string{"off", "auto tensorflow", "auto onednn", "auto onednn bfloat16", "0 threads", fmt.Sprint(runtime.NumCPU()/2, " threads")} {
-		if !tried[want] {
-			t.Errorf("%s is not tried: %v", want, tried)
+	for _, want := range []string{"off", "auto tensorflow", "auto onednn", "auto onednn bfloat16", "auto onednn int8", "0 threads", fmt.Sprint(runtime.NumCPU()/2, " threads")} {
+		if !measured[want] {
+			t.Errorf("%s is not measured: %v", want, measured)
 		}
 	}
-	if len(trials) < 3 || trials[0].Optimize != optimizeOff && trials[0].Optimize != optimizeAuto {
-		t.Errorf("got %+v", trials)
+	if found.Rounds != leastRounds || found.Batch < 1 || found.Batch > 4 {
+		t.Errorf("got %d rounds, batches of %d", found.Rounds, found.Batch)
 	}
 	c.Dir = t.TempDir()
-	if _, err := tune(t.Context(), c, time.Millisecond); !errors.Is(err, ErrNoVersion) {
+	if _, err := tune(t.Context(), c, time.Millisecond, leastRounds, notShown); !errors.Is(err, ErrNoVersion) {
 		t.Errorf("got %v", err)
 	}
-	tinyOf(1).write(t, c.Dir+"/1")
-	trials, err = tune(t.Context(), c, time.Millisecond)
-	if err != nil || trials[0].WhyNot != "" {
-		t.Errorf("got %+v, %v", trials, err)
+	modeltest.TinyOf(1).Write(t, c.Dir+"/1")
+	found, err = tune(t.Context(), c, time.Millisecond, leastRounds, notShown)
+	if err != nil || found.Measurements[0].WhyNot != "" {
+		t.Errorf("got %+v, %v", found, err)
 	}
 }
 
 func TestCompareGraphs(t *testing.T) {
-	openLibrary(t)
+	modeltest.OpenLibrary(t)
 	c := testConfig(t.TempDir())
 	c.Optimize = optimizeAuto
 	if _, err := CompareGraphs(t.Context(), c, 1); !errors.Is(err, ErrNoVersion) {
 		t.Errorf("got %v", err)
 	}
 	c.Dir = testenv.Tiny(t)
-	trial, err := CompareGraphs(t.Context(), c, 1)
-	if err != nil || trial.WhyNot != "" || trial.Kernels == "" || trial.Precision != "float32" || trial.Differs > maxDiffers {
-		t.Errorf("got %+v, %v", trial, err)
+	m, err := CompareGraphs(t.Context(), c, 1)
+	if err != nil || m.WhyNot != "" || m.Kernels == "" || m.Precision != "float32" || m.Differs > maxDiffers {
+		t.Errorf("got %+v, %v", m, err)
 	}
 }
 
-// The version that is asked for is tried, 0 too, and else the newest.
+// A tuner measures the version that is asked for, also 0, or else the newest.
 func TestTunerVersionZero(t *testing.T) {
-	c := tinyConfig(with(t, 0, 1))
+	c := tinyConfig(modeltest.TinyVersions(t, 0, 1))
 	for asked, want := range map[int64]int64{0: 0, 1: 1, remote.NoVersion: 1} {
 		tuner, err := newTuner(c, 0, asked)
-		if err != nil || tuner.at.number != want {
+		if err != nil || tuner.folder.Version != want {
 			t.Errorf("asked for %d: got %+v, %v", asked, tuner, err)
 		}
 	}
 }
 
-// Scores that are not those of the model as it is are an error, but for
-// bfloat16.
+// Scores that differ from the plain model's are an error, except in other precisions.
 func TestScoresThatDiffer(t *testing.T) {
-	openLibrary(t)
-	for precision, refused := range map[string]bool{"": true, precisionBFloat16: false} {
-		tuner, err := newTuner(tinyConfig(with(t, 1)), 0, 1)
+	modeltest.OpenLibrary(t)
+	for precision, refused := range map[string]bool{"": true, precisionBFloat16: false, precisionInt8: false} {
+		tuner, err := newTuner(tinyConfig(modeltest.TinyVersions(t, 1)), 0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, _, drop, err := tuner.load(t.Context(), tuner.config)
+		v, _, release, err := tuner.load(t.Context(), tuner.config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, off := range []float32{0, 5e-6, 3e-5} {
 			tuner.want[1] = [][]float32{{1 + off}}
-			trial := Trial{Precision: precision, Runs: map[int]time.Duration{}}
-			err := tuner.run(t.Context(), v, 1, &trial)
-			if (err != nil) != (refused && off > maxDiffers) || off > maxDiffers && trial.Differs < maxDiffers {
-				t.Errorf("precision %q, off by %v: %v, it differs by %v", precision, off, err, trial.Differs)
+			m := Measurement{Precision: precision}
+			_, err := tuner.run(t.Context(), v, 1, &m)
+			if (err != nil) != (refused && off > maxDiffers) || off > maxDiffers && m.Differs < maxDiffers {
+				t.Errorf("precision %q, off by %v: %v, it differs by %v", precision, off, err, m.Differs)
 			}
 		}
-		drop()
+		release()
 	}
 }
 
-// A model that parses tf.Examples with a feature that must be there is tried
-// with its golden records, and not at all without.
+// A model that parses tf.Examples with a required feature is measured with its golden records.
+// Without them it cannot be measured.
 func TestTuneExamples(t *testing.T) {
-	openLibrary(t)
+	modeltest.OpenLibrary(t)
 	c := testConfig(testenv.Tiny(t, "--kind", "example"))
-	c.Content, c.Optimize = Examples, optimizeAuto
-	if _, err := tune(t.Context(), c, time.Millisecond); !errors.Is(err, errMadeUp) {
+	c.Content, c.Optimize = infer.Examples, optimizeAuto
+	if _, err := tune(t.Context(), c, time.Millisecond, leastRounds, notShown); !errors.Is(err, infer.ErrMadeUp) {
 		t.Errorf("got %v", err)
 	}
-	if trial, err := CompareGraphs(t.Context(), c, 1); err != nil || !strings.Contains(trial.WhyNot, errMadeUp.Error()) {
-		t.Errorf("got %+v, %v", trial, err)
+	if m, err := CompareGraphs(t.Context(), c, 1); err != nil || !strings.Contains(m.WhyNot, infer.ErrMadeUp.Error()) {
+		t.Errorf("got %+v, %v", m, err)
 	}
-	list := filepath.Join(c.Dir, "1", goldenFile)
+	list := filepath.Join(c.Dir, "1", infer.GoldenFile)
 	// tensorflow/core/example/example.proto: the feature x, a list of the floats 0 and 1.
-	write(t, filepath.Join(filepath.Dir(list), "record"), []byte("\x0a\x13\x0a\x11\x0a\x01x\x12\x0c\x12\x0a\x0a\x08\x00\x00\x00\x00\x00\x00\x80\x3f"))
-	write(t, list, []byte("- {image: record, label: bright, floor: 0.7}\n"))
-	trials, err := tune(t.Context(), c, time.Millisecond)
-	if err != nil || trials[0].WhyNot != "" || trials[0].Runs[1] <= 0 {
-		t.Errorf("got %+v, %v", trials, err)
+	modeltest.Write(t, filepath.Join(filepath.Dir(list), "record"), []byte("\x0a\x13\x0a\x11\x0a\x01x\x12\x0c\x12\x0a\x0a\x08\x00\x00\x00\x00\x00\x00\x80\x3f"))
+	modeltest.Write(t, list, []byte("- {image: record, label: bright, floor: 0.7}\n"))
+	found, err := tune(t.Context(), c, time.Millisecond, leastRounds, notShown)
+	if err != nil || found.Measurements[0].WhyNot != "" || found.Measurements[0].Run(1) <= 0 || !found.Measurements[0].Golden {
+		t.Errorf("got %+v, %v", found, err)
 	}
-	if trial, err := CompareGraphs(t.Context(), c, 1); err != nil || len(trial.Runs) == 0 || strings.Contains(trial.WhyNot, "golden") {
-		t.Errorf("got %+v, %v", trial, err)
-	}
-}
-
-func TestTrialOrder(t *testing.T) {
-	ms := func(a, b, c int) map[int]time.Duration {
-		return map[int]time.Duration{1: time.Duration(a) * time.Millisecond, 2: time.Duration(b) * time.Millisecond, 4: time.Duration(c) * time.Millisecond}
-	}
-	for _, test := range []struct {
-		runs map[int]time.Duration
-		size int
-		each time.Duration
-	}{
-		{ms(10, 10, 10), 4, 2500 * time.Microsecond},
-		{ms(10, 20, 40), 1, 10 * time.Millisecond},
-		{ms(100, 196, 388), 2, 98 * time.Millisecond}, // as good as 4
-		{ms(10, 30, 90), 1, 10 * time.Millisecond},
-	} {
-		if size, each := (Trial{Runs: test.runs}).Each(); size != test.size || each != test.each {
-			t.Errorf("%v: got %v in batches of %d", test.runs, each, size)
-		}
-	}
-	fast, slow := Trial{Runs: ms(1, 2, 3)}, Trial{Runs: ms(2, 4, 6)}
-	none := Trial{WhyNot: "it differs", Runs: ms(1, 1, 1)}
-	half := Trial{Precision: precisionBFloat16, Runs: ms(1, 1, 1)}
-	if compareTrials(slow, half) >= 0 || compareTrials(half, none) >= 0 {
-		t.Error("bfloat16 is not between those that may be taken and those that may not")
-	}
-	if compareTrials(fast, slow) >= 0 || compareTrials(none, slow) <= 0 || compareTrials(fast, fast) != 0 {
-		t.Error("they are out of order")
+	if m, err := CompareGraphs(t.Context(), c, 1); err != nil || !m.Golden || strings.Contains(m.WhyNot, "golden") {
+		t.Errorf("got %+v, %v", m, err)
 	}
 }

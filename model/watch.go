@@ -8,29 +8,29 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// A watch turns file events into hints that it is time to scan. It watches the
-// base directory and its parent, for a base that is itself replaced, by rename
-// or by symbolic link. Events deeper down are not needed: a version that is
-// being copied is looked at again until it rests.
+// A watch sends a hint when file events suggest a scan. It watches the base directory and its
+// parent, since the base may itself be replaced by a rename or by a symbolic link. It does not
+// watch the folders of versions: the reconciler inspects a version that is being copied until its
+// files rest.
 //
-// It may be blind, on NFS or when the system's watches are used up: then there
-// are no hints, and the periodic scan finds everything, only later.
+// On NFS, or if the system has no more watches, there are no events and so no hints. The periodic
+// scan then finds new versions, only later.
 type watch struct {
-	hints   chan struct{}
-	watcher *fsnotify.Watcher // nil: blind
-	done    chan struct{}
+	hints   chan struct{}     // has one element while a hint waits
+	done    chan struct{}     // closed when loop has ended
+	watcher *fsnotify.Watcher // nil: there are no events
 	base    string
 	log     *slog.Logger
 }
 
 func newWatch(base string, log *slog.Logger) *watch {
-	if absolute, err := filepath.Abs(base); err == nil { // "." has a parent, too
+	if absolute, err := filepath.Abs(base); err == nil { // "." has no parent in its name
 		base = absolute
 	}
 	w := &watch{hints: make(chan struct{}, 1), done: make(chan struct{}), base: filepath.Clean(base), log: log}
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		log.Warn("file events are not available, versions are found by scanning", "err", err)
+		log.Warn("file events are not available; new versions are found by scanning only", "err", err)
 		close(w.done)
 		return w
 	}
@@ -40,15 +40,15 @@ func newWatch(base string, log *slog.Logger) *watch {
 	return w
 }
 
-// add watches what is not watched: the base directory may have come, or been
-// replaced. What is there already is not added again by fsnotify.
+// add watches the base directory and its parent. It is called before each scan, since the base may
+// have been made or replaced meanwhile. fsnotify ignores a folder that it watches already.
 func (w *watch) add() {
 	if w.watcher == nil {
 		return
 	}
 	for _, dir := range []string{filepath.Dir(w.base), w.base} {
 		if err := w.watcher.Add(dir); err != nil {
-			w.log.Debug("no file events", "dir", dir, "err", err)
+			w.log.Debug("cannot watch for file events", "dir", dir, "err", err)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func (w *watch) loop() {
 			if !ok {
 				return
 			}
-			w.log.Debug("file events", "err", err)
+			w.log.Debug("file events may be lost", "err", err)
 		}
 		select {
 		case w.hints <- struct{}{}:
@@ -77,23 +77,23 @@ func (w *watch) loop() {
 	}
 }
 
-// concerns tells whether versions may have come or gone by an event. The
-// parent is full of others' files; but a name like "..data" may be what links
-// lead through. A file that grows is no version: those are folders, and links.
-func (w *watch) concerns(name string, grew bool) bool {
-	name = filepath.Clean(name) // fsnotify says //models
+// concerns tells whether a version may have come or gone by an event for a file. In the parent
+// only the base itself counts, and names such as "..data", through which Kubernetes' links lead.
+// A write to a file in the base does not count: versions are folders or links.
+func (w *watch) concerns(name string, written bool) bool {
+	name = filepath.Clean(name) // fsnotify may report //models
 	switch {
 	case name == w.base:
 		return true
 	case filepath.Dir(name) == w.base:
-		return !grew
+		return !written
 	}
 	return filepath.Dir(name) == filepath.Dir(w.base) && strings.HasPrefix(filepath.Base(name), "..")
 }
 
 func (w *watch) close() {
 	if w.watcher != nil {
-		_ = w.watcher.Close() // nothing to lose
+		_ = w.watcher.Close() // an error loses nothing
 	}
 	<-w.done
 }

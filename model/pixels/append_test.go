@@ -11,7 +11,7 @@ import (
 	"inceptor/testenv"
 )
 
-// Images that are not what was announced, or not images at all.
+// Append refuses images that do not match their header, and what is no image.
 func TestAppendRefuses(t *testing.T) {
 	r := Recipe{Frame: Frame{Height: 2, Width: 2}, Scale: alike(1), DType: savedmodel.UInt8}
 	read := func(name string) []byte {
@@ -50,7 +50,7 @@ func TestAppendRefuses(t *testing.T) {
 	}
 }
 
-// Whatever the bytes: an error or an input of the right size, no panic.
+// For any bytes Append returns an error or an input of the right size, and does not panic.
 func FuzzAppend(f *testing.F) {
 	for _, a := range testenv.Answers(f) {
 		b, err := os.ReadFile(a.File)

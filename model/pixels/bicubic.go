@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// cubicSteps is how finely TensorFlow's ResizeBicubic tells places between two pixels apart.
+// cubicSteps is how many positions between two pixels TensorFlow's ResizeBicubic distinguishes.
 const cubicSteps = 1024
 
-// cubicTable has the weights, by TensorFlow's table of them, of pixels that lie so many steps from a
-// place: near, up to one pixel, and far, from one to two.
+// cubicTable holds the weights of pixels by their distance in steps, as TensorFlow's table
+// does: near for up to one pixel, far for one to two.
 type cubicTable struct{ near, far [cubicSteps + 1]float32 }
 
-// With half-pixel centers TensorFlow takes the weights of Keys, else sharper ones.
+// TensorFlow uses the weights of Keys with half-pixel centers, and sharper ones without.
 var (
 	keysCubics   = sync.OnceValue(func() *cubicTable { return newCubicTable(-0.5) })
 	legacyCubics = sync.OnceValue(func() *cubicTable { return newCubicTable(-0.75) })
@@ -29,7 +29,7 @@ func newCubicTable(a float64) *cubicTable {
 	return t
 }
 
-// A cubic is the four pixels of the input that a pixel of the output is made of.
+// A cubic is the four pixels of the input that a pixel of the output is computed from.
 type cubic struct {
 	index  [4]int
 	weight [4]float32

@@ -9,10 +9,10 @@ import (
 	"inceptor/savedmodel"
 )
 
-// Of a picture of one row or one column, and of a single pixel that becomes the whole input, no more
-// is allocated than Append says, whatever the recipe.
+// Append allocates no more than it promises, with any recipe: for a picture of one row or one
+// column, and for a single pixel that fills the whole input.
 func TestAppendAllocates(t *testing.T) {
-	const long, room = 100_000, 1 << 20
+	const long, slack = 100_000, 1 << 20
 	for _, size := range []image.Point{{long, 1}, {1, long}, {1, 1}} {
 		b := pngOf(t, image.NewNRGBA64(image.Rectangle{Max: size}))
 		for _, resize := range []string{Bilinear, Nearest, Bicubic, Area} {
@@ -23,7 +23,7 @@ func TestAppendAllocates(t *testing.T) {
 				runtime.ReadMemStats(&before)
 				_, err := r.Append(nil, b, Header{"png", size.X, size.Y})
 				runtime.ReadMemStats(&after)
-				took, most := int(after.TotalAlloc-before.TotalAlloc), 27*size.X*size.Y+r.Size()+room
+				took, most := int(after.TotalAlloc-before.TotalAlloc), 27*size.X*size.Y+r.Size()+slack
 				if name := fmt.Sprintf("%v, %+v, %s", size, frame, resize); err != nil || took > most {
 					t.Errorf("%s: %d bytes, want at most %d, %v", name, took, most, err)
 				}
@@ -32,7 +32,7 @@ func TestAppendAllocates(t *testing.T) {
 	}
 }
 
-// A recipe that Check refuses makes nothing.
+// Append fails for a recipe that Check refuses.
 func TestCheck(t *testing.T) {
 	b, h := pngOf(t, image.NewGray(image.Rect(0, 0, 2, 2))), Header{"png", 2, 2}
 	frame := Frame{Height: 2, Width: 2}

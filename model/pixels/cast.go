@@ -7,7 +7,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-// castable tells whether Cast knows a type.
+// castable reports whether Cast can write a type.
 func castable(d savedmodel.DataType) bool {
 	switch d {
 	case savedmodel.Float16, savedmodel.BFloat16, savedmodel.Float32, savedmodel.Float64,
@@ -18,7 +18,8 @@ func castable(d savedmodel.DataType) bool {
 	return false
 }
 
-// Range has the least and the largest float32 that a type of integers holds; false: it is none.
+// Range returns the least and the largest float32 that an integer type can hold; false: the
+// type is not one of integers.
 func Range(d savedmodel.DataType) (low, high float32, ok bool) {
 	switch d {
 	case savedmodel.UInt8:
@@ -41,9 +42,9 @@ func Range(d savedmodel.DataType) (low, high float32, ok bool) {
 	return 0, 0, false
 }
 
-// Cast writes a number as tf.cast makes it: integers lose their fraction, floats are rounded to the
-// nearest, and to even where two are as near. An integer that is out of its type's range is another
-// one there as well as here.
+// Cast writes a number as tf.cast converts it. Integers lose their fraction; floats are rounded
+// to the nearest, and to even between two. A number outside the range of an integer type is
+// undefined, as with tf.cast.
 func Cast(to []byte, d savedmodel.DataType, v float32) {
 	switch d {
 	case savedmodel.Float32:
@@ -67,7 +68,7 @@ func Cast(to []byte, d savedmodel.DataType, v float32) {
 	}
 }
 
-// float16 is the number's bits in IEEE 754's half precision.
+// float16 returns a number's bits in IEEE 754 half precision.
 func float16(v float32) uint16 {
 	const (
 		mantissa = 10
@@ -84,7 +85,7 @@ func float16(v float32) uint16 {
 	case exponent >= 31:
 		return sign | infinity
 	case exponent > 0:
-		// A carry goes on into the exponent, at last to infinity.
+		// A carry moves into the exponent, and at last gives infinity.
 		return sign | uint16(roundOff(bits, dropped)-bias<<mantissa)
 	case exponent < -mantissa:
 		return sign
@@ -92,7 +93,7 @@ func float16(v float32) uint16 {
 	return sign | uint16(roundOff(bits&(1<<23-1)|1<<23, dropped+1-exponent)) // subnormal
 }
 
-// bfloat16 is the number's bits in bfloat16.
+// bfloat16 returns a number's bits in bfloat16.
 func bfloat16(v float32) uint16 {
 	bits := math.Float32bits(v)
 	if bits&0x7fffffff > 0x7f800000 {
@@ -101,7 +102,7 @@ func bfloat16(v float32) uint16 {
 	return uint16(roundOff(bits, 16))
 }
 
-// roundOff drops the lowest n bits, and rounds: to even where both ways are as far.
+// roundOff drops the lowest n bits and rounds to the nearest, to even between two.
 func roundOff(bits uint32, n int) uint32 {
 	return (bits + 1<<(n-1) - 1 + bits>>n&1) >> n
 }

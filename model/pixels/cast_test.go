@@ -67,7 +67,7 @@ func TestCastEqualsTensorFlow(t *testing.T) {
 	}
 }
 
-// What is not a number stays so.
+// NaN remains NaN.
 func TestCastNaN(t *testing.T) {
 	to := make([]byte, 2)
 	for _, bits := range []uint32{0x7fc00000, 0x7f800001, 0xffffffff} {

@@ -1,6 +1,6 @@
 package pixels
 
-// A Layout is the order of an input's dimensions.
+// A Layout is the order of the dimensions of an input.
 type Layout string
 
 // The layouts.
@@ -9,7 +9,7 @@ const (
 	ChannelsFirst Layout = "nchw" // [N, channels, height, width]
 )
 
-// Channels are what each pixel of the input has, in that order.
+// Channels are those of each pixel of the input, in their order.
 type Channels string
 
 // The channels.
@@ -19,7 +19,7 @@ const (
 	Gray Channels = "gray" // one, by the weights of tf.image.rgb_to_grayscale
 )
 
-// Count is how many they are.
+// Count returns how many channels a pixel has.
 func (c Channels) Count() int {
 	if c == Gray {
 		return 1

@@ -12,8 +12,8 @@ import (
 	"math"
 )
 
-// picture decodes an image to what a model sees of it. A panic in a decoder is for the caller to
-// recover, who knows which record the image is of.
+// picture decodes an image and composes what a model sees of it. A panic of a decoder is left
+// to the caller, who knows the record.
 func (v View) picture(b []byte, h Header) (p picture, err error) {
 	if h.Width < 1 || h.Height < 1 || h.Width > math.MaxInt32/3/h.Height {
 		return picture{}, fmt.Errorf("size is %d×%d", h.Width, h.Height)
@@ -30,10 +30,10 @@ func (v View) picture(b []byte, h Header) (p picture, err error) {
 	return p, plan.Compose(p.pix, decoded.pix, decoded.channels)
 }
 
-// maxPNGSide is libpng's. Go's decoder takes memory for rows besides the picture.
+// maxPNGSide is libpng's limit. Go's decoder allocates rows in addition to the picture.
 const maxPNGSide = 1_000_000
 
-// decode decodes what a plan says, without composing it.
+// decode decodes the image of a plan, without composing it.
 func decode(plan Plan, h Header) (picture, error) {
 	b := plan.Image
 	switch h.Format {
@@ -41,7 +41,7 @@ func decode(plan Plan, h Header) (picture, error) {
 		return decodeJPEG(b, h)
 	case "png":
 		if h.Width > maxPNGSide || h.Height > maxPNGSide {
-			return picture{}, fmt.Errorf("%d×%d is over %d on a side", h.Width, h.Height, maxPNGSide)
+			return picture{}, fmt.Errorf("%d×%d is larger than %d on a side", h.Width, h.Height, maxPNGSide)
 		}
 		if plan.Alpha {
 			return decodeWith(b, h, png.DecodeConfig, png.Decode, rgba)
@@ -76,13 +76,12 @@ func decodeWith(b []byte, h Header, config func(io.Reader) (image.Config, error)
 
 func (h Header) check(width, height int) error {
 	if width != h.Width || height != h.Height {
-		return fmt.Errorf("it is %d×%d, announced was %d×%d", width, height, h.Width, h.Height)
+		return fmt.Errorf("the picture is %d×%d, its header says %d×%d", width, height, h.Width, h.Height)
 	}
 	return nil
 }
 
-// rgb takes the colours of an image as they are: alpha is dropped, not
-// multiplied or blended.
+// rgb copies the colours of an image. It drops alpha, and does not blend.
 func rgb(img image.Image) (picture, error) {
 	size := img.Bounds().Size()
 	p := newPicture(size.X, size.Y)
@@ -93,11 +92,11 @@ func rgb(img image.Image) (picture, error) {
 		p.fill(img.Pix, img.Stride, 1, 0)
 	case *image.Gray16:
 		p.fill(img.Pix, img.Stride, 2, 0)
-	case *image.RGBA: // only of images without alpha
+	case *image.RGBA: // an image without alpha
 		p.fill(img.Pix, img.Stride, 4, 1)
 	case *image.NRGBA:
 		p.fill(img.Pix, img.Stride, 4, 1)
-	case *image.RGBA64: // likewise
+	case *image.RGBA64: // an image without alpha
 		p.fill(img.Pix, img.Stride, 8, 2)
 	case *image.NRGBA64:
 		p.fill(img.Pix, img.Stride, 8, 2)
@@ -111,7 +110,7 @@ func rgb(img image.Image) (picture, error) {
 	return p, nil
 }
 
-// rgba takes the colours and the alpha of an image that has one.
+// rgba copies the colours and the alpha of an image that has alpha.
 func rgba(img image.Image) (picture, error) {
 	size := img.Bounds().Size()
 	p := picture{size.X, size.Y, 4, nil}
@@ -123,7 +122,7 @@ func rgba(img image.Image) (picture, error) {
 	switch img := img.(type) {
 	case *image.NRGBA64:
 		for i := range p.pix {
-			p.pix[i] = img.Pix[2*i] // rows follow each other, and of 16 bits the upper 8 count
+			p.pix[i] = img.Pix[2*i] // the upper 8 of 16 bits; rows have no padding
 		}
 	case *image.Paletted:
 		var colors [256][4]byte
@@ -140,20 +139,19 @@ func rgba(img image.Image) (picture, error) {
 	return p, nil
 }
 
-// fill copies red, green and blue, which lie step bytes apart in each pixel of
-// so many bytes; a step of 0 is a grey.
-func (p picture) fill(pix []byte, stride, each, step int) {
+// fill copies red, green and blue from pixels of size bytes, in which they lie step bytes
+// apart. A step of 0 copies a grey.
+func (p picture) fill(pix []byte, stride, size, step int) {
 	for y := range p.height {
 		from, to := pix[y*stride:], p.row(y)
 		for x := range p.width {
-			pixel := from[x*each : (x+1)*each]
+			pixel := from[x*size : (x+1)*size]
 			to[3*x], to[3*x+1], to[3*x+2] = pixel[0], pixel[step], pixel[2*step]
 		}
 	}
 }
 
-// draw puts a paletted image at a place of the picture; what lies outside is
-// left out.
+// draw copies a paletted image to a position in the picture, and cuts off what lies outside.
 func (p picture) draw(img *image.Paletted, at image.Point) {
 	var colors [256][3]byte
 	for i, c := range img.Palette[:min(len(img.Palette), 256)] {
@@ -173,8 +171,8 @@ func (p picture) draw(img *image.Paletted, at image.Point) {
 	}
 }
 
-// fromCMYK multiplies as TensorFlow does. Go has undone Adobe's inversion,
-// and knows no JPEG of four colours without it.
+// fromCMYK converts as TensorFlow does. Go's decoder inverts every JPEG of four colours, as
+// Adobe stores it.
 func fromCMYK(p picture, img *image.CMYK) {
 	for y := range p.height {
 		from, to := img.Pix[y*img.Stride:], p.row(y)
@@ -187,8 +185,8 @@ func fromCMYK(p picture, img *image.CMYK) {
 	}
 }
 
-// decodeBMP reads the fields that TensorFlow reads, and where it reads them.
-// Palettes are not looked at: 8 bits are a grey.
+// decodeBMP reads the same fields as TensorFlow, at the same offsets. It ignores palettes: 8
+// bits are a grey.
 func decodeBMP(b []byte, h Header) (picture, error) {
 	if len(b) < 32 {
 		return picture{}, io.ErrUnexpectedEOF
@@ -205,11 +203,11 @@ func decodeBMP(b []byte, h Header) (picture, error) {
 		return picture{}, err
 	}
 	if each != 1 && each != 3 && each != 4 {
-		return picture{}, fmt.Errorf("%d bytes a pixel", each)
+		return picture{}, fmt.Errorf("%d bytes a pixel, want 1, 3 or 4", each)
 	}
 	stride := (each*width + 3) / 4 * 4
 	if end := start + height*stride; start < 0 || end != int64(len(b)) {
-		return picture{}, fmt.Errorf("it has %d bytes, its pixels end at %d", len(b), end)
+		return picture{}, fmt.Errorf("the file has %d bytes, its pixels end at %d", len(b), end)
 	}
 	p := newPicture(h.Width, h.Height)
 	for y := range p.height {

@@ -5,14 +5,13 @@ import (
 	"encoding/binary"
 )
 
-// An orientation is EXIF's: how a picture lies that is stored so. 1 is upright,
-// 2 to 4 are mirrored or upside down, from 5 on rows are columns.
+// An orientation is EXIF's: how to turn a stored picture. 1 is upright, 2 to 4 are mirrored or
+// upside down, and from 5 the rows are columns.
 type orientation int
 
 const upright orientation = 1
 
-// orientationOf looks where the formats keep their EXIF. What cannot be read
-// is upright.
+// orientationOf reads the orientation from an image's EXIF; upright if that cannot be read.
 func orientationOf(b []byte, format string) orientation {
 	switch format {
 	case "jpeg":
@@ -25,11 +24,11 @@ func orientationOf(b []byte, format string) orientation {
 	return upright
 }
 
-// turned tells whether width and height change places.
+// turned reports whether width and height are swapped.
 func (o orientation) turned() bool { return o >= 5 }
 
-// walk says where the pixels of a picture of w×h lie when it is upright: the
-// first at base, the next ones of its row and its column so many further.
+// walk returns where the pixels of a stored picture of w×h go when it is upright: the first
+// to base, the next one of its row right positions on, the next one of its column down.
 func (o orientation) walk(w, h int) (base, right, down int) {
 	switch o {
 	case 2:
@@ -86,7 +85,7 @@ func exifOrientation(b []byte) orientation {
 	return upright
 }
 
-// jpegExif is the first APP1 segment with EXIF before the picture.
+// jpegExif returns the first APP1 segment with EXIF before the picture; nil: none.
 func jpegExif(b []byte) []byte {
 	const app1, sos, eoi = 0xe1, 0xda, 0xd9
 	for b = b[min(2, len(b)):]; ; {
@@ -97,11 +96,11 @@ func jpegExif(b []byte) []byte {
 		b = b[i+1:]
 		marker := b[0]
 		if marker == 0xff || marker <= 0x01 || marker >= 0xd0 && marker <= 0xd7 {
-			continue // a fill byte, or a marker that nothing follows
+			continue // a fill byte, or a marker without a segment
 		}
 		n := int(binary.BigEndian.Uint16(b[1:]))
 		if n < 2 && isSkipped(marker) {
-			n = 2 // the decoder goes on behind the length, too
+			n = 2 // the decoder too continues after the length
 		}
 		if marker == sos || marker == eoi || n < 2 || n > len(b)-1 {
 			return nil
@@ -124,8 +123,7 @@ func pngExif(b []byte) (exif []byte) {
 	return exif
 }
 
-// pngChunks goes through the chunks of a PNG that are there whole, as long as
-// it is told to.
+// pngChunks calls next for each complete chunk of a PNG, until that returns false.
 func pngChunks(b []byte, next func(kind string, body []byte) bool) {
 	const signature, frame = 8, 12 // a chunk's length, type and checksum
 	for b = b[min(signature, len(b)):]; len(b) >= frame; {

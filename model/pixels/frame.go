@@ -5,39 +5,39 @@ import (
 	"math"
 )
 
-// A Fit says what becomes of a picture whose aspect ratio is not the input's.
+// A Fit says how a picture with another aspect ratio fits the input.
 type Fit string
 
 // The fits.
 const (
 	Stretch Fit = "stretch" // the picture is resized to the input's size, whatever its aspect ratio
-	Pad     Fit = "pad"     // it keeps its aspect ratio, with zeros at both sides: tf.image.resize_with_pad
-	Crop    Fit = "crop"    // the largest part in the middle that has the input's aspect ratio: Keras' smart_resize
+	Pad     Fit = "pad"     // it keeps its aspect ratio, with zeros at both sides, as with tf.image.resize_with_pad
+	Crop    Fit = "crop"    // the largest part in the middle with the input's aspect ratio, as with Keras' smart_resize
 )
 
 // A Frame says which part of a picture a model sees, and how it fits the model's
 // input of Height × Width.
 type Frame struct {
-	// Crop is the part of each side, in the middle, that is left before the picture is
-	// resized: the fraction of tf.image.central_crop. 0 and 1: all of it.
+	// Crop is the fraction of each side to keep, in the middle, before the picture is
+	// resized, as with tf.image.central_crop. 0 and 1: all of it.
 	Crop          float64
 	Fit           Fit // empty: Stretch
 	Height, Width int
 }
 
-// A Placement is what of a picture goes where in the input.
+// A Placement says which part of a picture goes where in the input.
 type Placement struct {
 	From image.Rectangle // part of the picture
-	To   image.Rectangle // part of the input that it is resized to; zeros are around it
+	To   image.Rectangle // part of the input that it is resized to; the rest is zeros
 }
 
-// Plain tells whether the whole of any picture is resized to the whole input.
+// Plain reports whether every picture is resized as a whole to the whole input.
 func (f Frame) Plain() bool {
 	return (f.Crop == 0 || f.Crop == 1) && (f.Fit == "" || f.Fit == Stretch)
 }
 
-// Place is where a picture of a size goes. It calculates as TensorFlow and Keras do,
-// in the same precision. From and To are never empty.
+// Place returns the placement of a picture of this size. It calculates as TensorFlow and Keras
+// do, in the same precision. From and To are never empty.
 func (f Frame) Place(width, height int) Placement {
 	from := image.Rect(0, 0, width, height)
 	if f.Crop > 0 && f.Crop < 1 { // tf.image.central_crop
@@ -54,13 +54,13 @@ func (f Frame) Place(width, height int) Placement {
 	return p
 }
 
-// cut is what tf.image.central_crop leaves out at both ends of a side. Something is left of it, also
-// with a fraction that TensorFlow leaves nothing with.
+// cut returns how much tf.image.central_crop cuts off at each end of a side. At least one pixel
+// is left, even where TensorFlow leaves none.
 func (f Frame) cut(side int) int {
 	return min(int((float64(side)-float64(side)*f.Crop)/2), (side-1)/2)
 }
 
-// largest is the part of a picture that Keras' smart_resize takes.
+// largest returns the part of a picture that Keras' smart_resize takes.
 func (f Frame) largest(r image.Rectangle) image.Rectangle {
 	width, height := r.Dx(), r.Dy()
 	w := max(min(width, height*f.Width/f.Height), 1)
@@ -69,8 +69,8 @@ func (f Frame) largest(r image.Rectangle) image.Rectangle {
 	return image.Rectangle{at, at.Add(image.Pt(w, h))}
 }
 
-// padded is the part of the input that tf.image.resize_with_pad fills. A side that it
-// would make 0, which TensorFlow refuses to resize to, is 1.
+// padded returns the part of the input that tf.image.resize_with_pad fills. A side is at least
+// 1, where that has 0, to which TensorFlow refuses to resize.
 func (f Frame) padded(width, height int) image.Rectangle {
 	ratio := max(float32(width)/float32(f.Width), float32(height)/float32(f.Height))
 	side := func(from, to int) (begin, end int) {

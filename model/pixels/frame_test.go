@@ -7,8 +7,8 @@ import (
 	"inceptor/model/pixels"
 )
 
-// TestPlace has what Python's tf.image.central_crop, tf.image.resize_with_pad and
-// keras.utils.smart_resize do with pictures of these sizes.
+// TestPlace compares with the results of Python's tf.image.central_crop,
+// tf.image.resize_with_pad and keras.utils.smart_resize for pictures of these sizes.
 func TestPlace(t *testing.T) {
 	for name, test := range map[string]struct {
 		frame         pixels.Frame

@@ -11,9 +11,8 @@ import (
 	"strings"
 )
 
-// decodeGIF decodes the first frame, which lies on black. The screen that the
-// file announces plays no part for TensorFlow, so Go is told the largest one;
-// no memory is taken for it.
+// decodeGIF decodes the first frame, on black. TensorFlow ignores the screen that the file
+// declares, so Go's decoder gets the largest one; it allocates nothing for it.
 func decodeGIF(b []byte, h Header) (picture, error) {
 	const screen = 10
 	width, height, err := frameSize(b)
@@ -21,9 +20,9 @@ func decodeGIF(b []byte, h Header) (picture, error) {
 		return picture{}, err
 	}
 	if width > h.Width || height > h.Height {
-		return picture{}, fmt.Errorf("its frame is %d×%d, announced was %d×%d", width, height, h.Width, h.Height)
+		return picture{}, fmt.Errorf("the frame is %d×%d, the header allows %d×%d", width, height, h.Width, h.Height)
 	}
-	head := "GIF89a\xff\xff\xff\xff" // TensorFlow takes any version, Go knows two
+	head := "GIF89a\xff\xff\xff\xff" // TensorFlow accepts any version, Go two of them
 	img, err := gif.Decode(io.MultiReader(strings.NewReader(head), bytes.NewReader(b[screen:])))
 	if err != nil {
 		return picture{}, err
@@ -37,9 +36,9 @@ func decodeGIF(b []byte, h Header) (picture, error) {
 	return p, nil
 }
 
-// frameSize reads the size of the frame that Go's decoder takes for the first. It
-// refuses extensions whose end Go's decoder may see elsewhere, for that would
-// take memory for a frame that nobody has looked at.
+// frameSize reads the size of the frame that Go's decoder takes for the first. It refuses
+// extensions whose end Go's decoder may find elsewhere: that would allocate memory for a
+// frame of unchecked size.
 func frameSize(b []byte) (width, height int, err error) {
 	const screen, descriptor = 13, 9
 	if len(b) < screen {
@@ -54,7 +53,7 @@ func frameSize(b []byte) (width, height int, err error) {
 		case 0x2c:
 			return int(binary.LittleEndian.Uint16(b[at+5:])), int(binary.LittleEndian.Uint16(b[at+7:])), nil
 		case 0x21: // an extension: its label, then blocks until an empty one
-			const plainText = 0x01 // Go's decoder passes over 12 bytes, whatever the block's size
+			const plainText = 0x01 // Go's decoder skips 12 bytes, whatever the block's size
 			label, size := b[at+1], b[at+2]
 			if size == 0 || label == plainText && size != 12 {
 				return 0, 0, fmt.Errorf("extension %#02x begins with a block of %d bytes", label, size)

@@ -7,19 +7,17 @@ import (
 	"testing"
 )
 
-// gifOf is a GIF of these blocks, with a screen for any frame and two colours.
+// gifOf returns a GIF of these blocks, with two colours and a screen for any frame.
 func gifOf(blocks ...string) []byte {
 	return []byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff" + strings.Join(blocks, "") + ";")
 }
 
-// gifFrame is a frame of one row of pixels, whose width is given, with the data
-// of one pixel.
+// gifFrame returns a frame of one row of this width, with the data of one pixel.
 func gifFrame(width byte) string {
 	return "\x2c\x00\x00\x00\x00" + string([]byte{width}) + "\x00\x01\x00\x00\x02\x02\x44\x01\x00"
 }
 
-// The frame whose size is looked at is the one that Go decodes, or the file is
-// refused.
+// The size is checked of the frame that Go decodes; otherwise the file is refused.
 func TestFrameSizeIsTheDecodedFrame(t *testing.T) {
 	whole := gifFrame(1)
 	for _, test := range []struct {

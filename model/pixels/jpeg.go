@@ -2,10 +2,9 @@ package pixels
 
 import "image"
 
-// fromYCbCr is what libjpeg-turbo does between its inverse transform and RGB,
-// as TensorFlow has it set: "fancy" upsampling, a triangle filter, where
-// chroma is halved in one direction or both, else repeated pixels; then the
-// conversion in integers of 16 bits' fraction.
+// fromYCbCr converts to RGB as libjpeg-turbo does with TensorFlow's settings: "fancy"
+// upsampling, a triangle filter, where chroma is halved in one direction or both, and
+// repeated pixels elsewhere; then integers with a fraction of 16 bits.
 func fromYCbCr(p picture, img *image.YCbCr) {
 	up := upsampler(img.SubsampleRatio, p.width)
 	halved := img.SubsampleRatio == image.YCbCrSubsampleRatio420 || img.SubsampleRatio == image.YCbCrSubsampleRatio422
@@ -29,12 +28,12 @@ func fromYCbCr(p picture, img *image.YCbCr) {
 
 func clamp(v int32) byte { return byte(min(max(v, 0), 255)) }
 
-// An upsample writes the row y of a chroma plane in full width. The plane has
-// so many columns that belong to the image.
+// An upsample writes row y of a chroma plane in full width. Of each row of the plane, columns
+// samples belong to the image.
 type upsample func(to, plane []byte, img *image.YCbCr, y, columns, height int)
 
 func upsampler(ratio image.YCbCrSubsampleRatio, width int) upsample {
-	// libjpeg repeats where there is too little to interpolate.
+	// libjpeg repeats samples where too few are there to interpolate.
 	narrow := (width+1)/2 <= 2
 	switch ratio {
 	case image.YCbCrSubsampleRatio444:
@@ -70,15 +69,15 @@ func upsampler(ratio image.YCbCrSubsampleRatio, width int) upsample {
 	}
 }
 
-// nearRows are the row of a plane of half the height that the image's row y
-// lies in, and the next one on its side; at the edge it is the same.
+// nearRows returns the row of a plane of half the height that covers the image's row y, and
+// the next nearest one; at the edge both are the same.
 func nearRows(plane []byte, stride, y, columns, height int) (near, far []byte) {
 	n := y / 2
 	f := min(max(n-1+y%2*2, 0), (height+1)/2-1)
 	return plane[n*stride:][:columns], plane[f*stride:][:columns]
 }
 
-// across doubles a row of more than two.
+// across doubles a row of more than two samples.
 func across(to, from []byte) {
 	last := len(from) - 1
 	for i, v := range from {
@@ -93,7 +92,7 @@ func across(to, from []byte) {
 	}
 }
 
-// both doubles a row between two rows.
+// both doubles a row that lies between two rows.
 func both(to, near, far []byte) {
 	sum := func(i int) int { return 3*int(near[i]) + int(far[i]) }
 	last := len(near) - 1

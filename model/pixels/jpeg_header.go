@@ -12,8 +12,7 @@ import (
 	"sync"
 )
 
-// decodeJPEG decodes a JPEG by Go's decoder, after it has put the header in
-// order.
+// decodeJPEG rewrites the header for Go's decoder, and decodes with that.
 func decodeJPEG(b []byte, h Header) (picture, error) {
 	f, err := readJPEG(b)
 	if err != nil {
@@ -33,19 +32,18 @@ func decodeJPEG(b []byte, h Header) (picture, error) {
 	return decodeWith(f.file(), h, jpeg.DecodeConfig, jpeg.Decode, samples)
 }
 
-// A jpegFile is a JPEG whose header is put as Go's decoder reads it, where
-// libjpeg is more liberal: segments too short for their length, and bytes
-// between segments, are left out, and the tables that Motion-JPEG leaves out are
-// there.
+// A jpegFile is a JPEG with a header that Go's decoder accepts where libjpeg's is more
+// lenient: without segments shorter than their length and bytes between segments, and with
+// the tables that Motion-JPEG omits.
 type jpegFile struct {
 	header []byte
-	scans  []byte // from the first one on, as they are
+	scans  []byte // unchanged, from the first one to the end of the file
 
-	plainCMYK  bool // four colours that are not stored as Adobe does, who inverts them
+	plainCMYK  bool // four colours, not inverted as Adobe stores them
 	sequential bool
 	components []jpegComponent
 	tables     [4]bool // quantization tables that are there
-	badTables  [4]bool // Huffman tables for differences, with some of more than 15 bits
+	badTables  [4]bool // Huffman tables for differences with values of more than 15 bits
 	adobe      bool
 }
 
@@ -54,7 +52,7 @@ type jpegComponent struct{ id, table byte }
 func (f *jpegFile) file() []byte {
 	b := []byte{0xff, 0xd8}
 	if f.sequential {
-		b = append(b, standardTables()...) // the file's own come later and count
+		b = append(b, standardTables()...) // the file's own follow, and replace them
 	}
 	if f.plainCMYK {
 		b = append(b, "\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"...)
@@ -62,19 +60,19 @@ func (f *jpegFile) file() []byte {
 	return slices.Concat(b, f.header, f.scans)
 }
 
-// standardTables is a segment with the Huffman tables that the JPEG standard
-// gives as typical, those that Go encodes with.
+// standardTables returns a segment with the typical Huffman tables of the JPEG standard, which
+// Go's encoder uses.
 var standardTables = sync.OnceValue(func() []byte {
 	var b bytes.Buffer
 	if err := jpeg.Encode(&b, image.NewRGBA(image.Rect(0, 0, 1, 1)), nil); err != nil {
-		panic(err) // a buffer takes everything
+		panic(err) // a write to a buffer cannot fail
 	}
 	at := bytes.Index(b.Bytes(), []byte{0xff, 0xc4})
 	n := int(binary.BigEndian.Uint16(b.Bytes()[at+2:]))
 	return b.Bytes()[at : at+2+n]
 })
 
-// readJPEG goes through the segments up to the first scan, as libjpeg does.
+// readJPEG reads the segments before the first scan, as libjpeg does.
 func readJPEG(b []byte) (f jpegFile, err error) {
 	const sos = 0xda
 	for at := 2; ; {
@@ -89,7 +87,7 @@ func readJPEG(b []byte) (f jpegFile, err error) {
 		case marker == 0xff: // a fill byte: the next one may be the marker
 			at--
 			continue
-		case marker <= 0x01, marker >= 0xd0 && marker <= 0xd7: // nothing follows
+		case marker <= 0x01, marker >= 0xd0 && marker <= 0xd7: // without a segment
 			continue
 		}
 		n := int(binary.BigEndian.Uint16(b[at:]))
@@ -112,19 +110,19 @@ func readJPEG(b []byte) (f jpegFile, err error) {
 			return f, f.checkTables(body)
 		}
 		f.segment(marker, body)
-		if !skipped || marker == 0xe0 || marker == 0xee { // JFIF and Adobe tell of colours
+		if !skipped || marker == 0xe0 || marker == 0xee { // JFIF and Adobe decide about colours
 			f.header = append(f.header, b[start:at]...)
 		}
 	}
 }
 
-// isSkipped tells the segments that libjpeg passes over, APP0 to APP15, COM and
-// DNL, from those that it reads: their length must be right.
+// isSkipped reports whether libjpeg skips a segment: APP0 to APP15, COM or DNL. The others it
+// reads, so that their length must be right.
 func isSkipped(marker byte) bool {
 	return marker >= 0xe0 && marker <= 0xef || marker == 0xfe || marker == 0xdc
 }
 
-// segment notes what a segment says that Go does not look after.
+// segment records what Go's decoder does not check in a segment.
 func (f *jpegFile) segment(marker byte, b []byte) {
 	const frame = 6
 	switch marker {
@@ -155,13 +153,13 @@ func (f *jpegFile) segment(marker byte, b []byte) {
 	}
 }
 
-// checkTables refuses what libjpeg refuses and Go does not: a scan of a
-// component whose quantization table is not there, which Go decodes to grey, or
-// whose Huffman table has values that cannot be.
+// checkTables refuses what libjpeg refuses and Go does not: a scan of a component without a
+// quantization table, which Go decodes to grey, or with impossible values in its Huffman
+// table.
 func (f *jpegFile) checkTables(scan []byte) error {
 	for i := 1; i+2 <= len(scan); i += 2 {
 		if f.badTables[scan[i+1]>>4&3] {
-			return errors.New("a Huffman table is wrong")
+			return errors.New("a Huffman table has impossible values")
 		}
 		for _, c := range f.components {
 			if c.id == scan[i] && (c.table > 3 || !f.tables[c.table]) {

@@ -12,7 +12,7 @@ import (
 	"inceptor/testenv"
 )
 
-// withoutSegment leaves out the first segment with a marker.
+// withoutSegment removes the first segment with a marker.
 func withoutSegment(t testing.TB, b []byte, marker byte) []byte {
 	t.Helper()
 	at := bytes.Index(b, []byte{0xff, marker})
@@ -23,12 +23,12 @@ func withoutSegment(t testing.TB, b []byte, marker byte) []byte {
 	return bytes.Join([][]byte{b[:at], b[at+n:]}, nil)
 }
 
-// behindStart puts bytes behind a JPEG's first marker.
+// behindStart inserts bytes after a JPEG's first marker.
 func behindStart(b []byte, more string) []byte {
 	return bytes.Join([][]byte{b[:2], []byte(more), b[2:]}, nil)
 }
 
-// changed changes bytes that lie behind a segment's marker and length.
+// changed replaces bytes after a segment's marker and length.
 func changed(t testing.TB, b []byte, marker byte, at int, to ...byte) []byte {
 	t.Helper()
 	start := bytes.Index(b, []byte{0xff, marker})
@@ -40,7 +40,7 @@ func changed(t testing.TB, b []byte, marker byte, at int, to ...byte) []byte {
 	return b
 }
 
-// Headers of every kind that libjpeg takes or refuses, and Go would not.
+// Headers that libjpeg accepts and Go's decoder refuses, or the other way round.
 func TestDecodeJPEGHeader(t *testing.T) {
 	tf := openTensorFlow(t)
 	encode := func(img image.Image) []byte {

@@ -15,16 +15,15 @@ import (
 	"inceptor/testenv"
 )
 
-// How far Inception's scores of a JPEG may be from those of TensorFlow's
-// decoding: of most photos, and of the one that it is undecided about, a cell
-// under a microscope.
+// How much Inception's scores of a JPEG may differ from those after TensorFlow's decoding: for
+// most photos, and for a cell under a microscope, which has two likely classes.
 const (
 	photoScores = 0.04
 	cellScores  = 0.1
 )
 
-// Twenty photos, whole and in part, in four qualities, some enlarged: how far
-// pixels and scores are from those of TensorFlow's decoding.
+// TestPhotos measures how much pixels and scores differ from those of TensorFlow's decoding,
+// for twenty photos, whole and in part, in four qualities, some enlarged.
 func TestPhotos(t *testing.T) {
 	tf := openTensorFlow(t)
 	inception, err := savedmodel.Load(t.Context(), filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})

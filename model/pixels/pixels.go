@@ -8,31 +8,30 @@ import (
 	"inceptor/savedmodel"
 )
 
-// A Header is what the caller has read from an image's headers, and found
-// small enough to be decoded. An image that turns out to be another is
-// refused before memory is taken for it.
+// A Header is what the caller has read from an image's headers and found small enough to
+// decode. An image that does not match it is refused before memory is allocated.
 type Header struct {
 	Format        string // jpeg, png, gif, bmp or webp
-	Width, Height int    // of the picture as TensorFlow decodes it; a GIF is as large as its largest frames
+	Width, Height int    // of the picture that TensorFlow decodes; a GIF is as large as its largest frames
 }
 
-// A Recipe says how a picture becomes a model's input: what of it is seen, how that is resized to
-// Height × Width, which channels each pixel has, and then pixel*Scale + Offset with pixels from 0 to
-// 255.
+// A Recipe says how to make a model's input from a picture: which part to take, how to resize
+// it to Height × Width, which channels each pixel has, and then pixel*Scale + Offset with
+// pixels from 0 to 255.
 type Recipe struct {
 	View View
 	Frame
 	Resize           string // Bilinear, Nearest, Bicubic or Area; empty: Bilinear
 	AlignCorners     bool
-	HalfPixelCenters bool       // Area does not know it
+	HalfPixelCenters bool       // Area ignores it
 	Channels         Channels   // empty: RGB
 	Scale, Offset    [3]float32 // of the channels, in their order
 	Layout           Layout     // empty: ChannelsLast
 	DType            savedmodel.DataType
 }
 
-// The operations of TensorFlow that resize: ResizeBilinear, ResizeNearestNeighbor, ResizeBicubic
-// and ResizeArea.
+// Values of Recipe.Resize: TensorFlow's operations ResizeBilinear, ResizeNearestNeighbor,
+// ResizeBicubic and ResizeArea.
 const (
 	Bilinear = "bilinear"
 	Nearest  = "nearest"
@@ -40,7 +39,7 @@ const (
 	Area     = "area"
 )
 
-// Check tells what of a recipe this package cannot do.
+// Check returns an error that names what this package cannot do; nil: it can do it all.
 func (r Recipe) Check() error {
 	if !castable(r.DType) {
 		return fmt.Errorf("pixels of %v cannot be made without TensorFlow's library", r.DType)
@@ -55,10 +54,10 @@ func (r Recipe) Check() error {
 // Size is the number of bytes of one image's input.
 func (r Recipe) Size() int { return r.Height * r.Width * r.Channels.Count() * r.DType.Size() }
 
-// Append decodes an image and appends the model's input for it, of shape
-// [Height, Width, channels], or [channels, Height, Width] where channels come first, in the layout
-// of a tensor's content. It takes up to 27 bytes a pixel of the picture meanwhile: those of a
-// progressive JPEG in four colours. Its error blames the image, if Check finds no fault.
+// Append decodes an image and appends the model's input for it, in the layout of a tensor's
+// content. Its shape is [Height, Width, channels], or [channels, Height, Width] with
+// ChannelsFirst. While it decodes, it needs up to 27 bytes a pixel of the picture: those of a
+// progressive JPEG in four colours. The error blames the image, unless Check returns one.
 func (r Recipe) Append(to, image []byte, h Header) ([]byte, error) {
 	if err := r.Check(); err != nil {
 		return to, err
@@ -92,21 +91,20 @@ func (r Recipe) input(to []byte, p picture) {
 	}
 }
 
-// A picture is bytes, row by row from the top: RGB, or before it is composed
-// RGBA.
+// A picture is rows of bytes from the top: RGB, or RGBA before it is composed.
 type picture struct {
 	width, height, channels int
 	pix                     []byte
 }
 
-// newPicture is an RGB one.
+// newPicture returns a black RGB picture.
 func newPicture(width, height int) picture {
 	return picture{width, height, 3, make([]byte, 3*width*height)}
 }
 
 func (p picture) row(y int) []byte { return p.pix[3*p.width*y:][:3*p.width] }
 
-// A region is a part of a picture.
+// A region is a rectangle of a picture.
 type region struct {
 	picture picture
 	image.Rectangle

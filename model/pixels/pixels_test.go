@@ -19,9 +19,9 @@ import (
 	"inceptor/testenv"
 )
 
-// How far a JPEG's pixels may be from TensorFlow's, in levels of 255: on the
-// mean, and in one place. TensorFlow's DecodeImage takes the fast inverse
-// transform of libjpeg; the accurate one, which is Go's too, is far closer.
+// How much a JPEG's pixels may differ from TensorFlow's, in levels of 255: on average, and at
+// most. TensorFlow's DecodeImage uses libjpeg's fast inverse transform. Go uses the accurate
+// one, so that those of TensorFlow's accurate transform are much closer.
 const (
 	jpegMean         = 2.0
 	jpegMost         = 25
@@ -29,15 +29,13 @@ const (
 	accurateJPEGMost = 3
 )
 
-// How far Inception's scores may be from Python's, for a JPEG and for the
-// other formats.
+// How much Inception's scores may differ from Python's, for a JPEG and for other formats.
 const (
 	jpegScores  = 0.04
 	exactScores = 1e-4
 )
 
-// The photos and their like in other formats: what TensorFlow decodes comes
-// out as it does there, what it refuses is refused.
+// The photos, in all formats, decode as with TensorFlow, and are refused where it refuses them.
 func TestDecodeEqualsTensorFlow(t *testing.T) {
 	tf := openTensorFlow(t)
 	for _, a := range testenv.Answers(t) {
@@ -54,7 +52,7 @@ func TestDecodeEqualsTensorFlow(t *testing.T) {
 	}
 }
 
-// A PNG is refused that is too wide or too high for libpng.
+// A PNG larger than libpng's limit is refused.
 func TestDecodePNGSides(t *testing.T) {
 	tf := openTensorFlow(t)
 	for _, size := range []image.Point{{1_000_000, 1}, {1_000_001, 1}, {1, 1_000_000}, {1, 1_000_001}} {
@@ -68,7 +66,7 @@ func TestDecodePNGSides(t *testing.T) {
 	}
 }
 
-// compare decodes an image here and there.
+// compare decodes an image with Go and with TensorFlow.
 func compare(t *testing.T, tf *tensorFlow, format string, b []byte) {
 	t.Helper()
 	want, ok := tf.picture(b)
@@ -98,8 +96,7 @@ func compare(t *testing.T, tf *tensorFlow, format string, b []byte) {
 	checkJPEG(t, tf, got, want, b)
 }
 
-// checkJPEG holds a picture against TensorFlow's, and against the one with the
-// accurate transform.
+// checkJPEG compares a picture with TensorFlow's, and with that of its accurate transform.
 func checkJPEG(t *testing.T, tf *tensorFlow, got, fast picture, b []byte) {
 	t.Helper()
 	accurate, ok := tf.run(tf.accurate, b)
@@ -132,7 +129,7 @@ func difference(a, b []byte) (mean float64, most int, other float64) {
 	return mean / float64(len(a)), most, other / float64(len(a))
 }
 
-// scene is a picture with edges, slopes and noise.
+// scene returns a picture with edges, slopes and noise.
 func scene(width, height int) *image.NRGBA {
 	random := rand.New(rand.NewPCG(uint64(width), uint64(height)))
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
@@ -148,7 +145,7 @@ func scene(width, height int) *image.NRGBA {
 	return img
 }
 
-// Every parity of width and height, from one pixel on.
+// Odd and even widths and heights, from one pixel on.
 func TestDecodeJPEGSizes(t *testing.T) {
 	tf := openTensorFlow(t)
 	for width := 1; width <= 20; width++ {
@@ -169,9 +166,9 @@ func TestDecodeJPEGSizes(t *testing.T) {
 	}
 }
 
-// Chroma halved across, halved down and quartered. The last two are files
-// whose frame header is changed to another layout with as many blocks: the
-// picture is a puzzle, but one picture.
+// Chroma halved across, halved down and quartered. The last two files declare another layout
+// with as many blocks in their frame header: the picture is scrambled, but the same for both
+// decoders.
 func TestDecodeJPEGSampling(t *testing.T) {
 	tf := openTensorFlow(t)
 	across, err := os.ReadFile("testdata/4-2-2.jpg") // 64×64, made with Pillow
@@ -200,8 +197,8 @@ func TestDecodeJPEGSampling(t *testing.T) {
 	}
 }
 
-// A GIF's first frame may be smaller than the picture, lie aside, leave the
-// screen, and be transparent in places.
+// A GIF's first frame may be smaller than the picture, lie anywhere, exceed the screen, and be
+// partly transparent.
 func TestDecodeGIF(t *testing.T) {
 	tf := openTensorFlow(t)
 	palette := color.Palette{color.RGBA{200, 10, 10, 255}, color.RGBA{10, 200, 10, 255}, color.RGBA{}, color.RGBA{10, 10, 200, 255}}
@@ -241,7 +238,7 @@ func TestDecodeGIF(t *testing.T) {
 	}
 }
 
-// PNG in all the kinds of pixels that Go writes.
+// PNG with every kind of pixel that Go's encoder writes.
 func TestDecodePNG(t *testing.T) {
 	tf := openTensorFlow(t)
 	from := scene(13, 11)
@@ -273,8 +270,7 @@ func TestDecodePNG(t *testing.T) {
 	}
 }
 
-// BMP: rows from the top, padding, palettes that play no part, and sizes that
-// do not fit.
+// BMP: rows from the top, padding, palettes, which are ignored, and sizes that do not fit.
 func TestDecodeBMP(t *testing.T) {
 	tf := openTensorFlow(t)
 	for _, bits := range []int{8, 24, 32} {
@@ -310,12 +306,12 @@ func TestDecodeBMP(t *testing.T) {
 	}
 }
 
-// alike is the same number for each channel.
+// alike returns the same number for each channel.
 func alike(x float32) [3]float32 { return [3]float32{x, x, x} }
 
 func float32At(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) }
 
-// An image as a model sees it, and what the model says then.
+// The scores of a model for an image as it sees it.
 func TestAppendEqualsTensorFlow(t *testing.T) {
 	tf := openTensorFlow(t)
 	inception, err := savedmodel.Load(t.Context(), filepath.Join(testenv.Model(t), "1"), savedmodel.Options{})

@@ -5,31 +5,31 @@ import (
 	"image"
 )
 
-// A View says what of an image a model sees. The zero View is TensorFlow's:
-// the picture as it is stored, without its alpha.
+// A View says how a model sees an image. The zero View is TensorFlow's: the picture as it is
+// stored, without its alpha.
 type View struct {
-	Upright    bool     // turned and mirrored as the image's EXIF says
-	Background *[3]byte // behind the transparent pixels of a PNG; nil: their hidden colours show
+	Upright bool // turn and mirror the picture as its EXIF says
 
-	// A WebP's transparent pixels, which TensorFlow does not decode to three
-	// channels, always lie on the background; nil: on white.
+	// Background lies behind transparent pixels. Nil: those of a PNG show their hidden
+	// colours, and those of a WebP, which TensorFlow cannot decode to three channels, lie
+	// on white.
+	Background *[3]byte
 }
 
-// A Plan says what must be decoded of an image, and how the decoded pixels
-// become the picture that a model sees.
+// A Plan says what to decode of an image, and how to compose the picture that a model sees
+// from the decoded pixels.
 type Plan struct {
-	Image []byte // what to decode: the file, or the first frame of an animation
-	Alpha bool   // decode it to four channels, RGBA; false: to three
+	Image []byte // the file to decode, or the first frame of an animation
+	Alpha bool   // decode to four channels, RGBA; false: to three
 
-	canvas      image.Point     // size of the picture, as it is stored
-	frame       image.Rectangle // of what is decoded, on the canvas
+	canvas      image.Point     // size of the stored picture
+	frame       image.Rectangle // where the decoded pixels lie on the canvas
 	orientation orientation     // of the canvas
 	background  [3]byte
 	webp        webpFile // if the image is one
 }
 
-// Plan reads what decoding needs from an image's headers. Its error blames the
-// image.
+// Plan reads an image's headers and returns how to decode it. The error blames the image.
 func (v View) Plan(b []byte, h Header) (Plan, error) {
 	p := Plan{
 		Image: b, canvas: image.Pt(h.Width, h.Height),
@@ -61,24 +61,22 @@ func (v View) Plan(b []byte, h Header) (Plan, error) {
 	return p, nil
 }
 
-// Plain tells whether the decoded pixels are the picture. If not, Compose
-// makes it.
+// Plain reports whether the decoded pixels are the picture. If not, Compose makes it.
 func (p Plan) Plain() bool {
 	return !p.Alpha && p.orientation == upright && p.frame == image.Rectangle{Max: p.canvas}
 }
 
-// Scaled is the plan for an image that is scaled to another size while it is
-// decoded.
+// Scaled returns the plan for an image that its decoder scales to another size.
 func (p Plan) Scaled(width, height int) Plan {
 	p.canvas = image.Pt(width, height)
 	p.frame = image.Rectangle{Max: p.canvas}
 	return p
 }
 
-// Turned tells whether the picture's width is the height of what is decoded.
+// Turned reports whether the picture's width is the height of the decoded pixels.
 func (p Plan) Turned() bool { return p.orientation.turned() }
 
-// Size is the size of the picture.
+// Size returns the size of the picture.
 func (p Plan) Size() (width, height int) {
 	if p.Turned() {
 		return p.canvas.Y, p.canvas.X
@@ -86,9 +84,9 @@ func (p Plan) Size() (width, height int) {
 	return p.canvas.X, p.canvas.Y
 }
 
-// Compose writes the picture, RGB, from the decoded pixels. Where they are
-// transparent, and around the frame, the background shows. It refuses buffers
-// of another size than the plan's.
+// Compose writes the picture, RGB, from the decoded pixels. The background shows where they
+// are transparent, and around the frame. Its error is that a buffer does not have the plan's
+// size.
 func (p Plan) Compose(to, from []byte, channels int) error {
 	size := p.frame.Size()
 	if len(to) != 3*p.canvas.X*p.canvas.Y || len(from) != channels*size.X*size.Y || channels != 3 && channels != 4 {
@@ -110,7 +108,7 @@ func (p Plan) Compose(to, from []byte, channels int) error {
 	}
 	columns := size.X // at a time
 	if p.Turned() {
-		columns = 16 // each becomes a row: so many are written side by side, for the processor's cache
+		columns = 16 // each becomes a row; a few rows at a time stay in the processor's cache
 	}
 	for left := 0; left < size.X; left += columns {
 		n := min(columns, size.X-left)
@@ -128,7 +126,7 @@ func (p Plan) Compose(to, from []byte, channels int) error {
 	return nil
 }
 
-// blend lays a pixel on the background, rounded to the nearest level.
+// blend lays a pixel on the background, and rounds to the nearest level.
 func (p *Plan) blend(to, rgba []byte) {
 	a := int(rgba[3])
 	for c := range to {
@@ -136,9 +134,9 @@ func (p *Plan) blend(to, rgba []byte) {
 	}
 }
 
-// transparentPNG tells whether a PNG has alpha, of its own or in a table.
+// transparentPNG reports whether a PNG has alpha, in a channel or in a table.
 func transparentPNG(b []byte) bool {
-	const colour, alpha = 9, 4 // in IHDR, which other chunks may precede
+	const colour, alpha = 9, 4 // in IHDR, which need not be the first chunk
 	transparent := false
 	pngChunks(b, func(kind string, body []byte) bool {
 		transparent = kind == "tRNS" || kind == "IHDR" && len(body) > colour && body[colour]&alpha != 0

@@ -10,12 +10,12 @@ import (
 	"inceptor/testenv"
 )
 
-// maxApart is how far a number may be from Python's. Its largest are 255.
+// maxApart is how much a number may differ from Python's. The largest numbers are 255.
 const maxApart = 1e-4
 
-// TestPreprocessingEqualsPython makes what tf.image, Keras and slim make of pictures of odd sizes.
-// Of a JPEG, whose decoding is another one, the pixels are TensorFlow's, and so all after decoding
-// is compared as closely.
+// TestPreprocessingEqualsPython compares with tf.image, Keras and slim for pictures of odd sizes.
+// For a JPEG it starts from TensorFlow's pixels, since decoders differ, so that every later
+// step is compared as closely.
 func TestPreprocessingEqualsPython(t *testing.T) {
 	tf := openTensorFlow(t)
 	decoded := map[string]picture{}
@@ -44,8 +44,8 @@ func TestPreprocessingEqualsPython(t *testing.T) {
 	t.Logf("largest difference %.2g", worst)
 }
 
-// checkPreprocessedJPEG holds what is made of a JPEG that Go has decoded within what the decoders
-// differ by.
+// checkPreprocessedJPEG checks that the input from Go's decoding of a JPEG differs by no more
+// than the decoders do.
 func checkPreprocessedJPEG(t *testing.T, c testenv.Preprocessed, r Recipe, got []byte) {
 	t.Helper()
 	const overshoot = 2 // of a bicubic resize, which sharpens
@@ -61,7 +61,7 @@ func checkPreprocessedJPEG(t *testing.T, c testenv.Preprocessed, r Recipe, got [
 	}
 }
 
-// recipeFor is what inceptor.yaml says, with what the model's signature says.
+// recipeFor returns the recipe of inceptor.yaml and the model's signature.
 func recipeFor(t testing.TB, c testenv.Preprocessed) Recipe {
 	t.Helper()
 	var in struct {
@@ -114,7 +114,7 @@ func dtypeOf(t testing.TB, name string) savedmodel.DataType {
 	return savedmodel.Invalid
 }
 
-// apart is the largest difference between the numbers of two tensors.
+// apart returns the largest difference between the numbers of two tensors.
 func apart(t testing.TB, a, b []byte, d savedmodel.DataType) float64 {
 	t.Helper()
 	if len(a) != len(b) {
@@ -127,7 +127,7 @@ func apart(t testing.TB, a, b []byte, d savedmodel.DataType) float64 {
 	return most
 }
 
-// number is the first number of some bytes.
+// number returns the first number in some bytes.
 func number(b []byte, d savedmodel.DataType) float64 {
 	switch d {
 	case savedmodel.Float64:

@@ -2,7 +2,7 @@ package pixels
 
 import "math"
 
-// stretch is how many pixels of the input one pixel of the output spans.
+// stretch returns how many pixels of the input one pixel of the output spans.
 func stretch(in, out int, alignCorners bool) float32 {
 	if alignCorners && in > 1 && out > 1 {
 		return float32(in-1) / float32(out-1)
@@ -10,8 +10,8 @@ func stretch(in, out int, alignCorners bool) float32 {
 	return float32(in) / float32(out)
 }
 
-// center is where in the input a pixel of the output has its centre, counted from the centre of
-// the first pixel.
+// center returns where in the input the centre of an output pixel lies, counted from the
+// centre of the first pixel.
 func (r Recipe) center(i int, scale float32) float32 {
 	if r.HalfPixelCenters {
 		return float32((float32(i)+0.5)*scale) - 0.5
@@ -19,7 +19,7 @@ func (r Recipe) center(i int, scale float32) float32 {
 	return float32(i) * scale
 }
 
-// A lerp is where a pixel of the output lies between two of the input.
+// A lerp is the position of an output pixel between two input pixels.
 type lerp struct {
 	lower, upper int
 	part         float32 // of the way from lower to upper
@@ -58,7 +58,7 @@ func (r Recipe) bilinear(p region, out *sink) {
 
 func between(a, b, part float32) float32 { return a + float32((b-a)*part) }
 
-// picks are the pixels of the input that those of the output are.
+// picks returns, for each pixel of the output, the pixel of the input that it copies.
 func (r Recipe) picks(in, out int) []int {
 	scale := stretch(in, out, r.AlignCorners)
 	all := make([]int, out)
@@ -89,19 +89,18 @@ func (r Recipe) nearest(p region, out *sink) {
 	}
 }
 
-// A span is the pixels of the input that lie, wholly or in part, under one
-// pixel of the output.
+// A span is the input pixels that one output pixel covers, wholly or in part.
 type span struct {
 	start, end int
-	parts      []float32 // of each pixel from start to end
+	parts      []float32 // how much of each pixel from start to end is covered
 }
 
-// spans cuts a side. A pixel beyond the input's edge, where rounding leads,
-// stands for the last one.
+// spans divides a side. Rounding may lead beyond the edge of the input: such a pixel stands
+// for the last one.
 func (r Recipe) spans(in, out int) (spans []span, scale float32) {
 	scale = stretch(in, out, r.AlignCorners)
 	spans = make([]span, out)
-	parts := make([]float32, 0, in+2*out) // of all of them
+	parts := make([]float32, 0, in+2*out) // of all spans
 	for i := range spans {
 		from, to := float32(i)*scale, float32(i+1)*scale
 		s := span{start: int(math.Floor(float64(from))), end: int(math.Ceil(float64(to)))}

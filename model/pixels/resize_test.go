@@ -12,7 +12,7 @@ import (
 	"inceptor/savedmodel"
 )
 
-// The resizes, up and down, with every setting.
+// Every resize, up and down, with every setting.
 func TestResizeEqualsTensorFlow(t *testing.T) {
 	tf := openTensorFlow(t)
 	worst := 0.0

@@ -8,28 +8,28 @@ import (
 	"inceptor/savedmodel"
 )
 
-// GrayWeights are those of red, green and blue in tf.image.rgb_to_grayscale.
+// GrayWeights are the weights of red, green and blue in tf.image.rgb_to_grayscale.
 var GrayWeights = [3]float32{0.2989, 0.5870, 0.1140}
 
-// A sink writes resized rows, from the top, into a model's input as the model takes them. Each
-// operation rounds to float32, as TensorFlow's do: hence the conversions, without which some
-// processors would round a product and a sum at once.
+// A sink converts resized rows, from the top, and writes them into a model's input. Each
+// operation rounds to float32 as TensorFlow's do. Without the conversions, some processors
+// would round a product and a sum only once.
 type sink struct {
 	recipe Recipe
 	to     []byte
 	place  image.Rectangle // of the picture in the input
 	y      int             // of the next row, in the input
-	line   []float32       // the row that is resized: red, green and blue of each of its pixels
+	line   []float32       // the next row: red, green and blue of each pixel
 
-	usual bool // floats does what put does
+	usual bool // putUsual can write the rows
 
-	// What the numbers are held within: a bicubic resize overshoots what an integer may hold.
+	// The range of an integer type, which a bicubic resize overshoots.
 	clip      bool
 	low, high float32
 }
 
-// newSink is a sink for a picture that lies at a place of the input, around which the input is
-// written.
+// newSink returns a sink for a picture at a place in the input. It writes the input around
+// that.
 func (r Recipe) newSink(to []byte, place image.Rectangle) sink {
 	whole := image.Rect(0, 0, r.Width, r.Height)
 	s := sink{recipe: r, to: to, place: whole, line: make([]float32, 3*r.Width)}
@@ -47,11 +47,11 @@ func (r Recipe) newSink(to []byte, place image.Rectangle) sink {
 	return s
 }
 
-// put writes the line, which it changes.
+// put writes the line, and changes it.
 func (s *sink) put() {
 	r, line := &s.recipe, s.line
 	if s.usual {
-		s.floats()
+		s.putUsual()
 		return
 	}
 	if r.Channels == Gray {
@@ -63,8 +63,8 @@ func (s *sink) put() {
 		line = gray
 	}
 	channels := r.Channels.Count()
-	// Where the first number goes, and how many numbers lie from there to the next pixel's and to the
-	// next channel's.
+	// The index of the first number, and the distances to the next pixel and to the next
+	// channel.
 	at, next, plane := (s.y*r.Width+s.place.Min.X)*channels, channels, 1
 	if r.Layout == ChannelsFirst {
 		at, next, plane = s.y*r.Width+s.place.Min.X, 1, r.Height*r.Width
@@ -89,8 +89,8 @@ func (s *sink) put() {
 	s.y++
 }
 
-// floats is put for what most models take: float32, red, green and blue of each pixel in turn.
-func (s *sink) floats() {
+// putUsual is put for what most models take: float32, red, green and blue of each pixel in turn.
+func (s *sink) putUsual() {
 	scale, offset := s.recipe.Scale, s.recipe.Offset
 	to := s.to[12*(s.y*s.recipe.Width+s.place.Min.X):]
 	for line := s.line; len(line) >= 3; line = line[3:] {

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A tensorFlow runs the operations that this package does without.
+// A tensorFlow runs the operations that this package replaces.
 type tensorFlow struct {
 	t       testing.TB
 	session *savedmodel.Session
@@ -111,7 +111,7 @@ func (tf *tensorFlow) run(f *savedmodel.Function, image []byte) (p picture, ok b
 	return picture{int(shape[1]), int(shape[0]), int(shape[2]), append([]byte(nil), out[0].Bytes()...)}, true
 }
 
-// onto decodes an image with alpha and lays it on a background.
+// onto decodes an image with alpha, and lays it on a background.
 func (tf *tensorFlow) onto(image []byte, background [3]byte) (p picture, ok bool) {
 	tf.t.Helper()
 	rgba, ok := tf.run(tf.alpha, image)
@@ -128,7 +128,7 @@ func (tf *tensorFlow) onto(image []byte, background [3]byte) (p picture, ok bool
 	return p, true
 }
 
-// input resizes and scales a picture as the decoder of package model does.
+// input resizes and scales a picture as the decoder of package infer does.
 func (tf *tensorFlow) input(p picture, r Recipe) []byte {
 	tf.t.Helper()
 	size := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(r.Height)), uint32(r.Width))

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// tiff is EXIF with one directory of an orientation, after another tag.
+// tiff returns EXIF with one directory, which holds another tag and an orientation.
 func tiff(order binary.AppendByteOrder, kind, value uint16) []byte {
 	b := []byte("II*\x00")
 	if order.String() == "BigEndian" {
@@ -40,8 +40,8 @@ func pngChunk(kind string, body []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[4:]))
 }
 
-// afterHeader puts a chunk behind a PNG's IHDR; the others before it, or before
-// IEND.
+// afterHeader inserts a chunk after a PNG's IHDR. The other functions insert it before IHDR or
+// before IEND.
 func afterHeader(b, chunk []byte) []byte  { return bytes.Join([][]byte{b[:33], chunk, b[33:]}, nil) }
 func beforeHeader(b, chunk []byte) []byte { return bytes.Join([][]byte{b[:8], chunk, b[8:]}, nil) }
 func beforeEnd(b, chunk []byte) []byte {
@@ -107,7 +107,7 @@ func pngOf(t testing.TB, img image.Image) []byte {
 }
 
 // Every orientation of a picture of three columns and two rows, as EXIF's
-// specification and Pillow's exif_transpose have it.
+// specification and Pillow's exif_transpose define it.
 func TestUpright(t *testing.T) {
 	stored := image.NewGray(image.Rect(0, 0, 3, 2))
 	copy(stored.Pix, "ABCDEF")
@@ -149,8 +149,7 @@ func TestUpright(t *testing.T) {
 	}
 }
 
-// A photo's EXIF turns what the decoder makes of it, in every format that has
-// some.
+// A photo's EXIF turns the decoded picture, in every format with EXIF.
 func TestUprightFormats(t *testing.T) {
 	const w, h = 20, 10
 	var photo bytes.Buffer
@@ -192,8 +191,8 @@ func TestUprightFormats(t *testing.T) {
 	}
 }
 
-// pngRaw is a PNG of any kind of pixels, with chunks before them; every byte of
-// the rows is another one.
+// pngRaw returns a PNG with any kind of pixel, and chunks before them. All bytes of the rows
+// differ.
 func pngRaw(t testing.TB, w, h, bits, colour, rowBytes int, chunks ...[]byte) []byte {
 	t.Helper()
 	var data bytes.Buffer
@@ -217,8 +216,8 @@ func pngRaw(t testing.TB, w, h, bits, colour, rowBytes int, chunks ...[]byte) []
 	return append(b, pngChunk("IEND", nil)...)
 }
 
-// Transparent pixels of every kind of PNG lie on the background; TensorFlow
-// tells the colours and the alpha.
+// Transparent pixels of every kind of PNG lie on the background. TensorFlow gives the expected
+// colours and alpha.
 func TestBackground(t *testing.T) {
 	tf := openTensorFlow(t)
 	const w, h = 16, 5
@@ -277,7 +276,7 @@ func TestBackground(t *testing.T) {
 	}
 }
 
-// What does not fit is refused before it is written.
+// Buffers that do not fit are refused before anything is written.
 func TestComposeRefuses(t *testing.T) {
 	plan, err := View{}.Plan(nil, Header{"png", 2, 2})
 	if err != nil {

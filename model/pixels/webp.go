@@ -11,7 +11,7 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// decodeWebP decodes a file's picture, or its first frame.
+// decodeWebP decodes a file's only picture, or its first frame.
 func decodeWebP(p Plan) (picture, error) {
 	size, f := p.frame.Size(), p.webp
 	h := Header{"webp", size.X, size.Y}
@@ -45,14 +45,14 @@ func decodeVP8(b []byte, h Header) (picture, error) {
 	return p, nil
 }
 
-// lossyAlpha decodes to RGBA what has its alpha in a chunk of its own.
+// lossyAlpha decodes to RGBA a picture with its alpha in a chunk of its own.
 func lossyAlpha(f webpFile, h Header) (picture, error) {
 	if err := h.check(f.frame.Dx(), f.frame.Dy()); err != nil {
 		return picture{}, err
 	}
-	// libwebp refuses these bits; Go does not look at them.
+	// libwebp refuses these bits; Go ignores them.
 	if len(f.alph) == 0 || f.alph[0]&0x80 != 0 || f.alph[0]&0x30 > 0x10 {
-		return picture{}, errors.New("its alpha begins with an unknown byte")
+		return picture{}, errors.New("the ALPH chunk begins with an unknown byte")
 	}
 	img, err := webp.Decode(bytes.NewReader(f.file())) // checks the sizes before it decodes
 	if err != nil {
@@ -72,9 +72,8 @@ func lossyAlpha(f webpFile, h Header) (picture, error) {
 	return p, nil
 }
 
-// fromVP8 is what libwebp makes of VP8's planes: chroma interpolated from the
-// four nearest samples, then the conversion of video, whose black is 16 and
-// whose white is 235.
+// fromVP8 converts VP8's planes as libwebp does: it interpolates chroma from the four nearest
+// samples, and then converts as for video, whose black is 16 and whose white is 235.
 func fromVP8(p picture, img *image.YCbCr) {
 	columns := (p.width + 1) / 2
 	u, v := make([]byte, p.width), make([]byte, p.width)
@@ -93,9 +92,9 @@ func fromVP8(p picture, img *image.YCbCr) {
 	}
 }
 
-// diamond writes a row in full width: each sample is 9/16 of the nearest, 3/16
-// of the next one to the side and of the one in the far row, 1/16 of the one
-// across, rounded where libwebp does.
+// diamond writes a row in full width. Each sample is 9/16 of the nearest, 3/16 of the next one
+// to the side, 3/16 of the one in the far row and 1/16 of the one across, rounded where
+// libwebp rounds.
 func diamond(to, near, far []byte) {
 	for x := range to {
 		i := x / 2

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// webpParts are two small pictures with alpha, made with Pillow, in the pieces
-// from which the tests make other files.
+// webpParts are two small pictures with alpha, made with Pillow, in pieces from which the tests
+// build other files.
 type webpParts struct {
 	lossy, lossless webpFile
 }
@@ -63,8 +63,7 @@ func anmf(x, y, width, height int, chunks ...[]byte) []byte {
 	return chunkOf("ANMF", append([][]byte{b}, chunks...)...)
 }
 
-// alphaMap is a chunk of bytes that are not compressed: any are the alpha of
-// some picture, by any filter.
+// alphaMap returns a chunk of uncompressed alpha. Any bytes are valid, with any filter.
 func alphaMap(first byte, n int) []byte {
 	random := rand.New(rand.NewPCG(uint64(first), 7))
 	b := []byte{first}
@@ -74,8 +73,8 @@ func alphaMap(first byte, n int) []byte {
 	return chunkOf("ALPH", b)
 }
 
-// Every kind of WebP with alpha lies on white, and of an animation there is the
-// first frame, where it lies. TensorFlow tells the colours and the alpha.
+// Every kind of WebP with alpha is laid on white, and an animation shows its first frame in its
+// place. TensorFlow gives the expected colours and alpha.
 func TestDecodeWebP(t *testing.T) {
 	tf := openTensorFlow(t)
 	p := readWebPParts(t)
@@ -171,7 +170,7 @@ func TestDecodeWebP(t *testing.T) {
 	}
 }
 
-// A WebP of another size than announced is refused, whatever its alpha.
+// A WebP of another size than its header says is refused, with and without alpha.
 func TestWebPOfOtherSize(t *testing.T) {
 	p := readWebPParts(t)
 	const w, h = webpWidth, webpHeight

@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Since TLS 1.3 a client is done with its handshake before the server has
-// looked at the client's certificate. Why that was refused comes as an alert
-// to read, while gRPC is writing already and meets a connection that is
-// closed: a broken pipe would be all that anybody hears of it.
+// alertCredentials report why a server has refused the client's certificate. Since
+// TLS 1.3 a client's handshake ends before the server checks that certificate. The
+// refusal arrives as an alert, which only a read returns. gRPC writes at that moment,
+// and would report a broken pipe.
 type alertCredentials struct {
 	credentials.TransportCredentials
 }
@@ -32,7 +32,7 @@ func (a alertCredentials) Clone() credentials.TransportCredentials {
 	return alertCredentials{a.TransportCredentials.Clone()}
 }
 
-// An alertConn tells, when it cannot write, what the server has said last.
+// An alertConn is a connection whose failed writes return the server's TLS alert.
 type alertConn struct{ net.Conn }
 
 func (c alertConn) Write(b []byte) (int, error) {
@@ -40,13 +40,12 @@ func (c alertConn) Write(b []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	// Whoever reads from a TLS connection that has ended gets the reason,
-	// however often it was read.
+	// Each read from a closed TLS connection returns the alert again.
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	_, readErr := c.Read(make([]byte, 1))
 	var alert *net.OpError
 	if errors.As(readErr, &alert) && alert.Op == "remote error" {
-		return n, fmt.Errorf("the server has ended the connection: %w", alert.Err)
+		return n, fmt.Errorf("the server closed the connection: %w", alert.Err)
 	}
 	return n, err
 }

@@ -12,39 +12,37 @@ import (
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
-// The methods of TensorFlow Serving that are called.
+// Methods of TensorFlow Serving.
 const (
 	predictMethod  = "/tensorflow.serving.PredictionService/Predict"
 	metadataMethod = "/tensorflow.serving.PredictionService/GetModelMetadata"
 	statusMethod   = "/tensorflow.serving.ModelService/GetModelStatus"
 )
 
-// clockSkew is how much earlier than here a deadline may end a call on the
-// server.
+// clockSkew is how much earlier the server may see a deadline pass than this process.
 const clockSkew = 10 * time.Millisecond
 
-// serviceConfig spreads calls over all addresses that a name has.
+// serviceConfig spreads calls over all addresses of a host name.
 const serviceConfig = `{"loadBalancingConfig": [{"round_robin": {}}]}`
 
-// An Observer is told what a client does, from many goroutines and on the
-// batches' way: it must not block.
+// An Observer is called by a Client, from many goroutines and while batches wait.
+// Its methods must not block.
 type Observer interface {
-	// CallDone is called after each call, a retry being a call of its own. The
-	// op is predict, metadata or status; the code is gRPC's, such as "OK" or
-	// "Unavailable", "BadAnswer" or "WrongVersion"; see Error.Code.
+	// CallDone is called after each call; a retry is a call of its own. The op is
+	// predict, metadata or status. The code is that of gRPC, such as "OK" or
+	// "Unavailable", or "BadAnswer" or "WrongVersion": see Error.Code.
 	CallDone(op, code string, took time.Duration)
-	// BreakerChanged is called with closed, half-open or open.
+	// BreakerChanged is called with the breaker's new state: closed, half-open or open.
 	BreakerChanged(state string)
 }
 
-// Unobserved is an Observer that does nothing, to be used or to be embedded.
+// Unobserved is an Observer that does nothing. Use it as it is, or embed it.
 type Unobserved struct{}
 
 // CallDone implements Observer.
@@ -53,23 +51,25 @@ func (Unobserved) CallDone(string, string, time.Duration) {}
 // BreakerChanged implements Observer.
 func (Unobserved) BreakerChanged(string) {}
 
-// A Client asks one model of one model server over one channel. Its methods
-// are safe for concurrent use.
+// A Client calls one model of one model server over one channel. Its methods are safe
+// for concurrent use.
 type Client struct {
+	// Set once.
 	config   Config
 	log      *slog.Logger
 	observer Observer
+	conn     *grpc.ClientConn
+	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
 
-	conn    *grpc.ClientConn
-	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-	opened  atomic.Int64          // when the breaker did, in Unix nanoseconds
-	last    atomic.Pointer[error] // failure that counted for the breaker; nil: none
-	places  chan struct{}         // one for each batch under way
+	// Safe for concurrent use.
+	slots       chan struct{}         // holds one element for each batch under way
+	open        atomic.Bool           // the breaker has opened, and has allowed no call since
+	opened      atomic.Int64          // when the breaker opened, in Unix nanoseconds
+	lastFailure atomic.Pointer[error] // that the breaker counted; nil: none
 }
 
-// New makes a client. It does not connect: the first call does, and whether
-// the server is there is for the calls to tell. Its error names the setting
-// that is wrong.
+// New returns a client. It does not connect: the first call does, and returns an error
+// if the server cannot be reached. New's error names the setting that is wrong.
 func New(c Config, log *slog.Logger, o Observer) (*Client, error) {
 	return newWith(c, log, o)
 }
@@ -87,7 +87,7 @@ func newWith(c Config, log *slog.Logger, o Observer, extra ...grpc.DialOption) (
 	}
 	options = append(options,
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		grpc.WithDisableServiceConfig(), // DNS does not decide
+		grpc.WithDisableServiceConfig(), // DNS must not override it
 		grpc.WithNoProxy(),
 		grpc.WithUserAgent("inceptor"),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -97,74 +97,73 @@ func newWith(c Config, log *slog.Logger, o Observer, extra ...grpc.DialOption) (
 			},
 			MinConnectTimeout: c.Timeout,
 		}),
-		// Finds connections that lead nowhere. Servers punish clients that ask
-		// more often than every few seconds, or with no call under way.
+		// Detects dead connections. Servers drop clients that ping more often than every
+		// few seconds, or while no call is under way.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
-	if c.Compression == gzipCompression {
-		options = append(options, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
-	}
 	conn, err := grpc.NewClient(c.Address, append(options, extra...)...)
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{config: c, log: log, observer: o, conn: conn, places: make(chan struct{}, c.Concurrency)}
+	client := &Client{config: c, log: log, observer: o, conn: conn, slots: make(chan struct{}, c.Concurrency)}
 	client.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:   1,
 		Timeout:       c.Breaker.Open,
 		ReadyToTrip:   func(n gobreaker.Counts) bool { return int(n.ConsecutiveFailures) >= c.Breaker.Failures },
 		IsSuccessful:  healthy,
-		IsExcluded:    neutral,
+		IsExcluded:    notCounted,
 		OnStateChange: client.breakerChanged,
 	})
 	o.BreakerChanged(gobreaker.StateClosed.String())
 	return client, nil
 }
 
-// Close ends the channel, and with it the calls under way.
+// Close closes the channel and cancels the calls under way.
 func (c *Client) Close() error { return c.conn.Close() }
 
 func (c *Client) breakerChanged(_ string, from, to gobreaker.State) {
+	c.open.Store(to == gobreaker.StateOpen)
 	switch to {
 	case gobreaker.StateOpen:
 		c.opened.Store(time.Now().UnixNano())
-		c.log.Warn("model server is not called: too many calls have failed",
-			"server", c.config.Address, "for", c.config.Breaker.Open, "last", c.Cause())
+		c.log.Warn("model server: circuit breaker opened after too many failed calls; not calling it",
+			"server", c.config.Address, "for", c.config.Breaker.Open, "last", c.LastFailure())
 	case gobreaker.StateClosed:
-		c.log.Info("model server answers again", "server", c.config.Address)
+		c.log.Info("model server: recovered", "server", c.config.Address)
 	}
 	c.observer.BreakerChanged(to.String())
 }
 
-// What was asked for, which decides what an error means.
-type asked struct {
+// A versionChoice is the version or the label that a request names. It decides what an
+// error means.
+type versionChoice struct {
 	version int64 // NoVersion: any
 	label   string
 }
 
-// A call is one request of an op, and how its answer is read.
+// A call is one request, and how its response is read.
 type call struct {
 	op, method string
-	spec       asked
+	choice     versionChoice
 	request    proto.Message
-	response   proto.Message // reset for each try
+	response   proto.Message // reset before each try
 	maxBytes   int           // of the response
-	// read checks the response, which came from this server. Its *Error counts
-	// as the call's.
-	read func(from string) error
-	// counts tells whether a success shows that batches are answered.
-	counts bool
+	// read checks the response, which the server at this address has sent. The call
+	// returns its *Error.
+	read func(server string) error
+	// closesBreaker says that a success proves that the server answers batches.
+	closesBreaker bool
 }
 
-// within makes a call, again and again while that may help, until the budget
-// of ctx is spent.
-func (c *Client) within(ctx context.Context, k call) error {
+// callWithRetries makes a call, and repeats it while a retry may succeed and the budget
+// of ctx lasts.
+func (c *Client) callWithRetries(ctx context.Context, k call) error {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
 	var last error
 	for {
-		err := c.once(ctx, k)
-		if last != nil && (KindOf(err) == KindOpen || codeOf(err) == codes.DeadlineExceeded.String() && spent(ctx)) {
-			return last // what has opened the breaker, or used the budget up, tells more
+		err := c.callOnce(ctx, k)
+		if last != nil && (KindOf(err) == KindOpen || codeOf(err) == codes.DeadlineExceeded.String() && budgetSpent(ctx)) {
+			return last // the cause: it opened the breaker, or used up the budget
 		}
 		if !retryable(err) {
 			return err
@@ -177,30 +176,30 @@ func (c *Client) within(ctx context.Context, k call) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			if ended := c.ended(ctx, k.op); ended != nil {
-				return ended
+			if cancelled := c.cancelled(ctx, k.op); cancelled != nil {
+				return cancelled
 			}
 			return err
 		}
 	}
 }
 
-// spent tells whether the budget of ctx is, or nearly.
-func spent(ctx context.Context) bool {
+// budgetSpent reports whether the deadline of ctx has passed, or is about to.
+func budgetSpent(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && time.Until(deadline) < clockSkew
 }
 
-// once makes one call, if the breaker lets it.
-func (c *Client) once(ctx context.Context, k call) error {
+// callOnce makes one call, if the breaker allows it.
+func (c *Client) callOnce(ctx context.Context, k call) error {
 	done, err := c.breaker.Allow()
 	if err != nil {
-		return c.resting(k.op, err)
+		return c.notCalled(k.op, err)
 	}
 	options := []grpc.CallOption{grpc.MaxCallRecvMsgSize(k.maxBytes)}
 	if c.breaker.State() == gobreaker.StateHalfOpen {
-		// This call decides: it shall meet the server as it is now, and not
-		// the last failure to connect to it.
+		// This call decides about the breaker. It must try to connect now, and not return
+		// the last failure to connect.
 		c.conn.ResetConnectBackoff()
 		options = append(options, grpc.WaitForReady(true))
 	}
@@ -208,20 +207,24 @@ func (c *Client) once(ctx context.Context, k call) error {
 	short := ok && time.Until(deadline) < c.config.Timeout/2
 	err = c.invoke(ctx, k, options)
 	switch {
-	case !k.counts && (healthy(err) || Unimplemented(err)), short && codeOf(err) == codes.DeadlineExceeded.String():
-		done(errNotCounted) // it shows nothing, or had too little time to
+	case !k.closesBreaker && (healthy(err) || Unimplemented(err)), short && codeOf(err) == codes.DeadlineExceeded.String():
+		done(errNotCounted) // it proves nothing, or had too little time
 	default:
-		if !healthy(err) && !neutral(err) {
-			c.last.Store(&err)
+		if !healthy(err) && !notCounted(err) {
+			c.lastFailure.Store(&err)
 		}
 		done(err)
 	}
 	return err
 }
 
-// Cause is the last failure that counted for the breaker, in words.
-func (c *Client) Cause() string {
-	if last := c.last.Load(); last != nil {
+// BreakerOpen reports whether the breaker has opened, and has allowed no call since then.
+func (c *Client) BreakerOpen() bool { return c.open.Load() }
+
+// LastFailure is the text of the last error that the breaker counted; "none" if there
+// was none.
+func (c *Client) LastFailure() string {
+	if last := c.lastFailure.Load(); last != nil {
 		return (*last).Error()
 	}
 	return "none"
@@ -230,32 +233,35 @@ func (c *Client) Cause() string {
 func (c *Client) invoke(parent context.Context, k call, options []grpc.CallOption) error {
 	ctx, cancel := context.WithTimeout(parent, c.config.Timeout)
 	defer cancel()
-	var from peer.Peer
-	options = append(options, grpc.Peer(&from))
+	var server peer.Peer
+	options = append(options, grpc.Peer(&server))
 	proto.Reset(k.response)
 	start := time.Now()
 	err := c.conn.Invoke(ctx, k.method, k.request, k.response, options...)
 	took := time.Since(start)
 	code := status.Code(err).String()
 	if err != nil {
-		if spent(parent) {
-			<-parent.Done() // the server has noticed it first
+		if budgetSpent(parent) {
+			<-parent.Done() // the server saw the deadline pass first
 		}
-		if ended := c.ended(parent, k.op); ended != nil {
-			err = ended
+		if cancelled := c.cancelled(parent, k.op); cancelled != nil {
+			err = cancelled
 		} else {
-			err = c.failure(k.op, k.spec, took, err)
+			err = c.callError(k.op, k.choice, took, err)
 		}
-	} else if err = k.read(address(from)); err != nil {
+	} else if err = k.read(address(server)); err != nil {
 		code = codeOf(err)
 	}
 	c.observer.CallDone(k.op, code, took)
 	return err
 }
 
-// resting is the error of a breaker that lets nobody through.
-func (c *Client) resting(op string, err error) error {
-	e := &Error{Kind: KindOpen, Op: op, Server: c.config.Address, Message: "not called: too many calls have failed, the last: " + c.Cause()}
+// notCalled returns the error of a call that the breaker has not allowed.
+func (c *Client) notCalled(op string, err error) error {
+	e := &Error{
+		Kind: KindOpen, Op: op, Server: c.config.Address,
+		Message: "not called: too many calls have failed, the last: " + c.LastFailure(),
+	}
 	if errors.Is(err, gobreaker.ErrTooManyRequests) {
 		e.Message = "not called: one batch tries it first"
 		e.After = c.config.Timeout

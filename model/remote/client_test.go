@@ -15,12 +15,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"inceptor/internal/settings"
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
 )
 
-// An observed is an Observer that remembers.
+// An observed is an Observer that records its calls.
 type observed struct {
 	mu     sync.Mutex
 	codes  []string
@@ -45,23 +46,23 @@ func (o *observed) all() (calls, states []string) {
 	return slices.Clone(o.codes), slices.Clone(o.states)
 }
 
-// testConfig has time enough for a busy machine, and its breaker does not open
-// by itself.
+// testConfig returns a configuration with enough time for a busy machine, and a breaker that
+// does not open by chance.
 func testConfig(addr string) Config {
-	c := Default()
+	c := settings.Default[Config]()
 	c.Address, c.Model = addr, "inception"
 	c.Timeout, c.Budget = 3*time.Second, 3*time.Second
 	c.Breaker = Breaker{Failures: 1000, Open: 200 * time.Millisecond}
 	return c
 }
 
-// hasty is a configuration for calls that fail until the budget is spent.
+// hasty shortens the budget, for calls that fail until it is spent.
 func hasty(c Config) Config {
 	c.Timeout, c.Budget = 600*time.Millisecond, 600*time.Millisecond
 	return c
 }
 
-// slack is how much later than its budget a batch may end on a busy machine.
+// slack is how much a batch may exceed its budget on a busy machine.
 const slack = time.Second
 
 func newClient(t testing.TB, c Config) (*Client, *observed) {
@@ -77,7 +78,7 @@ func newClient(t testing.TB, c Config) (*Client, *observed) {
 
 var onePixel = savedmodel.Shape{1, 1, 3}
 
-// batchOf is a batch of pixels of 1×1, one image for each value.
+// batchOf returns a batch of images of 1×1, one for each value.
 func batchOf(values ...float32) Batch {
 	var images [][]byte
 	for _, v := range values {
@@ -137,28 +138,22 @@ func TestPredict(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	fake.Versions = []int64{3, 7}
 	server := remotetest.Serve(t, fake)
-	for _, compression := range []string{"none", "gzip"} {
-		t.Run(compression, func(t *testing.T) {
-			config := testConfig(server.Addr())
-			config.Compression = compression
-			c, o := newClient(t, config)
-			a, err := c.Predict(t.Context(), batchOf(1, 2, 3))
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkScores(t, a, 1, 2, 3)
-			if a.Version != 7 || a.Server != server.Addr() || a.Took <= 0 {
-				t.Errorf("got %+v, want version 7 from %s", a, server.Addr())
-			}
-			a, err = c.Predict(t.Context(), bytesOf("a", "b"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkScores(t, a, 'a', 'b')
-			if calls, states := o.all(); !slices.Equal(calls, []string{"predict OK", "predict OK"}) || !slices.Equal(states, []string{"closed"}) {
-				t.Errorf("observed %q and %q", calls, states)
-			}
-		})
+	c, o := newClient(t, testConfig(server.Addr()))
+	a, err := c.Predict(t.Context(), batchOf(1, 2, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkScores(t, a, 1, 2, 3)
+	if a.Version != 7 || a.Server != server.Addr() || a.Took <= 0 {
+		t.Errorf("got %+v, want version 7 from %s", a, server.Addr())
+	}
+	a, err = c.Predict(t.Context(), bytesOf("a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkScores(t, a, 'a', 'b')
+	if calls, states := o.all(); !slices.Equal(calls, []string{"predict OK", "predict OK"}) || !slices.Equal(states, []string{"closed"}) {
+		t.Errorf("observed %q and %q", calls, states)
 	}
 }
 
@@ -183,7 +178,7 @@ func TestPredictTakesNoEmptyBatch(t *testing.T) {
 	}
 }
 
-// Which version is asked for, and which answers are taken.
+// Which version is requested, and from which version an answer is accepted.
 func TestPredictVersion(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	fake.Versions, fake.Labels = []int64{0, 3, 7}, map[string]int64{"stable": 3}
@@ -217,14 +212,14 @@ func TestPredictVersion(t *testing.T) {
 		{name: "any, version 0 answers", policy: "any", ask: Batch{Version: 3}, hook: lie(0), want: 0},
 		{name: "same, not there", policy: "same", ask: Batch{Version: 4}, kind: KindVersion, tell: "Specific(inception, 4)", called: "predict NotFound"},
 		{name: "same, another answers", policy: "same", ask: Batch{Version: 3}, hook: lie(4), kind: KindVersion, tell: "version 4 has answered, want 3", called: "predict WrongVersion"},
-		{name: "same, no version told", policy: "same", ask: Batch{Version: 3}, hook: lie(NoVersion), kind: KindVersion, tell: "does not tell", called: "predict WrongVersion"},
+		{name: "same, no version told", policy: "same", ask: Batch{Version: 3}, hook: lie(NoVersion), kind: KindVersion, tell: "does not report its version", called: "predict WrongVersion"},
 		{name: "same by label", policy: "same", label: "stable", ask: Batch{Version: 3}, want: 3},
 		{name: "same by label, moved", policy: "same", label: "stable", ask: Batch{Version: 7}, kind: KindVersion, tell: "version 3 has answered, want 7", called: "predict WrongVersion"},
 		{name: "any", policy: "any", ask: Batch{Version: 3}, want: 7},
 		{name: "any by label", policy: "any", label: "stable", ask: Batch{Version: 7}, want: 3},
 		{name: "any, label of the batch", policy: "any", label: "none", ask: Batch{Label: "stable"}, want: 3},
 		{name: "any, no version told", policy: "any", ask: Batch{Version: 3}, hook: lie(NoVersion), want: NoVersion},
-		{name: "no such label", policy: "any", label: "canary", kind: KindRefused, tell: "canary (and so for a blank one)", called: "predict InvalidArgument"},
+		{name: "no such label", policy: "any", label: "canary", kind: KindRefused, tell: "canary (and also for a blank record)", called: "predict InvalidArgument"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fake.SetHook(test.hook)
@@ -252,7 +247,7 @@ func TestPredictVersion(t *testing.T) {
 	}
 }
 
-// What each code means, and whether it is tried again.
+// The kind of each of gRPC's codes, and whether it is retried.
 func TestPredictCodes(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -297,7 +292,7 @@ func TestPredictCodes(t *testing.T) {
 				t.Errorf("took %v of a budget of %v", took, config.Budget)
 			}
 
-			// It passes.
+			// The fault is over.
 			fake.SetHook(nil)
 			a, err := c.Predict(t.Context(), batchOf(1, 2))
 			if err != nil {
@@ -308,7 +303,7 @@ func TestPredictCodes(t *testing.T) {
 	}
 }
 
-// One image is to blame only if a blank one is not refused as well.
+// An image is to blame only if a blank one is accepted in its place.
 func TestPredictBlames(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -336,7 +331,7 @@ func TestPredictBlames(t *testing.T) {
 			}
 		}
 	}
-	// The server goes away between the image and the blank one.
+	// The server fails between the image and the blank one.
 	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 		fake.Fail(codes.Unavailable, "gone")
 		return nil, status.Error(codes.InvalidArgument, "told")
@@ -365,7 +360,7 @@ func TestPredictSlow(t *testing.T) {
 		t.Errorf("observed %q, want a retry", calls)
 	}
 
-	// The caller's own ending is its own.
+	// A context that the caller ends gives its own error.
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	if _, err := c.Predict(ctx, batchOf(1)); !errors.Is(err, context.Canceled) || KindOf(err) != "" {
@@ -378,8 +373,8 @@ func TestPredictSlow(t *testing.T) {
 	}
 }
 
-// With a slow server, no more than so many batches are under way; those that
-// find no place wait within their budget.
+// With a slow server, no more than fallback.concurrency batches are under way; the others wait
+// for their turn within their budget.
 func TestPredictConcurrency(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -414,7 +409,7 @@ func TestPredictConcurrency(t *testing.T) {
 
 	calls := fake.Calls.Load()
 	for range config.Concurrency {
-		c.places <- struct{}{}
+		c.slots <- struct{}{}
 	}
 	_, err := c.Predict(t.Context(), batchOf(1))
 	wantKind(t, err, KindUnavailable, "3 batches were under way for all of 500ms")
@@ -427,7 +422,7 @@ func TestPredictConcurrency(t *testing.T) {
 		t.Error("the server was called")
 	}
 	for range config.Concurrency {
-		<-c.places
+		<-c.slots
 	}
 	close(release)
 	if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {

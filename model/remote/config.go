@@ -11,37 +11,45 @@ import (
 	"inceptor/internal/credential"
 )
 
-// Config says which model server is asked, and how. Field tags are kong's; the
-// names that errors and documents use begin with "fallback.".
+// Config says which model server to call, and how. The field tags are those of kong. In
+// errors and documents the names of the fields begin with "fallback.".
 type Config struct {
-	Address string `help:"Model server with TensorFlow Serving's gRPC interface: host:port. A name with several addresses has its calls spread over all of them." placeholder:"HOST:PORT"`
+	// Other servers with the same interface will do. A name with several addresses has its calls
+	// spread over all of them.
+	Address string `help:"TensorFlow Serving's address for gRPC." placeholder:"HOST:PORT" common:""`
 	Model   string `help:"The model's name there. Empty: model.name." placeholder:"NAME"`
 	Label   string `help:"Version label to ask for, such as stable, instead of a version's number."`
-	Version string `default:"same" enum:"same,any" help:"Which version may answer (${enum}): same is the one that would serve locally; any is whichever the server takes, and the answer says so."`
+	// same is the one that would serve here. any is whichever the server takes, and the answer says
+	// so.
+	Version string `default:"same" enum:"same, any" help:"Which version may answer: ${enum}."`
 
-	Timeout     time.Duration `default:"5s" help:"Time for one call."`
-	Budget      time.Duration `default:"15s" help:"Time for one batch with all its retries and waits, after which its records are tried again later."`
-	Concurrency int           `default:"4" help:"Batches under way at once, at most; further ones wait, within their budget."`
-	Compression string        `default:"none" enum:"none,gzip" help:"Compression of what is sent: ${enum}. Encoded images do not get smaller; pixels do, at the price of a processor's time on both sides."`
+	Timeout time.Duration `default:"5s" help:"Time for one call."`
+	// After it the records are tried again later.
+	Budget      time.Duration `default:"15s" help:"Time for one batch with all its retries and waits."`
+	Concurrency int           `default:"4" help:"Most batches under way at once. Further ones wait, within their budget."`
 
-	TLS       TLS     `embed:"" prefix:"tls."`
-	TokenFile string  `help:"File with a token that is sent as 'authorization: Bearer', and read anew for every call. Needs fallback.tls.enabled." placeholder:"FILE"`
+	TLS TLS `embed:"" prefix:"tls."`
+	// It is read anew for every call.
+	TokenFile string  `help:"File with a token that is sent as a bearer token. Needs fallback.tls.enabled." placeholder:"FILE"`
 	Breaker   Breaker `embed:"" prefix:"breaker."`
 }
 
-// TLS says how the connection is secured.
+// TLS says how to secure the connection.
 type TLS struct {
-	Enabled    bool   `help:"Connect to the model server with TLS."`
-	CA         string `help:"PEM file with the authorities that the server's certificate must come from, read anew for every connection. Empty: the system's." placeholder:"FILE"`
-	Cert       string `help:"PEM file with the client's certificate, for a server that asks for one; read anew for every connection." placeholder:"FILE"`
+	Enabled bool `help:"Connect to the model server with TLS."`
+	// It is read anew for every connection.
+	CA string `help:"PEM file with the server's authorities. Empty: the system's." placeholder:"FILE"`
+	// It is read anew for every connection.
+	Cert       string `help:"PEM file with the client's certificate, for a server that asks for one." placeholder:"FILE"`
 	Key        string `help:"PEM file with the client certificate's key." placeholder:"FILE"`
 	ServerName string `help:"Name that the server's certificate must be for. Empty: the host of fallback.address."`
 }
 
-// Breaker says when the server is given a rest.
+// Breaker says when to stop calling the server, and for how long.
 type Breaker struct {
-	Failures int           `default:"5" help:"Calls that fail in a row before no more are made."`
-	Open     time.Duration `default:"10s" help:"How long no call is made then. After it one batch goes first, and the others follow if it is answered."`
+	Failures int `default:"5" help:"Calls that fail in a row before no more are made."`
+	// After it one batch goes first, and the others follow if it is answered.
+	Open time.Duration `default:"10s" help:"How long no call is made then."`
 }
 
 // The values of Config.Version.
@@ -49,19 +57,6 @@ const (
 	SameVersion = "same"
 	AnyVersion  = "any"
 )
-
-const (
-	noCompression   = "none"
-	gzipCompression = "gzip"
-)
-
-// Default is the configuration that the tags describe.
-func Default() Config {
-	return Config{
-		Version: SameVersion, Timeout: 5 * time.Second, Budget: 15 * time.Second, Concurrency: 4, Compression: noCompression,
-		Breaker: Breaker{Failures: 5, Open: 10 * time.Second},
-	}
-}
 
 // Validate returns every problem, each naming its key.
 func (c Config) Validate() []error {
@@ -84,9 +79,6 @@ func (c Config) Validate() []error {
 	if c.Concurrency < 1 || c.Concurrency > 1024 {
 		bad("concurrency", "%d is not between 1 and 1024", c.Concurrency)
 	}
-	if c.Compression != noCompression && c.Compression != gzipCompression {
-		bad("compression", "%q is neither %s nor %s", c.Compression, noCompression, gzipCompression)
-	}
 	if c.Breaker.Failures < 1 || c.Breaker.Failures > 1_000_000 {
 		bad("breaker.failures", "%d is not between 1 and 1000000", c.Breaker.Failures)
 	}
@@ -107,7 +99,9 @@ func (c Config) Validate() []error {
 
 func (t TLS) validate() []error {
 	if !t.Enabled {
-		for _, set := range []struct{ key, value string }{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}, {"server-name", t.ServerName}} {
+		for _, set := range []struct{ key, value string }{
+			{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}, {"server-name", t.ServerName},
+		} {
 			if set.value != "" {
 				return []error{fmt.Errorf("fallback.tls.%s: has no effect without fallback.tls.enabled", set.key)}
 			}
@@ -133,11 +127,11 @@ func (t TLS) validate() []error {
 	return problems
 }
 
-// isAddress tells whether gRPC's resolver will take s for a name, or an IP
-// address, with a port.
+// isAddress reports whether gRPC's resolver accepts s as a host name or an IP address
+// with a port.
 func isAddress(s string) bool {
 	host, port, err := net.SplitHostPort(strings.TrimPrefix(s, "dns:///"))
-	if err != nil || host == "" || strings.ContainsAny(host, "/ ") {
+	if err != nil || host == "" || strings.ContainsAny(host, "/ \t\r\n@,") {
 		return false
 	}
 	n, err := strconv.ParseUint(port, 10, 16)

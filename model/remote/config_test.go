@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"inceptor/internal/settings"
 )
 
-// Default is what the tags say.
+// The defaults are in the tags alone.
 func TestDefault(t *testing.T) {
 	var flags struct {
 		Fallback Config `embed:"" prefix:"fallback."`
@@ -21,11 +23,12 @@ func TestDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := parser.Parse(nil); err != nil {
-		t.Fatal(err)
+	want := Config{
+		Version: SameVersion, Timeout: 5 * time.Second, Budget: 15 * time.Second, Concurrency: 4,
+		Breaker: Breaker{Failures: 5, Open: 10 * time.Second},
 	}
-	if got := flags.Fallback; got != Default() {
-		t.Errorf("the tags say %+v, Default %+v", got, Default())
+	if got := settings.Default[Config](); got != want {
+		t.Errorf("the defaults are %+v, want %+v", got, want)
 	}
 	args := []string{"--fallback.address=models:8500", "--fallback.tls.enabled", "--fallback.tls.server-name=x", "--fallback.breaker.failures=3", "--fallback.token-file=f", "--fallback.version=any"}
 	if _, err := parser.Parse(args); err != nil {
@@ -67,7 +70,7 @@ func TestValidate(t *testing.T) {
 			c.Timeout, c.Budget, c.Concurrency, c.Breaker = 0, -1, 0, Breaker{}
 		}, []string{"fallback.timeout: ", "fallback.budget: ", "fallback.concurrency: ", "fallback.breaker.failures: ", "fallback.breaker.open: "}},
 		{"budget below timeout", func(c *Config) { c.Timeout, c.Budget = 2*time.Second, time.Second }, []string{"fallback.budget: "}},
-		{"words", func(c *Config) { c.Version, c.Compression = "newest", "zstd" }, []string{"fallback.version: ", "fallback.compression: "}},
+		{"words", func(c *Config) { c.Version = "newest" }, []string{"fallback.version: "}},
 		{"TLS off", func(c *Config) { c.TLS = TLS{CA: ours.file} }, []string{"fallback.tls.ca: has no effect"}},
 		{"no such CA", func(c *Config) { c.TLS = TLS{Enabled: true, CA: filepath.Join(dir, "no")} }, []string{"fallback.tls.ca: "}},
 		{"no PEM", func(c *Config) { c.TLS = TLS{Enabled: true, CA: noPEM} }, []string{"fallback.tls.ca: "}},

@@ -16,7 +16,7 @@ import (
 	"inceptor/internal/credential"
 )
 
-// security returns how the channel is secured and who it says it is.
+// security returns the options that secure the channel and authenticate the client.
 func (c Config) security(log *slog.Logger) ([]grpc.DialOption, error) {
 	if !c.TLS.Enabled {
 		return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, nil
@@ -32,38 +32,28 @@ func (c Config) security(log *slog.Logger) ([]grpc.DialOption, error) {
 	return options, nil
 }
 
-// A handshake secures connections with the certificates that their files hold at that moment, for
-// they are short-lived and renewed while the process runs.
+// A handshake secures each new connection with the certificates that the files hold at
+// that moment: certificates are short-lived, and renewed while the process runs.
 type handshake struct {
 	credentials.TransportCredentials // for all but the handshake
 	config                           *tls.Config
-	authorities                      *credential.File[*x509.CertPool] // nil: the system's
+	authorities                      func() *x509.CertPool // nil: those of the system
 }
 
 func (t TLS) handshake(log *slog.Logger) (*handshake, error) {
-	h := &handshake{config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}}
-	var err error
-	if t.CA != "" {
-		if h.authorities, err = credential.Authorities(log, "fallback.tls.ca", t.CA); err != nil {
-			return nil, err
-		}
+	config, authorities, err := credential.ClientTLS(log, "fallback.tls", t.CA, t.Cert, t.Key)
+	if err != nil {
+		return nil, err
 	}
-	if t.Cert != "" {
-		pair, err := credential.Certificate(log, "fallback.tls.cert", t.Cert, t.Key)
-		if err != nil {
-			return nil, err
-		}
-		h.config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.Value(), nil }
-	}
-	h.TransportCredentials = credentials.NewTLS(h.config)
-	return h, nil
+	config.ServerName = t.ServerName
+	return &handshake{credentials.NewTLS(config), config, authorities}, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (h *handshake) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	config := h.config.Clone()
 	if h.authorities != nil {
-		config.RootCAs = h.authorities.Value()
+		config.RootCAs = h.authorities()
 	}
 	return credentials.NewTLS(config).ClientHandshake(ctx, authority, raw)
 }
@@ -73,9 +63,9 @@ func (h *handshake) Clone() credentials.TransportCredentials {
 	return &handshake{h.TransportCredentials.Clone(), h.config.Clone(), h.authorities}
 }
 
-// A tokenFile sends the token that a file holds. The file is read for every
-// call, which is small beside a batch of images: so a token that was renewed
-// counts at once, however its file was replaced.
+// A tokenFile sends the token that a file holds. It reads the file for each call, so
+// that a renewed token is used at once, however the file was replaced. That takes little
+// time compared with a batch of images.
 type tokenFile string
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
@@ -87,9 +77,9 @@ func (f tokenFile) GetRequestMetadata(context.Context, ...string) (map[string]st
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }
 
-// RequireTransportSecurity implements credentials.PerRPCCredentials: a token
-// is never sent in the clear.
+// RequireTransportSecurity implements credentials.PerRPCCredentials: a token is never
+// sent without TLS.
 func (tokenFile) RequireTransportSecurity() bool { return true }
 
-// maxToken is far above any token, and below what servers take as a header.
+// maxToken is far above the size of any token, and below what servers accept as a header.
 const maxToken = 8 << 10

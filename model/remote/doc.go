@@ -20,6 +20,6 @@
 // wait: nothing is wrong with them. Memory is bounded by the batches under way
 // (fallback.concurrency), of each the tensor and its encoded message.
 //
-// Package model decides when a remote answer is wanted; this package knows
-// nothing of local versions but the number that may have to match.
+// Package fallback decides when the model server is asked, and package infer makes the batches.
+// This package knows nothing of local versions but the number that may have to match.
 package remote

@@ -11,52 +11,52 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A Kind is what an Error means to whoever sent the batch.
+// A Kind says what the sender of a batch does about an Error.
 type Kind string
 
-// The kinds of errors. Only the first two say something about the batch; with
-// any other the same batch may be answered later, and its records must wait.
+// The kinds of errors. The first two blame the batch. After any other, the same batch
+// may be answered later: keep its records.
 const (
-	// KindInput: the server refuses the batch's content. Halve the batch; one
-	// record alone is guilty: the server has taken a blank one in its place, if one
-	// is known.
+	// KindInput: the server refuses the content of the batch. Halve the batch. A record
+	// that is refused alone is bad: the server has accepted a blank one in its place, if
+	// one is known.
 	KindInput Kind = "input"
-	// KindTooLarge: one side does not take so large a message. Halve the batch;
-	// one image alone is too large for this server.
+	// KindTooLarge: the message is larger than one side accepts. Halve the batch. An
+	// image that is refused alone is too large for this server.
 	KindTooLarge Kind = "too-large"
-	// KindUnavailable: the server is not there, overloaded, too slow or broken.
-	// What is worth a retry within the budget was retried.
+	// KindUnavailable: the server is down, overloaded, too slow or broken. Retries
+	// within the budget have failed too, where a retry could help.
 	KindUnavailable Kind = "unavailable"
-	// KindOpen: the breaker is open, or one batch is trying the server now; no
-	// call was made.
+	// KindOpen: the breaker is open, or another batch is the one that tries the server;
+	// no call was made.
 	KindOpen Kind = "open"
-	// KindVersion: the version or label that was asked for is not there, or
-	// another version has answered.
+	// KindVersion: the server does not have the requested version or label, or another
+	// version has answered.
 	KindVersion Kind = "version"
-	// KindRefused: the server does not take such requests, whatever the input:
-	// no such model or signature, another type or shape, no permission.
+	// KindRefused: the server refuses such requests, whatever the input: it has no such
+	// model or signature, expects another type or shape, or denies permission.
 	KindRefused Kind = "refused"
-	// KindAnswer: the answer is not scores for the batch.
+	// KindAnswer: the response does not hold scores for the batch.
 	KindAnswer Kind = "answer"
 )
 
-// Codes that no server sends, for answers that cannot be used.
+// Codes of this package, for responses that cannot be used.
 const (
 	codeBadAnswer    = "BadAnswer"
 	codeWrongVersion = "WrongVersion"
 )
 
-// An Error is why a call has come to nothing. Errors of a context that its
-// caller has ended are not of this type.
+// An Error says why a call has failed. The error of a context that the caller has
+// cancelled is not an *Error.
 type Error struct {
 	Kind   Kind
 	Op     string // predict, metadata or status
 	Server string // the configured address
-	// Code is gRPC's, such as "Unavailable"; "BadAnswer" or "WrongVersion" for
-	// an answer that cannot be used; empty where no call was made.
+	// Code is that of gRPC, such as "Unavailable"; "BadAnswer" or "WrongVersion" for a
+	// response that cannot be used; empty where no call was made.
 	Code    string
 	Message string
-	// After is, for KindOpen, how long to wait before the next try.
+	// After is how long to wait before the next try, for KindOpen.
 	After time.Duration
 }
 
@@ -68,7 +68,7 @@ func (e *Error) Error() string {
 	return s + e.Message
 }
 
-// KindOf is the kind of an *Error, and empty for any other error.
+// KindOf returns the kind of an *Error, and "" for any other error.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
@@ -85,11 +85,11 @@ func codeOf(err error) string {
 	return ""
 }
 
-// Unimplemented tells whether the server does not have what was called, as
-// proxies that pass on Predict alone.
+// Unimplemented reports whether the server lacks the method that was called, as a proxy
+// does that forwards Predict alone.
 func Unimplemented(err error) bool { return codeOf(err) == codes.Unimplemented.String() }
 
-// retryable tells whether the same call may succeed in a moment.
+// retryable reports whether the same call may soon succeed.
 func retryable(err error) bool {
 	if KindOf(err) != KindUnavailable {
 		return false
@@ -101,19 +101,19 @@ func retryable(err error) bool {
 	return false
 }
 
-// neutral tells whether an error says nothing of the server's health, and
-// healthy whether it shows that the server works.
-func neutral(err error) bool {
+// notCounted reports whether the breaker ignores an error, since it says nothing about
+// the server's health.
+func notCounted(err error) bool {
 	return errors.Is(err, errNotCounted) || err != nil && KindOf(err) == "" || KindOf(err) == KindTooLarge
 }
 
+// healthy reports whether the result of a call shows that the server works.
 func healthy(err error) bool { return err == nil || KindOf(err) == KindInput }
 
-// errNotCounted is given to the breaker for a call that shows nothing.
+// errNotCounted is the result of a call that says nothing about the server's health.
 var errNotCounted = errors.New("not counted")
 
-// asRefused gives an error that blames the input another kind, where there is
-// no input that could be to blame.
+// asRefused turns KindInput into KindRefused, for a call without an input to blame.
 func asRefused(err error) error {
 	var e *Error
 	if errors.As(err, &e) && e.Kind == KindInput {
@@ -122,24 +122,24 @@ func asRefused(err error) error {
 	return err
 }
 
-// errBudget is why the context of a batch ends by itself.
+// errBudget is the cause of a context that ends since fallback.budget is spent.
 var errBudget = errors.New("budget is spent")
 
-// budget bounds a batch with all its calls.
-func (c *Client) budget(ctx context.Context) (context.Context, context.CancelFunc) {
+// withBudget bounds the time of a batch with all its calls.
+func (c *Client) withBudget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, c.config.Budget, errBudget)
 }
 
-// ended is the error of a context that the caller has ended, or nil.
-func (c *Client) ended(ctx context.Context, op string) error {
+// cancelled returns the error of a context that the caller has cancelled, or nil.
+func (c *Client) cancelled(ctx context.Context, op string) error {
 	if ctx.Err() == nil || errors.Is(context.Cause(ctx), errBudget) {
 		return nil
 	}
 	return fmt.Errorf("%s at %s: %w", op, c.config.Address, context.Cause(ctx))
 }
 
-// failure makes an *Error of what a call has returned after this time.
-func (c *Client) failure(op string, spec asked, took time.Duration, err error) error {
+// callError returns the *Error for an error of gRPC. The call has taken this long.
+func (c *Client) callError(op string, choice versionChoice, took time.Duration, err error) error {
 	s := status.Convert(err)
 	e := &Error{Op: op, Server: c.config.Address, Code: s.Code().String(), Message: OneLine(s.Message())}
 	switch s.Code() {
@@ -147,7 +147,7 @@ func (c *Client) failure(op string, spec asked, took time.Duration, err error) e
 		e.Kind = KindInput
 	case codes.ResourceExhausted:
 		e.Kind = KindUnavailable
-		// Both gRPC libraries say it so, on either side.
+		// The words of the C++ and the Go library, on the client and on the server.
 		if strings.Contains(strings.ToLower(e.Message), "larger than max") {
 			e.Kind = KindTooLarge
 		}
@@ -156,7 +156,7 @@ func (c *Client) failure(op string, spec asked, took time.Duration, err error) e
 		e.Message = fmt.Sprintf("after %v: %s", took.Round(time.Millisecond), e.Message)
 	case codes.NotFound:
 		e.Kind = KindRefused
-		if spec.version >= 0 || spec.label != "" {
+		if choice.version >= 0 || choice.label != "" {
 			e.Kind = KindVersion
 		}
 	case codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented, codes.FailedPrecondition, codes.OutOfRange, codes.AlreadyExists:
@@ -167,7 +167,7 @@ func (c *Client) failure(op string, spec asked, took time.Duration, err error) e
 	return e
 }
 
-// badAnswer is the error of an answer that is not what was asked for.
+// badAnswer returns the error of a response that does not fit the request.
 func (c *Client) badAnswer(op, format string, args ...any) *Error {
 	return &Error{Kind: KindAnswer, Op: op, Server: c.config.Address, Code: codeBadAnswer, Message: OneLine(fmt.Sprintf(format, args...))}
 }
@@ -176,11 +176,11 @@ func (c *Client) wrongVersion(op, format string, args ...any) *Error {
 	return &Error{Kind: KindVersion, Op: op, Server: c.config.Address, Code: codeWrongVersion, Message: OneLine(fmt.Sprintf(format, args...))}
 }
 
-// maxMessage is what of a text OneLine keeps, in bytes.
+// maxMessage is how many bytes of a text OneLine keeps.
 const maxMessage = 1000
 
-// OneLine makes one line of a text that a server has a part in, cut off after 1,000
-// bytes: what goes into errors, logs and dead letters.
+// OneLine returns a text as one line of at most 1,000 bytes. Use it for text from a server
+// that goes into errors, logs and dead letters.
 func OneLine(s string) string {
 	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "\ufffd")
 	if len(s) > maxMessage {

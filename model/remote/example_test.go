@@ -6,25 +6,23 @@ import (
 	"log/slog"
 	"net"
 
-	"google.golang.org/grpc"
-
+	"inceptor/internal/settings"
 	"inceptor/model/remote"
 	"inceptor/model/remote/remotetest"
 	"inceptor/savedmodel/tfpb"
 )
 
 func Example() {
-	// A model server; yours is elsewhere.
+	// A fake model server stands in for yours.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
-	server := grpc.NewServer()
-	remotetest.Register(server, remotetest.NewFake("inception"))
+	server := remotetest.NewServer(remotetest.NewFake("inception"))
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()
 
-	config := remote.Default()
+	config := settings.Default[remote.Config]()
 	config.Address, config.Model = listener.Addr().String(), "inception"
 	client, err := remote.New(config, slog.Default(), remote.Unobserved{})
 	if err != nil {
@@ -34,7 +32,9 @@ func Example() {
 
 	answer, err := client.Predict(context.Background(), remote.Batch{
 		Signature: "serving_bytes", Output: "scores", Version: remote.NoVersion,
-		Inputs: map[string]*tfpb.TensorProto{"image_bytes": remote.Strings(nil, []byte("\x05 an image"), []byte("\x07 another"))},
+		Inputs: map[string]*tfpb.TensorProto{
+			"image_bytes": remote.Strings(nil, []byte("\x05 an image"), []byte("\x07 another")),
+		},
 	})
 	switch kind := remote.KindOf(err); {
 	case err == nil:

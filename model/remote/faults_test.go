@@ -21,7 +21,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// A badCodec reads nothing and writes nonsense.
+// A badCodec reads nothing, and writes bytes that are no message.
 type badCodec struct{}
 
 var _ encoding.CodecV2 = badCodec{}
@@ -32,8 +32,7 @@ func (badCodec) Marshal(any) (mem.BufferSlice, error) {
 func (badCodec) Unmarshal(mem.BufferSlice, any) error { return nil }
 func (badCodec) Name() string                         { return "proto" }
 
-// A server that is not there yet, goes away and comes back: the same client
-// goes on.
+// One client serves while the server starts late, stops and restarts.
 func TestServerComesAndGoes(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -58,7 +57,7 @@ func TestServerComesAndGoes(t *testing.T) {
 	}
 }
 
-// While the server restarts, a batch is answered within its budget.
+// A batch that meets a restart of the server is answered within its budget.
 func TestRetryOverRestart(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -80,8 +79,7 @@ func TestRetryOverRestart(t *testing.T) {
 	}
 }
 
-// A connection that ends in the middle of a message, wherever that is, costs
-// a retry and never gives half an answer.
+// A connection that ends anywhere in a message causes a retry, and never half an answer.
 func TestCutInTheMiddle(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	fake.Classes = 1000
@@ -143,8 +141,8 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
-// The breaker: so many failures in a row open it, no call is made while it is
-// open, then one batch goes first.
+// Failures in a row open the breaker. No call is made while it is open. Then one batch tries
+// the server first.
 func TestBreaker(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -175,7 +173,7 @@ func TestBreaker(t *testing.T) {
 	fail()
 	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
 
-	// A success of Metadata shows nothing; a batch that fails opens it again.
+	// A success of Metadata does not close it; a batch that fails opens it again.
 	if _, err := c.Metadata(t.Context(), NoVersion, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +183,7 @@ func TestBreaker(t *testing.T) {
 	wantKind(t, err, KindOpen)
 	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
 
-	// One goes first, the others are turned away meanwhile.
+	// One batch goes first, and the others are refused meanwhile.
 	hold, held := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	fake.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
@@ -212,8 +210,8 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("observed %q", states)
 	}
 
-	// What blames the input is an answer: it does not open the breaker, and it
-	// closes one.
+	// A refusal of the input shows that the server works: it does not open the breaker, and
+	// it closes an open one.
 	fail()
 	fake.SetHook(nil)
 	time.Sleep(config.Breaker.Open + 20*time.Millisecond)
@@ -226,7 +224,7 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// A call that runs out of time counts, unless it had hardly any.
+// The breaker counts a timeout, unless the call had hardly any time.
 func TestBreakerCountsTimeouts(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -257,7 +255,7 @@ func TestBreakerCountsTimeouts(t *testing.T) {
 	wantKind(t, err, KindOpen)
 }
 
-// A breaker that opens while a batch is tried again does not hide why.
+// A breaker that opens during retries does not hide their cause.
 func TestBreakerOpensDuringRetries(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -273,8 +271,7 @@ func TestBreakerOpensDuringRetries(t *testing.T) {
 	}
 }
 
-// A breaker that is half open meets the server as it is now, though the
-// channel is still waiting before it connects again.
+// A half-open breaker connects at once, although the channel waits before it reconnects.
 func TestHalfOpenConnects(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake)
@@ -299,8 +296,7 @@ func TestHalfOpenConnects(t *testing.T) {
 	}
 }
 
-// Calls go to all addresses of a name in turn, and to those that are left when
-// one goes away.
+// Calls go to all addresses of a name in turn, and to the others when one fails.
 func TestSeveralAddresses(t *testing.T) {
 	fakes := []*remotetest.Fake{remotetest.NewFake("inception"), remotetest.NewFake("inception")}
 	servers := []*remotetest.Server{remotetest.Serve(t, fakes[0]), remotetest.Serve(t, fakes[1])}
@@ -335,7 +331,7 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 }
 
-// A batch that the server does not take for its size is to be halved.
+// A batch that is too large for the server has the kind that tells the caller to halve it.
 func TestTooLargeForServer(t *testing.T) {
 	fake := remotetest.NewFake("inception")
 	server := remotetest.Serve(t, fake, grpc.MaxRecvMsgSize(1000))
@@ -351,7 +347,7 @@ func TestTooLargeForServer(t *testing.T) {
 	wantKind(t, err, KindTooLarge)
 }
 
-// soon tries f until it is true, for some seconds.
+// soon repeats f until it returns true, for some seconds.
 func soon(f func() bool) bool {
 	for range 100 {
 		if f() {

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -12,7 +13,7 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// outputs are the keys of what is asked for; nil: of all.
+// outputs returns the keys of the outputs to request; nil: all.
 func (b Batch) outputs() []string {
 	if b.AllOutputs {
 		return nil
@@ -26,7 +27,7 @@ func (b Batch) outputs() []string {
 	return keys
 }
 
-// maxAnswerBytes bounds the answer for n records.
+// maxAnswerBytes is the most bytes that a response for n records may have.
 func (b Batch) maxAnswerBytes(n int) int {
 	most := baseAnswerBytes + n*rowAnswerBytes
 	if b.ClassOutput != "" || b.AllOutputs {
@@ -41,7 +42,7 @@ func (b Batch) maxAnswerBytes(n int) int {
 	return most
 }
 
-// read reads the answer for n records.
+// read reads the response for n records.
 func (b Batch) read(outputs map[string]*tfpb.TensorProto, n int) (a Answer, err error) {
 	read := rowsOf
 	if b.AllOutputs {
@@ -66,20 +67,20 @@ func (b Batch) read(outputs map[string]*tfpb.TensorProto, n int) (a Answer, err 
 	}
 	for output, input := range b.Returned {
 		if !same(outputs[output], b.Inputs[input]) {
-			return Answer{}, fmt.Errorf("output %q is not the input %q: it does not answer records in their order", output, input)
+			return Answer{}, fmt.Errorf("output %q is not the input %q: the server does not answer records in their order", output, input)
 		}
 	}
 	return a, nil
 }
 
-// readClasses reads the classes of the scores.
+// readClasses reads the class of each score.
 func (a *Answer) readClasses(outputs map[string]*tfpb.TensorProto, b Batch) error {
 	t, ok := outputs[b.ClassOutput]
 	if !ok {
 		return fmt.Errorf("it has no output %q, only %q", b.ClassOutput, slices.Sorted(maps.Keys(outputs)))
 	}
-	if scores := outputs[b.Output]; !slices.Equal(sizes(t.GetTensorShape().GetDim()), sizes(scores.GetTensorShape().GetDim())) {
-		return fmt.Errorf("output %q has the shape %v, and its scores %v", b.ClassOutput, sizes(t.GetTensorShape().GetDim()), sizes(scores.GetTensorShape().GetDim()))
+	if shape, want := shapeIn(t), shapeIn(outputs[b.Output]); !slices.Equal(shape, want) {
+		return fmt.Errorf("output %q has the shape %v, and its scores %v", b.ClassOutput, shape, want)
 	}
 	switch t.GetDtype() {
 	case tfpb.DataType_DT_STRING:
@@ -95,7 +96,7 @@ func (a *Answer) readClasses(outputs map[string]*tfpb.TensorProto, b Batch) erro
 	return nil
 }
 
-// integers are the elements of a tensor of int64 or int32.
+// integers returns the elements of a tensor of int64 or int32.
 func integers(t *tfpb.TensorProto) (values []int64) {
 	content, wide := t.GetTensorContent(), t.GetDtype() == tfpb.DataType_DT_INT64
 	switch {
@@ -117,15 +118,15 @@ func integers(t *tfpb.TensorProto) (values []int64) {
 	return values
 }
 
-// same tells whether two tensors of strings or int64 hold the same.
+// same reports whether two tensors of strings or int64 are equal.
 func same(a, b *tfpb.TensorProto) bool {
-	return a.GetDtype() == b.GetDtype() && slices.Equal(sizes(a.GetTensorShape().GetDim()), sizes(b.GetTensorShape().GetDim())) &&
-		slices.EqualFunc(a.GetStringVal(), b.GetStringVal(), func(x, y []byte) bool { return string(x) == string(y) }) &&
+	return a.GetDtype() == b.GetDtype() && slices.Equal(shapeIn(a), shapeIn(b)) &&
+		slices.EqualFunc(a.GetStringVal(), b.GetStringVal(), bytes.Equal) &&
 		slices.Equal(integers(a), integers(b))
 }
 
-// scoresOf reads the output's rows, or those of the only output that fits where
-// none has that name.
+// scoresOf reads the rows of the output with this key. If there is none, it reads the
+// only output that fits.
 func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
 	if _, ok := outputs[key]; ok {
 		return rowsOf(outputs, key, n, classes)
@@ -134,7 +135,7 @@ func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) 
 	fit := 0
 	for other, t := range outputs {
 		if !savedmodel.DataType(t.GetDtype()).IsFloat() {
-			continue // integers are classes, mostly
+			continue // integers are mostly classes
 		}
 		if rows, err := rowsOf(outputs, other, n, classes); err == nil {
 			found = rows
@@ -147,13 +148,13 @@ func scoresOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) 
 	return nil, fmt.Errorf("it has no output %q, only %q, of which %d fit", key, slices.Sorted(maps.Keys(outputs)), fit)
 }
 
-// arrayOf reads an output whole. Its first dimension is the batch.
+// arrayOf reads a whole output. Its first dimension is the batch.
 func arrayOf(outputs map[string]*tfpb.TensorProto, key string, n int) (savedmodel.Array, error) {
 	t, ok := outputs[key]
 	if !ok {
 		return savedmodel.Array{}, fmt.Errorf("it has no output %q, only %q", key, slices.Sorted(maps.Keys(outputs)))
 	}
-	shape := sizes(t.GetTensorShape().GetDim())
+	shape := shapeIn(t)
 	if len(shape) < 1 || t.GetTensorShape().GetUnknownRank() || shape[0] != int64(n) {
 		return savedmodel.Array{}, fmt.Errorf("output %q has the shape %v, want [%d, …]", key, shape, n)
 	}
@@ -164,8 +165,8 @@ func arrayOf(outputs map[string]*tfpb.TensorProto, key string, n int) (savedmode
 	return a, nil
 }
 
-// rowsOf reads an output's rows of numbers, complete: of shape [n, classes], [n], or
-// [n, 1, 1, classes].
+// rowsOf reads an output of numbers as n rows of equal length. Its shape is [n, classes],
+// [n] or [n, 1, 1, classes].
 func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([][]float32, error) {
 	t, ok := outputs[key]
 	if !ok {
@@ -175,7 +176,7 @@ func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([
 		return nil, fmt.Errorf("output %q is %v, want numbers", key, d)
 	}
 	width := int64(1)
-	shape := sizes(t.GetTensorShape().GetDim())
+	shape := shapeIn(t)
 	for _, d := range shape[min(1, len(shape)):] {
 		if d < 1 || d > 1 && width > 1 {
 			return nil, fmt.Errorf("output %q has the shape %v, want [%d, classes]", key, shape, n)
@@ -193,7 +194,7 @@ func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([
 	if err != nil {
 		return nil, err
 	}
-	if len(values) != n*int(width) { // in dimensions that sizes leaves out
+	if len(values) != n*int(width) { // in dimensions that shapeIn leaves out
 		return nil, fmt.Errorf("output %q has %d dimensions and %d values, want [%d, classes]", key, len(a.Shape), len(values), n)
 	}
 	rows := make([][]float32, n)
@@ -203,9 +204,11 @@ func rowsOf(outputs map[string]*tfpb.TensorProto, key string, n, classes int) ([
 	return rows, nil
 }
 
-func sizes(dims []*tfpb.TensorShapeProto_Dim) savedmodel.Shape {
-	s := savedmodel.Shape{}
-	for _, d := range dims[:min(len(dims), 8)] {
+// shapeIn returns the first dimensions of a tensor, at most maxDims.
+func shapeIn(t *tfpb.TensorProto) savedmodel.Shape {
+	const maxDims = 8
+	s, dims := savedmodel.Shape{}, t.GetTensorShape().GetDim()
+	for _, d := range dims[:min(len(dims), maxDims)] {
 		s = append(s, d.GetSize())
 	}
 	return s

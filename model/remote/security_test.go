@@ -52,7 +52,7 @@ func newAuthority(t *testing.T, name string) *authority {
 	return a
 }
 
-// sign signs a template with the authority's key, or its own while there is none.
+// sign signs a template with the authority's key, or with its own before there is one.
 func (a *authority) sign(template *x509.Certificate, parent *x509.Certificate) ([]byte, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -100,8 +100,8 @@ func (a *authority) write(name, kind string, der []byte) string {
 	return file
 }
 
-// serve starts a fake server with a certificate; clients, if it is not nil,
-// must sign those of the clients.
+// serveTLS starts a fake server with a certificate. If clients is not nil, it must have signed
+// the clients' certificates.
 func serveTLS(t *testing.T, cert, key string, clients *authority, options ...grpc.ServerOption) *remotetest.Server {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(cert, key)
@@ -175,7 +175,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A client's certificate that was renewed counts for the next connection.
+// A renewed client certificate is used for the next connection.
 func TestCertificateIsReadAgain(t *testing.T) {
 	ours := newAuthority(t, "ours")
 	cert, key := ours.issue("server", time.Now().Add(time.Hour), "127.0.0.1")
@@ -201,7 +201,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
-// So do authorities that were changed; a file that is broken meanwhile does not count.
+// Changed authorities are used for the next connection. A broken file is ignored meanwhile.
 func TestAuthoritiesAreReadAgain(t *testing.T) {
 	ours, other := newAuthority(t, "ours"), newAuthority(t, "other")
 	cert, key := other.issue("server", time.Now().Add(time.Hour), "127.0.0.1")
@@ -280,7 +280,7 @@ func TestToken(t *testing.T) {
 	}
 	wantKind(t, predict(), KindRefused, "fallback.token-file", "no such file")
 
-	// In the clear it is not sent.
+	// It is not sent without TLS.
 	config.TLS = TLS{}
 	write("again\n")
 	if _, err := New(config, c.log, Unobserved{}); err == nil || !strings.Contains(err.Error(), "fallback.token-file: needs fallback.tls.enabled") {

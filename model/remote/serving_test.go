@@ -15,11 +15,11 @@ import (
 	"inceptor/testenv"
 )
 
-// tolerance is how far a remote score may be from the local one.
+// tolerance is how much a remote score may differ from the local one.
 const tolerance = 1e-4
 
-// The official interface, spoken by Python: its messages are ours, remote
-// answers are the local ones, and the server's refusals have their kinds.
+// A server with TensorFlow Serving's official Python messages understands this client. Its
+// scores are the local ones, and its refusals have the right kinds.
 func TestServing(t *testing.T) {
 	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestServing(t *testing.T) {
 	}
 	server := testenv.StartServing(t, "inception", base, "--label", "stable=3")
 	config := testConfig(server.Addr())
-	config.Timeout, config.Budget, config.Compression = 30*time.Second, 30*time.Second, "gzip"
+	config.Timeout, config.Budget = 30*time.Second, 30*time.Second
 	c, _ := newClient(t, config)
 	local, err := savedmodel.Load(t.Context(), filepath.Join(base, "3"), savedmodel.Options{})
 	if err != nil {
@@ -159,7 +159,7 @@ func encoded(images ...[]byte) map[string]*tfpb.TensorProto {
 	return map[string]*tfpb.TensorProto{"image_bytes": Strings(nil, images...)}
 }
 
-// compare holds the server's scores against the local model's.
+// compare compares the server's scores with those of the local model.
 func compare(t *testing.T, c *Client, local *savedmodel.Model, b Batch) {
 	t.Helper()
 	a, err := c.Predict(t.Context(), b)
@@ -214,8 +214,8 @@ func readPhotos(t *testing.T, names ...string) [][]byte {
 	return photos
 }
 
-// The same model behind the Go server: what the benchmark's best case for a
-// remote call is made of.
+// The same model behind the Go server gives the same scores. The benchmark uses it as the best
+// case of a remote call.
 func TestOverGo(t *testing.T) {
 	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func TestOverGo(t *testing.T) {
 	compare(t, c, local, Batch{Signature: "serving_bytes", Inputs: encoded(readPhotos(t, "china.jpg", "flower.jpg")...), Output: "scores", Version: 3})
 }
 
-// zeros are inputs like these, with nothing in them.
+// zeros returns inputs of the same types and shapes, all zeros or empty.
 func zeros(inputs map[string]*tfpb.TensorProto) map[string]*tfpb.TensorProto {
 	blank := map[string]*tfpb.TensorProto{}
 	for key, t := range inputs {

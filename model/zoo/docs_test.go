@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// docs/tried.md names each specimen, in the table of those that are served by themselves,
-// served with a line, or refused.
+// docs/tried.md names each specimen in one of its tables: served by itself, served with a line, or
+// refused.
 func TestZooDocs(t *testing.T) {
 	b, err := os.ReadFile("../../docs/tried.md")
 	if err != nil {
@@ -30,7 +30,7 @@ func TestZooDocs(t *testing.T) {
 		default:
 			for _, match := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(cells[len(cells)-1], -1) {
 				if tables[match[1]] != "" {
-					t.Errorf("%s stands there twice", match[1])
+					t.Errorf("docs/tried.md names %s twice", match[1])
 				}
 				tables[match[1]] = head
 			}

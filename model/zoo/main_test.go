@@ -12,11 +12,11 @@ import (
 	"inceptor/savedmodel"
 )
 
-// Every model must give back its goroutines and its native tensors.
+// Every model must free its goroutines and its native tensors.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if n := savedmodel.LiveTensors(); n != 0 || savedmodel.LeakedTensors() != 0 {
-		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were lost\n", n, savedmodel.LeakedTensors())
+		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were leaked\n", n, savedmodel.LeakedTensors())
 		code = 1
 	}
 	if err := goleak.Find(); err != nil {

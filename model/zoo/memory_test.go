@@ -15,14 +15,14 @@ import (
 	"inceptor/savedmodel"
 )
 
-// What a load may take: this many times the version's files, and a constant for
-// the runs of its warm-up and for what TensorFlow keeps.
+// A load may take this many times the size of the version's files, and a constant for the runs of
+// its warm-up and for what TensorFlow keeps.
 const (
 	memoryTimes    = 3
 	memoryConstant = 512 << 20
 )
 
-// load is m.Load within the bounds of time and memory.
+// load is m.Load, within bounds of time and memory.
 func (s specimen) load(t *testing.T, m *model.Manager, dir string) error {
 	t.Helper()
 	debug.FreeOSMemory()
@@ -42,7 +42,7 @@ func (s specimen) load(t *testing.T, m *model.Manager, dir string) error {
 	return err
 }
 
-// warm loads a model once, so that the library's own pages are no model's.
+// warm loads a model once, so that the library's own pages do not count as a model's.
 func warm(t *testing.T) {
 	t.Helper()
 	s := specimen{model: "tf1_ref"}
@@ -57,7 +57,7 @@ func warm(t *testing.T) {
 	}
 }
 
-// size is that of the files that the links in dir lead to.
+// size returns the size of the files that the links in dir lead to.
 func size(t *testing.T, dir string) int64 {
 	t.Helper()
 	total := int64(0)

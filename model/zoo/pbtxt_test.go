@@ -9,12 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 	"inceptor/testenv"
 )
 
-// The command that the refusal of a saved_model.pbtxt names makes a version of it that is served.
+// The command in the refusal of a saved_model.pbtxt makes a version that is served.
 func TestConvertText(t *testing.T) {
 	const text = "saved_model.pbtxt"
 	base := specimen{model: "pbtxt"}.place(t)
@@ -28,8 +28,8 @@ func TestConvertText(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, command, ok := strings.Cut(strings.Join(info.Missing, ""), "convert it, where Python has TensorFlow: ")
-	if !ok || !strings.HasSuffix(model.Explain(dir, model.Images).Refused, command) {
-		t.Fatalf("missing %q, refused %q", info.Missing, model.Explain(dir, model.Images).Refused)
+	if !ok || !strings.HasSuffix(infer.Explain(dir, infer.Images, infer.SpecOverrides{}).Refused, command) {
+		t.Fatalf("missing %q, refused %q", info.Missing, infer.Explain(dir, infer.Images, infer.SpecOverrides{}).Refused)
 	}
 	shell := exec.CommandContext(t.Context(), "sh", "-c", command)
 	shell.Env = append(os.Environ(), "TF_CPP_MIN_LOG_LEVEL=3",

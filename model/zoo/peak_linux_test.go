@@ -8,10 +8,10 @@ import (
 	"strconv"
 )
 
-// resetPeak makes peakMemory begin anew; false: it cannot be measured here.
+// resetPeak makes peakMemory start again; false: it cannot be measured here.
 func resetPeak() bool { return os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) == nil }
 
-// peakMemory is the most memory that the process had resident, in bytes.
+// peakMemory returns the most memory that was resident, in bytes.
 func peakMemory() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -7,20 +7,20 @@ import (
 	"maps"
 	"strings"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 )
 
-// Where the scale of pixels is from.
+// The origins of the pixels' scale.
 const (
 	assumed = "assumed"
 	graph   = "graph"
 	given   = "inceptor.yaml"
 )
 
-// thing is the label of a class in the files of the specimens.
+// thing returns the label of a class in the specimens' files.
 func thing(index int) string { return fmt.Sprintf("thing %d", index) }
 
-// afterBackground is the same where class 0 is the background, which no line is for.
+// afterBackground returns it if class 0 is the background, which has no label.
 func afterBackground(index int) string {
 	if index == 0 {
 		return ""
@@ -32,7 +32,7 @@ func labels(names ...string) map[string]string {
 	return map[string]string{"assets/labels.txt": strings.Join(names, "\n") + "\n"}
 }
 
-// lines is a file with a line for each of ten classes, by a format of the class.
+// lines returns a file with a line for each of ten classes, by a format of the class.
 func lines(file, format string) map[string]string { return map[string]string{file: each(format, "")} }
 
 func jsonLabels(file, format string) map[string]string {
@@ -75,31 +75,31 @@ var specimens = []specimen{
 	{model: "scalar_bytes", refused: `signature: signature "serving_default": input "image" takes one string and no batch: export the signature with strings of shape [N], by tf.map_fn`},
 
 	// tf.Examples and rows of numbers.
-	{model: "estimator_dnn", content: model.Examples, reading: "classify"},
-	{model: "estimator_dnn", note: "predict", content: model.Examples, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
-	{model: "estimator_dnn", note: "images", refused: `signature: signature "serving_default": input "inputs" takes tf.Examples, and the graph decodes no image from their features ["a"]: set --input.format example, where the records are tf.Examples`},
-	{model: "estimator_raw", content: model.Rows, reading: "predict"}, // the only signature
-	{model: "estimator_raw", note: "yaml", content: model.Rows, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
+	{model: "estimator_dnn", content: infer.Examples, reading: "classify"},
+	{model: "estimator_dnn", note: "predict", content: infer.Examples, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
+	{model: "estimator_dnn", note: "images", refused: `signature: signature "serving_default": input "inputs" takes tf.Examples, and the graph decodes no image from their features ["a"]: set --input.format example, if the records are tf.Examples`},
+	{model: "estimator_raw", content: infer.Rows, reading: "predict"}, // the only signature
+	{model: "estimator_raw", note: "yaml", content: infer.Rows, yaml: "signature: predict\noutput: {scores: probabilities, classes: all_classes}\n", reading: "predict"},
 	{model: "estimator_raw", note: "images", refused: `signature: signature "predict": input "a" takes rows of 4 numbers, not images: set --input.format tensor-json`},
-	{model: "half_plus_two", content: model.Rows, reading: "predict"},
-	{model: "half_plus_two", note: "regress", content: model.Examples, yaml: "signature: regress_x_to_y\n", reading: "regress"},
-	{model: "half_plus_two", note: "classify", content: model.Examples, yaml: "signature: classify_x_to_y\n", reading: "classify"},
+	{model: "half_plus_two", content: infer.Rows, reading: "predict"},
+	{model: "half_plus_two", note: "regress", content: infer.Examples, yaml: "signature: regress_x_to_y\n", reading: "regress"},
+	{model: "half_plus_two", note: "classify", content: infer.Examples, yaml: "signature: classify_x_to_y\n", reading: "classify"},
 	{model: "half_plus_two", note: "images", refused: `signature: signature "serving_default": input "x" takes rows of 1 numbers, not images: set --input.format tensor-json`},
-	{model: "half_plus_two_main_op", content: model.Rows, reading: "predict"},
-	{model: "half_plus_two_gpu", content: model.Rows, reading: "predict"},
-	{model: "half_plus_two_tf2", content: model.Rows},
-	{model: "half_plus_three", content: model.Rows, refused: `signature: signature "serving_default": input "x" is float32 of unknown shape; rows need [N, …]: export it with a batch of None`},
-	{model: "matrix_half_plus_two", content: model.Rows, refused: `signature: signature "serving_default": output "y" has the shape [N, 3, 3]; want [N, n] or [N]: export the signature with tf.reshape(y, [-1, 9]); or write "outputs: [y]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
-	{model: "matrix_half_plus_two", note: "outputs", content: model.Rows, yaml: "outputs: [y]\n"},
-	{model: "mnist", content: model.Rows, yaml: "signature: predict_images\n", reading: "predict"},
-	{model: "mnist", note: "classify", content: model.Examples, reading: "classify"},
-	{model: "rows_float", content: model.Rows},
-	{model: "rows_int", content: model.Rows},
-	{model: "rows_uint", content: model.Rows},
-	{model: "rows_batch4", content: model.Rows},
-	{model: "text_column", content: model.Rows},
-	{model: "text", refused: `signature: signature "serving_default": input "text" takes strings, and the graph decodes no images from them: write "input: {key: text}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; texts are records of --input.format tensor-json`},
-	{model: "tf_text", refused: `signature: signature "serving_default": input "text" takes strings, and the graph decodes no images from them: write "input: {key: text}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; texts are records of --input.format tensor-json`},
+	{model: "half_plus_two_main_op", content: infer.Rows, reading: "predict"},
+	{model: "half_plus_two_gpu", content: infer.Rows, reading: "predict"},
+	{model: "half_plus_two_tf2", content: infer.Rows},
+	{model: "half_plus_three", content: infer.Rows, refused: `signature: signature "serving_default": input "x" is float32 of unknown shape; rows need [N, …]: export it with a batch of None`},
+	{model: "matrix_half_plus_two", content: infer.Rows, refused: `signature: signature "serving_default": output "y" has the shape [N, 3, 3]; want [N, n] or [N]: export the signature with tf.reshape(y, [-1, 9]); or write "outputs: [y]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
+	{model: "matrix_half_plus_two", note: "outputs", content: infer.Rows, yaml: "outputs: [y]\n"},
+	{model: "mnist", content: infer.Rows, yaml: "signature: predict_images\n", reading: "predict"},
+	{model: "mnist", note: "classify", content: infer.Examples, reading: "classify"},
+	{model: "rows_float", content: infer.Rows},
+	{model: "rows_int", content: infer.Rows},
+	{model: "rows_uint", content: infer.Rows},
+	{model: "rows_batch4", content: infer.Rows},
+	{model: "text_column", content: infer.Rows},
+	{model: "text", refused: `signature: signature "serving_default": input "text" takes strings, and the graph decodes no images from them: write "input: {key: text}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; for texts, set --input.format tensor-json`},
+	{model: "tf_text", refused: `signature: signature "serving_default": input "text" takes strings, and the graph decodes no images from them: write "input: {key: text}" into DIR/1/assets.extra/inceptor.yaml, if they are encoded images all the same; for texts, set --input.format tensor-json`},
 
 	// Variables, control flow.
 	{model: "tf1_ref", pixels: assumed},
@@ -126,7 +126,7 @@ var specimens = []specimen{
 	{model: "tags_other", pixels: assumed},
 	{model: "tags_eval", pixels: assumed}, // the one that is not for training
 	{model: "train_and_servegpu", pixels: assumed},
-	{model: "tags_two", refused: `signature: DIR/1/saved_model.pb: several of the model's graphs may be meant: it has one with the tags "serve", "gpu", one with the tags "serve", "tpu"; write "tags: [serve, gpu]" into DIR/1/assets.extra/inceptor.yaml, or the tags of another one`},
+	{model: "tags_two", refused: `signature: DIR/1/saved_model.pb: the model has several graphs, but none with the tag "serve" alone: it has one with the tags "serve", "gpu", one with the tags "serve", "tpu"; write "tags: [serve, gpu]" into DIR/1/assets.extra/inceptor.yaml, or the tags of another one`},
 	{model: "tags_two", note: "gpu", yaml: "tags: [serve, gpu]\n", pixels: assumed},
 	{model: "tags_two", note: "tpu", yaml: "tags: [serve, tpu]\n", reading: "tpu", pixels: assumed},
 	{model: "pbtxt", refused: `complete: saved_model.pb: does not exist; saved_model.pbtxt does, which inceptor does not read: convert it, where Python has TensorFlow: cd DIR/1 && python3 -c "from google.protobuf import text_format as t; from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as S; open('saved_model.pb', 'wb').write(t.Parse(open('saved_model.pbtxt').read(), S()).SerializeToString())"`},
@@ -149,7 +149,7 @@ var specimens = []specimen{
 	{model: "unknown_rank", note: "size", yaml: "input: {size: [96, 96]}\n", pixels: assumed},
 	{model: "flat_input", refused: `signature: signature "serving_default": input "images" takes float32 [N, 27648], perhaps flat images of 96×96×3: write "input: {size: [96, 96]}" into DIR/1/assets.extra/inceptor.yaml, if so; if it takes rows of numbers, set --input.format tensor-json`},
 	{model: "flat_input", note: "size", yaml: "input: {size: [96, 96]}\n", pixels: assumed},
-	{model: "unbatched", refused: `signature: signature "serving_default": input "image" takes float32 [96, 96, 3], one image without a batch; inceptor gives [N, height, width, channels]: export a signature with a batch, by tf.map_fn`},
+	{model: "unbatched", refused: `signature: signature "serving_default": input "image" takes float32 [96, 96, 3], one image without a batch; inceptor feeds [N, height, width, channels]: export a signature with a batch, by tf.map_fn`},
 	{model: "gray", pixels: assumed},
 	{model: "gray_uint8", pixels: graph},
 	{model: "gray_nchw", pixels: graph},
@@ -165,7 +165,7 @@ var specimens = []specimen{
 	{model: "nchw_unknown", yaml: "input: {size: [96, 96], layout: nchw}\n", pixels: assumed},
 	{model: "nchw_no_rank", yaml: "input: {size: [96, 96], layout: nchw}\n", pixels: assumed},
 	{model: "tiny_square", pixels: assumed},
-	{model: "ragged", refused: `signature: signature "serving_default": input "images" takes a composite tensor, such as a ragged one; inceptor gives one dense tensor: export a signature that takes it`},
+	{model: "ragged", refused: `signature: signature "serving_default": input "images" takes a composite tensor, such as a ragged one; inceptor feeds one dense tensor: export a signature that takes one`},
 	{model: "keras_permute", pixels: assumed},
 	{model: "keras_channels_first", pixels: assumed},
 	{model: "uint8_in", pixels: graph},
@@ -197,18 +197,18 @@ var specimens = []specimen{
 	{model: "sigmoid_vec", pixels: assumed},
 	{model: "sigmoid_vec", note: "two labels", files: labels("thing 0", "thing 1"), reading: "pair", pixels: assumed, label: thing},
 	{model: "sigmoid_logit", pixels: assumed},
-	{model: "sigmoid_logit", note: "two labels", files: labels("thing 0", "thing 1"), refusedLike: `is not from 0 to 1, as that of one of two labels is: write "activation: sigmoid" into `},
+	{model: "sigmoid_logit", note: "two labels", files: labels("thing 0", "thing 1"), refusedLike: `is not between 0 and 1, and with two labels it must be a probability: write "activation: sigmoid" into `},
 	{model: "sigmoid_logit", note: "activation", yaml: "activation: sigmoid\n", files: labels("thing 0", "thing 1"), reading: "pair", pixels: assumed, label: thing},
 	{model: "out_unknown_shape", pixels: assumed},
 	{model: "out_rank4", pixels: assumed},
 	{model: "f64_out", pixels: assumed},
 	{model: "f16_out", pixels: assumed},
 	{model: "bf16_out", pixels: assumed},
-	{model: "int32_out", refused: `signature: signature "serving_default": output "scores" is int32 [N, 10], which may be scores or classes: write "output: scores" into DIR/1/assets.extra/inceptor.yaml, if it has scores; or write "outputs: [scores]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "int32_out", refused: `signature: signature "serving_default": output "scores" is int32 [N, 10], which may be scores or classes: write "output: scores" into DIR/1/assets.extra/inceptor.yaml, if it has scores; or write "outputs: [scores]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "int32_out", note: "yaml", yaml: "output: scores\n", pixels: assumed},
-	{model: "uint8_out", refused: `signature: signature "serving_default": output "scores" is uint8 [N, 10], which may be scores or classes: write "output: scores" into DIR/1/assets.extra/inceptor.yaml, if it has scores; or write "outputs: [scores]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "uint8_out", refused: `signature: signature "serving_default": output "scores" is uint8 [N, 10], which may be scores or classes: write "output: scores" into DIR/1/assets.extra/inceptor.yaml, if it has scores; or write "outputs: [scores]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "uint8_out", note: "yaml", yaml: "output: scores\n", pixels: assumed},
-	{model: "argmax_only", refused: `signature: signature "serving_default": output "classes", int64 [N], gives classes without their scores: export the scores as well, float32 [N, classes]; or write "outputs: [classes]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "argmax_only", refused: `signature: signature "serving_default": output "classes", int64 [N], has classes without their scores: export the scores as well, float32 [N, classes]; or write "outputs: [classes]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "argmax_only", note: "outputs", yaml: "outputs: [classes]\n", pixels: assumed},
 	{model: "detection", refused: `signature: signature "serving_default": the outputs ["detection_boxes" "detection_classes" "detection_scores" "num_detections"] are those of an object detector, which has no scores for the classes of a whole image: write "outputs: [detection_boxes, detection_classes, detection_scores, num_detections]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with them as arrays`},
 	{model: "detection", note: "outputs", reading: "detection", pixels: graph,
@@ -217,23 +217,23 @@ var specimens = []specimen{
 	{model: "ssd", note: "outputs", reading: "detection", pixels: graph,
 		yaml: "input: {size: [96, 96]}\noutputs: [detection_boxes, detection_classes, detection_scores, num_detections]\n"},
 	{model: "deeplab", refused: `signature: signature "serving_default": input "ImageTensor" has the shape [1, ?, ?, 3], which does not tell height and width: write "input: {size: [HEIGHT, WIDTH]}" into DIR/1/assets.extra/inceptor.yaml`},
-	{model: "deeplab", note: "size", yaml: "input: {size: [65, 65]}\n", refused: `signature: signature "serving_default": output "SemanticPredictions" is int64 [1, ?, ?], which may be scores or classes: write "output: SemanticPredictions" into DIR/1/assets.extra/inceptor.yaml, if it has scores; or write "outputs: [SemanticPredictions]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "deeplab", note: "size", yaml: "input: {size: [65, 65]}\n", refused: `signature: signature "serving_default": output "SemanticPredictions" is int64 [1, ?, ?], which may be scores or classes: write "output: SemanticPredictions" into DIR/1/assets.extra/inceptor.yaml, if it has scores; or write "outputs: [SemanticPredictions]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "deeplab", note: "small", yaml: "input: {size: [65, 65]}\noutputs: [SemanticPredictions]\n", pixels: graph},
-	{model: "deeplab", note: "large", yaml: "input: {size: [513, 513]}\noutputs: [SemanticPredictions]\n", refused: `warm-up: batch of 1: output-too-large: with the output "SemanticPredictions", of shape [513, 513], an answer has 263169 values, at most 65536 are taken: let the graph pool or cut it, or leave it out of outputs`},
-	{model: "movenet", refused: `signature: signature "serving_default": output "output_0" has the shape [1, 1, 17, 3]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [output_0]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "deeplab", note: "large", yaml: "input: {size: [513, 513]}\noutputs: [SemanticPredictions]\n", refused: `warm-up: batch of 1: output-too-large: with the output "SemanticPredictions", of shape [513, 513], an answer has 263169 values, over the limit of 65536: let the graph pool or cut it, or leave it out of outputs`},
+	{model: "movenet", refused: `signature: signature "serving_default": output "output_0" has the shape [1, 1, 17, 3]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [output_0]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "movenet", note: "outputs", yaml: "input: {fit: pad}\noutputs: [output_0]\n", pixels: graph},
 	{model: "hub_features", refused: `signature: signature "serving_default": input "inputs" has the shape [N, ?, ?, 3], which does not tell height and width: write "input: {size: [HEIGHT, WIDTH]}" into DIR/1/assets.extra/inceptor.yaml`},
-	{model: "hub_features", note: "size", yaml: "input: {size: [96, 96]}\n", refused: `signature: signature "serving_default": the output "feature_vector" may have features, and no scores: write "outputs: [feature_vector]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes; or write "output: feature_vector" into DIR/1/assets.extra/inceptor.yaml, if it has scores`},
+	{model: "hub_features", note: "size", yaml: "input: {size: [96, 96]}\n", refused: `signature: signature "serving_default": the output "feature_vector" may have features instead of scores: write "outputs: [feature_vector]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes; or write "output: feature_vector" into DIR/1/assets.extra/inceptor.yaml, if it has scores`},
 	{model: "hub_features", note: "outputs", yaml: "input: {size: [96, 96]}\noutputs: [feature_vector]\n", pixels: graph},
-	{model: "faces", refused: `signature: signature "serving_default": its outputs do not tell which one has the scores: it has "age" float32 [N, 1], "gender" float32 [N, 2], "race" float32 [N, 7]; write "output: age" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
+	{model: "faces", refused: `signature: signature "serving_default": it is not clear which output has the scores: it has "age" float32 [N, 1], "gender" float32 [N, 2], "race" float32 [N, 7]; write "output: age" into DIR/1/assets.extra/inceptor.yaml, or the one that does`},
 	{model: "faces", note: "age", yaml: "output: gender\noutputs: [age, race]\n", reading: "age", pixels: assumed},
 	{model: "faces", note: "all", yaml: "outputs: [age, gender, race]\n", reading: "all", pixels: assumed},
-	{model: "mixed_outputs", refused: `signature: signature "serving_default": its outputs do not tell which one has the scores: it has "count" int64 [N], "features" float16 [N, 32], "seen" bool [N, 10], "words" string [N, 1]; write "output: features" into DIR/1/assets.extra/inceptor.yaml, or whichever has them; or write "outputs: [count, features, seen, words]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "mixed_outputs", refused: `signature: signature "serving_default": it is not clear which output has the scores: it has "count" int64 [N], "features" float16 [N, 32], "seen" bool [N, 10], "words" string [N, 1]; write "output: features" into DIR/1/assets.extra/inceptor.yaml, or the one that does; or write "outputs: [count, features, seen, words]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "mixed_outputs", note: "outputs", yaml: "outputs: [words, count, seen, features]\n", pixels: assumed},
-	{model: "standardized_features", refused: `signature: signature "serving_default": output "features" has the shape [N, 12, 12]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [features]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "standardized_features", refused: `signature: signature "serving_default": output "features" has the shape [N, 12, 12]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [features]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "standardized_features", note: "outputs", yaml: "input: {scale: 1}\noutputs: [features]\n", pixels: given, not: "black.png"},
 	{model: "top5_ids", pixels: assumed},
-	{model: "top5_alone", refused: `signature: signature "serving_default": output "scores": labels: 20 lines for 5 classes; if these are the best 5 of 20 classes, the signature must also give which ones, as strings or int64 in an output of the scores' shape`},
+	{model: "top5_alone", refused: `signature: signature "serving_default": output "scores": labels: 20 labels for 5 classes; if these are the best 5 of 20 classes, export the signature with an output that says which ones, as strings or int64 of the scores' shape`},
 	{model: "slim_v3", reading: "predictions", pixels: assumed}, // rather than the logits
 	{model: "slim_v3", note: "logits", yaml: "output: logits\n", reading: "logits", pixels: assumed},
 
@@ -284,12 +284,12 @@ var specimens = []specimen{
 	{model: "tf1_resource", note: "synsets and names", yaml: "labels: {file: synsets.txt, names: metadata.txt}\n",
 		files: merged(lines("assets/synsets.txt", "n0144076%d\n"), lines("assets/metadata.txt", "n0144076%d\tthing %[1]d\n")), pixels: assumed, label: thing},
 	{model: "background", pixels: assumed},
-	{model: "background", note: "ten names", files: lines("assets/labels.txt", "thing %d\n"), refused: `signature: signature "serving_default": output "scores": labels: 10 lines for 11 classes: the file needs a line for each class; where the first class is the background, write "labels: {file: labels.txt, offset: 1}" into DIR/1/assets.extra/inceptor.yaml`},
+	{model: "background", note: "ten names", files: lines("assets/labels.txt", "thing %d\n"), refused: `signature: signature "serving_default": output "scores": labels: 10 labels for 11 classes: the file needs a label for each class; if the first class is the background, write "labels: {file: labels.txt, offset: 1}" into DIR/1/assets.extra/inceptor.yaml`},
 	{model: "background", note: "offset", yaml: "labels: {file: labels.txt, offset: 1}\n", files: lines("assets/labels.txt", "thing %d\n"),
 		pixels: assumed, label: afterBackground},
 	{model: "automl", note: "own words", files: lines("assets/labels.txt", "thing %d\n")},
 
-	// What is not a number.
+	// Weights and scores that are not finite.
 	{model: "nan_weights", refused: `load: load DIR/1: variable "net/conv1/weights" has NaN at element 0 of [3, 3, 8, 16]: the model has diverged; publish a version with finite weights`},
 	{model: "nan_batch_norm", refused: `load: load DIR/1: variable "net/conv1/gamma" has NaN at element 0 of [16]: the model has diverged; publish a version with finite weights`},
 	{model: "standardize", pixels: assumed, not: "black.png"},
@@ -301,7 +301,7 @@ var specimens = []specimen{
 	{model: "keras_efficientnet", pixels: graph},
 	{model: "keras_no_top", pixels: assumed},
 	{model: "keras_no_top", note: "outputs", yaml: "outputs: [output_0]\n", reading: "features", pixels: assumed},
-	{model: "keras_no_top_4d", refused: `signature: signature "serving_default": output "output_0" has the shape [N, 3, 3, 32]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [output_0]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and no classes`},
+	{model: "keras_no_top_4d", refused: `signature: signature "serving_default": output "output_0" has the shape [N, 3, 3, 32]; want [N, classes]: export a signature with the scores of each record; or write "outputs: [output_0]" into DIR/1/assets.extra/inceptor.yaml, without output, for answers with arrays and without classes`},
 	{model: "keras_no_top_4d", note: "outputs", yaml: "outputs: [output_0]\n", pixels: assumed},
 	{model: "keras_sequential", pixels: graph},
 	{model: "keras_rescaling_255", pixels: graph},
@@ -331,13 +331,13 @@ var specimens = []specimen{
 	{model: "keras2_export", pixels: graph},
 	{model: "keras_dynamic", refused: `signature: signature "serving_default": input "image" has the shape [N, ?, ?, 3], which does not tell height and width: write "input: {size: [HEIGHT, WIDTH]}" into DIR/1/assets.extra/inceptor.yaml`},
 	{model: "keras_dynamic", note: "size", yaml: "input: {size: [96, 96]}\n", pixels: assumed},
-	// TensorFlow's own loader for C does not find the variables of what tf.saved_model.save makes
-	// of a Keras 3 model.
+	// TensorFlow's C loader does not find the variables of a Keras 3 model that
+	// tf.saved_model.save wrote.
 	{model: "keras_saved", refusedLike: ": Keras 3 models must be written by model.export(DIR), not tf.saved_model.save"},
-	{model: "keras_two_outputs", refused: `signature: signature "serving_default": its outputs do not tell which one has the scores: it has "output_0" float32 [N, 10], "output_1" float32 [N, 3]; write "output: output_0" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
+	{model: "keras_two_outputs", refused: `signature: signature "serving_default": it is not clear which output has the scores: it has "output_0" float32 [N, 10], "output_1" float32 [N, 3]; write "output: output_0" into DIR/1/assets.extra/inceptor.yaml, or the one that does`},
 	{model: "keras_two_outputs", note: "first", yaml: "output: output_0\n", reading: "first", pixels: graph},
 	{model: "keras_two_outputs", note: "second", yaml: "output: output_1\n", reading: "second", pixels: graph},
-	{model: "keras_dict", refused: `signature: signature "serving_default": its outputs do not tell which one has the scores: it has "features" float32 [N, 32], "probabilities" float32 [N, 10]; write "output: probabilities" into DIR/1/assets.extra/inceptor.yaml, or whichever has them`},
+	{model: "keras_dict", refused: `signature: signature "serving_default": it is not clear which output has the scores: it has "features" float32 [N, 32], "probabilities" float32 [N, 10]; write "output: probabilities" into DIR/1/assets.extra/inceptor.yaml, or the one that does`},
 	{model: "keras_dict", note: "probabilities", yaml: "output: probabilities\n", reading: "probabilities", pixels: graph},
 	{model: "keras_dict", note: "both", yaml: "output: probabilities\noutputs: [features]\n", reading: "both", pixels: graph},
 	{model: "teachable_machine", pixels: assumed, label: func(i int) string { return []string{"Cat", "Dog", "Bird of prey"}[i] }},

@@ -21,35 +21,34 @@ import (
 	"time"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 	"inceptor/testenv"
 )
 
 var nightly = flag.Bool("nightly", false, "TestZoo without optimization for every specimen, not only the first of a model that is served")
 
-// A specimen is a model of the zoo, loaded in one way, and what must come of it.
+// A specimen is a model of the zoo, loaded in one way, with the expected result.
 type specimen struct {
 	model   string
-	note    string            // tells specimens of the same model apart
+	note    string            // distinguishes specimens of the same model
 	yaml    string            // of assets.extra/inceptor.yaml; empty: the version has none
-	files   map[string]string // more files that are put into the version
-	content model.Content
-	reading string // that answers.json has; empty: default
-	// pixels is where the status says that the scale of pixels is from; empty: the
-	// model takes no pixels.
+	files   map[string]string // that are added to the version
+	content infer.Content
+	reading string // of answers.json; empty: default
+	// pixels is the origin of the pixels' scale in the status; empty: the model takes no pixels.
 	pixels string
-	// refused is the text of the gate's refusal, with DIR for the model's
-	// directory; empty: the model works.
+	// refused is the error of the gate, with DIR for the model's directory; empty: the model
+	// works.
 	refused string
-	// refusedLike is a part of the refusal, where the rest is TensorFlow's.
+	// refusedLike is a part of that error, if the rest is TensorFlow's.
 	refusedLike string
-	// not ends the name of a photo that is refused, besides
-	// those that Python's answers have errors for.
+	// not is the end of the name of a photo that is refused, besides those that Python refuses.
 	not string
 	// within is how far scores may be from Python's; 0: 1e-4. A model that computes in 16 bits
-	// itself rounds each layer's results, and so differs with their order.
+	// rounds the results of each layer, so they depend on the order of operations.
 	within float64
-	// label is the word for the class at an index; nil: none is demanded.
+	// label returns the label of the class at an index; nil: labels are not compared.
 	label func(index int) string
 }
 
@@ -65,7 +64,7 @@ func TestZoo(t *testing.T) {
 		t.Fatal(err)
 	}
 	warm(t)
-	tried := map[string]bool{} // models that were served without optimization
+	tried := map[string]bool{} // models that were run without optimization
 	for _, s := range specimens {
 		t.Run(s.name(), func(t *testing.T) {
 			dir := s.place(t)
@@ -80,7 +79,7 @@ func TestZoo(t *testing.T) {
 
 func (s specimen) works() bool { return s.refused == "" && s.refusedLike == "" }
 
-// TestZooIsWhole demands that no model of the zoo is left out.
+// The table has all models of the zoo.
 func TestZooIsWhole(t *testing.T) {
 	entries, err := os.ReadDir(testenv.Zoo(t))
 	if err != nil {
@@ -89,7 +88,7 @@ func TestZooIsWhole(t *testing.T) {
 	tried := map[string]bool{"photos": true}
 	for _, s := range specimens {
 		if tried[s.name()] {
-			t.Errorf("%s: there are two of this name", s.name())
+			t.Errorf("%s: two specimens have this name", s.name())
 		}
 		tried[s.model], tried[s.name()] = true, true
 	}
@@ -100,8 +99,8 @@ func TestZooIsWhole(t *testing.T) {
 	}
 }
 
-// place makes a base directory with the model as version 1, by links, and the
-// specimen's own files.
+// place makes a base directory with links to the model as version 1, and with the specimen's
+// files.
 func (s specimen) place(t *testing.T) string {
 	t.Helper()
 	base := t.TempDir()
@@ -157,7 +156,7 @@ func (s specimen) test(t *testing.T, dir, optimize string) {
 	if !ok {
 		t.Fatalf("answers.json has no reading %q", s.reading)
 	}
-	// All at once: they are answered in batches, and no answer may be a neighbour's.
+	// All at once, so that they run in batches: each must get its own answer.
 	var asked sync.WaitGroup
 	for _, want := range answers {
 		asked.Go(func() { s.ask(t, m, want) })
@@ -165,7 +164,7 @@ func (s specimen) test(t *testing.T, dir, optimize string) {
 	asked.Wait()
 }
 
-// ask classifies one photo or row, and compares the answer with Python's.
+// ask classifies a photo or row, and compares the answer with Python's.
 func (s specimen) ask(t *testing.T, m *model.Manager, want testenv.ZooAnswer) {
 	content, err := s.record(want)
 	if err != nil {
@@ -175,7 +174,7 @@ func (s specimen) ask(t *testing.T, m *model.Manager, want testenv.ZooAnswer) {
 	p, err := m.Classify(t.Context(), nil, content)
 	name := cmp.Or(want.Row, filepath.Base(want.File))
 	if want.Error != "" || s.not != "" && strings.HasSuffix(want.File, s.not) {
-		var guilty *model.InputError
+		var guilty *infer.InputError
 		if !errors.As(err, &guilty) {
 			t.Errorf("%s: got %v, %v, Python says: %s", name, p.Classes, err, want.Error)
 		}
@@ -194,12 +193,12 @@ func (s specimen) ask(t *testing.T, m *model.Manager, want testenv.ZooAnswer) {
 	s.checkOutputs(t, name, p, want.Outputs)
 }
 
-// record is what is classified for an answer.
+// record returns the record to classify for an answer.
 func (s specimen) record(want testenv.ZooAnswer) ([]byte, error) {
 	switch {
 	case want.Row == "":
 		return os.ReadFile(want.File)
-	case s.content == model.Examples:
+	case s.content == infer.Examples:
 		return want.Example, nil
 	}
 	return []byte(want.Row), nil
@@ -210,7 +209,7 @@ func (s specimen) checkRefused(t *testing.T, err error, dir string) {
 	if err == nil {
 		t.Fatalf("it works, want a refusal: %s", s.refused+s.refusedLike)
 	}
-	if gate := (*model.GateError)(nil); errors.As(err, &gate) {
+	if gate := (*infer.GateError)(nil); errors.As(err, &gate) {
 		err = gate
 	}
 	got := strings.ReplaceAll(err.Error(), dir, "DIR")
@@ -219,7 +218,7 @@ func (s specimen) checkRefused(t *testing.T, err error, dir string) {
 	}
 }
 
-// checkTold demands that status and log tell of the preprocessing.
+// checkTold checks that status and log report assumed preprocessing.
 func (s specimen) checkTold(t *testing.T, m *model.Manager, log string) {
 	t.Helper()
 	b, err := json.Marshal(m.Versions()[0])
@@ -237,7 +236,7 @@ func (s specimen) checkTold(t *testing.T, m *model.Manager, log string) {
 		t.Fatal(err)
 	}
 	if got := status.Preprocessing.ScaleFrom; got != s.pixels {
-		t.Errorf("the status says %q of where the pixels' scale is from, want %q", got, s.pixels)
+		t.Errorf("the status has %q as the origin of the pixels' scale, want %q", got, s.pixels)
 	}
 	isAssumed := status.Preprocessing.ScaleFrom == assumed || status.Preprocessing.ResizeFrom == assumed
 	told := strings.Contains(log, "level=WARN") && strings.Contains(log, "preprocessing is assumed")
@@ -246,15 +245,15 @@ func (s specimen) checkTold(t *testing.T, m *model.Manager, log string) {
 	}
 }
 
-// near tells whether a score is as far from Python TensorFlow's as rounding
-// explains: 1e-4, or that part of a score that is no probability.
+// near tells whether rounding explains the difference from Python TensorFlow's score: 1e-4, or
+// that fraction of a score over 1.
 func (s specimen) near(got float32, want float64) bool {
 	return math.Abs(float64(got)-want) <= cmp.Or(s.within, 1e-4)*max(1, math.Abs(want))
 }
 
-// checkClasses compares the best classes with Python's. Those whose scores are
-// near each other may have changed places.
-func (s specimen) checkClasses(t *testing.T, name string, got []model.Class, want []testenv.ZooClass) {
+// checkClasses compares the best classes with Python's. Classes with nearly equal scores may be in
+// another order.
+func (s specimen) checkClasses(t *testing.T, name string, got []infer.Class, want []testenv.ZooClass) {
 	t.Helper()
 	if len(got) != min(5, len(want)) {
 		t.Errorf("%s: %d classes, want %d", name, len(got), min(5, len(want)))
@@ -273,7 +272,7 @@ func (s specimen) checkClasses(t *testing.T, name string, got []model.Class, wan
 	}
 }
 
-func (s specimen) same(c model.Class, want testenv.ZooClass) bool {
+func (s specimen) same(c infer.Class, want testenv.ZooClass) bool {
 	if !s.near(c.Score, want.Score) {
 		return false
 	}
@@ -284,7 +283,7 @@ func (s specimen) same(c model.Class, want testenv.ZooClass) bool {
 }
 
 // checkOutputs compares the named arrays of an answer with Python's.
-func (s specimen) checkOutputs(t *testing.T, name string, p model.Prediction, want map[string]any) {
+func (s specimen) checkOutputs(t *testing.T, name string, p infer.Prediction, want map[string]any) {
 	t.Helper()
 	got := map[string][]any{}
 	for _, array := range p.Outputs {
@@ -314,8 +313,8 @@ func (s specimen) checkOutputs(t *testing.T, name string, p model.Prediction, wa
 	}
 }
 
-// elements are an array's, as JSON has them.
-func elements(array model.Array) []any {
+// elements returns an array's elements, as JSON has them.
+func elements(array infer.Array) []any {
 	all := make([]any, array.Len())
 	for i := range all {
 		switch {
@@ -332,7 +331,7 @@ func elements(array model.Array) []any {
 	return all
 }
 
-// flat are the elements of a nested list, in their order.
+// flat returns the elements of a nested list, in order.
 func flat(value any) []any {
 	list, ok := value.([]any)
 	if !ok {

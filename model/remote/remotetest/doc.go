@@ -1,4 +1,4 @@
-// Package remotetest has a model server in Go: TensorFlow Serving's services
-// for any implementation of them, and a fake one for tests, with faults of its
-// own and of the connections to it.
+// Package remotetest has a model server in Go for tests. It serves TensorFlow Serving's
+// services for any implementation of them. A fake implementation can fail on request, and
+// the server can freeze and cut its connections.
 package remotetest

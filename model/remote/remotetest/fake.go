@@ -26,25 +26,25 @@ const (
 	Output          = "scores"
 )
 
-// Poison is the first byte of an encoded image, or the first element of its
-// pixels, that the fake refuses as a model would.
+// Poison is the first byte of an encoded image, or the first element of pixels, that the fake
+// refuses as a model would.
 const Poison = 13
 
-// A Fake is a Service whose scores say which image they are for: class 0 has
-// the image's first element, the other classes have 0. It refuses what
-// TensorFlow Serving refuses, with its codes.
+// A Fake is a Service whose scores identify their image: class 0 has the image's first
+// element, the other classes have 0. It refuses what TensorFlow Serving refuses, with the
+// same codes.
 type Fake struct {
 	Model    string
 	Versions []int64          // that are loaded, the highest last
 	Labels   map[string]int64 // versions by label
 	Classes  int
 	Scores   string // key of the output; empty: Output
-	// PredictAlone: it is a proxy that passes nothing else on, and does not tell
-	// which version has answered.
+	// PredictAlone makes it behave like a proxy that forwards Predict alone, and does not
+	// report which version has answered.
 	PredictAlone bool
 
-	// Hook, if it is not nil, is called before each Predict, to be slow or to
-	// answer in its place: with a response, or an error.
+	// Hook, if not nil, is called before each Predict. It may be slow, and may return a
+	// response or an error to answer in its place.
 	Hook atomic.Pointer[func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error)]
 
 	Calls atomic.Int64 // of Predict
@@ -58,7 +58,7 @@ func NewFake(model string) *Fake {
 	return &Fake{Model: model, Versions: []int64{1}, Labels: map[string]int64{}, Classes: 5}
 }
 
-// SetHook sets the hook; nil takes it away.
+// SetHook sets the hook; nil removes it.
 func (f *Fake) SetHook(hook func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error)) {
 	if hook == nil {
 		f.Hook.Store(nil)
@@ -67,7 +67,7 @@ func (f *Fake) SetHook(hook func(context.Context, *tfpb.PredictRequest) (*tfpb.P
 	f.Hook.Store(&hook)
 }
 
-// Some of gRPC's codes, for tests that know nothing of it.
+// Some of gRPC's codes, for tests that do not import it.
 const (
 	Internal         = codes.Internal
 	InvalidArgument  = codes.InvalidArgument
@@ -75,10 +75,10 @@ const (
 	Unavailable      = codes.Unavailable
 )
 
-// Invalid is the error by which a server refuses what it was sent.
+// Invalid returns the error by which a server refuses a request.
 func Invalid(message string) error { return status.Error(codes.InvalidArgument, message) }
 
-// Fail makes every Predict end with a code, until SetHook.
+// Fail makes every Predict fail with a code, until SetHook.
 func (f *Fake) Fail(code codes.Code, message string) {
 	f.SetHook(func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 		return nil, status.Error(code, message)
@@ -100,7 +100,7 @@ func (f *Fake) Predict(ctx context.Context, r *tfpb.PredictRequest) (*tfpb.Predi
 	return f.Answer(r)
 }
 
-// Answer is what the fake answers without its hook.
+// Answer answers as the fake does without its hook.
 func (f *Fake) Answer(r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 	version, err := f.version(r.GetModelSpec())
 	if err != nil {
@@ -146,7 +146,7 @@ func (f *Fake) Answer(r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 
 func (f *Fake) output() string { return cmp.Or(f.Scores, Output) }
 
-// Scores is a tensor of scores.
+// Scores returns a tensor of scores.
 func Scores(n, classes int, values ...float32) *tfpb.TensorProto {
 	return &tfpb.TensorProto{Dtype: tfpb.DataType_DT_FLOAT, TensorShape: shape(n, classes), FloatVal: values}
 }
@@ -159,7 +159,7 @@ func shape(dims ...int) *tfpb.TensorShapeProto {
 	return s
 }
 
-// firstElements are those of each image.
+// firstElements returns the first element of each image.
 func firstElements(t *tfpb.TensorProto) ([]float32, error) {
 	dims := t.GetTensorShape().GetDim()
 	if len(dims) == 0 {
@@ -185,7 +185,7 @@ func firstElements(t *tfpb.TensorProto) ([]float32, error) {
 	return first, nil
 }
 
-// version is the version that a request asks for.
+// version returns the version that a request names.
 func (f *Fake) version(spec *tfpb.ModelSpec) (int64, error) {
 	if spec.GetName() != f.Model {
 		return 0, status.Errorf(codes.NotFound, "Servable not found for request: Latest(%s)", spec.GetName())

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// A Server serves a Service on a port of 127.0.0.1 of its own, over
-// connections that can be frozen and cut.
+// A Server serves a Service on a free port of 127.0.0.1, over connections that can be frozen
+// and cut.
 type Server struct {
 	tb      testing.TB
 	service Service
@@ -21,7 +21,7 @@ type Server struct {
 	ended  chan struct{}
 }
 
-// Serve starts a server, which the test stops.
+// Serve starts a server, and stops it when the test ends.
 func Serve(tb testing.TB, s Service, options ...grpc.ServerOption) *Server {
 	tb.Helper()
 	server := &Server{tb: tb, service: s, options: options, addr: "127.0.0.1:0"}
@@ -30,13 +30,13 @@ func Serve(tb testing.TB, s Service, options ...grpc.ServerOption) *Server {
 	return server
 }
 
-// AtMost lets a server take messages of n bytes at most.
+// AtMost limits the messages that a server accepts to n bytes.
 func AtMost(n int) grpc.ServerOption { return grpc.MaxRecvMsgSize(n) }
 
-// Addr is where it listens, host:port.
+// Addr returns the address of the server, host:port.
 func (s *Server) Addr() string { return s.addr }
 
-// Start starts a server that was killed, at its old address.
+// Start starts a killed server again, at its old address.
 func (s *Server) Start() {
 	s.tb.Helper()
 	l, err := net.Listen("tcp", s.addr)
@@ -53,26 +53,26 @@ func (s *Server) Start() {
 	}(s.server, s.line, s.ended)
 }
 
-// Kill ends the server and its connections at once.
+// Kill stops the server and cuts its connections at once.
 func (s *Server) Kill() {
 	s.line.thaw()
-	s.line.cut() // else Stop waits for handlers that wait
+	s.line.cut() // otherwise Stop waits for handlers that wait for their client
 	s.server.Stop()
 	<-s.ended
 }
 
-// Freeze lets connections be made and takes what is sent, but nothing comes
-// back, as with a process that was stopped.
+// Freeze makes the server behave like a stopped process: it accepts connections and data, and
+// sends nothing back.
 func (s *Server) Freeze() { s.line.freeze() }
 
-// Thaw ends Freeze.
+// Thaw ends a Freeze.
 func (s *Server) Thaw() { s.line.thaw() }
 
-// Cut ends all connections.
+// Cut cuts all connections.
 func (s *Server) Cut() { s.line.cut() }
 
-// CutAfter ends each connection after n more bytes from the server, in the
-// middle of whatever they are; a negative n stops that.
+// CutAfter cuts each connection after n more bytes from the server, wherever that is in a
+// message; a negative n stops it.
 func (s *Server) CutAfter(n int) { s.line.cutAfter(n) }
 
 // A line is a listener whose connections have faults.
@@ -128,8 +128,8 @@ func (l *line) cutAfter(n int) {
 	l.limit, l.limits = n, n >= 0
 }
 
-// pass waits until the line is not frozen, and tells how many of n bytes may
-// be written before the connection is to be cut.
+// pass waits while the line is frozen. It returns how many of n bytes to write, and whether to
+// cut the connection after them.
 func (l *line) pass(n int) (int, bool) {
 	l.mu.Lock()
 	for l.frozen != nil {

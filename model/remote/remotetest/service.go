@@ -15,22 +15,22 @@ import (
 	"inceptor/savedmodel/tfpb"
 )
 
-// A Service is what of TensorFlow Serving this module calls.
+// A Service is the part of TensorFlow Serving that this module calls.
 type Service interface {
 	Predict(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error)
 	GetModelMetadata(context.Context, *tfpb.GetModelMetadataRequest) (*tfpb.GetModelMetadataResponse, error)
 	GetModelStatus(context.Context, *tfpb.GetModelStatusRequest) (*tfpb.GetModelStatusResponse, error)
 }
 
-// NewServer returns a gRPC server, yet without a listener, that takes messages
-// of any size a test may send.
+// NewServer returns a gRPC server without a listener. It accepts messages of any size that a
+// test may send.
 func NewServer(s Service, options ...grpc.ServerOption) *grpc.Server {
 	server := grpc.NewServer(append([]grpc.ServerOption{grpc.MaxRecvMsgSize(1 << 30)}, options...)...)
 	Register(server, s)
 	return server
 }
 
-// Register lets a gRPC server serve it.
+// Register makes a gRPC server serve s.
 func Register(server *grpc.Server, s Service) {
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "tensorflow.serving.PredictionService",
@@ -44,7 +44,7 @@ func Register(server *grpc.Server, s Service) {
 	}, s)
 }
 
-// A message is a pointer to a struct that is a protobuf message.
+// A message is a pointer to the struct of a protobuf message.
 type message[T any] interface {
 	*T
 	proto.Message
@@ -67,7 +67,7 @@ func method[T any, Request message[T], Response proto.Message](name string, f fu
 	}
 }
 
-// Run answers a Predict with a model that is loaded, as this version.
+// Run answers a Predict with a loaded model, as this version.
 func Run(ctx context.Context, m *savedmodel.Model, version int64, r *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 	inputs := map[string]*savedmodel.Tensor{}
 	defer func() {

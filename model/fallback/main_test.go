@@ -1,0 +1,9 @@
+package fallback
+
+import (
+	"testing"
+
+	"inceptor/model/internal/modeltest"
+)
+
+func TestMain(m *testing.M) { modeltest.Main(m) }
