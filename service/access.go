@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// The pages here have no password, so two things are checked of a request.
+// The HTTP pages have no password, so two things are checked of a request.
 //
-// Its Host: a web site whose name its owner lets point at this machine (DNS
-// rebinding) is, for a browser, the same site as the service, and its scripts
-// may read the answers. The browser then sends that name as Host. An address,
-// or localhost, is nobody else's.
+// Its Host header: the owner of a web site can let the site's name point at this
+// machine (DNS rebinding). A browser then takes the service for that site, and
+// lets the site's scripts read the answers; but it sends the site's name as Host.
+// An IP address or localhost cannot be such a name.
 //
-// Its way: what changes the model comes from this machine only. A reverse
-// proxy here makes everybody's requests look like that. Most tell of
-// themselves in the headers that they add; not all do, so see proxied.
+// Its origin: only this machine may change the service. A reverse proxy on this
+// machine makes all requests look local. Most proxies add headers that show it;
+// some do not: see proxied.
 
-// named lets only requests through whose Host is nobody else's: an address,
-// localhost, or the host that http.listen names. Where others may scrape, it
-// may be any if the connection comes from outside this machine.
-func (s *Service) named(scraped bool, next http.Handler) http.Handler {
+// checkHost answers 403 unless the Host header is an IP address, localhost, or
+// the host in http.listen. With anyRemote, connections from other machines may
+// use any name.
+func (s *Service) checkHost(anyRemote bool, next http.Handler) http.Handler {
 	own, _, _ := net.SplitHostPort(s.config.HTTP.Listen)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostOf(r)
-		ok := isAddress(host) || own != "" && strings.EqualFold(host, own) || scraped && !overLoopback(r)
+		ok := isAddress(host) || own != "" && strings.EqualFold(host, own) || anyRemote && !overLoopback(r)
 		if !ok {
 			http.Error(w, fmt.Sprintf("not served under the name %q: use an IP address or localhost, or give the name in http.listen", host),
 				http.StatusForbidden)
@@ -36,14 +36,14 @@ func (s *Service) named(scraped bool, next http.Handler) http.Handler {
 	})
 }
 
-// local tells whether a request is from this machine, and meant for it.
+// local tells whether a request comes from this machine, and names it as Host.
 func local(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && from.Addr().Unmap().IsLoopback() && isAddress(hostOf(r)) && !proxied(r)
 }
 
-// proxied tells whether a reverse proxy has told that it passed a request on, by
-// a header or, as nginx by default, by HTTP/1.0. One that tells nothing is not
+// proxied tells whether a request shows that a reverse proxy has sent it: by a
+// header or, as nginx does by default, by HTTP/1.0. Not every proxy can be
 // recognised: nginx with proxy_http_version 1.1 and no proxy_set_header sends
 // Host 127.0.0.1 and no header of its own. So nothing may proxy /models/.
 func proxied(r *http.Request) bool {
@@ -56,7 +56,7 @@ func proxied(r *http.Request) bool {
 	return !r.ProtoAtLeast(1, 1)
 }
 
-// hostOf is the host that a request names, without its port.
+// hostOf returns the host in a request's Host header, without the port.
 func hostOf(r *http.Request) string {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -71,7 +71,7 @@ func isAddress(host string) bool {
 	return err == nil || strings.EqualFold(host, "localhost")
 }
 
-// overLoopback tells whether a connection has not left this machine.
+// overLoopback tells whether a connection comes from this machine.
 func overLoopback(r *http.Request) bool {
 	at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return !ok || at.IP.IsLoopback()

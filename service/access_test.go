@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"inceptor/service/internal/recent"
 )
 
 // A page whose name leads here reads nothing that a browser would give it, and
@@ -40,7 +42,7 @@ func TestHost(t *testing.T) {
 			registry := prometheus.NewRegistry()
 			s := &Service{
 				config:  Config{HTTP: HTTP{Listen: test.listen}},
-				metrics: NewMetrics(registry), recent: &recent{}, registry: registry, model: fakeModel{},
+				metrics: NewMetrics(registry), recent: &recent.Records{Shorten: shortAnswer}, registry: registry, classifier: fakeModel{},
 			}
 			for path, want := range test.want {
 				r := httptest.NewRequest(http.MethodGet, path, nil)

@@ -3,7 +3,6 @@
 package service
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -12,9 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 	"inceptor/service/input"
 	"inceptor/service/stream"
+	"inceptor/service/stream/streamtest"
 	"inceptor/testenv"
 )
 
@@ -47,7 +48,7 @@ func TestRecordAllocates(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := goodConfig()
-	c.Input.Format, c.Model.Dir, c.Model.Content = input.TensorJSON, testenv.Tiny(t, "--kind", "dense"), model.Rows
+	c.Input.Format, c.Model.Dir, c.Model.Content = input.TensorJSON, testenv.Tiny(t, "--kind", "dense"), infer.Rows
 	c.Model.Batch.Max = 0
 	m, err := model.New(c.Model, slog.New(slog.DiscardHandler), model.Unobserved{})
 	if err != nil {
@@ -65,39 +66,22 @@ func TestRecordAllocates(t *testing.T) {
 	h.input = reader
 	h.journal = openJournal(Crash{Journal: t.TempDir()}, c.Kafka, m.Blame, slog.New(slog.DiscardHandler))
 	defer h.journal.close()
-	metrics := NewMetrics(prometheus.NewRegistry())
-	worker := stream.NewWorker(h.handle, stream.Config{Observer: metrics}, nil)
-	flight := stream.NewFlight(stream.Window{Records: 512}, 0)
+	observer := observing(NewMetrics(prometheus.NewRegistry()), h.journal)
+	pipe := streamtest.NewPipe(h.handle, stream.Config{Observer: observer, Window: stream.Window{Records: 512}})
 
 	value, key := []byte("[0"), []byte("key")
 	for i := range 31 {
 		value = fmt.Appendf(value, ",0.%d", i)
 	}
 	value = append(value, ']')
-	next, answered := int64(0), 0
 	work := func(n int) {
-		go func() {
-			for range n {
-				s, err := flight.Admit(context.Background(), stream.Record{Topic: "in", Offset: next, Key: key, Value: value})
-				if err != nil {
-					panic(err)
-				}
-				next++
-				worker.Begin(context.Background(), nil, s, nil)
+		err := pipe.Pass(n, stream.Record{Topic: "in", Key: key, Value: value}, func(outputs []stream.Record) {
+			if len(outputs) != 1 || outputs[0].Topic != "out" {
+				t.Fatalf("got %v", outputs)
 			}
-		}()
-		for end := answered + n; answered < end; {
-			run, err := flight.Take(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, s := range run.Slots {
-				if len(s.Outputs) != 1 || s.Outputs[0].Topic != "out" {
-					t.Fatalf("got %v", s.Outputs)
-				}
-			}
-			answered += len(run.Slots)
-			flight.Release(run)
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	work(5000)

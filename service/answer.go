@@ -9,36 +9,37 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"inceptor/model"
+	"inceptor/internal/clip"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
 
-// An Answer is the value of an output record, as a reader of the topic sees it:
-// format 2, which docs/schemas/answer.schema.json describes. Every key is
-// always there. A string is empty, and a pointer, slice or map nil, where the
-// value is null.
+// An Answer is the value of an output record, for readers of the topic: format 2,
+// as docs/schemas/answer.schema.json describes it. Every key is always there.
+// Where its value is null, a string is empty, and a pointer, slice or map nil.
 type Answer struct {
-	ID             string  `json:"id"` // topic-partition-offset of the input: a repeat has the same
+	ID             string  `json:"id"` // topic-partition-offset of the input; the same in a repeated answer
 	Model          string  `json:"model"`
-	Version        *int64  `json:"version"`         // null where a model server does not tell
-	VersionLabel   string  `json:"version_label"`   // stable, canary or shadow; null of a model server's
-	Digest         string  `json:"digest"`          // of the version's directory; null of a model server's
-	Precision      string  `json:"precision"`       // float32 or bfloat16; null of a model server's
+	Version        *int64  `json:"version"`         // null if a model server does not report it
+	VersionLabel   string  `json:"version_label"`   // stable, canary or shadow; null from a model server
+	Digest         string  `json:"digest"`          // of the version's directory; null from a model server
+	Precision      string  `json:"precision"`       // float32, bfloat16 or int8; null from a model server
 	Backend        string  `json:"backend"`         // local or remote
-	Server         string  `json:"server"`          // that answered remotely
-	FallbackReason string  `json:"fallback_reason"` // why it did, in place of a version here
-	WantedVersion  *int64  `json:"wanted_version"`  // that would serve here, where another one has answered
-	Class          string  `json:"class"`           // label of the best prediction
+	Server         string  `json:"server"`          // the model server that answered
+	FallbackReason string  `json:"fallback_reason"` // why the model server answered, and no version here
+	WantedVersion  *int64  `json:"wanted_version"`  // the version that should have answered, if another did
+	Class          string  `json:"class"`           // of the best prediction
 	Score          float32 `json:"score"`           // of the best prediction; 0 where it is null
 
-	// Predictions are the best classes, the best first. Outputs are all values of a
-	// model without classes, and what inceptor.yaml lists, by the output's key in the
-	// signature: a list, which may hold lists, or one value. Not both are null.
+	// Predictions are the best classes, the best first. Outputs are the values of a
+	// model without classes, and the outputs that inceptor.yaml lists, by their key in
+	// the signature: each a list, which may hold lists, or one value. At least one of
+	// the two is not null.
 	Predictions []Class                    `json:"predictions"`
 	Outputs     map[string]json.RawMessage `json:"outputs"`
 
-	Image   *Image  `json:"image"` // null of what is no image
+	Image   *Image  `json:"image"` // null if the record is no image
 	Timings Timings `json:"timings_ms"`
 }
 
@@ -49,16 +50,16 @@ type Class struct {
 	Score float32 `json:"score"`
 }
 
-// String is model.Class's.
+// String is infer.Class's.
 func (c Class) String() string {
-	m := model.Class{Label: c.Label, Index: -1, Score: c.Score}
+	m := infer.Class{Label: c.Label, Index: -1, Score: c.Score}
 	if c.Index != nil {
 		m.Index = *c.Index
 	}
 	return m.String()
 }
 
-// Image says what was classified.
+// An Image describes the image that was classified.
 type Image struct {
 	Source string `json:"source"` // "path:…" or "url:…"; null where the record held the image
 	Format string `json:"format"`
@@ -73,16 +74,16 @@ type Timings struct {
 	Infer  float64 `json:"infer"` // of the whole batch
 }
 
-// AppendAnswer appends to b, as one line of JSON without a line end, what is
-// written to the output topic. The id is the record's.
-func AppendAnswer(b []byte, id string, p *model.Prediction) []byte {
+// AppendAnswer appends to b the value of an output record: one line of JSON,
+// without a line end. The id is the record's.
+func AppendAnswer(b []byte, id string, p *infer.Prediction) []byte {
 	b = appendString(append(b, `{"id":`...), id)
 	return appendPrediction(b, p, "")
 }
 
-// appendPrediction appends what follows the id. Source is where the image came
-// from, empty where the record held it.
-func appendPrediction(b []byte, p *model.Prediction, source string) []byte {
+// appendPrediction appends what follows the id. Source says where the image came
+// from; empty: it was in the record.
+func appendPrediction(b []byte, p *infer.Prediction, source string) []byte {
 	b = appendString(append(b, `,"model":`...), p.Model)
 	b = append(b, `,"version":`...)
 	if p.Version >= 0 {
@@ -95,7 +96,7 @@ func appendPrediction(b []byte, p *model.Prediction, source string) []byte {
 	b = appendText(append(b, `,"precision":`...), p.Precision)
 	b = appendString(append(b, `,"backend":`...), p.Backend)
 	b = appendText(append(b, `,"server":`...), p.Server)
-	b = appendText(append(b, `,"fallback_reason":`...), clip(p.Reason, maxErrorBytes))
+	b = appendText(append(b, `,"fallback_reason":`...), clip.Text(p.Reason, maxErrorBytes))
 	b = append(b, `,"wanted_version":`...)
 	if p.Wanted != nil {
 		b = strconv.AppendInt(b, *p.Wanted, 10)
@@ -111,9 +112,16 @@ func appendPrediction(b []byte, p *model.Prediction, source string) []byte {
 	return append(b, "}}"...)
 }
 
+// shortAnswer appends an answer without its arrays, for the page: they may be large.
+func shortAnswer(b []byte, source stream.Record, p infer.Prediction) []byte {
+	p.Output, p.Outputs = "", nil
+	b = append(source.AppendID(append(b, `{"id":"`...)), '"')
+	return appendPrediction(b, &p, "")
+}
+
 const null = "null"
 
-func appendClasses(b []byte, classes []model.Class) []byte {
+func appendClasses(b []byte, classes []infer.Class) []byte {
 	if len(classes) == 0 {
 		return append(b, `,"class":null,"score":null,"predictions":null`...)
 	}
@@ -136,19 +144,19 @@ func appendClasses(b []byte, classes []model.Class) []byte {
 	return append(b, ']')
 }
 
-// maxLabelBytes bounds a label in an answer: a model may give any string as its word.
+// maxLabelBytes bounds a label in an answer: a model may return any string.
 const maxLabelBytes = 1024
 
-// appendLabel appends a class' label. The model's own word, too, may be empty.
-func appendLabel(b []byte, c model.Class) []byte {
-	label := clip(c.Label, maxLabelBytes)
+// appendLabel appends a class' label. A label that the model returns may be empty.
+func appendLabel(b []byte, c infer.Class) []byte {
+	label := clip.Text(c.Label, maxLabelBytes)
 	if c.Index < 0 {
 		return appendString(b, label)
 	}
 	return appendText(b, label)
 }
 
-func appendImage(b []byte, image model.Header, source string) []byte {
+func appendImage(b []byte, image infer.Header, source string) []byte {
 	if image.Format == "" {
 		return append(b, null...)
 	}
@@ -159,7 +167,7 @@ func appendImage(b []byte, image model.Header, source string) []byte {
 	return append(b, '}')
 }
 
-// appendText appends a string, or null in place of an empty one.
+// appendText appends a string, or null if it is empty.
 func appendText(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, null...)
@@ -168,7 +176,7 @@ func appendText(b []byte, s string) []byte {
 }
 
 func appendString(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s) // bytes that are no UTF-8 become U+FFFD
+	b, _ = jsontext.AppendQuote(b, s) // invalid UTF-8 becomes U+FFFD
 	return b
 }
 
@@ -190,9 +198,9 @@ func appendMilliseconds(b []byte, d time.Duration) []byte {
 	return appendDecimal(b, float64(d)/float64(time.Millisecond), 3, 64)
 }
 
-// appendDecimal appends v without an exponent, with at least one digit after
-// the point, so that readers who guess a column's type see no integers, and no
-// more than are needed.
+// appendDecimal appends v without an exponent. It has at least one digit after the
+// point, so that readers that infer a column's type see no integers, and no
+// trailing zeros after that.
 func appendDecimal(b []byte, v float64, digits, bits int) []byte {
 	start := len(b)
 	b = strconv.AppendFloat(b, v, 'f', digits, bits)
@@ -213,18 +221,18 @@ func appendDecimal(b []byte, v float64, digits, bits int) []byte {
 // format is the value of headerFormat.
 var format = []byte("2")
 
-// outputs is an output record with its headers, in one piece.
+// outputs is an output record with its headers, in one allocation.
 type outputs struct {
 	records [1]stream.Record
 	headers [7]stream.Header
 }
 
-// scratch holds buffers that answers are put together in.
+// scratch holds the buffers in which answers are built.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
-// answerRecord is the answer to a record: with its key, headers and time, and
-// headers of our own.
-func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic string) []stream.Record {
+// answerRecord returns the answer to a record: with the record's key, headers and
+// time, and the service's own headers.
+func answerRecord(r stream.Record, image input.Image, p infer.Prediction, topic string) []stream.Record {
 	source := image.Source
 	if source == "record" {
 		source = ""
@@ -233,7 +241,7 @@ func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic 
 	b := (*buffer)[:0]
 	b = append(b, `{"id":"`...)
 	id := len(b)
-	b = appendRecordID(b, r) // needs no escaping
+	b = r.AppendID(b) // needs no escaping
 	idEnd := len(b)
 	b = appendPrediction(append(b, '"'), &p, source)
 	value := len(b)
@@ -241,7 +249,7 @@ func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic 
 	if p.Version >= 0 {
 		b = strconv.AppendInt(append(b, '/'), p.Version, 10)
 	}
-	whole := bytes.Clone(b) // one piece of memory for the value and the headers
+	whole := bytes.Clone(b) // one allocation for the value and the headers
 	*buffer = b
 	scratch.Put(buffer)
 
@@ -257,18 +265,18 @@ func answerRecord(r stream.Record, image input.Image, p model.Prediction, topic 
 	return out.records[:]
 }
 
-// Headers that inceptor adds; those of the input come before them.
+// Headers that inceptor adds, after those of the input.
 const (
 	headerID = "inceptor-id" // of answers and dead letters: topic-partition-offset
 
 	// Of answers.
 	headerFormat = "inceptor-format" // of the value: 2
-	headerModel  = "inceptor-model"  // name/version, or the name where a model server does not tell the version
+	headerModel  = "inceptor-model"  // name/version; the name alone if a model server does not report its version
 
 	// Of dead letters.
 	headerReason    = "inceptor-reason" // a stable word
 	headerError     = "inceptor-error"  // the reason in full
-	headerTopic     = "inceptor-topic"  // where the record came from
+	headerTopic     = "inceptor-topic"  // the record's origin
 	headerPartition = "inceptor-partition"
 	headerOffset    = "inceptor-offset"
 
@@ -279,21 +287,11 @@ const (
 	headerAddedKey = "inceptor-added-key" // true: the key is the value of headerID
 
 	// Of dead letters that the topic did not take whole.
-	headerTruncated        = "inceptor-truncated"         // bytes that the value had, which is left out
-	headerTruncatedHeaders = "inceptor-truncated-headers" // bytes of the headers that the sender had set, which are left out
-	headerTruncatedKey     = "inceptor-truncated-key"     // bytes that the key had, of which at most minKeyBytes are left
+	headerTruncated        = "inceptor-truncated"         // size of the value, which was removed
+	headerTruncatedHeaders = "inceptor-truncated-headers" // size of the sender's headers, which were removed
+	headerTruncatedKey     = "inceptor-truncated-key"     // size of the key, of which at most minKeyBytes are left
 )
 
 func header(key, value string) stream.Header {
 	return stream.Header{Key: key, Value: []byte(value)}
-}
-
-func recordID(r stream.Record) string {
-	return string(appendRecordID(make([]byte, 0, 64), r))
-}
-
-func appendRecordID(b []byte, r stream.Record) []byte {
-	b = append(b, r.Topic...)
-	b = strconv.AppendInt(append(b, '-'), int64(r.Partition), 10)
-	return strconv.AppendInt(append(b, '-'), r.Offset, 10)
 }

@@ -4,13 +4,13 @@ import (
 	"math"
 	"strconv"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 )
 
 // appendOutputs appends the value of "outputs": the scores of a model without classes, and
-// the arrays that inceptor.yaml lists; null if there are none.
-func appendOutputs(b []byte, p *model.Prediction) []byte {
+// the arrays that inceptor.yaml lists; null if there are neither.
+func appendOutputs(b []byte, p *infer.Prediction) []byte {
 	scores := len(p.Classes) == 0 && p.Output != ""
 	if !scores && len(p.Outputs) == 0 {
 		return append(b, null...)
@@ -35,9 +35,9 @@ func appendOutputs(b []byte, p *model.Prediction) []byte {
 	return append(b, '}')
 }
 
-// appendArray appends as many elements as the shape has, from the one at a place on: as
-// nested lists, or as one value if the shape has no dimension. It also returns the place
-// of the next element.
+// appendArray appends the elements of a shape, starting with element at: as nested lists,
+// or as one value if the shape has no dimensions. It also returns the index of the element
+// that follows.
 func appendArray(b []byte, a savedmodel.Array, shape savedmodel.Shape, at int) ([]byte, int) {
 	if len(shape) == 0 {
 		return appendElement(b, a, at), at + 1

@@ -20,10 +20,12 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
+	"inceptor/internal/clip"
+	"inceptor/internal/settings"
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service/input"
@@ -33,14 +35,14 @@ import (
 // answering gives one answer.
 type answering struct {
 	fakeModel
-	p model.Prediction
+	p infer.Prediction
 }
 
-func (a answering) Classify(context.Context, []byte, []byte) (model.Prediction, error) {
+func (a answering) Classify(context.Context, []byte, []byte) (infer.Prediction, error) {
 	return a.p, nil
 }
 
-func (a answering) ClassifyAs(_ context.Context, label string, _ []byte) (model.Prediction, error) {
+func (a answering) ClassifyAs(_ context.Context, label string, _ []byte) (infer.Prediction, error) {
 	a.p.Label = label
 	return a.p, nil
 }
@@ -50,15 +52,15 @@ const digest = "sha256:d156fa0a7ba1d6ee8a1fd6bd4a4f3a8ecbb8f58c9a2d18d5c4d0a1e5a
 // localAnswer is what a version here says of itself, remoteAnswer what is known of a
 // model server.
 var (
-	localAnswer  = model.Prediction{Info: model.Info{Model: "inception", Version: 3, Digest: digest}, Backend: model.BackendLocal, Label: model.LabelStable, Precision: "float32"}
-	remoteAnswer = model.Prediction{Info: model.Info{Model: "inception", Version: 2}, Backend: model.BackendRemote, Server: "10.1.2.3:8500"}
-	photo        = model.Header{Format: "jpeg", Width: 640, Height: 480}
-	cats         = []model.Class{{Label: "Egyptian cat", Index: 285, Score: 0.9997}, {Label: "tabby", Index: 281, Score: 0.0003}}
-	took         = model.Timings{Wait: 1200 * time.Microsecond, Decode: 3*time.Millisecond + 400*time.Nanosecond, Infer: 104 * time.Millisecond}
+	localAnswer  = infer.Prediction{Info: infer.Info{Model: "inception", Version: 3, Digest: digest}, Backend: infer.BackendLocal, Label: model.LabelStable, Precision: "float32"}
+	remoteAnswer = infer.Prediction{Info: infer.Info{Model: "inception", Version: 2}, Backend: infer.BackendRemote, Server: "10.1.2.3:8500"}
+	photo        = infer.Header{Format: "jpeg", Width: 640, Height: 480}
+	cats         = []infer.Class{{Label: "Egyptian cat", Index: 285, Score: 0.9997}, {Label: "tabby", Index: 281, Score: 0.0003}}
+	took         = infer.Timings{Wait: 1200 * time.Microsecond, Decode: 3*time.Millisecond + 400*time.Nanosecond, Infer: 104 * time.Millisecond}
 )
 
 // with is p with changes.
-func with(p model.Prediction, change func(*model.Prediction)) model.Prediction {
+func with(p infer.Prediction, change func(*infer.Prediction)) infer.Prediction {
 	change(&p)
 	return p
 }
@@ -72,7 +74,7 @@ const (
 )
 
 // arrays have every kind of elements and shapes.
-var arrays = []model.Array{
+var arrays = []infer.Array{
 	array("boxes", savedmodel.Float32, savedmodel.Shape{2, 2}, float32(0.5), float32(-1), float32(0.25), float32(1e5)),
 	array("count", savedmodel.Int64, nil, int64(math.MinInt64)),
 	array("large", savedmodel.UInt64, savedmodel.Shape{1}, uint64(math.MaxUint64)),
@@ -90,8 +92,8 @@ const arraysJSON = `"outputs":{"boxes":[[0.5,-1.0],[0.25,100000.0]],"count":-922
 	`"half":[1.0,0.0999756],"brain":0.1000977,"double":[0.0,0.1,-0.3333333333333333,10000000000000000000000.0,123456.000000001],"is":[true,false],"none":[[],[]],` +
 	`"a \"word\"":[["é\n","` + "\uFFFD" + `\u0000"]]}`
 
-func array(key string, d savedmodel.DataType, shape savedmodel.Shape, elements ...any) model.Array {
-	a := model.Array{Key: key, Array: savedmodel.Array{DType: d, Shape: shape}}
+func array(key string, d savedmodel.DataType, shape savedmodel.Shape, elements ...any) infer.Array {
+	a := infer.Array{Key: key, Array: savedmodel.Array{DType: d, Shape: shape}}
 	for _, e := range elements {
 		a.Bytes, _ = binary.Append(a.Bytes, binary.NativeEndian, e)
 	}
@@ -100,45 +102,45 @@ func array(key string, d savedmodel.DataType, shape savedmodel.Shape, elements .
 
 // answers are all kinds of answers that there are: what the model says, and
 // what is written after the id and the model.
-func answers(image model.Prediction) []answerKind {
+func answers(image infer.Prediction) []answerKind {
 	three, zero := int64(3), int64(0)
 	return []answerKind{
 		{name: "image", p: image,
 			want: `"version":3,"version_label":"stable",` + localJSON + `,` + catsJSON + `,` + photoJSON},
 		{name: "image by path", p: image, source: "path:cat.jpg",
 			want: `"version":3,"version_label":"stable",` + localJSON + `,` + catsJSON + `,"image":{"source":"path:cat.jpg","format":"jpeg","width":640,"height":480}`},
-		{name: "canary in bfloat16", p: with(image, func(p *model.Prediction) { p.Label, p.Precision = model.LabelCanary, "bfloat16" }),
+		{name: "canary in bfloat16", p: with(image, func(p *infer.Prediction) { p.Label, p.Precision = model.LabelCanary, "bfloat16" }),
 			want: `"version":3,"version_label":"canary",` + strings.Replace(localJSON, "float32", "bfloat16", 1) + `,` + catsJSON + `,` + photoJSON},
 		{name: "shadow", p: image, shadow: true,
 			want: `"version":3,"version_label":"shadow",` + localJSON + `,` + catsJSON + `,` + photoJSON},
-		{name: "version 0, no labels", p: with(image, func(p *model.Prediction) { p.Version, p.Classes = 0, []model.Class{{Index: 0, Score: 1}} }),
+		{name: "version 0, no labels", p: with(image, func(p *infer.Prediction) { p.Version, p.Classes = 0, []infer.Class{{Index: 0, Score: 1}} }),
 			want: `"version":0,"version_label":"stable",` + localJSON + `,"class":null,"score":1.0,"predictions":[{"label":null,"index":0,"score":1.0}],"outputs":null,` + photoJSON},
-		{name: "the model's own words", p: with(image, func(p *model.Prediction) {
-			p.Classes = []model.Class{{Label: "a \"cat\"\n<&>\xff", Index: -1, Score: 9.5}, {Index: -1, Score: -0.25}}
+		{name: "the model's own words", p: with(image, func(p *infer.Prediction) {
+			p.Classes = []infer.Class{{Label: "a \"cat\"\n<&>\xff", Index: -1, Score: 9.5}, {Index: -1, Score: -0.25}}
 		}),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":"a \"cat\"\n<&>` + "\uFFFD" + `","score":9.5,` +
 				`"predictions":[{"label":"a \"cat\"\n<&>` + "\uFFFD" + `","index":null,"score":9.5},{"label":"","index":null,"score":-0.25}],"outputs":null,` + photoJSON},
-		{name: "row with labels", p: with(localAnswer, func(p *model.Prediction) { p.Classes = cats }),
+		{name: "row with labels", p: with(localAnswer, func(p *infer.Prediction) { p.Classes = cats }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,` + catsJSON + `,"image":null`},
-		{name: "row", p: with(localAnswer, func(p *model.Prediction) { p.Output, p.Scores = "price", []float32{105.5, -2, 1e-9, 1e9} }),
+		{name: "row", p: with(localAnswer, func(p *infer.Prediction) { p.Output, p.Scores = "price", []float32{105.5, -2, 1e-9, 1e9} }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"price":[105.5,-2.0,0.0,1000000000.0]},"image":null`},
-		{name: "tf.Example without values", p: with(localAnswer, func(p *model.Prediction) { p.Output = "scores" }),
+		{name: "tf.Example without values", p: with(localAnswer, func(p *infer.Prediction) { p.Output = "scores" }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"scores":[]},"image":null`},
-		{name: "arrays alone", p: with(image, func(p *model.Prediction) { p.Classes, p.Outputs = nil, arrays }),
+		{name: "arrays alone", p: with(image, func(p *infer.Prediction) { p.Classes, p.Outputs = nil, arrays }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,` + arraysJSON + `,` + photoJSON},
-		{name: "predictions and arrays", p: with(image, func(p *model.Prediction) { p.Outputs = arrays }),
+		{name: "predictions and arrays", p: with(image, func(p *infer.Prediction) { p.Outputs = arrays }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,` + strings.Replace(catsJSON, `"outputs":null`, arraysJSON, 1) + `,` + photoJSON},
-		{name: "a row's scores and arrays", p: with(localAnswer, func(p *model.Prediction) { p.Output, p.Scores, p.Outputs = "price", []float32{1}, arrays[:1] }),
+		{name: "a row's scores and arrays", p: with(localAnswer, func(p *infer.Prediction) { p.Output, p.Scores, p.Outputs = "price", []float32{1}, arrays[:1] }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"price":[1.0],"boxes":[[0.5,-1.0],[0.25,100000.0]]},"image":null`},
-		{name: "a row's scores as an array", p: with(localAnswer, func(p *model.Prediction) { p.Scores, p.Outputs = []float32{1}, arrays[:1] }),
+		{name: "a row's scores as an array", p: with(localAnswer, func(p *infer.Prediction) { p.Scores, p.Outputs = []float32{1}, arrays[:1] }),
 			want: `"version":3,"version_label":"stable",` + localJSON + `,"class":null,"score":null,"predictions":null,"outputs":{"boxes":[[0.5,-1.0],[0.25,100000.0]]},"image":null`},
-		{name: "model server alone", p: with(remoteAnswer, func(p *model.Prediction) { p.Classes, p.Image = cats, photo }),
+		{name: "model server alone", p: with(remoteAnswer, func(p *infer.Prediction) { p.Classes, p.Image = cats, photo }),
 			want: `"version":2,` + remoteJSON + `,"fallback_reason":null,"wanted_version":null,` + catsJSON + `,` + photoJSON},
-		{name: "fallback, version not told", p: with(remoteAnswer, func(p *model.Prediction) {
+		{name: "fallback, version not told", p: with(remoteAnswer, func(p *infer.Prediction) {
 			p.Version, p.Reason, p.Wanted, p.Classes, p.Image = remote.NoVersion, "no version is serving", &zero, cats, photo
 		}),
 			want: `"version":null,` + remoteJSON + `,"fallback_reason":"no version is serving","wanted_version":0,` + catsJSON + `,` + photoJSON},
-		{name: "fallback, another version, a row", p: with(remoteAnswer, func(p *model.Prediction) {
+		{name: "fallback, another version, a row", p: with(remoteAnswer, func(p *infer.Prediction) {
 			p.Reason, p.Wanted, p.Output, p.Scores = strings.Repeat("x", 5000), &three, "scores", []float32{0.25}
 		}),
 			want: `"version":2,` + remoteJSON + `,"fallback_reason":"` + strings.Repeat("x", maxErrorBytes) + `…","wanted_version":3,` +
@@ -148,7 +150,7 @@ func answers(image model.Prediction) []answerKind {
 
 type answerKind struct {
 	name   string
-	p      model.Prediction
+	p      infer.Prediction
 	source string // of the image; empty: the record
 	shadow bool
 	want   string
@@ -158,7 +160,7 @@ type answerKind struct {
 func (k answerKind) of(t *testing.T) stream.Record {
 	t.Helper()
 	h := newHandler(t, answering{p: k.p})
-	in, config := record(png), input.Default()
+	in, config := record(png), settings.Default[input.Config]()
 	if path, ok := strings.CutPrefix(k.source, "path:"); ok {
 		config.Files.Root = t.TempDir()
 		if err := os.WriteFile(filepath.Join(config.Files.Root, path), png, 0o600); err != nil {
@@ -177,7 +179,7 @@ func (k answerKind) of(t *testing.T) stream.Record {
 	if k.shadow {
 		var out stream.Record
 		publish := func(_ context.Context, r stream.Record) error { out = r; return nil }
-		c := &comparer{model: h.classifier.(Model), publish: publish, metrics: NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler)}
+		c := &comparer{model: h.classifier.(secondVersion), publish: publish, count: func(string, string) {}, log: slog.New(slog.DiscardHandler)}
 		c.compare(t.Context(), comparison{record: in, image: input.Image{Bytes: in.Value, Source: "record"}, given: k.p, ask: model.LabelShadow})
 		return out
 	}
@@ -291,7 +293,7 @@ func TestAnswerWords(t *testing.T) {
 	answer := func(words ...string) []byte {
 		p.Classes = nil
 		for _, word := range words {
-			p.Classes = append(p.Classes, model.Class{Label: word, Index: -1, Score: math.MaxFloat32})
+			p.Classes = append(p.Classes, infer.Class{Label: word, Index: -1, Score: math.MaxFloat32})
 		}
 		return AppendAnswer(nil, "in-0-0", &p)
 	}
@@ -305,7 +307,7 @@ func TestAnswerWords(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, word := range words {
-			if got, want := a.Predictions[i].Label, clip(word, 1024); got != want {
+			if got, want := a.Predictions[i].Label, clip.Text(word, 1024); got != want {
 				t.Errorf("%q: got %q, want %q", word, got, want)
 			}
 		}

@@ -10,49 +10,89 @@ import (
 	"time"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
 
 const (
-	// maxCompareBytes bounds the images that wait for a second opinion.
+	// maxCompareBytes bounds the images that wait for a second answer.
 	maxCompareBytes = 64 << 20
 
-	// shadowTimeout bounds one shadow answer on its way to the broker.
+	// shadowTimeout bounds the publication of one shadow answer.
 	shadowTimeout = 10 * time.Second
 )
 
-// A comparer asks a second version about images that were answered: the
-// shadow, whose answers it publishes, or, for what a canary has answered, the
-// stable one. It never delays the stream: what finds no place in its queue is
-// not asked, and counted. Offer is safe for concurrent use.
+// A comparer asks a second version about images that were already answered, and
+// compares the answers. The second version is the shadow, whose answers it
+// publishes; or the stable one, for images that a canary has answered. It never
+// delays the stream: images for which its queue has no room are skipped and
+// counted. Offer is safe for concurrent use.
 type comparer struct {
-	model   Model
+	// Set once.
+	model   secondVersion
 	publish func(context.Context, stream.Record) error // nil: there is no shadow topic
 	topic   string
-	metrics *Metrics
+	count   func(asked, result string) // counts what asking the version with a label gave
 	log     *slog.Logger
 
 	jobs    chan comparison
-	bytes   atomic.Int64 // of the images in jobs and at work
-	canary  atomic.Bool  // one for a canary is under way
 	stop    context.CancelFunc
 	workers sync.WaitGroup
+
+	// Shared by all goroutines.
+	bytes       atomic.Int64              // of the images that wait or are being answered
+	canary      atomic.Bool               // the stable version is answering a canary's image
+	unpublished atomic.Bool               // the last shadow answer was not published
+	secondary   atomic.Pointer[agreement] // of the last canary or shadow; nil: of none yet
+}
+
+// An agreement is how often two answers to the same record had the same best class.
+type agreement struct {
+	version        int64 // the canary or shadow that is compared with the stable one
+	compared, same int64
+}
+
+// agrees adds one comparison of a canary or shadow.
+func (c *comparer) agrees(version int64, same bool) {
+	for {
+		old := c.secondary.Load()
+		next := agreement{version: version}
+		if old != nil && old.version == version {
+			next = *old
+		}
+		next.compared++
+		if same {
+			next.same++
+		}
+		if c.secondary.CompareAndSwap(old, &next) {
+			return
+		}
+	}
+}
+
+// A secondVersion is the part of a VersionController that a comparer asks.
+type secondVersion interface {
+	Secondary() string
+	ClassifyAs(ctx context.Context, label string, image []byte) (infer.Prediction, error)
 }
 
 // A comparison is an image with the answer that it got.
 type comparison struct {
 	record stream.Record // without its value
 	image  input.Image
-	given  model.Prediction
+	given  infer.Prediction
 	ask    string // label of the version to ask
 }
 
-// newComparer starts as many workers as the model takes images in a batch.
-func newComparer(m Model, workers int, topic string, publish func(context.Context, stream.Record) error, metrics *Metrics, log *slog.Logger) *comparer {
+// newComparer starts the workers; close ends them.
+func newComparer(
+	m secondVersion, workers int, topic string, publish func(context.Context, stream.Record) error,
+	count func(asked, result string), log *slog.Logger,
+) *comparer {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &comparer{
-		model: m, publish: publish, topic: topic, metrics: metrics, log: log,
+		model: m, publish: publish, topic: topic, count: count, log: log,
 		jobs: make(chan comparison, 2*workers), stop: stop,
 	}
 	for range workers {
@@ -61,20 +101,20 @@ func newComparer(m Model, workers int, topic string, publish func(context.Contex
 	return c
 }
 
-// close gives up what was not asked yet.
+// close ends the workers. Images that still wait are dropped.
 func (c *comparer) close() {
 	c.stop()
 	c.workers.Wait()
 }
 
-// offer takes a copy of the image, if there is a second version and time.
-func (c *comparer) offer(r stream.Record, image input.Image, given model.Prediction) {
-	ask := c.model.Beside()
+// offer queues a copy of the image, if there is a second version and room.
+func (c *comparer) offer(r stream.Record, image input.Image, given infer.Prediction) {
+	ask := c.model.Secondary()
 	switch {
 	case ask == "":
 		return
 	case given.Label == model.LabelCanary:
-		// The stable version has others to answer.
+		// One at a time: the stable version has records of the stream to answer.
 		if !c.canary.CompareAndSwap(false, true) {
 			return
 		}
@@ -98,7 +138,7 @@ func (c *comparer) offer(r stream.Record, image input.Image, given model.Predict
 
 func (c *comparer) skip(size int64, ask string) {
 	c.done(size, ask)
-	c.metrics.compared(ask, "skipped")
+	c.count(ask, "skipped")
 }
 
 func (c *comparer) done(size int64, ask string) {
@@ -124,16 +164,23 @@ func (c *comparer) compare(ctx context.Context, job comparison) {
 	p, err := c.model.ClassifyAs(ctx, job.ask, job.image.Bytes)
 	same, known := p.Agrees(job.given)
 	switch {
-	case ctx.Err() != nil, errors.Is(err, model.ErrNoVersion): // gone meanwhile
+	case ctx.Err() != nil, errors.Is(err, model.ErrNoVersion): // it was unloaded meanwhile
 		return
 	case err != nil:
-		c.metrics.compared(job.ask, "error")
+		c.count(job.ask, "error")
 		return
-	case !known: // arrays alone
+	case !known: // there are no classes to compare
 	case same:
-		c.metrics.compared(job.ask, "same")
+		c.count(job.ask, "same")
 	default:
-		c.metrics.compared(job.ask, "other")
+		c.count(job.ask, "other")
+	}
+	if known {
+		version := p.Version
+		if job.ask == model.LabelStable {
+			version = job.given.Version
+		}
+		c.agrees(version, same)
 	}
 	if job.ask != model.LabelShadow || c.publish == nil {
 		return
@@ -142,8 +189,15 @@ func (c *comparer) compare(ctx context.Context, job comparison) {
 	out[0].Partition = job.record.Partition
 	limited, cancel := context.WithTimeout(ctx, shadowTimeout)
 	defer cancel()
-	if err := c.publish(limited, out[0]); err != nil && ctx.Err() == nil {
-		c.metrics.compared(job.ask, "unpublished")
-		c.log.Debug("shadow answer is not published", "err", err)
+	err = c.publish(limited, out[0])
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		c.count(job.ask, "unpublished")
+		if !c.unpublished.Swap(true) {
+			c.log.Warn("shadow answer not published; it is left out, and the stream goes on", "topic", c.topic, "err", err)
+		}
+	case c.unpublished.Swap(false):
+		c.log.Info("shadow answers are published again", "topic", c.topic)
 	}
 }

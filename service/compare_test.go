@@ -1,7 +1,9 @@
 package service
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
@@ -24,10 +27,10 @@ type second struct {
 	asked atomic.Int64
 }
 
-func (s *second) Beside() string { return s.label }
-func (s *second) Records() int   { return 1 }
+func (s *second) Secondary() string { return s.label }
+func (s *second) MaxBatch() int     { return 1 }
 
-func (s *second) ClassifyAs(ctx context.Context, label string, image []byte) (model.Prediction, error) {
+func (s *second) ClassifyAs(ctx context.Context, label string, image []byte) (infer.Prediction, error) {
 	s.asked.Add(1)
 	if s.hold != nil {
 		<-s.hold
@@ -39,7 +42,7 @@ func (s *second) ClassifyAs(ctx context.Context, label string, image []byte) (mo
 }
 
 func (m *Metrics) comparisonsOf(asked, result string) float64 {
-	return testutil.ToFloat64(m.comparisons.WithLabelValues(asked, result))
+	return testutil.ToFloat64(m.records.comparisons.WithLabelValues(asked, result))
 }
 
 // A shadow that does not keep up costs the stream nothing: what it has no time
@@ -55,7 +58,7 @@ func TestCompareNeverDelays(t *testing.T) {
 			}
 			published.Add(1)
 			return nil
-		}, metrics, slog.New(slog.DiscardHandler))
+		}, metrics.records.compared, slog.New(slog.DiscardHandler))
 		given, _ := m.Classify(t.Context(), nil, nil)
 		given.Label = model.LabelStable
 		r := stream.Record{Topic: "in", Partition: 3, Key: []byte("k"), Value: []byte("x")}
@@ -96,7 +99,7 @@ func TestCompareCanary(t *testing.T) {
 		c := newComparer(m, 2, "shadow", func(context.Context, stream.Record) error {
 			t.Error("published")
 			return nil
-		}, metrics, slog.New(slog.DiscardHandler))
+		}, metrics.records.compared, slog.New(slog.DiscardHandler))
 		given, _ := m.Classify(t.Context(), nil, nil)
 		for _, label := range []string{model.LabelStable, model.LabelCanary, model.LabelCanary} {
 			given.Label = label
@@ -121,7 +124,7 @@ func TestCompareWithoutClasses(t *testing.T) {
 	p := localAnswer
 	p.Outputs = arrays
 	metrics, published := NewMetrics(prometheus.NewRegistry()), 0
-	c := &comparer{model: answering{p: p}, metrics: metrics, log: slog.New(slog.DiscardHandler), topic: "shadow",
+	c := &comparer{model: answering{p: p}, count: metrics.records.compared, log: slog.New(slog.DiscardHandler), topic: "shadow",
 		publish: func(context.Context, stream.Record) error { published++; return nil }}
 	c.compare(t.Context(), comparison{record: record(png), image: input.Image{Bytes: png}, given: p, ask: model.LabelShadow})
 	if n := metrics.comparisonsOf("shadow", "same") + metrics.comparisonsOf("shadow", "other"); n != 0 || published != 1 {
@@ -131,5 +134,29 @@ func TestCompareWithoutClasses(t *testing.T) {
 	c.compare(t.Context(), comparison{record: record(png), image: input.Image{Bytes: png}, given: p, ask: model.LabelShadow})
 	if n := metrics.comparisonsOf("shadow", "other"); n != 1 {
 		t.Errorf("%v times another class, where one answer has none, want 1", n)
+	}
+}
+
+// An outage of the shadow topic is two lines in the log, however many answers it costs.
+func TestCompareUnpublished(t *testing.T) {
+	var log bytes.Buffer
+	outage := errors.New("no leader")
+	metrics := NewMetrics(prometheus.NewRegistry())
+	c := &comparer{model: answering{p: localAnswer}, count: metrics.records.compared, log: slog.New(slog.NewTextHandler(&log, nil)), topic: "shadow",
+		publish: func(context.Context, stream.Record) error { return outage }}
+	job := comparison{record: record(png), image: input.Image{Bytes: png}, given: localAnswer, ask: model.LabelShadow}
+	for range 3 {
+		c.compare(t.Context(), job)
+	}
+	outage = nil
+	for range 2 {
+		c.compare(t.Context(), job)
+	}
+	if n := metrics.comparisonsOf("shadow", "unpublished"); n != 3 {
+		t.Errorf("%v unpublished, want 3", n)
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "no leader") || !strings.Contains(lines[1], "published again") {
+		t.Errorf("the log has %q", lines)
 	}
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -10,15 +11,16 @@ import (
 	"time"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
 
-// Config is all that can be set. The tags are those of the program's flags:
-// a field's name there is its key everywhere, in the environment, in the
-// configuration file and in messages.
+// Config has all settings. The tags are kong's: they hold the default, the help text and the key of
+// each setting. The comment above a field continues its help, and is in docs/reference.md. The key
+// is the same as a flag, in the environment, in the configuration file and in messages.
 type Config struct {
 	Kafka      Kafka         `embed:"" prefix:"kafka." group:"Kafka"`
 	Input      input.Config  `embed:"" prefix:"input." group:"Input"`
@@ -26,35 +28,71 @@ type Config struct {
 	Fallback   remote.Config `embed:"" prefix:"fallback." group:"Model server (model.backend local-then-remote or remote)"`
 	TensorFlow TensorFlow    `embed:"" prefix:"tensorflow." group:"TensorFlow"`
 	HTTP       HTTP          `embed:"" prefix:"http." group:"Operation"`
+	Log        Log           `embed:"" prefix:"log." group:"Operation"`
 	Shutdown   Shutdown      `embed:"" prefix:"shutdown." group:"Operation"`
 	Crash      Crash         `embed:"" prefix:"crash." group:"Operation"`
 }
 
 // Kafka says where records come from and go to.
 type Kafka struct {
-	Brokers    []string `default:"localhost:9092" help:"Brokers to start from, host:port; any one that answers is enough."`
-	Group      string   `default:"inceptor" help:"Consumer group. Processes with the same group share the partitions."`
-	Input      []string `default:"ImageInputTopic" help:"Topics that images are read from, one or several. All answers go to the same output: partition 3 of each topic to partition 3 of the output."`
-	Output     string   `default:"ImageOutputTopic" help:"Topic that predictions are written to, in the order of the input."`
-	DeadLetter string   `default:"ImageDeadLetterTopic" help:"Topic for what cannot be answered: the record whole, with reason and origin in its headers."`
-	Shadow     string   `default:"ImageShadowTopic" help:"Topic for the answers of a shadow, with model.rollout=shadow: as they come, and not for every image."`
-	Delivery   string   `default:"at_least_once" enum:"at_least_once,exactly_once" help:"Delivery guarantee: ${enum}. Nothing is lost with either. With at_least_once, some answers may come again after a crash, with the same id. With exactly_once, answers, dead letters and offsets are committed in one transaction: readers that set isolation.level=read_committed see each once; of an input that is transactional only committed records are read."`
-	Client     string   `default:"kafka-go" enum:"kafka-go,franz-go" help:"With at_least_once: the library that talks to the brokers, ${enum}. With franz-go, an answer whose acknowledgement was lost is not written again, and of an input that is transactional only committed records are read. exactly_once always uses franz-go."`
+	Brokers []string `default:"localhost:9092" help:"Brokers to connect to first. One is enough." common:""`
+	// Processes of the same group share the partitions.
+	Group string `default:"inceptor" help:"Consumer group." common:""`
+	// All answers go to one output topic: those of partition 3 of any input to partition 3 of the
+	// output.
+	Input []string `default:"ImageInputTopic" help:"Topics to read images from." common:""`
+	// They have the order of the input.
+	Output string `default:"ImageOutputTopic" help:"Topic to write predictions to." common:""`
+	// They are there whole, with the reason and the origin in the headers.
+	DeadLetter string `default:"ImageDeadLetterTopic" help:"Topic for records that cannot be answered." common:""`
+	// They have no order, and some images have none.
+	Shadow string `default:"ImageShadowTopic" help:"Topic for the answers of a shadow."`
+	// With at_least_once, some answers may be written again after a crash, with the same id. With
+	// exactly_once, answers, dead letters and offsets are committed in one transaction, so that
+	// readers with isolation.level=read_committed see each answer once; of a transactional input
+	// only committed records are read.
+	Delivery string `default:"at_least_once" enum:"at_least_once, exactly_once" help:"Delivery guarantee: ${enum}. Neither loses records." common:""`
+	// franz-go does not write an answer again whose acknowledgement was lost, and reads only
+	// committed records of a transactional input. exactly_once always uses franz-go.
+	Client string `default:"kafka-go" enum:"kafka-go, franz-go" help:"Kafka client for at_least_once: ${enum}."`
 
-	Start   stream.Start `default:"earliest" placeholder:"START" help:"Where a group without offsets begins: earliest, latest, or the first record of a given time or later, such as 2026-11-29T08:00:00Z. Partitions that a topic gets later always begin at their first record."`
-	OnReset string       `default:"continue" enum:"continue,stop" help:"What happens when the position in a partition is lost, because the topic was recreated or retention removed records before they were read: ${enum}. continue: go on with the earliest record that may not have been read, warn, and count what is skipped or repeated. stop: end the service before it commits anything else."`
+	// With a time, such as 2026-11-29T08:00:00Z, it begins at the first record at or after it.
+	// Partitions that are added to a topic later always begin at their first record.
+	Start stream.Start `default:"earliest" placeholder:"START" help:"Where a group without committed offsets begins: earliest, latest or a time."`
+	// That happens if the topic was recreated, or retention removed records before they were read.
+	// continue reads on from the earliest record that may not have been read, logs a warning, and
+	// counts the skipped and repeated records. stop ends the service before it commits anything
+	// else.
+	OnReset string `default:"continue" enum:"continue, stop" help:"What to do when the position in a partition is lost: ${enum}."`
 
-	SessionTimeout time.Duration `default:"6s" help:"How long the group waits for a process that sends no heartbeats, for example because it was killed, before others get its partitions. A process that is stopped leaves the group at once, unless kafka.instance-id is set. Must be within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms."`
-	InstanceID     string        `help:"With franz-go: the process's group.instance.id, for static membership. Each process of the group needs one of its own, the same after a restart, such as the pod's name in a StatefulSet. A process that comes back within kafka.session-timeout gets the same partitions, without a rebalance. So it does not leave the group when it stops, and its partitions wait for it that long." placeholder:"ID"`
-	Rack           string        `help:"With franz-go: the process's client.rack. Records are read from a replica in the same rack, where the brokers' replica.selector.class allows it." placeholder:"RACK"`
+	// Then it gives the partitions of that process, for example a killed one, to others. A process
+	// that is stopped leaves the group at once, unless kafka.instance-id is set. The time must be
+	// within the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms.
+	SessionTimeout time.Duration `default:"6s" help:"How long the group waits for a process without heartbeats."`
+	// Each process of the group needs its own id, the same after a restart, such as the pod's name
+	// in a StatefulSet. A process that is back within kafka.session-timeout gets the same
+	// partitions, without a rebalance. In return it does not leave the group when it stops, and its
+	// partitions wait that long.
+	InstanceID string `help:"group.instance.id of this process, for static membership. Needs franz-go." placeholder:"ID"`
+	// Records are read from a replica in the same rack, if the brokers' replica.selector.class
+	// allows it.
+	Rack string `help:"client.rack of this process. Needs franz-go." placeholder:"RACK"`
 
-	OnError      string        `default:"retry" enum:"retry,dead-letter,stop" help:"What becomes of a record that the model cannot answer through no fault of the record, once that has lasted for kafka.on-error-after: ${enum}. Until then it is tried again and again, with pauses, and its partition waits. retry: for ever. dead-letter: it becomes a dead letter with the reason given-up. stop: the service ends, with the record uncommitted."`
-	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error=dead-letter or stop."`
+	// This is about failures that are not the record's fault. For kafka.on-error-after the record
+	// is tried again, with pauses, and its partition waits. Then retry goes on trying, dead-letter
+	// makes it a dead letter with the reason given-up, and stop ends the service without
+	// committing the record.
+	OnError      string        `default:"retry" enum:"retry, dead-letter, stop" help:"What to do with a record that the model fails to answer: ${enum}."`
+	OnErrorAfter time.Duration `default:"10m" help:"How long a record is tried before kafka.on-error applies."`
 
-	Tombstones string `default:"dead-letter" enum:"dead-letter,forward,drop" help:"What becomes of a tombstone, a record without a value: ${enum}. dead-letter: it becomes a dead letter with the reason empty. forward: the output gets a tombstone with the same key and headers, in order. drop: nothing is published; it is counted."`
+	// dead-letter makes it a dead letter with the reason empty. forward writes a tombstone with the
+	// same key and headers to the output, in order. drop counts it, and publishes nothing.
+	Tombstones string `default:"dead-letter" enum:"dead-letter, forward, drop" help:"What to do with a tombstone, a record without a value: ${enum}."`
 
-	CreateTopics bool   `help:"Create topics that are missing; the outputs with the input's number of partitions and a slightly larger max.message.bytes, for a dead letter has headers on top. Otherwise a missing topic is an error."`
-	Compression  string `default:"none" enum:"none,gzip,snappy,lz4,zstd" help:"Compression of the output: ${enum}."`
+	// Without it, a missing topic is an error. The output topics get the input's number of
+	// partitions, and a slightly larger max.message.bytes, since a dead letter adds headers.
+	CreateTopics bool   `help:"Create missing topics." common:""`
+	Compression  string `default:"none" enum:"none, gzip, snappy, lz4, zstd" help:"Compression of the output: ${enum}."`
 
 	Transaction Transaction `embed:"" prefix:"transaction."`
 
@@ -63,23 +101,23 @@ type Kafka struct {
 	TLS    TLS    `embed:"" prefix:"tls."`
 }
 
-// maxSession is far above what brokers allow by default, half an hour, and below
-// what the protocol can say.
+// maxSession is far above half an hour, which brokers allow by default, and below
+// the largest value of the protocol.
 const maxSession = 24 * time.Hour
 
-// Kafka.Delivery's and Kafka.Client's other values.
+// Values of Kafka.Delivery and Kafka.Client that are not the default.
 const (
 	exactlyOnce = "exactly_once"
 	franzGo     = "franz-go"
 )
 
-// The values of Kafka.OnError, besides "retry".
+// Values of Kafka.OnError other than "retry".
 const (
 	onErrorDeadLetter = "dead-letter"
 	onErrorStop       = "stop"
 )
 
-// The values of Kafka.Tombstones, besides "dead-letter".
+// Values of Kafka.Tombstones other than "dead-letter".
 const (
 	tombstonesForward = "forward"
 	tombstonesDrop    = "drop"
@@ -87,52 +125,93 @@ const (
 
 // Window bounds the records in flight.
 type Window struct {
-	Records int         `default:"0" help:"Records of one partition in flight, at most: fetched and not yet published. 0: 64, or 2000 of what input.format tensor-json or example reads."`
-	Bytes   input.Bytes `default:"32MiB" help:"Bytes of one partition in flight, at most. One record is always let in. It is also the memory that the records which were compressed together may take, if it is more than 32MiB and twice input.max-bytes; larger batches become one dead letter each, unread."`
+	// A record is in flight from when it is fetched until its answer is published. Records of the
+	// formats tensor-json and example are no images.
+	Records int `default:"0" help:"Most records of one partition in flight. 0: 64, or 2000 that are no images."`
+	// A batch may take as much memory when it is decompressed, or 32MiB or twice input.max-bytes if
+	// that is more. A larger batch is not read, and becomes one dead letter.
+	Bytes input.Bytes `default:"32MiB" help:"Most bytes of one partition in flight. One record is always allowed."`
 
-	TotalBytes input.Bytes `default:"0" help:"Memory of what was fetched and is not answered, of all partitions together, at most. When it is reached, fetching waits. 0: an eighth of the least limit of the process's cgroups, or of the machine's memory, and at least 64MiB."`
+	// At the limit, fetching waits. The memory is the limit of the process's cgroups, or that of
+	// the machine if there is no limit. The default is at least 64MiB.
+	TotalBytes input.Bytes `default:"0" help:"Most memory for the records of all partitions in flight. 0: an eighth of the memory."`
 }
 
 // Transaction bounds the transactions of exactly_once.
 type Transaction struct {
-	Interval time.Duration `default:"100ms" help:"With exactly_once: how long an answer may wait for the end of its transaction, before which nobody sees it; that is the latency it may cost. A transaction ends at once when nothing else is in flight. Shorter ones cost throughput: the brokers write a few records for each."`
-	Records  int           `default:"10000" help:"With exactly_once: input records of one transaction, at which it ends without waiting for its interval. They are kept in memory until it is committed."`
-	Timeout  time.Duration `default:"10s" help:"With exactly_once: after how long the brokers abort the transaction of a process that is gone; they look every 10s. Until then readers of committed records wait behind it, unless the process comes back with the same kafka.transaction.id. Must not exceed the brokers' transaction.max.timeout.ms."`
-	ID       string        `help:"With exactly_once: transactional id. Each process needs one of its own, the same again after a restart. Empty: the group, the machine's name and a number, as is right for several processes on a machine and for a StatefulSet; permissions can be given for the prefix GROUP-." placeholder:"ID"`
+	// Readers see its answers only when it ends, so this much latency may be added. A transaction
+	// ends at once when nothing else is in flight. Shorter transactions lower the throughput: the
+	// brokers write a few records for each.
+	Interval time.Duration `default:"100ms" help:"With exactly_once: how long a transaction may stay open."`
+	// When it has so many, it ends. They stay in memory until it is committed.
+	Records int `default:"10000" help:"With exactly_once: most input records in one transaction."`
+	// They check every 10s. Until then readers of committed records wait, unless the process is
+	// back with the same kafka.transaction.id. Must not exceed the brokers'
+	// transaction.max.timeout.ms.
+	Timeout time.Duration `default:"10s" help:"With exactly_once: when the brokers abort the transaction of a dead process."`
+	// Each process needs its own id, the same after a restart. The default suits several processes
+	// on one machine, and a StatefulSet. Permissions can then be given for the prefix GROUP-.
+	ID string `help:"With exactly_once: transactional id. Empty: made of group, machine and a number." placeholder:"ID"`
 }
 
 // TensorFlow says which runtime is used, and how.
 type TensorFlow struct {
-	Library        string `help:"TensorFlow's library, or the folder that holds libtensorflow.so.2 or libtensorflow_cc.so.2. Empty: beside the executable, in the checkout's .tools/tensorflow, then where the system looks." placeholder:"PATH"`
-	IntraOpThreads int    `default:"0" help:"Threads that work on one operation; 0: one for each processor."`
-	InterOpThreads int    `default:"0" help:"Operations that run side by side; 0: one for each processor."`
+	// The folder has libtensorflow.so.2 or libtensorflow_cc.so.2. If this is empty, the
+	// executable's folder, the checkout's .tools/tensorflow and the system's library path are
+	// searched.
+	Library        string `help:"TensorFlow's library or its folder. Empty: where a library usually is." placeholder:"PATH" common:""`
+	IntraOpThreads int    `default:"0" help:"Threads for one operation. 0: one for each processor."`
+	InterOpThreads int    `default:"0" help:"Operations that run in parallel. 0: one for each processor."`
 
 	GPU GPU `embed:"" prefix:"gpu."`
 }
 
 // GPU settings have no effect on a library without GPU support.
 type GPU struct {
-	AllowGrowth    bool    `default:"true" negatable:"" help:"Take the card's memory as it is needed, not nearly all of it at the start."`
-	MemoryFraction float64 `default:"0" help:"Part of the card's memory that may be used, 0 to 1; 0: no bound."`
-	Devices        string  `help:"Cards that may be used, such as 0,2. Empty: all." placeholder:"LIST"`
+	AllowGrowth    bool    `default:"true" negatable:"" help:"Allocate the GPU's memory as it is needed, not nearly all of it at the start."`
+	MemoryFraction float64 `default:"0" help:"Part of the GPU's memory that may be used, 0 to 1. 0: no limit."`
+	Devices        string  `help:"GPUs that may be used, such as 0,2. Empty: all." placeholder:"LIST"`
 }
 
 // HTTP says where health, metrics and the page are served.
 type HTTP struct {
-	Listen string `default:"127.0.0.1:8080" help:"Address of /healthz, /readyz, /metrics, /models and the page. Empty: none. It has no access control: leave it on a private address, and do not proxy /models/, for a proxy on this machine can make everybody's requests look local. The page and /models are served under an IP address, localhost or the host named here, not under other names."`
+	// There is no access control, so use a private address. Do not proxy /models/: behind a proxy
+	// on this machine all requests can look local. The page and /models answer only requests to an
+	// IP address, to localhost or to the host named here.
+	Listen string `default:"127.0.0.1:8080" help:"Address of /healthz, /readyz, /metrics, /models and the page. Empty: none." common:""`
+
+	// They are JPEGs of at most 160 pixels a side, of the first images after the start and of
+	// a few while somebody looks at the page. They are kept in memory only. Leave it off if images
+	// are sensitive.
+	Thumbnails bool `help:"Show small pictures of the latest images on the page."`
 }
 
-// Shutdown bounds the end.
+// Log says what is logged beside what concerns the service as a whole.
+type Log struct {
+	// The lines have log.level info. At most 100 are written a second; how many are left out is
+	// logged. A path or URL, which may be confidential, is logged as the answer has it: a URL
+	// without its query.
+	Records bool `help:"Log a line for each answer, with path or id, label and score, and each dead letter."`
+}
+
+// Shutdown says how long the service takes to stop.
 type Shutdown struct {
-	Timeout time.Duration `default:"20s" help:"How long SIGTERM, or a rebalance, waits for the records in flight. What is not published by then is not committed, and comes again. Give the process 15s more: without an answer from the broker, committing and leaving the group take that long. A second signal ends at once."`
+	// Records that are not published by then are not committed, and are read again. Allow the
+	// process 15s more before you kill it: if the broker does not answer, the commit and leaving
+	// the group take that long. A second signal ends the process at once.
+	Timeout time.Duration `default:"20s" help:"How long to wait for the records in flight, at SIGTERM or a rebalance."`
 }
 
-// Crash says what is kept for the case that the process dies at work.
+// Crash says where the journal is, which finds records that crash the process.
 type Crash struct {
-	Journal string `help:"Folder for a small file that notes the records being worked on, for the next process: if this one dies, by a crash in native code or for want of memory, the next works on them alone, one by one, and one that ends it again becomes a dead letter. Empty: a folder of the user's below the system's for temporary files; off: no journal. It must outlive the process: in a container, a volume." placeholder:"DIR"`
+	// If native code crashes the process, or the kernel kills it for memory, the next process
+	// handles the records of this journal one by one. A record that kills the process again becomes
+	// a dead letter. Empty: a folder of the user in the system's folder for temporary files. In a
+	// container, use a volume.
+	Journal string `help:"Folder that outlives the process, for the list of records in the model. off: none." placeholder:"DIR"`
 }
 
-// Options are the settings as package savedmodel takes them.
+// Options returns the settings for package savedmodel.
 func (t TensorFlow) Options() savedmodel.Options {
 	return savedmodel.Options{
 		IntraOpThreads: t.IntraOpThreads,
@@ -143,82 +222,81 @@ func (t TensorFlow) Options() savedmodel.Options {
 	}
 }
 
-// ModelConfig is Model, with what other settings say of it.
+// ModelConfig returns Model, completed by the other settings that concern it.
 func (c Config) ModelConfig() model.Config {
 	m := c.Model
 	m.Session, m.Content = c.TensorFlow.Options(), c.content()
 	return m
 }
 
-// content is what the model is asked about, which input.format tells.
-func (c Config) content() model.Content {
+// content returns what the model classifies, by input.format.
+func (c Config) content() infer.Content {
 	switch c.Input.Format {
 	case input.TensorJSON:
-		return model.Rows
+		return infer.Rows
 	case input.Example:
-		return model.Examples
+		return infer.Examples
 	}
-	return model.Images
+	return infer.Images
 }
 
-// maxPlaces bounds how many records are in the model at a time: what is worked
-// on must find room in the journal.
-const maxPlaces = 4096
+// maxRecordsInModel bounds how many records are in the model at a time: they must
+// fit into the journal.
+const maxRecordsInModel = 4096
 
-// places is how many records are in the model at a time, if a run of the version that
-// serves takes so many. Of images, as many as it has work for: those that run, and as
-// many that are ready. Others are answered faster than they are fetched, and need no
-// turns.
-func (c Config) places(records int) int {
-	if c.content() != model.Images {
-		return maxPlaces
+// maxInModel returns how many records are in the model at a time, if a run of the
+// serving version takes maxBatch. Of images it is twice as many as can run: while
+// some run, the next ones are decoded. Other records are answered faster than they
+// are fetched, and need no limit but the journal's.
+func (c Config) maxInModel(maxBatch int) int {
+	if c.content() != infer.Images {
+		return maxRecordsInModel
 	}
-	lanes := model.Lanes
+	lanes := infer.Lanes
 	if c.Model.AsksServer() {
 		lanes = max(lanes, c.Fallback.Concurrency)
 	}
-	return min(maxPlaces, 2*lanes*max(records, c.Model.MaxBatch()))
+	return min(maxRecordsInModel, 2*lanes*max(maxBatch, c.Model.MaxBatch()))
 }
 
-// window is Kafka.Window, with what stands for 0 there. What is no image costs
-// so little that a partition could not be published and fetched as fast as 64
-// records are answered.
+// window returns Kafka.Window with its defaults for 0. Records that are no images
+// are answered so fast that a window of 64 would be empty before the next ones
+// are fetched.
 func (c Config) window() stream.Window {
 	w := stream.Window{Records: c.Kafka.Window.Records, Bytes: int64(c.Kafka.Window.Bytes)}
 	if w.Records == 0 {
 		w.Records = 64
-		if c.content() != model.Images {
+		if c.content() != infer.Images {
 			w.Records = 2000
 		}
 	}
 	return w
 }
 
-// leastTotalBytes is what all partitions together may hold where nothing is set,
-// however little memory there is.
-const leastTotalBytes = 64 << 20
+// minTotalBytes is the least default of Kafka.Window.TotalBytes.
+const minTotalBytes = 64 << 20
 
-// totalBytes is Kafka.Window.TotalBytes, with what stands for 0 there: an eighth
-// of the memory. The collector lets the heap grow to twice of what is needed,
-// and what is worked on is in memory once more, decoded; the rest is the
-// model's. limit tells the memory there is.
+// totalBytes returns Kafka.Window.TotalBytes with its default for 0: an eighth of
+// the memory, which limit returns. The garbage collector lets the heap grow to
+// twice what is used, and records in the model are in memory a second time,
+// decoded; the rest is for the model.
 func (c Config) totalBytes(limit func() (uint64, bool)) int64 {
 	if set := c.Kafka.Window.TotalBytes; set > 0 {
 		return int64(set)
 	}
 	memory, _ := limit()
-	return max(leastTotalBytes, int64(memory/8))
+	return max(minTotalBytes, int64(memory/8))
 }
 
-// leastBatchBytes is what a batch of records may always take in memory,
-// decompressed: each record costs some 200 bytes besides its own, so that of
-// small ones an ordinary batch takes more than a small window.
-const leastBatchBytes = 32 << 20
+// minBatchBytes is the least value of batchBytes. Each record takes some 200 bytes
+// more than its content, so an ordinary batch of small records can exceed a small
+// window.
+const minBatchBytes = 32 << 20
 
-// batchBytes is what a batch of records may take in memory, decompressed: it
-// has room for the largest image in base64.
+// batchBytes returns how much memory a decompressed batch of records may take. The
+// largest image fits in base64.
 func (c Config) batchBytes() int64 {
-	return max(leastBatchBytes, int64(c.Kafka.Window.Bytes), 2*int64(c.Input.MaxBytes))
+	return max(minBatchBytes, int64(c.Kafka.Window.Bytes), 2*int64(c.Input.MaxBytes))
 }
 
 // Validate returns every problem, each naming its key.
@@ -253,6 +331,33 @@ func (k Kafka) Validate() []error {
 	if k.Group == "" {
 		problem("kafka.group: must not be empty")
 	}
+	if k.SessionTimeout < time.Second || k.SessionTimeout > maxSession {
+		problem("kafka.session-timeout: %v is not between 1s and %v", k.SessionTimeout, maxSession)
+	}
+	if !k.usesFranz() {
+		for _, s := range []struct {
+			key string
+			set bool
+		}{{"instance-id", k.InstanceID != ""}, {"rack", k.Rack != ""}} {
+			if s.set {
+				problem("kafka.%s: kafka-go cannot do that: set kafka.client=franz-go", s.key)
+			}
+		}
+	}
+	if k.OnErrorAfter < 0 {
+		problem("kafka.on-error-after: %v is negative", k.OnErrorAfter)
+	}
+	errs = slices.Concat(errs, k.validateTopics(), k.Window.validate())
+	if k.Delivery == exactlyOnce {
+		errs = append(errs, k.Transaction.validate()...)
+	}
+	return slices.Concat(errs, k.SASL.validate(), k.TLS.validate())
+}
+
+// validateTopics checks that the topics have valid and different names.
+func (k Kafka) validateTopics() []error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	topics := map[string]string{}
 	if len(k.Input) == 0 {
 		problem("kafka.input: must name at least one topic")
@@ -270,55 +375,48 @@ func (k Kafka) Validate() []error {
 		}
 		topics[t.name] = t.key
 	}
-	if k.SessionTimeout < time.Second || k.SessionTimeout > maxSession {
-		problem("kafka.session-timeout: %v is not between 1s and %v", k.SessionTimeout, maxSession)
-	}
-	if !k.usesFranz() {
-		for _, s := range []struct {
-			key string
-			set bool
-		}{{"instance-id", k.InstanceID != ""}, {"rack", k.Rack != ""}} {
-			if s.set {
-				problem("kafka.%s: kafka-go cannot do that: set kafka.client=franz-go", s.key)
-			}
-		}
-	}
-	if k.OnErrorAfter < 0 {
-		problem("kafka.on-error-after: %v is negative", k.OnErrorAfter)
-	}
-	if k.Window.Records < 0 || k.Window.Records > 100_000 {
-		problem("kafka.window.records: %d is not between 0 and 100000", k.Window.Records)
-	}
-	if k.Window.Bytes < 1 {
-		problem("kafka.window.bytes: %d is less than 1", k.Window.Bytes)
-	}
-	if total := k.Window.TotalBytes; total != 0 && total < 1<<20 {
-		problem("kafka.window.total-bytes: %d is less than 1MiB", total)
-	}
-	if k.Delivery == exactlyOnce {
-		t := k.Transaction
-		if t.Interval <= 0 {
-			problem("kafka.transaction.interval: %v is not positive", t.Interval)
-		}
-		if t.Records < 1 || t.Records > 1_000_000 {
-			problem("kafka.transaction.records: %d is not between 1 and 1000000", t.Records)
-		}
-		if t.Timeout < time.Second || t.Timeout < 2*t.Interval {
-			problem("kafka.transaction.timeout: %v is less than 1s, or than twice kafka.transaction.interval", t.Timeout)
-		}
-	}
-	return slices.Concat(errs, k.SASL.validate(), k.TLS.validate())
+	return errs
 }
 
-// isHostPort tells host:port, the port a number from least on; without a host
-// it means this machine.
-func isHostPort(s string, least uint64) bool {
-	_, port, err := net.SplitHostPort(s)
-	if err != nil {
+func (w Window) validate() []error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if w.Records < 0 || w.Records > 100_000 {
+		problem("kafka.window.records: %d is not between 0 and 100000", w.Records)
+	}
+	if w.Bytes < 1 {
+		problem("kafka.window.bytes: %d is less than 1", w.Bytes)
+	}
+	if total := w.TotalBytes; total != 0 && total < 1<<20 {
+		problem("kafka.window.total-bytes: %d is less than 1MiB", total)
+	}
+	return errs
+}
+
+func (t Transaction) validate() []error {
+	var errs []error
+	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if t.Interval <= 0 {
+		problem("kafka.transaction.interval: %v is not positive", t.Interval)
+	}
+	if t.Records < 1 || t.Records > 1_000_000 {
+		problem("kafka.transaction.records: %d is not between 1 and 1000000", t.Records)
+	}
+	if t.Timeout < time.Second || t.Timeout < 2*t.Interval {
+		problem("kafka.transaction.timeout: %v is less than 1s, or than twice kafka.transaction.interval", t.Timeout)
+	}
+	return errs
+}
+
+// isHostPort tells whether s is host:port, with a port of at least minPort. An
+// empty host means this machine.
+func isHostPort(s string, minPort uint64) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, " \t\r\n@/,") {
 		return false
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n >= least
+	return err == nil && n >= minPort
 }
 
 // checkTopicName follows org.apache.kafka.common.internals.Topic.validate.
@@ -348,7 +446,7 @@ func (t TensorFlow) Validate() []error {
 	if t.InterOpThreads < 0 {
 		errs = append(errs, fmt.Errorf("tensorflow.inter-op-threads: %d is negative", t.InterOpThreads))
 	}
-	if t.GPU.MemoryFraction < 0 || t.GPU.MemoryFraction > 1 {
+	if f := t.GPU.MemoryFraction; math.IsNaN(f) || f < 0 || f > 1 {
 		errs = append(errs, fmt.Errorf("tensorflow.gpu.memory-fraction: %v is not between 0 and 1", t.GPU.MemoryFraction))
 	}
 	return errs

@@ -3,13 +3,16 @@ package service
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"inceptor/internal/settings"
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
@@ -20,8 +23,8 @@ func goodConfig() Config {
 			Brokers: []string{"a:1"}, Group: "g", SessionTimeout: 6 * time.Second, Input: []string{"in"}, Output: "out", DeadLetter: "dead", Shadow: "shadow",
 			Window: Window{Records: 1, Bytes: 1}, SASL: SASL{Mechanism: "none"}, Compression: "none",
 		},
-		Input: input.Default(),
-		Model: model.Config{Name: "m", Dir: "d", Batch: model.Batch{Max: 1}, MaxPixels: 1,
+		Input: settings.Default[input.Config](),
+		Model: model.Config{Name: "m", Dir: "d", Batch: infer.Batch{Max: 1}, MaxPixels: 1,
 			Poll: time.Second, Gate: model.Gate{Timeout: time.Minute}},
 		Shutdown: Shutdown{Timeout: time.Second},
 	}
@@ -82,6 +85,7 @@ func TestValidate(t *testing.T) {
 		{"model", func(c *Config) { c.Model = model.Config{} },
 			[]string{"model.name", "model.dir", "model.poll", "model.gate.timeout", "model.max-pixels"}},
 		{"GPU", func(c *Config) { c.TensorFlow.GPU.MemoryFraction = 2 }, []string{"tensorflow.gpu.memory-fraction"}},
+		{"no number for the GPU", func(c *Config) { c.TensorFlow.GPU.MemoryFraction = math.NaN() }, []string{"tensorflow.gpu.memory-fraction"}},
 		{"threads", func(c *Config) { c.TensorFlow.IntraOpThreads, c.TensorFlow.InterOpThreads = -1, -1 },
 			[]string{"tensorflow.intra-op-threads", "tensorflow.inter-op-threads"}},
 		{"bfloat16 without its kernels", func(c *Config) {

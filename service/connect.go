@@ -3,12 +3,12 @@ package service
 import (
 	"log/slog"
 
-	"inceptor/model"
+	"inceptor/internal/host"
 	"inceptor/service/stream"
 )
 
-// streamConfig is the configuration as drivers take it. It opens the
-// files that hold credentials, which are read again at each handshake.
+// streamConfig returns the configuration of a driver. It opens the files that
+// hold credentials; they are read again at each handshake.
 func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (stream.Config, error) {
 	k := c.Kafka
 	tlsConfig, roots, err := k.TLS.open(log)
@@ -23,15 +23,15 @@ func (c Config) streamConfig(log *slog.Logger, o stream.Observer, h *handler) (s
 		Brokers: k.Brokers, Group: k.Group, Inputs: k.Input, Outputs: c.outputs(),
 		TLS: tlsConfig, Roots: roots, SASL: sasl, Compression: k.Compression,
 		Session: k.SessionTimeout, Instance: k.InstanceID, Rack: k.Rack,
-		Window:       c.window(),
-		TotalBytes:   c.totalBytes(model.MemoryLimit),
-		BatchBytes:   c.batchBytes(),
-		Unread:       h.unread(c.batchBytes()),
-		Start:        k.Start,
-		StopOnReset:  k.OnReset == "stop",
-		DrainTimeout: c.Shutdown.Timeout,
-		Refused:      h.refused,
-		GivenUp:      h.givenUp(k),
-		Log:          log, Observer: o,
+		Window:         c.window(),
+		TotalBytes:     c.totalBytes(host.MemoryLimit),
+		BatchBytes:     c.batchBytes(),
+		ReplaceUnread:  h.replaceUnread(c.batchBytes()),
+		Start:          k.Start,
+		StopOnReset:    k.OnReset == "stop",
+		DrainTimeout:   c.Shutdown.Timeout,
+		ReplaceRefused: h.replaceRefused,
+		OnFailure:      h.onFailure(k),
+		Log:            log, Observer: o,
 	}, nil
 }

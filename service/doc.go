@@ -1,11 +1,14 @@
-// Package service turns a Kafka topic of images, or of what else a model is for,
-// into a topic of predictions.
+// Package service turns a Kafka topic of images, or of whatever else a model is
+// for, into a topic of predictions.
 //
-// A record's way is: read the image that the record's value is, holds or names
-// (package input), classify it (package model), publish the answer. What
-// cannot be answered goes to the dead-letter topic, whole, with its reason and
-// origin in headers. Package stream owns fetching, order and commits.
+// New makes a Service of a Config and a Classifier, which mostly is a
+// *model.Manager; Run answers records until its context ends. For each record it
+// reads the image that the value is, holds or names (package input), asks the
+// Classifier, and publishes an Answer. A record that cannot be answered goes to
+// the dead-letter topic, whole, with reason and origin in its headers: a Letter.
+// Package stream owns fetching, order and commits.
 //
-// Service also tells how it fares: /healthz, /readyz, /metrics and a page for
-// people.
+// A Service also serves HTTP: /healthz, /readyz, /metrics, /models and a page for
+// people. The other functions are for commands: CheckMachine and CheckKafka try a
+// configuration, and Replay sends the records of dead letters back.
 package service

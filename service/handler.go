@@ -7,37 +7,37 @@ import (
 	"slices"
 	"time"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/input"
+	"inceptor/service/internal/recent"
+	"inceptor/service/internal/thumbnail"
+	"inceptor/service/page"
 	"inceptor/service/stream"
 )
 
-// A Classifier answers one encoded image, or what else the model is for; those
-// of one key by the same version. A *model.InputError blames the image; any
-// other error may pass. Safe for concurrent use.
-type Classifier interface {
-	Classify(ctx context.Context, key, image []byte) (model.Prediction, error)
-}
-
-// A handler is the way of one record: read what it holds or names, ask the
-// model, answer.
+// A handler answers one record: it reads the image that the record is, holds or
+// names, asks the model, and makes the answer or a dead letter. All fields are
+// set once. Safe for concurrent use.
 type handler struct {
 	input      *input.Reader
 	classifier Classifier
-	turns      *turns
-	output     string // topics
-	deadLetter string
+	queue      *fairQueue
+	output     string // a topic
+	deadLetter string // a topic
 	tombstones string // Kafka.Tombstones
-	metrics    *Metrics
-	recent     *recent
-	comparer   *comparer // nil: there is never a second version
-	journal    *journal
+	metrics    *recordMetrics
+	recent     *recent.Records
+	thumbnails *thumbnail.Maker // nil: there are none
+	comparer   *comparer        // nil: there is never a second version
+	journal    *journal         // nil: there is none
+	letters    *letterLog
 	log        *slog.Logger
+	lines      *recordLog  // nil: log.records is off
 	stop       func(error) // ends the service, with this error
 }
 
-// handle is a stream.Handler. Its error means that the model, not the record,
-// is in trouble.
+// handle is a stream.Handler. Its error blames the model, not the record, which
+// is tried again.
 func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record, error) {
 	r.Headers = sendersHeaders(r.Headers)
 	if r.Value == nil && (h.tombstones == tombstonesForward || h.tombstones == tombstonesDrop) {
@@ -48,34 +48,43 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	if !bad {
 		return answer, err
 	}
-	if panicked := (*model.PanicError)(nil); errors.As(err, &panicked) {
-		h.log.Error("a record made the program panic, and becomes a dead letter: please report this",
-			"record", recordID(r), "panic", panicked.Value, "stack", string(panicked.Stack))
+	first := h.letterMade(r, reason, err)
+	if panicked := (*infer.PanicError)(nil); first && errors.As(err, &panicked) {
+		h.log.Error("record caused a panic and becomes a dead letter; please report this",
+			"record", r.ID(), "panic", panicked.Value, "stack", string(panicked.Stack))
 	}
-	h.metrics.deadLetter(reason)
-	h.recent.deadLetter(r, reason, err)
-	return []stream.Record{deadLetter(r, h.deadLetter, reason, err)}, nil
+	letter := deadLetter(r, h.deadLetter, reason, err)
+	h.recent.DeadLetter(r, reason, err, letter)
+	return []stream.Record{letter}, nil
 }
 
-// tombstone is what is published for a record without a value that is no dead
-// letter: with kafka.tombstones=forward one in the output, with drop nothing.
+// letterMade counts a dead letter and logs it, and tells whether it is the first one of its reason
+// in a while.
+func (h *handler) letterMade(r stream.Record, reason string, err error) (first bool) {
+	h.metrics.deadLetter(reason)
+	h.lines.deadLetter(r, reason, err)
+	return h.letters.made(r, reason, err)
+}
+
+// tombstone returns what is published for a record without a value: with
+// kafka.tombstones=forward a tombstone in the output, with drop nothing.
 func (h *handler) tombstone(r stream.Record) []stream.Record {
 	if h.tombstones == tombstonesDrop {
-		h.metrics.tombstone(dropped)
-		h.recent.tombstone(r, dropped)
+		h.metrics.tombstone(page.StateDropped)
+		h.recent.Tombstone(r, page.StateDropped)
 		return nil
 	}
-	h.metrics.tombstone(forwarded)
-	h.recent.tombstone(r, forwarded)
+	h.metrics.tombstone(page.StateForwarded)
+	h.recent.Tombstone(r, page.StateForwarded)
 	return []stream.Record{{
 		Topic: h.output, Key: r.Key, Time: r.Time,
-		Headers: append(slices.Clone(r.Headers), header(headerID, recordID(r))),
+		Headers: append(slices.Clone(r.Headers), header(headerID, r.ID())),
 	}}
 }
 
-// answer is handle without what becomes of an error. A panic is one.
+// answer returns the answer to a record. A panic becomes an error.
 func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.Record, err error) {
-	defer model.Recovered(&err)
+	defer infer.Recovered(&err)
 	start := time.Now()
 	image, err := h.input.Read(ctx, r.Value)
 	read := time.Since(start)
@@ -87,63 +96,67 @@ func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.
 	if err != nil {
 		return nil, err
 	}
-	h.metrics.answered(read, p)
+	h.metrics.answer(read, p)
 	if h.comparer != nil {
 		h.comparer.offer(r, image, p)
 	}
-	h.recent.answered(r, p)
-	return answerRecord(r, image, p, h.output), nil
+	answer = answerRecord(r, image, p, h.output)
+	pictured := h.thumbnails.Offer(r, image.Bytes, p.Image)
+	h.recent.Answered(r, read, p, answer[0], pictured)
+	h.lines.answered(r, image, p)
+	return answer, nil
 }
 
-// classify is the way through native code, which may crash the process.
-func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (model.Prediction, error) {
-	waited, err := h.turns.enter(ctx, r.Source())
+// classify asks the model, whose native code may crash the process: hence the
+// journal.
+func (h *handler) classify(ctx context.Context, r stream.Record, image []byte) (infer.Prediction, error) {
+	waited, err := h.queue.enter(ctx, r.Source())
 	if err != nil {
-		return model.Prediction{}, err
+		return infer.Prediction{}, err
 	}
-	defer h.turns.leave()
+	defer h.queue.leave()
 	work, err := h.journal.begin(r)
 	if err != nil {
-		return model.Prediction{}, err
+		return infer.Prediction{}, err
 	}
-	came := workedOn // also if it panics
-	defer func() { work.end(came) }()
+	result := handled // also after a panic
+	defer func() { work.end(result) }()
 	p, err := h.classifier.Classify(ctx, routingKey(r), image)
 	if err != nil {
-		came = h.outcomeOf(err)
+		result = h.resultOf(err)
 	}
 	p.Timings.Wait += waited
 	return p, err
 }
 
-// outcomeOf is what an error means for the journal.
-func (h *handler) outcomeOf(err error) outcome {
+// resultOf returns what an error of the model means for the journal.
+func (h *handler) resultOf(err error) result {
 	if _, bad := reasonOf(err); bad {
-		return workedOn
+		return handled
 	}
-	late := (*model.OverdueError)(nil)
-	if errors.As(err, &late) && !h.journal.tries(late.Version) { // else the version is to blame
+	overdue := (*infer.OverdueError)(nil)
+	if errors.As(err, &overdue) && !h.journal.isUnproven(overdue.Version) { // an unproven version is itself to blame
 		return runOverdue
 	}
-	return notWorkedOn
+	return notHandled
 }
 
-// routingKey decides which version answers while there are two: that of the
-// key, or, without one, of the record, the same for a repeat of it.
+// routingKey decides which version answers while there are two. Records of one
+// key get the same version; so does a record without a key that is read again.
 func routingKey(r stream.Record) []byte {
 	if len(r.Key) > 0 {
 		return r.Key
 	}
-	return appendRecordID(nil, r)
+	return r.AppendID(nil)
 }
 
-// reasonOf tells whether an error blames the record, and by which word.
+// reasonOf tells whether an error blames the record, and the dead letter's reason.
 func reasonOf(err error) (reason string, bad bool) {
-	if err == nil { // mostly, and what follows allocates
+	if err == nil { // the usual case; errors.As allocates
 		return "", false
 	}
 	var in *input.Error
-	var image *model.InputError
+	var image *infer.InputError
 	switch {
 	case errors.As(err, &in):
 		return string(in.Reason), true

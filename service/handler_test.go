@@ -17,65 +17,73 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"inceptor/internal/settings"
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/input"
+	"inceptor/service/internal/recent"
 	"inceptor/service/stream"
 )
 
 // fakeModel answers every image alike, or with an error.
 type fakeModel struct{ err error }
 
-func (f fakeModel) Classify(context.Context, []byte, []byte) (model.Prediction, error) {
+func (f fakeModel) Classify(context.Context, []byte, []byte) (infer.Prediction, error) {
 	if f.err != nil {
-		return model.Prediction{}, f.err
+		return infer.Prediction{}, f.err
 	}
-	return model.Prediction{
-		Info:    model.Info{Model: "inception", Version: 3, Digest: "sha256:abc"},
+	return infer.Prediction{
+		Info:    infer.Info{Model: "inception", Version: 3, Digest: "sha256:abc"},
 		Backend: "local", Label: model.LabelStable, Precision: "float32",
-		Classes: []model.Class{{Label: "Neutral <&>", Index: 2, Score: 0.9997}, {Index: 0, Score: 0.0003}},
-		Image:   model.Header{Format: "png", Width: 640, Height: 480},
-		Timings: model.Timings{Wait: 1234567 * time.Nanosecond, Decode: 3 * time.Millisecond, Infer: 104 * time.Millisecond},
+		Classes: []infer.Class{{Label: "Neutral <&>", Index: 2, Score: 0.9997}, {Index: 0, Score: 0.0003}},
+		Image:   infer.Header{Format: "png", Width: 640, Height: 480},
+		Timings: infer.Timings{Wait: 1234567 * time.Nanosecond, Decode: 3 * time.Millisecond, Infer: 104 * time.Millisecond},
 	}, nil
 }
 
-func (f fakeModel) Serving() (model.Info, error) {
-	return model.Info{Model: "inception", Version: 3, Digest: "sha256:abc"}, f.err
+func (f fakeModel) Serving() (infer.Info, error) {
+	return infer.Info{Model: "inception", Version: 3, Digest: "sha256:abc"}, f.err
 }
 
 func (f fakeModel) Wait(context.Context) error { return f.err }
 
-func (fakeModel) Beside() string { return "" }
-func (fakeModel) Records() int   { return 1 }
+func (fakeModel) Secondary() string { return "" }
+func (fakeModel) MaxBatch() int     { return 1 }
 
-func (f fakeModel) ClassifyAs(context.Context, string, []byte) (model.Prediction, error) {
-	return model.Prediction{}, model.ErrNoVersion
+func (f fakeModel) ClassifyAs(context.Context, string, []byte) (infer.Prediction, error) {
+	return infer.Prediction{}, model.ErrNoVersion
 }
 
 func (f fakeModel) Use(context.Context, int64) error { return f.err }
 
 func (f fakeModel) UseHighest(context.Context) error { return f.err }
 
-func (f fakeModel) Blame(int64) bool                        { return false }
-func (f fakeModel) Rollback(context.Context) (int64, error) { return 3, f.err }
+func (f fakeModel) Blame(int64) bool                                { return false }
+func (f fakeModel) Rollback(context.Context, *int64) (int64, error) { return 3, f.err }
 
 func (fakeModel) Versions() []model.Status {
 	return []model.Status{
-		{Version: 4, State: model.StateRefused, Gate: model.GateGolden, Reason: "too <bad>"},
+		{Version: 4, State: model.StateFailed, Gate: infer.GateGolden, Reason: "too <bad>"},
 		{Version: 3, State: model.StateServing, Label: model.LabelStable, Digest: "sha256:abc", Assumed: "pixels −1…1 are assumed"},
 	}
 }
 
-func newHandler(t *testing.T, m Model) *handler {
+func newHandler(t testing.TB, m Classifier) *handler {
 	t.Helper()
-	r, err := input.New(input.Default())
+	r, err := input.New(settings.Default[input.Config]())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	return &handler{
 		input: r, classifier: m, output: "out", deadLetter: "dead",
-		metrics: NewMetrics(prometheus.NewRegistry()), recent: &recent{}, turns: newTurns(placesOf(maxPlaces)), log: slog.New(slog.DiscardHandler),
+		metrics: NewMetrics(prometheus.NewRegistry()).records, recent: &recent.Records{Shorten: shortAnswer}, queue: newFairQueue(limitOf(maxRecordsInModel)), log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// observing is what a driver tells.
+func observing(m *Metrics, j *journal) observer {
+	return observer{m.stream, m.ready, j, &recent.Records{}, nil, drainCheck{imageTook: m.imageTime, log: slog.New(slog.DiscardHandler)}}
 }
 
 var png = []byte("\x89PNG\r\n\x1a\n and so on")
@@ -127,8 +135,8 @@ func TestDeadLetter(t *testing.T) {
 		{"noise", []byte("\x00\x01"), nil, "unknown-format"},
 		{"path", []byte("/etc/passwd"), nil, "path-not-allowed"},
 		{"URL", []byte("http://169.254.169.254/latest/meta-data"), nil, "url-not-allowed"},
-		{"undecodable", png, &model.InputError{Reason: model.ReasonUndecodable, Err: errors.New("bad")}, "undecodable"},
-		{"wrapped", png, fmt.Errorf("why: %w", &model.InputError{Reason: model.ReasonUndecodable, Err: errors.New("bad")}), "undecodable"},
+		{"undecodable", png, &infer.InputError{Reason: infer.ReasonUndecodable, Err: errors.New("bad")}, "undecodable"},
+		{"wrapped", png, fmt.Errorf("why: %w", &infer.InputError{Reason: infer.ReasonUndecodable, Err: errors.New("bad")}), "undecodable"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHandler(t, fakeModel{test.model})
@@ -178,7 +186,7 @@ func TestKeylessLetter(t *testing.T) {
 		t.Fatal(err)
 	}
 	refusal := fmt.Errorf("publish to dead: %w", stream.ErrKeyless)
-	letter, err := h.refused(in, out[0], refusal)
+	letter, err := h.replaceRefused(in, out[0], refusal)
 	if err != nil || string(letter.Key) != "in-2-4711" || valueOf(letter, headerAddedKey) != "true" {
 		t.Fatalf("key %q, headers %v, %v", letter.Key, letter.Headers, err)
 	}
@@ -188,14 +196,14 @@ func TestKeylessLetter(t *testing.T) {
 	}
 	again := letter
 	for range 2 { // it is too large as well
-		if again, err = h.refused(in, again, errors.New("too large")); err != nil {
+		if again, err = h.replaceRefused(in, again, errors.New("too large")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if l, err := ParseLetter(again); err != nil || string(again.Key) != "in-2-4711" || !l.Truncated || l.Original.Key != nil || len(l.Original.Headers) > 0 {
 		t.Errorf("shortened: key %q, read as %+v, %v", again.Key, l, err)
 	}
-	if _, err := h.refused(in, again, errors.New("too large")); err == nil {
+	if _, err := h.replaceRefused(in, again, errors.New("too large")); err == nil {
 		t.Error("there is something smaller than the smallest")
 	}
 }
@@ -227,15 +235,15 @@ func TestRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			reason := fmt.Errorf("too large: %s", strings.Repeat("x", 5000))
-			whole, err := h.refused(in, out[0], reason)
+			whole, err := h.replaceRefused(in, out[0], reason)
 			if err != nil || whole.Topic != "dead" || string(whole.Value) != string(png) || len(whole.Headers) != len(sendersHeaders(in.Headers))+6 {
 				t.Fatalf("an answer that is refused: got %v, %v", whole.Topic, err)
 			}
-			bare, err := h.refused(in, whole, reason)
+			bare, err := h.replaceRefused(in, whole, reason)
 			if err != nil || bare.Value != nil || !bytes.Equal(bare.Key, in.Key) || len(bare.Headers) > 8 {
 				t.Fatalf("a dead letter that is refused: got %d headers, %v", len(bare.Headers), err)
 			}
-			least, err := h.refused(in, bare, reason)
+			least, err := h.replaceRefused(in, bare, reason)
 			if err != nil || string(least.Key) != test.left || least.Size() > 1536 {
 				t.Fatalf("a dead letter without its value that is refused: got %d bytes, key %.300q, %v", least.Size(), least.Key, err)
 			}
@@ -250,7 +258,7 @@ func TestRefused(t *testing.T) {
 					t.Errorf("it is read as %+v, %v", l, err)
 				}
 			}
-			if _, err := h.refused(in, least, reason); err == nil {
+			if _, err := h.replaceRefused(in, least, reason); err == nil {
 				t.Error("there is something smaller than the smallest")
 			}
 		})
@@ -261,7 +269,7 @@ func TestRefused(t *testing.T) {
 // and is not sent back.
 func TestUnread(t *testing.T) {
 	h := newHandler(t, fakeModel{})
-	out := h.unread(1000)(stream.Batch{Topic: "in", Partition: 2, First: 7, Last: 9})
+	out := h.replaceUnread(1000)(stream.Batch{Topic: "in", Partition: 2, First: 7, Last: 9})
 	if len(out) != 1 || out[0].Topic != "dead" || out[0].Value != nil || out[0].Key != nil {
 		t.Fatalf("got %+v", out)
 	}
@@ -275,7 +283,7 @@ func TestUnread(t *testing.T) {
 				t.Errorf("no last offset in %q", letter.Headers)
 			}
 			source := stream.Record{Topic: "in", Partition: 2, Offset: 9} // that stands for it
-			if letter, err = h.refused(source, letter, errors.New("too large")); err != nil {
+			if letter, err = h.replaceRefused(source, letter, errors.New("too large")); err != nil {
 				break
 			}
 		}
@@ -291,7 +299,7 @@ func TestRefusedTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	letter, err := h.refused(in, out[0], fmt.Errorf("publish: %w", stream.ErrInvalidTime))
+	letter, err := h.replaceRefused(in, out[0], fmt.Errorf("publish: %w", stream.ErrInvalidTime))
 	if err != nil || string(letter.Value) != "\x00" || time.Since(letter.Time).Abs() > time.Minute {
 		t.Fatalf("got %+v, %v", letter, err)
 	}
@@ -302,25 +310,11 @@ func TestRefusedTime(t *testing.T) {
 	}
 	// A broker whose clock is wrong takes no time of now either.
 	for range 3 {
-		if now, err = h.refused(in, now, fmt.Errorf("publish: %w", stream.ErrInvalidTime)); err != nil {
+		if now, err = h.replaceRefused(in, now, fmt.Errorf("publish: %w", stream.ErrInvalidTime)); err != nil {
 			return
 		}
 	}
 	t.Error("a topic that takes no time at all is never given up")
-}
-
-func TestClip(t *testing.T) {
-	for _, test := range []struct{ in, want string }{
-		{"short", "short"},
-		{"exactly 10", "exactly 10"},
-		{"eleven char", "eleven cha…"},
-		{"nine char\u00e9", "nine char…"}, // not in the middle of a letter
-		{"bad \xff", "bad \ufffd"},
-	} {
-		if got := clip(test.in, 10); got != test.want {
-			t.Errorf("clip(%q): got %q, want %q", test.in, got, test.want)
-		}
-	}
 }
 
 // of is a partition of the topic "in".
@@ -329,11 +323,12 @@ func of(id int) stream.Partition { return stream.Partition{Topic: "in", ID: id} 
 func TestHTTP(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	metrics := NewMetrics(registry)
+	driver := observing(metrics, nil)
 	s := &Service{
 		config:  Config{Kafka: Kafka{Input: []string{"in"}, Output: "out"}},
-		metrics: metrics, recent: &recent{}, registry: registry, model: fakeModel{}, started: time.Now(),
+		metrics: metrics, recent: &recent.Records{Shorten: shortAnswer}, registry: registry, classifier: fakeModel{}, versions: fakeModel{}, started: time.Now(),
 	}
-	registry.MustRegister(NewModelInfo(s.model))
+	registry.MustRegister(NewModelInfo(s.classifier))
 	get := func(path string) (int, string) {
 		t.Helper()
 		rec := httptest.NewRecorder()
@@ -356,21 +351,21 @@ func TestHTTP(t *testing.T) {
 	if code, r := ready(); code != 503 || r.Ready || len(r.Reasons) != 1 {
 		t.Errorf("not assigned: %d %+v", code, r)
 	}
-	metrics.Assigned([]stream.Partition{of(0), of(2)})
-	metrics.Retrying(of(2), stream.Handling, errors.New("no model"))
+	driver.Assigned([]stream.Partition{of(0), of(2)})
+	driver.Retrying(of(2), stream.Handling, errors.New("no model"))
 	if code, r := ready(); code != 200 || !r.Ready || fmt.Sprint(r.Partitions) != "[in-0 in-2]" || r.Retrying["in-2"] != "no model" {
 		t.Errorf("assigned: %d %+v", code, r)
 	}
-	metrics.Retrying(of(0), stream.Handling, errors.New("no model"))
+	driver.Retrying(of(0), stream.Handling, errors.New("no model"))
 	if code, r := ready(); code != 503 || len(r.Retrying) != 2 {
 		t.Errorf("all partitions are stuck: %d %+v", code, r)
 	}
-	metrics.Retrying(of(0), stream.Handling, nil)
-	metrics.Retrying(of(2), stream.Publishing, errors.New("refused"))
+	driver.Retrying(of(0), stream.Handling, nil)
+	driver.Retrying(of(2), stream.Publishing, errors.New("refused"))
 	if _, r := ready(); r.Retrying["in-2"] != "no model; refused" {
 		t.Errorf("stuck twice: %+v", r)
 	}
-	metrics.Retrying(of(2), stream.Handling, nil)
+	driver.Retrying(of(2), stream.Handling, nil)
 	if _, r := ready(); r.Retrying["in-2"] != "refused" {
 		t.Errorf("another record is handled: %+v", r)
 	}
@@ -378,18 +373,18 @@ func TestHTTP(t *testing.T) {
 	if _, body := get("/"); strings.Contains(body, "Fetching") {
 		t.Errorf("nothing waits: %s", body)
 	}
-	metrics.Buffered(63<<20, 3)
+	driver.Buffered(63<<20, 3)
 	if _, body := get("/"); !strings.Contains(body, "3 partitions wait: the records in memory take 63 of the 64 MiB") {
 		t.Errorf("fetching waits: %s", body)
 	}
-	s.model = fakeModel{err: model.ErrNoVersion}
+	s.classifier = fakeModel{err: model.ErrNoVersion}
 	if code, r := ready(); code != 503 || !slices.Equal(r.Reasons, []string{model.ErrNoVersion.Error()}) {
 		t.Errorf("no version: %d %+v", code, r)
 	}
 
-	metrics.Committed(of(2), 5, 7)
-	s.recent.deadLetter(record(nil), "undecodable", errors.New("<script>"))
-	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || !strings.Contains(body, "in-2: refused") || strings.Contains(body, "<script>") {
+	driver.Committed(of(2), 5, 7)
+	s.recent.DeadLetter(record(nil), "undecodable", errors.New("<script>"), stream.Record{})
+	if code, body := get("/"); code != 200 || !strings.Contains(body, "in-2-4711") || !strings.Contains(body, "in-2 is stuck: refused") || strings.Contains(body, "<script>") {
 		t.Errorf("page: %d %s", code, body)
 	}
 	if _, body := get("/"); !strings.Contains(body, "pixels −1…1 are assumed") {
@@ -398,7 +393,7 @@ func TestHTTP(t *testing.T) {
 	if code, _ := get("/other"); code != 404 {
 		t.Errorf("/other: %d", code)
 	}
-	if code, body := get("/models"); code != 200 || !strings.Contains(body, `"version":4,"state":"refused","gate":"golden"`) {
+	if code, body := get("/models"); code != 200 || !strings.Contains(body, `"version":4,"state":"failed","gate":"golden"`) {
 		t.Errorf("/models: %d %s", code, body)
 	}
 	_, body := get("/metrics")
@@ -412,34 +407,9 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("/metrics does not hold %s", want)
 		}
 	}
-	metrics.Retrying(of(2), stream.Publishing, nil)
-	metrics.Revoked()
+	driver.Retrying(of(2), stream.Publishing, nil)
+	driver.Revoked()
 	if _, body = get("/metrics"); strings.Contains(body, "inceptor_lag_records{") || !strings.Contains(body, "inceptor_stuck_partitions 0\n") {
 		t.Errorf("after the generation: %s", body)
-	}
-}
-
-func TestRecent(t *testing.T) {
-	r := &recent{}
-	for i := range 3 * maxRecent {
-		in := record(nil)
-		in.Offset = int64(i)
-		r.answered(in, model.Prediction{})
-	}
-	l := r.list()
-	if len(l) != maxRecent || l[0].ID != fmt.Sprintf("in-2-%d", 3*maxRecent-1) {
-		t.Errorf("got %d, the first %s", len(l), l[0].ID)
-	}
-	for want, p := range map[string]model.Prediction{
-		"cat 0.7500":                   {Classes: []model.Class{{Label: "cat", Score: 0.75}}},
-		"own word 0.5000":              {Classes: []model.Class{{Label: "own word", Index: -1, Score: 0.5}}},
-		"[0.5]":                        {Scores: []float32{0.5}},
-		"boxes [2, 2], count":          {Outputs: arrays[:2]},
-		"[0 1 2 3 4 5 6 7] and 2 more": {Scores: []float32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
-	} {
-		r.answered(record(nil), p)
-		if got := r.list()[0].Detail; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
 	}
 }

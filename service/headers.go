@@ -11,13 +11,12 @@ import (
 // headerPrefix begins every header that the service adds.
 const headerPrefix = "inceptor-"
 
-// sendersHeaders are a record's headers without those that only the service
-// sets, so that answers and dead letters carry one value of each: its own. The
-// count of replays stays, for it comes back with the record: the last one, if
-// it is a count.
+// sendersHeaders returns a record's headers without those that only the service
+// sets, so that an answer or dead letter has each of them once. The count of
+// replays stays, because a replay sends it along; of several, the last valid one.
 func sendersHeaders(headers []stream.Header) []stream.Header {
 	own := func(h stream.Header) bool { return strings.HasPrefix(h.Key, headerPrefix) }
-	if !slices.ContainsFunc(headers, own) { // mostly
+	if !slices.ContainsFunc(headers, own) { // the usual case
 		return headers
 	}
 	kept := make([]stream.Header, 0, len(headers))

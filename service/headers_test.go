@@ -41,7 +41,7 @@ func TestForgedHeaders(t *testing.T) {
 		t.Errorf("answer (-want +got):\n%s", d)
 	}
 
-	letter, err := h.refused(in, out[0], errors.New("too large"))
+	letter, err := h.replaceRefused(in, out[0], errors.New("too large"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestForgedHeaders(t *testing.T) {
 		t.Errorf("parsed: %+v, %v", parsed, err)
 	}
 
-	bare, err := h.refused(in, letter, errors.New("too large"))
+	bare, err := h.replaceRefused(in, letter, errors.New("too large"))
 	if err != nil {
 		t.Fatal(err)
 	}

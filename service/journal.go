@@ -14,73 +14,74 @@ import (
 	"inceptor/service/stream"
 )
 
-// ReasonCrashed is the reason of a dead letter for a record that has ended the
-// process, or hung the model, while it was worked on alone.
-const ReasonCrashed = "crashed"
-
 // errCrashed is the error of such a dead letter.
-var errCrashed = errors.New("the process died, or a run of the model did not end, while this record was worked on, " +
+var errCrashed = errors.New("the process died, or a run of the model did not end, while this record was in the model, " +
 	"first among others, then alone")
 
-// A journal notes which records are being worked on in a file that outlives
-// the process. If the process dies, the next one finds its suspects there: it
-// works on each of them alone, and finds the guilty that way, as death.verdict
-// says. A suspect stays one until it is answered, a guilty record until its
-// offset is committed, over any number of processes. That costs two stores into
-// mapped memory for a record; the system writes the file when it likes, for the
-// process ends, not the machine.
+// A journal writes which records are in the model to a file that outlives the
+// process. If the process dies, the next process reads its suspects there: it
+// handles each of them alone, and so finds the guilty record; death.judge has
+// the rules. A suspect remains one until it is answered, a guilty record until
+// its offset is committed, over any number of processes. The cost is two stores
+// into mapped memory for each record. The system writes the file in its own time:
+// the journal is for the end of a process, not of the machine.
 //
 // A nil journal does nothing. Safe for concurrent use.
 type journal struct {
 	// Set once.
-	file  *os.File         // locked: one process, one file
-	kills func() killCount // now
-	// overdue tells whether runs that were given up go on: they may end the
-	// process too. Nil: there are none.
-	overdue func() bool
+	file    *os.File         // locked: each process has its own
+	kills   func() killCount // reads the present count
+	overdue func() bool      // an abandoned run still goes on, and may end the process; nil: never
 
-	// alone is held by who works on a suspect, and shared by all others.
+	// alone is locked by a handler of a suspect, and read-locked by all others.
 	alone sync.RWMutex
 
-	// Guarded by mu.
-	mu       sync.Mutex
+	mu       sync.Mutex  // guards what follows
 	mem      journalFile // not to be read or written once closed is set
-	closed   bool        // the file is another process's now
+	closed   bool        // another process may have the file now
 	free     []int       // slots
 	marks    map[suspect]mark
-	assigned map[sourceOf]bool // partitions
+	assigned map[sourceOf]bool // the process's partitions
 }
 
-// A mark is on a record that is suspected or guilty.
+// A mark is what the journal knows of a suspect or guilty record.
 type mark struct {
 	slot   int
 	guilty bool
-	deaths uint8 // alone
-	busy   bool  // it is being worked on
+	deaths uint8 // of the process while the record was alone in the model
+	busy   bool  // the record is in the model
 }
 
 // journalOff is the value of Crash.Journal for no journal.
 const journalOff = "off"
 
-// openJournal takes the first file in the folder that no other process has,
-// and reads what the one before it has left. blame takes a version back that
-// was new when native code crashed the process, and tells whether it did. The
-// journal is nil if there can be none, which is logged.
-func openJournal(c Crash, k Kafka, blame func(version int64) bool, log *slog.Logger) *journal {
-	if c.Journal == journalOff {
-		return nil
+// folder returns the folder of the journal; empty: there is none.
+func (c Crash) folder() string {
+	switch c.Journal {
+	case journalOff:
+		return ""
+	case "":
+		return filepath.Join(os.TempDir(), fmt.Sprintf("inceptor-%d", os.Getuid()))
 	}
-	dir := c.Journal
+	return c.Journal
+}
+
+// openJournal opens the first file in the folder that no other process has, and
+// reads what the process before has left there. blame rolls a version back that
+// was unproven when native code crashed the process, and tells whether it did. If no
+// file can be opened, openJournal logs that and returns nil.
+func openJournal(c Crash, k Kafka, blame func(version int64) bool, log *slog.Logger) *journal {
+	dir := c.folder()
 	if dir == "" {
-		dir = filepath.Join(os.TempDir(), fmt.Sprintf("inceptor-%d", os.Getuid()))
+		return nil
 	}
 	j, err := newJournal(dir, k.Group, strings.Join(slices.Sorted(slices.Values(k.Input)), ","), blame)
 	if err != nil {
-		log.Warn("no journal: a record that crashes the process will do so again", "err", err)
+		log.Warn("no journal; a record that crashes the process will crash it again", "err", err)
 		return nil
 	}
 	if suspects, guilty := j.count(); suspects+guilty > 0 {
-		log.Warn("a process died at work: the records under way then are worked on one by one, and the guilty become dead letters",
+		log.Warn("a process died with records in the model; they are now handled one by one, and guilty ones become dead letters",
 			"records", suspects, "guilty", guilty)
 	}
 	return j
@@ -97,19 +98,20 @@ func newJournal(dir, group, topics string, blame func(version int64) bool) (*jou
 	return j, nil
 }
 
-// resume makes a journal of the file that the process before has left.
+// resume makes a journal of the file that the process before has left, and judges
+// its records.
 func resume(mem journalFile, topics string, kills func() killCount, blame func(version int64) bool) *journal {
 	j := &journal{mem: mem, kills: kills, marks: map[suspect]mark{}}
-	mem.begin(topics)
+	mem.initialize(topics)
 	var d death
-	version, tried := mem.version()
+	version, unproven := mem.unproven()
 	if *mem.crashes() > 0 {
 		d.crashed = true
-		d.version = tried && blame(version)
+		d.newVersionCrashed = unproven && blame(version)
 	}
-	d.outOfMemory = !tried && kills().risenSince(mem.kills())
+	d.outOfMemory = !unproven && kills().risenSince(mem.kills())
 	for i := range slots {
-		s := d.verdict(mem.slot(i))
+		s := d.judge(mem.slot(i))
 		if _, twice := j.marks[s.suspect]; s.state == slotFree || twice {
 			j.release(i)
 			continue
@@ -117,13 +119,13 @@ func resume(mem journalFile, topics string, kills func() killCount, blame func(v
 		mem.setState(i, s.state, s.deaths)
 		j.marks[s.suspect] = mark{slot: i, guilty: s.state == slotGuilty, deaths: s.deaths}
 	}
-	// Last, for a process that is killed in the middle has not judged.
-	mem.setVersion(0, false)
+	// Only now, so that a process that is killed before judges them anew.
+	mem.setUnproven(0, false)
 	*mem.crashes() = 0
 	return j
 }
 
-// count counts the suspects and the guilty.
+// count returns how many records are suspect, and how many guilty.
 func (j *journal) count() (suspects, guilty int) {
 	if j == nil {
 		return 0, 0
@@ -138,20 +140,21 @@ func (j *journal) count() (suspects, guilty int) {
 	return len(j.marks) - guilty, guilty
 }
 
-// try notes the version of the model that is new; not ok: none is.
-func (j *journal) try(version int64, ok bool) {
+// setUnproven writes which version of the model is unproven, see model.Observer; with ok unset none
+// is.
+func (j *journal) setUnproven(version int64, ok bool) {
 	if j == nil {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.closed {
-		j.mem.setVersion(version, ok)
+		j.mem.setUnproven(version, ok)
 	}
 }
 
-// tries tells whether a version is the one that is new.
-func (j *journal) tries(version int64) bool {
+// isUnproven tells whether a version is unproven, see model.Observer.
+func (j *journal) isUnproven(version int64) bool {
 	if j == nil {
 		return false
 	}
@@ -160,11 +163,11 @@ func (j *journal) tries(version int64) bool {
 	if j.closed {
 		return false
 	}
-	tried, ok := j.mem.version()
-	return ok && tried == version
+	unproven, ok := j.mem.unproven()
+	return ok && unproven == version
 }
 
-// assign notes the partitions that are this process's.
+// assign sets the partitions that this process has.
 func (j *journal) assign(partitions []stream.Partition) {
 	if j == nil {
 		return
@@ -177,8 +180,8 @@ func (j *journal) assign(partitions []stream.Partition) {
 	}
 }
 
-// committed forgets the records of a partition below the offset that the group
-// has committed: they are answered, here or by another process.
+// committed forgets the records of a partition before the committed offset: they
+// are answered, here or by another process.
 func (j *journal) committed(partition stream.Partition, next int64) {
 	if j == nil {
 		return
@@ -187,7 +190,7 @@ func (j *journal) committed(partition stream.Partition, next int64) {
 	j.forget(func(s suspect) bool { return s.source() == source && s.offset < next })
 }
 
-// forget takes the marks off records that are not worked on now.
+// forget removes the marks of records that are not in the model now.
 func (j *journal) forget(which func(suspect) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -202,25 +205,7 @@ func (j *journal) forget(which func(suspect) bool) {
 	}
 }
 
-// A journalObserver tells the journal, too, what it must know of the driver.
-type journalObserver struct {
-	stream.Observer
-	journal *journal
-}
-
-// Assigned implements stream.Observer.
-func (o journalObserver) Assigned(partitions []stream.Partition) {
-	o.journal.assign(partitions)
-	o.Observer.Assigned(partitions)
-}
-
-// Committed implements stream.Observer.
-func (o journalObserver) Committed(partition stream.Partition, next, lag int64) {
-	o.journal.committed(partition, next)
-	o.Observer.Committed(partition, next, lag)
-}
-
-// An entry is a record that is being worked on.
+// An entry is a record in the model.
 type entry struct {
 	journal *journal
 	suspect suspect
@@ -228,9 +213,9 @@ type entry struct {
 	alone   bool
 }
 
-// begin notes that a record is worked on, until end is called. It waits while a
-// suspect is worked on, and before one until nothing else is. A record that is
-// guilty is not to be worked on: errCrashed.
+// begin writes that a record goes into the model; call end when it leaves. begin
+// waits while a suspect is in the model, and before a suspect until the model is
+// empty. A guilty record must not go into the model: errCrashed.
 func (j *journal) begin(r stream.Record) (entry, error) {
 	if j == nil {
 		return entry{}, nil
@@ -249,29 +234,29 @@ func (j *journal) begin(r stream.Record) (entry, error) {
 		j.alone.RLock()
 	}
 	var guilty bool
-	if e.slot, guilty = j.take(s, marked); guilty { // found so while it waited
+	if e.slot, guilty = j.claim(s, marked); guilty { // since it began to wait
 		e.unlock()
 		return entry{}, errCrashed
 	}
 	return e, nil
 }
 
-// An outcome is what came of the work on a record.
-type outcome int
+// A result says how handling a record has ended.
+type result int
 
 const (
-	workedOn    outcome = iota // it is answered, or a dead letter
-	notWorkedOn                // it comes again, and is as suspect as before
-	runOverdue                 // the model's run of it does not end, which counts like a death
+	handled    result = iota // it has an answer or a dead letter
+	notHandled               // it is tried again, and is as suspect as before
+	runOverdue               // its run of the model does not end, which counts as a death
 )
 
-// end notes what came of a record.
-func (e entry) end(came outcome) {
+// end writes that a record has left the model.
+func (e entry) end(r result) {
 	j := e.journal
 	if j == nil {
 		return
 	}
-	j.give(e, came)
+	j.unclaim(e, r)
 	e.unlock()
 }
 
@@ -283,9 +268,9 @@ func (e entry) unlock() {
 	}
 }
 
-// take notes a record in its own slot, or in a free one; -1: there is none. A
-// guilty record is not to be worked on.
-func (j *journal) take(s suspect, alone bool) (at int, guilty bool) {
+// claim writes a record to its own slot, or to a free one, and returns which; -1:
+// there is none. A guilty record must not go into the model.
+func (j *journal) claim(s suspect, alone bool) (at int, guilty bool) {
 	var kills killCount
 	if alone {
 		kills = j.kills()
@@ -296,17 +281,17 @@ func (j *journal) take(s suspect, alone bool) (at int, guilty bool) {
 		return -1, false
 	}
 	if !alone {
-		return j.note(slot{suspect: s, state: slotAmong}), false
+		return j.occupy(slot{suspect: s, state: slotConcurrent}), false
 	}
 	j.mem.setKills(kills)
 	state := slotAlone
 	if j.overdue != nil && j.overdue() {
-		state = slotAmong
+		state = slotConcurrent
 	}
 	m, marked := j.marks[s]
 	switch {
-	case !marked: // it was answered while it waited, and comes again
-		return j.note(slot{suspect: s, state: state}), false
+	case !marked: // it was answered while it waited, and is here a second time
+		return j.occupy(slot{suspect: s, state: state}), false
 	case m.guilty:
 		return -1, true
 	}
@@ -316,8 +301,8 @@ func (j *journal) take(s suspect, alone bool) (at int, guilty bool) {
 	return m.slot, false
 }
 
-// give is the opposite of take.
-func (j *journal) give(e entry, came outcome) {
+// unclaim frees the slot of a record, or marks the record in it.
+func (j *journal) unclaim(e entry, r result) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed || e.slot < 0 {
@@ -326,18 +311,18 @@ func (j *journal) give(e entry, came outcome) {
 	m, marked := j.marks[e.suspect]
 	own := marked && m.slot == e.slot
 	switch {
-	case !own && (marked || came != runOverdue):
+	case !own && (marked || r != runOverdue):
 		j.release(e.slot)
-	case came == workedOn:
+	case r == handled:
 		delete(j.marks, e.suspect)
 		j.release(e.slot)
 	default:
 		s := j.mem.slot(e.slot)
-		if came == runOverdue {
+		if r == runOverdue {
 			if e.alone {
-				s.state = slotAlone // whatever other runs go on
+				s.state = slotAlone // even if an abandoned run goes on
 			}
-			s = death{}.verdict(s)
+			s = death{}.judge(s)
 		} else {
 			s.state = slotSuspect
 		}
@@ -346,10 +331,10 @@ func (j *journal) give(e entry, came outcome) {
 	}
 }
 
-// note writes a record into a free slot; -1: there is none. It takes those of
-// other processes' partitions if need be, for nobody else would ever free them.
-// The caller holds mu.
-func (j *journal) note(s slot) int {
+// occupy writes a record to a free slot, and returns which; -1: there is none. If
+// need be it frees slots of partitions that are other processes' now, since
+// nothing else would ever free them. The caller holds mu.
+func (j *journal) occupy(s slot) int {
 	if len(j.free) == 0 {
 		for s, m := range j.marks {
 			if !m.busy && !j.assigned[s.source()] {
@@ -373,30 +358,30 @@ func (j *journal) release(i int) {
 	j.free = append(j.free, i)
 }
 
-// close gives the file up to the next process, for which nothing is under way.
-// Handlers may be late: what they begin and end after it is not noted. The
-// memory stays mapped, for a signal handler may be about to write there.
+// close leaves the file to the next process, with no record in the model. What
+// late handlers begin and end after it is not written. The memory stays mapped,
+// because a signal handler may be about to write there.
 func (j *journal) close() error {
 	if j == nil {
 		return nil
 	}
 	savedmodel.CountCrashes(nil)
-	j.settle()
+	j.freeze()
 	return errors.Join(unlockJournal(j.file), j.file.Close())
 }
 
-// settle ends the noting, with nothing under way.
-func (j *journal) settle() {
+// freeze ends writing, with no record in the model.
+func (j *journal) freeze() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.closed = true
-	for _, m := range j.marks { // first: a process may be killed between any two stores
+	for _, m := range j.marks { // suspects first: the process may be killed between any two stores
 		if m.busy {
 			j.mem.setState(m.slot, slotSuspect, m.deaths)
 		}
 	}
 	for i := range slots {
-		if s := j.mem.slot(i); s.state == slotAmong || s.state == slotAlone {
+		if s := j.mem.slot(i); s.state == slotConcurrent || s.state == slotAlone {
 			j.mem.setState(i, slotFree, 0)
 		}
 	}

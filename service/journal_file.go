@@ -11,14 +11,14 @@ import (
 	"inceptor/service/stream"
 )
 
-// A journalFile is the content of a journal's file, in the byte order of the
-// machine: a head, and slots. What belongs together is one store, so that a
-// process may be killed between any two.
+// A journalFile is the content of a journal's file: a head and slots, in the
+// machine's byte order. Values that belong together are written by one store,
+// because the process may be killed between any two stores.
 type journalFile []byte
 
-// The head: the magic, the count of crashes (4 bytes), the digest of the
-// topics' names, the number of the version that is new in it, and the cgroup
-// and its count of kills as they were when the last suspect was begun.
+// The head holds the magic, how often native code crashed the process (4 bytes),
+// the digest of the topics' names, the number of the unproven version, and the cgroup
+// with its count of kills when the last suspect went into the model.
 const (
 	journalMagic = "INCJ0003"
 	crashesAt    = len(journalMagic)
@@ -28,14 +28,15 @@ const (
 	headBytes    = 128
 )
 
-// A slot: offset, partition, sum, state and deaths in one, and which topic.
+// A slot holds offset, partition and sum, then state and deaths in one value, and
+// the topic's checksum.
 const (
 	slotBytes    = 24
 	partitionAt  = 8
 	sumAt        = partitionAt + 4
 	stateAt      = sumAt + 4
-	whichAt      = stateAt + 4
-	slots        = 2 * maxPlaces // half of them for suspects, as many as were under way
+	slotTopicAt  = stateAt + 4
+	slots        = 2 * maxRecordsInModel // one half for records in the model, the other for as many suspects
 	journalBytes = headBytes + slots*slotBytes
 )
 
@@ -43,20 +44,20 @@ const (
 type slot struct {
 	suspect
 	state  slotState
-	deaths uint8 // of the process while it was worked on alone
+	deaths uint8 // of the process while the record was alone in the model
 }
 
 type slotState uint8
 
 const (
-	slotFree    slotState = iota
-	slotAmong             // worked on, with others
-	slotAlone             // worked on, alone
-	slotSuspect           // to be worked on alone
-	slotGuilty            // not to be worked on any more
+	slotFree       slotState = iota
+	slotConcurrent           // in the model with others
+	slotAlone                // alone in the model
+	slotSuspect              // to be handled alone
+	slotGuilty               // never to be handled again
 )
 
-// A suspect is one record. Its content counts: a topic may be made anew.
+// A suspect identifies a record: by its content too, since a topic may be recreated.
 type suspect struct {
 	topic     uint32 // a checksum of its name
 	partition int32
@@ -69,7 +70,7 @@ func suspectOf(r stream.Record) suspect {
 	return suspect{topicSum(r.Topic), int32(r.Partition), r.Offset, sum}
 }
 
-// A sourceOf is a partition, as the file has it.
+// A sourceOf is a partition, as it is in the file.
 type sourceOf struct {
 	topic     uint32
 	partition int32
@@ -79,18 +80,18 @@ func (s suspect) source() sourceOf { return sourceOf{s.topic, s.partition} }
 
 // topicSum is a checksum of a topic's name.
 func topicSum(name string) uint32 {
-	return crc32.Checksum(unsafe.Slice(unsafe.StringData(name), len(name)), castagnoli) // a copy for each record would cost
+	return crc32.Checksum(unsafe.Slice(unsafe.StringData(name), len(name)), castagnoli) // without a copy for each record
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// journalName is what the names of a group's journals begin with.
+// journalName returns the beginning of the names of a group's journals.
 func journalName(group, topics string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(group+"\x00"+topics)))[:16]
 }
 
-// begin makes it an empty journal, unless it is one of these topics.
-func (f journalFile) begin(topics string) {
+// initialize empties the journal, unless it is of these topics.
+func (f journalFile) initialize(topics string) {
 	digest := sha256.Sum256([]byte(topics))
 	if string(f[:crashesAt]) == journalMagic && bytes.Equal(f[topicAt:versionAt], digest[:]) {
 		return
@@ -100,15 +101,15 @@ func (f journalFile) begin(topics string) {
 	copy(f, journalMagic)
 }
 
-// crashes counts how often native code has crashed the process; signal handlers
-// count there.
+// crashes counts how often native code has crashed the process. A signal handler
+// increments it.
 func (f journalFile) crashes() *uint32 { return (*uint32)(unsafe.Pointer(&f[crashesAt])) }
 
-// writtenZero is written for version 0, since zeros in the file are no version.
+// writtenZero stands for version 0 in the file, where zero means no version.
 const writtenZero = -1
 
-// version is the version that is new; not ok: none is.
-func (f journalFile) version() (v int64, ok bool) {
+// unproven returns the version that is on probation; with ok unset there is none.
+func (f journalFile) unproven() (v int64, ok bool) {
 	v = int64(binary.NativeEndian.Uint64(f[versionAt:]))
 	if v == writtenZero {
 		return 0, true
@@ -116,7 +117,7 @@ func (f journalFile) version() (v int64, ok bool) {
 	return v, v != 0
 }
 
-func (f journalFile) setVersion(v int64, ok bool) {
+func (f journalFile) setUnproven(v int64, ok bool) {
 	switch {
 	case !ok:
 		v = 0
@@ -131,20 +132,20 @@ func (f journalFile) kills() killCount {
 }
 
 func (f journalFile) setKills(c killCount) {
-	binary.NativeEndian.PutUint64(f[killsAt:], 0) // of no cgroup
+	binary.NativeEndian.PutUint64(f[killsAt:], 0) // no cgroup, until both are written
 	binary.NativeEndian.PutUint64(f[killsAt+8:], c.kills)
 	binary.NativeEndian.PutUint64(f[killsAt:], c.cgroup)
 }
 
-func (f journalFile) at(i int) []byte { return f[headBytes+i*slotBytes:][:slotBytes] }
+func (f journalFile) slotAt(i int) []byte { return f[headBytes+i*slotBytes:][:slotBytes] }
 
 func (f journalFile) slot(i int) slot {
-	b := f.at(i)
+	b := f.slotAt(i)
 	state := binary.NativeEndian.Uint32(b[stateAt:])
 	return slot{
 		suspect: suspect{
 			offset:    int64(binary.NativeEndian.Uint64(b)),
-			topic:     binary.NativeEndian.Uint32(b[whichAt:]),
+			topic:     binary.NativeEndian.Uint32(b[slotTopicAt:]),
 			partition: int32(binary.NativeEndian.Uint32(b[partitionAt:])),
 			sum:       binary.NativeEndian.Uint32(b[sumAt:]),
 		},
@@ -153,14 +154,14 @@ func (f journalFile) slot(i int) slot {
 }
 
 func (f journalFile) set(i int, s slot) {
-	b := f.at(i)
+	b := f.slotAt(i)
 	binary.NativeEndian.PutUint64(b, uint64(s.offset))
-	binary.NativeEndian.PutUint32(b[whichAt:], s.topic)
+	binary.NativeEndian.PutUint32(b[slotTopicAt:], s.topic)
 	binary.NativeEndian.PutUint32(b[partitionAt:], uint32(s.partition))
 	binary.NativeEndian.PutUint32(b[sumAt:], s.sum)
 	f.setState(i, s.state, s.deaths)
 }
 
 func (f journalFile) setState(i int, state slotState, deaths uint8) {
-	binary.NativeEndian.PutUint32(f.at(i)[stateAt:], uint32(state)|uint32(deaths)<<8)
+	binary.NativeEndian.PutUint32(f.slotAt(i)[stateAt:], uint32(state)|uint32(deaths)<<8)
 }

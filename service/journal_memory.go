@@ -11,16 +11,15 @@ import (
 	"strings"
 )
 
-// A killCount is how many processes of a cgroup the kernel has killed because
-// there was no memory left.
+// A killCount is how many processes of a cgroup the kernel has killed for want of
+// memory.
 type killCount struct {
 	cgroup uint64 // 0: not known
 	kills  uint64
 }
 
-// risenSince tells whether it has risen in the cgroup it was read in before.
-// Another cgroup, such as that of a container that was started anew, counts
-// from zero.
+// risenSince tells whether the count has risen since before, in the same cgroup.
+// Another cgroup, such as that of a restarted container, counts from zero.
 func (c killCount) risenSince(before killCount) bool {
 	return c.cgroup != 0 && c.cgroup == before.cgroup && c.kills > before.kills
 }
@@ -31,7 +30,7 @@ type killCounter struct {
 	file   string // empty: there is none
 }
 
-// newKillCounter finds it, in /proc and /sys below root.
+// newKillCounter finds the counter of this process, in /proc and /sys below root.
 func newKillCounter(root string) killCounter {
 	memberships, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
@@ -39,8 +38,8 @@ func newKillCounter(root string) killCounter {
 	}
 	var files []string
 	for line := range strings.Lines(string(memberships)) {
-		// A number, the controllers, and the path, which is that of the host
-		// in a container that sees no other cgroup than its own.
+		// A number, the controllers, and the path. In a container that sees no
+		// cgroup but its own, the path is still that on the host.
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		switch {
 		case len(fields) < 3:

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 )
 
 // A record whose run does not end is found out like one that ends the process,
@@ -19,14 +19,14 @@ func TestJournalRunsOverdue(t *testing.T) {
 		work.end(runOverdue)
 	}
 	j.check(t, 2, 0)
-	mustBegin(t, j, 1).end(workedOn)
+	mustBegin(t, j, 1).end(handled)
 	mustBegin(t, j, 2).end(runOverdue)
 	if err := j.close(); err != nil { // kafka.on-error stop
 		t.Fatal(err)
 	}
 	j = open4test(t, dir, "in")
 	j.check(t, 1, 0)
-	mustBegin(t, j, 2).end(notWorkedOn) // every lane hangs
+	mustBegin(t, j, 2).end(notHandled) // every lane hangs
 	for range maxDeathsAlone - 1 {
 		mustBegin(t, j, 2).end(runOverdue)
 	}
@@ -37,30 +37,30 @@ func TestJournalRunsOverdue(t *testing.T) {
 	j.committed(of(1), 3)
 	j.check(t, 0, 0)
 
-	j.try(7, true)
-	if !j.tries(7) || j.tries(6) {
-		t.Error("7 is new, and 6 is not")
+	j.setUnproven(7, true)
+	if !j.isUnproven(7) || j.isUnproven(6) {
+		t.Error("7 is unproven, and 6 is not")
 	}
 }
 
-// A run that does not end is held against the record, unless the version is new
-// whose run it is.
-func TestOutcomeOf(t *testing.T) {
+// A run that does not end is held against the record, unless it is a run of an
+// unproven version.
+func TestResultOf(t *testing.T) {
 	h := &handler{journal: open4test(t, t.TempDir(), "in")}
-	late := func(version int64) error {
-		return fmt.Errorf("no version here can answer (%w): %w", &model.OverdueError{Version: version}, errors.New("no server"))
+	overdue := func(version int64) error {
+		return fmt.Errorf("no local version can answer (%w): %w", &infer.OverdueError{Version: version}, errors.New("no server"))
 	}
 	for _, test := range []struct {
 		err  error
-		want outcome
+		want result
 	}{
-		{late(1), runOverdue},
-		{late(2), notWorkedOn},
-		{model.ErrHangs, notWorkedOn},
-		{&model.InputError{Reason: model.ReasonUndecodable, Err: errors.New("x")}, workedOn},
+		{overdue(1), runOverdue},
+		{overdue(2), notHandled},
+		{infer.ErrHangs, notHandled},
+		{&infer.InputError{Reason: infer.ReasonUndecodable, Err: errors.New("x")}, handled},
 	} {
-		h.journal.try(2, true)
-		if got := h.outcomeOf(test.err); got != test.want {
+		h.journal.setUnproven(2, true)
+		if got := h.resultOf(test.err); got != test.want {
 			t.Errorf("%v: got %v, want %v", test.err, got, test.want)
 		}
 	}
@@ -79,7 +79,7 @@ func TestJournalBesideOverdueRun(t *testing.T) {
 	j.die(t, true) // of the run of 2
 	j = open4test(t, dir, "in")
 	j.check(t, 2, 0)
-	mustBegin(t, j, 1).end(workedOn)
+	mustBegin(t, j, 1).end(handled)
 
 	j.overdue = func() bool { return true }
 	for range maxDeathsAlone {

@@ -24,7 +24,7 @@ var endings = map[string]func(*journal){
 	"crashed while others work": func(j *journal) {
 		among(2, func(offset int64) {
 			if work, err := j.begin(recordAt(offset)); err == nil {
-				work.end(workedOn)
+				work.end(handled)
 			}
 		})
 		endBy(j, syscall.SIGABRT)
@@ -41,12 +41,12 @@ var endings = map[string]func(*journal){
 		if err != nil {
 			panic(err)
 		}
-		j.try(7, true)
-		work.end(notWorkedOn)
+		j.setUnproven(7, true)
+		work.end(notHandled)
 		if work, err = j.begin(recordAt(2)); err != nil {
 			panic(err)
 		}
-		work.end(workedOn)
+		work.end(handled)
 	},
 }
 

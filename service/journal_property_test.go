@@ -73,9 +73,9 @@ func (s *simulation) end(c cause) {
 	case outOfMemory:
 		s.kills.kills++
 	case closing:
-		s.journal.settle()
+		s.journal.freeze()
 		for _, w := range s.works { // late
-			w.entry.end(notWorkedOn)
+			w.entry.end(notHandled)
 		}
 	}
 	if c == kill && len(s.works) == 1 && s.works[0].entry.alone {
@@ -116,8 +116,8 @@ func (s *simulation) finish(i int) {
 		s.end(does)
 		return
 	}
-	came := rapid.SampledFrom([]outcome{workedOn, workedOn, workedOn, workedOn, notWorkedOn, runOverdue}).Draw(s.T, "came")
-	if came == runOverdue {
+	r := rapid.SampledFrom([]result{handled, handled, handled, handled, notHandled, runOverdue}).Draw(s.T, "result")
+	if r == runOverdue {
 		if w.entry.alone {
 			s.killed[w.entry.suspect]++
 		}
@@ -125,8 +125,8 @@ func (s *simulation) finish(i int) {
 		return
 	}
 	s.works = slices.Delete(s.works, i, i+1)
-	w.entry.end(came)
-	s.answered[w.entry.suspect] = came == workedOn
+	w.entry.end(r)
+	s.answered[w.entry.suspect] = r == handled
 }
 
 // overdue gives up the run of a record, which comes again.

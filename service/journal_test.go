@@ -3,9 +3,6 @@ package service
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,26 +70,26 @@ func TestJournalFindsTheGuilty(t *testing.T) {
 	for offset := range int64(5) {
 		works = append(works, mustBegin(t, j, offset))
 	}
-	works[0].end(workedOn) // done
+	works[0].end(handled) // done
 	j.die(t, true)
 
 	j = open4test(t, dir, "in")
 	j.check(t, 4, 0)
-	mustBegin(t, j, 1).end(workedOn) // innocent
-	mustBegin(t, j, 3)               // and dies
+	mustBegin(t, j, 1).end(handled) // innocent
+	mustBegin(t, j, 3)              // and dies
 	j.die(t, true)
 
 	j = open4test(t, dir, "in")
 	j.check(t, 2, 1)
 	for _, offset := range []int64{2, 4} {
-		mustBegin(t, j, offset).end(workedOn)
+		mustBegin(t, j, offset).end(handled)
 	}
 	other := recordAt(3)
 	other.Value = []byte("of another topic with this name")
 	if work, err := j.begin(other); err != nil {
 		t.Errorf("another record with the same offset: %v", err)
 	} else {
-		work.end(workedOn)
+		work.end(handled)
 	}
 	if _, err := j.begin(recordAt(3)); !errors.Is(err, errCrashed) {
 		t.Errorf("the guilty record: got %v", err)
@@ -118,7 +115,7 @@ func TestJournalSeveralTopics(t *testing.T) {
 	if err != nil || work.alone {
 		t.Errorf("another topic's record: alone %v, %v", work.alone, err)
 	}
-	work.end(workedOn)
+	work.end(handled)
 	j.check(t, 1, 0)
 	j.committed(of(1), 9)
 	j.check(t, 0, 0)
@@ -191,7 +188,7 @@ func TestJournalOfTheKilled(t *testing.T) {
 	}
 	j = open4test(t, dir, "in")
 	j.check(t, 1, 1)
-	mustBegin(t, j, 2).end(workedOn)
+	mustBegin(t, j, 2).end(handled)
 	j.check(t, 0, 1)
 }
 
@@ -217,128 +214,11 @@ func TestJournalClosed(t *testing.T) {
 	}
 	j = open4test(t, dir, "in")
 	for _, offset := range []int64{1, 2, 3} {
-		mustBegin(t, j, offset).end(workedOn)
+		mustBegin(t, j, offset).end(handled)
 	}
 	mustBegin(t, j, 4)
 	_ = j.close()
 	open4test(t, dir, "in").check(t, 0, 0)
-}
-
-func TestVerdict(t *testing.T) {
-	killed, crashed := death{}, death{crashed: true}
-	outOfMemory, version := death{outOfMemory: true}, death{crashed: true, version: true}
-	for _, test := range []struct {
-		name  string
-		how   death
-		state slotState
-		died  uint8
-		want  slotState
-		now   uint8
-	}{
-		{"nothing", crashed, slotFree, 0, slotFree, 0},
-		{"killed among others", killed, slotAmong, 0, slotSuspect, 0},
-		{"crashed among others", crashed, slotAmong, 0, slotSuspect, 0},
-		{"out of memory among others", outOfMemory, slotAmong, 0, slotSuspect, 0},
-		{"a version crashed it among others", version, slotAmong, 0, slotFree, 0},
-		{"killed alone", killed, slotAlone, 0, slotSuspect, 1},
-		{"killed alone again", killed, slotAlone, 1, slotSuspect, 2},
-		{"killed alone for the third time", killed, slotAlone, 2, slotGuilty, 2},
-		{"crashed alone", crashed, slotAlone, 0, slotGuilty, 0},
-		{"out of memory alone", outOfMemory, slotAlone, 1, slotGuilty, 1},
-		{"a version crashed it alone", version, slotAlone, 2, slotSuspect, 2},
-		{"not tried", crashed, slotSuspect, 2, slotSuspect, 2},
-		{"not committed", version, slotGuilty, 0, slotGuilty, 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			in := slot{suspectOf(recordAt(1)), test.state, test.died}
-			want := slot{in.suspect, test.want, test.now}
-			if got := test.how.verdict(in); got != want {
-				t.Errorf("got %+v, want %+v", got, want)
-			}
-		})
-	}
-}
-
-// One death alone is enough if the kernel has killed for memory meanwhile: in
-// the same cgroup, and no version is new.
-func TestJournalOutOfMemory(t *testing.T) {
-	for _, test := range []struct {
-		name          string
-		before, after killCount
-		version       int64
-		guilty        int
-	}{
-		{"killed for memory", killCount{7, 2}, killCount{7, 3}, 0, 1},
-		{"killed by somebody", killCount{7, 2}, killCount{7, 2}, 0, 0},
-		{"another cgroup", killCount{7, 2}, killCount{8, 3}, 0, 0},
-		{"no count", killCount{}, killCount{}, 0, 0},
-		{"a version is new", killCount{7, 2}, killCount{7, 3}, 5, 0},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			mem, now := make(journalFile, journalBytes), test.before
-			start := func() *journal { return resume(mem, "in", func() killCount { return now }, blameless) }
-			mustBegin(t, start(), 1)
-			j := start()
-			now.kills++ // before it was begun
-			test.after.kills++
-			mustBegin(t, j, 1)
-			j.try(test.version, test.version != 0)
-			now = test.after
-			start().check(t, 1-test.guilty, test.guilty)
-		})
-	}
-}
-
-func TestJournalsOfSeveralProcesses(t *testing.T) {
-	dir := t.TempDir()
-	a, b := open4test(t, dir, "in"), open4test(t, dir, "in")
-	if a.file.Name() == b.file.Name() {
-		t.Error("two have the same file")
-	}
-	if c := open4test(t, dir, "another"); filepath.Base(c.file.Name())[:16] == filepath.Base(a.file.Name())[:16] {
-		t.Error("two topics have the same file")
-	}
-	name := a.file.Name()
-	_ = a.close()
-	if c := open4test(t, dir, "in"); c.file.Name() != name {
-		t.Errorf("got %s, want %s, which is free again", c.file.Name(), name)
-	}
-}
-
-// Damaged files are no journals, and no reason not to start. Nor are those of
-// another format.
-func TestJournalDamaged(t *testing.T) {
-	dir := t.TempDir()
-	j := open4test(t, dir, "in")
-	mustBegin(t, j, 1)
-	name := j.file.Name()
-	j.die(t, true)
-	content, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, bad := range [][]byte{{}, content[:100], append([]byte("INCJ0001"), content[len(journalMagic):]...), make([]byte, journalBytes)} {
-		if err := os.WriteFile(name, bad, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		j := open4test(t, dir, "in")
-		j.check(t, 0, 0)
-		mustBegin(t, j, 1).end(workedOn)
-		_ = j.close()
-	}
-	if err := os.WriteFile(name, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	open4test(t, dir, "in").check(t, 1, 0) // or the above would prove nothing
-	if _, err := newJournal("/proc/none", "g", "t", blameless); err == nil {
-		t.Error("a folder that cannot be made is no error")
-	}
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the point
-		t.Fatal(err)
-	}
-	if _, err := newJournal(dir, "group", "in", blameless); err == nil || !strings.Contains(err.Error(), "others") {
-		t.Errorf("a folder that others may write to: got %v", err)
-	}
 }
 
 // A suspect is alone: it waits for all others, and they for it.
@@ -356,7 +236,7 @@ func TestJournalAlone(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer work.end(workedOn)
+		defer work.end(handled)
 		n := now.Add(1)
 		defer now.Add(-1)
 		most.Store(max(most.Load(), n))
@@ -408,44 +288,12 @@ func TestJournalSuspectTwice(t *testing.T) {
 	case <-time.After(10 * time.Millisecond):
 	}
 	j.committed(of(1), 2) // while it is worked on: the other one was answered
-	first.end(workedOn)
+	first.end(handled)
 	work := <-second
-	work.end(workedOn)
+	work.end(handled)
 	if !work.alone || len(j.free) != slots {
 		t.Errorf("alone: %v, %d of %d slots are free", work.alone, len(j.free), slots)
 	}
-}
-
-// More records than there are slots are worked on all the same.
-func TestJournalFull(t *testing.T) {
-	j := open4test(t, t.TempDir(), "in")
-	for offset := range int64(slots + 10) {
-		mustBegin(t, j, offset)
-	}
-}
-
-// The slots of records that other processes work on now are taken when there
-// are no others, and those of this one's are not.
-func TestJournalFullOfOthers(t *testing.T) {
-	dir := t.TempDir()
-	j := open4test(t, dir, "in")
-	for offset := range int64(slots) {
-		r := recordAt(offset)
-		r.Partition = int(offset % 2)
-		if _, err := j.begin(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	j.die(t, false)
-	j = open4test(t, dir, "in")
-	j.check(t, slots, 0)
-	journalObserver{stream.Unobserved{}, j}.Assigned([]stream.Partition{of(1), of(5)})
-	work := mustBegin(t, j, slots)
-	if j.check(t, slots/2, 0); work.slot < 0 {
-		t.Error("no slot")
-	}
-	journalObserver{stream.Unobserved{}, j}.Committed(of(1), slots, 0)
-	j.check(t, 0, 0)
 }
 
 // A record that was not worked on after all stays as suspect as it was.
@@ -455,24 +303,24 @@ func TestJournalNotWorkedOn(t *testing.T) {
 	mustBegin(t, j, 1)
 	j.die(t, true)
 	j = open4test(t, dir, "in")
-	mustBegin(t, j, 1).end(notWorkedOn) // no version serves
+	mustBegin(t, j, 1).end(notHandled) // no version serves
 	j.check(t, 1, 0)
 	j.die(t, true)
 	open4test(t, dir, "in").check(t, 1, 0)
 }
 
-// The version that was new at a crash is blamed, and then no record is, alone
+// The version that was unproven at a crash is blamed, and then no record is, alone
 // or among others.
 func TestJournalBlamesVersion(t *testing.T) {
 	for _, test := range []struct {
 		name             string
-		tried            []int64
+		unproven         []int64
 		crashed, other   bool
 		blamed           int64
 		suspects, guilty int
 	}{
-		{"new", []int64{7}, true, true, 7, 2, 0},
-		{"new, version 0", []int64{0}, true, true, 0, 2, 0},
+		{"unproven", []int64{7}, true, true, 7, 2, 0},
+		{"unproven, version 0", []int64{0}, true, true, 0, 2, 0},
 		{"no other version", []int64{7}, true, false, 7, 1, 1},
 		{"killed", []int64{7}, false, true, -1, 2, 0},
 		{"it has proved itself", []int64{8, -1}, true, true, -1, 1, 1},
@@ -486,9 +334,9 @@ func TestJournalBlamesVersion(t *testing.T) {
 			mustBegin(t, j, 1)
 			mustBegin(t, j, 2)
 			j = start(nil)
-			mustBegin(t, j, 1).end(notWorkedOn)
-			for _, version := range test.tried {
-				j.try(version, version >= 0)
+			mustBegin(t, j, 1).end(notHandled)
+			for _, version := range test.unproven {
+				j.setUnproven(version, version >= 0)
 			}
 			mustBegin(t, j, 1)
 			if test.crashed {
@@ -504,7 +352,7 @@ func TestJournalBlamesVersion(t *testing.T) {
 	}
 	mem := make(journalFile, journalBytes) // among others
 	j := resume(mem, "in", func() killCount { return killCount{} }, nil)
-	j.try(7, true)
+	j.setUnproven(7, true)
 	mustBegin(t, j, 1)
 	*mem.crashes()++
 	resume(mem, "in", j.kills, func(int64) bool { return true }).check(t, 0, 0)
@@ -521,6 +369,6 @@ func BenchmarkJournal(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		work.end(workedOn)
+		work.end(handled)
 	}
 }

@@ -14,19 +14,14 @@ import (
 // maxJournals is how many processes of one machine may share a group.
 const maxJournals = 1000
 
-// mapJournal opens, locks and maps the first file of this name that nobody has
+// mapJournal opens, locks and maps the first file of this name that no process has
 // locked. The lock ends with the process.
 func mapJournal(dir, name string) (*os.File, journalFile, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	// In a folder that everybody may write to, somebody else may have made it.
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	if int(st.Uid) != os.Getuid() || st.Mode&0o022 != 0 {
-		return nil, nil, fmt.Errorf("%s: others than its user may write there", dir)
+	if err := ownFolder(dir); err != nil {
+		return nil, nil, err
 	}
 	for n := range maxJournals {
 		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s-%d.journal", name, n)), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -45,11 +40,24 @@ func mapJournal(dir, name string) (*os.File, journalFile, error) {
 		}
 		return f, mem, nil
 	}
-	return nil, nil, fmt.Errorf("%s: %d other processes have journals there", dir, maxJournals)
+	return nil, nil, fmt.Errorf("%s: %d other processes have journals there already", dir, maxJournals)
 }
 
-// mapFile maps a file with all its blocks: a store into one that a full disk
-// has no room for would end the process.
+// ownFolder fails unless only this user may write to a folder: another one may have made it, if
+// everybody may write to its parent.
+func ownFolder(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if int(st.Uid) != os.Getuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("%s: other users may write there", dir)
+	}
+	return nil
+}
+
+// mapFile maps a file, after allocating all its blocks: a store to a block that a
+// full disk cannot allocate would end the process.
 func mapFile(f *os.File) ([]byte, error) {
 	if err := reserve(f, journalBytes); err != nil {
 		return nil, err
@@ -57,7 +65,7 @@ func mapFile(f *os.File) ([]byte, error) {
 	return unix.Mmap(int(f.Fd()), 0, journalBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 }
 
-// reserve writes what is not there yet.
+// reserve extends a file with zeros to a size.
 func reserve(f *os.File, size int64) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -69,11 +77,10 @@ func reserve(f *os.File, size int64) error {
 	return err
 }
 
-// unlockJournal gives the file up, which closing it does not as long as it is
-// mapped.
+// unlockJournal unlocks a file. Closing it would not, while it is mapped.
 func unlockJournal(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }
 
-// inode tells a folder from another one that had its name before; 0: not known.
+// inode distinguishes a folder from an earlier one of the same name; 0: not known.
 func inode(dir string) uint64 {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {

@@ -23,7 +23,7 @@ func valueOf(r stream.Record, key string) string {
 	return ""
 }
 
-// Records are counted by what came of them. One whose answer the broker refuses
+// Records are counted by outcome. One whose answer the broker refuses
 // has been counted as answered before.
 func TestOutcomesAreCounted(t *testing.T) {
 	h := newHandler(t, fakeModel{})
@@ -38,7 +38,7 @@ func TestOutcomesAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	letter, err := h.refused(in, out[0], errors.New("too large for the topic"))
+	letter, err := h.replaceRefused(in, out[0], errors.New("too large for the topic"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +87,14 @@ func TestReplayAgain(t *testing.T) {
 			t.Errorf("%d sent, %v", sent, err)
 		}
 	}
-	var came []string
+	var got []string
 	if err := broker.Follow(t.Context(), func(r stream.Record) bool {
-		came = append(came, string(r.Key)+" "+valueOf(r, headerReplays))
-		return len(came) < 2
+		got = append(got, string(r.Key)+" "+valueOf(r, headerReplays))
+		return len(got) < 2
 	}, "in"); err != nil {
 		t.Fatal(err)
 	}
-	if len(came) != 2 || came[0] != "k7 1" || came[1] != "k7 1" {
-		t.Errorf("the input holds %q", came)
+	if len(got) != 2 || got[0] != "k7 1" || got[1] != "k7 1" {
+		t.Errorf("the input holds %q", got)
 	}
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"bytes"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/stream"
 )
 
@@ -25,7 +26,7 @@ func TestLimitWarnings(t *testing.T) {
 	}{
 		"all well":          {[]stream.Topic{topic("in", 3, 1, 1000), topic("out", 3, 2, 10), topic("dead", 3, 2, 1000+deadLetterOverhead)}, nil},
 		"not told":          {[]stream.Topic{topic("in", 3, 0, 0), topic("out", 3, 0, 0), topic("dead", 3, 0, 0)}, nil},
-		"one replica":       {[]stream.Topic{topic("in", 1, 1, 0), topic("out", 3, 2, 0), topic("dead", 1, 1, 0)}, []string{"in has a replication", "dead has a replication"}},
+		"one replica":       {[]stream.Topic{topic("in", 1, 1, 0), topic("out", 3, 2, 0), topic("dead", 1, 1, 0)}, []string{"in, dead: a replication factor of 1"}},
 		"one in sync":       {[]stream.Topic{topic("in", 3, 1, 0), topic("out", 3, 1, 0), topic("dead", 3, 2, 0)}, []string{"of out is 1"}},
 		"too many in sync":  {[]stream.Topic{topic("in", 3, 4, 0), topic("out", 2, 3, 0), topic("dead", 3, 2, 0)}, []string{"nothing can be written"}},
 		"dead letter small": {[]stream.Topic{topic("in", 3, 2, 1000), topic("out", 3, 2, 10), topic("dead", 3, 2, 1000)}, []string{"max.message.bytes of dead"}},
@@ -73,25 +74,54 @@ func TestCompactionWarnings(t *testing.T) {
 }
 
 func TestDrainCheck(t *testing.T) {
-	c := goodConfig()
-	c.Kafka.Window.Records, c.Shutdown.Timeout = 64, 20*time.Second
 	var log bytes.Buffer
-	d := drainCheck{NewMetrics(prometheus.NewRegistry()), c, slog.New(slog.NewTextHandler(&log, nil))}
-	d.Assigned(make([]stream.Partition, 8)) // before anything is known
-	d.VersionLoaded(1, model.Durations{Each: 75 * time.Millisecond})
-	d.Assigned(make([]stream.Partition, 4))
+	metrics := NewMetrics(prometheus.NewRegistry())
+	c := goodConfig()
+	c.Kafka.Window.Records, c.Shutdown.Timeout = 64, usualShutdown
+	d := newDrainCheck(c, metrics.imageTime, slog.New(slog.NewTextHandler(&log, nil)))
+	d.assigned(8) // before anything is known
+	metrics.VersionLoaded(1, infer.Durations{PerImage: 75 * time.Millisecond})
+	d.assigned(4)
 	if log.Len() > 0 {
 		t.Errorf("4 partitions take 20 s: got %s", &log)
 	}
-	d.Assigned(make([]stream.Partition, 5))
+	d.assigned(5)
 	if strings.Contains(log.String(), "standing by") {
 		t.Errorf("with partitions: %s", &log)
 	}
-	d.Assigned(nil)
+	d.assigned(0)
 	if !strings.Contains(log.String(), "more members than the inputs have partitions; standing by") {
 		t.Errorf("without a partition: %s", &log)
 	}
 	if got := log.String(); !strings.Contains(got, "partitions=5") || !strings.Contains(got, "takes=24s") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The defaults together are nothing to warn of; what somebody has configured is.
+func TestDrainCheckDefaults(t *testing.T) {
+	field, _ := reflect.TypeFor[Shutdown]().FieldByName("Timeout")
+	if got := field.Tag.Get("default"); got != usualShutdown.String() {
+		t.Errorf("the default of shutdown.timeout is %s, want %v", got, usualShutdown)
+	}
+	for name, test := range map[string]struct {
+		records int
+		timeout time.Duration
+		warns   bool
+	}{
+		"defaults":          {0, usualShutdown, false},
+		"longer timeout":    {0, time.Minute, false},
+		"shorter timeout":   {0, time.Second, true},
+		"window of its own": {64, usualShutdown, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			c := goodConfig()
+			c.Kafka.Window.Records, c.Shutdown.Timeout = test.records, test.timeout
+			newDrainCheck(c, func() time.Duration { return time.Second }, slog.New(slog.NewTextHandler(&log, nil))).assigned(2)
+			if warns := strings.Contains(log.String(), "level=WARN"); warns != test.warns {
+				t.Errorf("warns: %v, want %v: %s", warns, test.warns, &log)
+			}
+		})
 	}
 }

@@ -1,90 +1,84 @@
 package service
 
 import (
-	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
-	"inceptor/service/stream"
 )
 
-// Metrics are what /metrics tells of a service. They observe the model and
-// the stream: see model.Observer and stream.Observer.
+// Metrics are the metrics of a service. The model reports to them: they implement
+// model.Observer, fallback.Observer and remote.Observer.
+//
+// To add a metric: make and register it where its part is made (newModelMetrics,
+// newFallbackMetrics, newRecordMetrics, newStreamMetrics or newReadiness), and set it in a method
+// of that part. Then run `go test ./cmd/inceptor -run TestReference -update`.
 type Metrics struct {
-	tried     func(version int64, ok bool) // set before anything is observed
-	imageTook atomic.Int64                 // nanoseconds, of the version that was loaded last
+	*modelMetrics
+	*fallbackMetrics
+	records *recordMetrics
+	stream  *streamMetrics
+	ready   *readiness
+}
 
-	records *prometheus.CounterVec
-	stages  *prometheus.HistogramVec
-	fast    struct { // of these, and of answers, what each record needs
-		answered, local, remote            prometheus.Counter
-		read, wait, decode, infer, publish prometheus.Observer
+// stageBuckets range from reading a header to a batch that takes half a minute.
+var stageBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// NewMetrics registers the metrics, for New and for the model.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "inceptor_live_tensors", Help: "Native tensors in memory.",
+		}, func() float64 { return float64(savedmodel.LiveTensors()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "inceptor_leaked_tensors_total", Help: "Native tensors that the garbage collector had to free; more than zero is a bug.",
+		}, func() float64 { return float64(savedmodel.LeakedTensors()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "inceptor_native_resident_bytes", Help: "Resident memory of the process less the Go runtime's: TensorFlow, its model and its buffers.",
+		}, nativeBytes),
+	)
+	records, ready := newRecordMetrics(r), newReadiness()
+	r.MustRegister(ready)
+	return &Metrics{
+		modelMetrics:    newModelMetrics(r),
+		fallbackMetrics: newFallbackMetrics(r),
+		records:         records,
+		stream:          newStreamMetrics(r, records.stages.WithLabelValues("publish")),
+		ready:           ready,
 	}
-	batches    prometheus.Histogram
-	runs       *prometheus.CounterVec
-	inFlight   prometheus.Gauge
-	bytes      prometheus.Gauge
-	buffered   prometheus.Gauge
-	limit      prometheus.Gauge // of buffered
-	fetchers   prometheus.Gauge // that wait for it
-	lag        *prometheus.GaugeVec
-	skipped    *prometheus.CounterVec
-	repeated   *prometheus.CounterVec
-	committed  *prometheus.GaugeVec
-	standing   *prometheus.GaugeVec
-	retries    prometheus.Counter
-	retrying   prometheus.Gauge
-	partitions prometheus.Gauge
+}
+
+// modelMetrics count what the model does: see model.Observer.
+type modelMetrics struct {
+	// Set once, before anything is observed.
+	unproven func(version int64, ok bool) // gets what VersionUnproven gets; nil: nothing does
+	batches  prometheus.Histogram
+	runs     *prometheus.CounterVec
 
 	desired, serving, overdue, overdueLoads prometheus.Gauge
-	overdueRuns                             atomic.Int32 // as overdue
-	refused                                 *prometheus.CounterVec
-	rejected                                *prometheus.CounterVec
+	failed                                  *prometheus.CounterVec
+	rolledBack                              *prometheus.CounterVec
 	loaded                                  prometheus.Gauge
 	steps                                   *prometheus.GaugeVec
 	swapped                                 prometheus.Gauge
 	images                                  *prometheus.CounterVec
 	runTimes                                *prometheus.HistogramVec
-	comparisons                             *prometheus.CounterVec
+	precision, agreement                    *prometheus.GaugeVec
+	verdicts                                *prometheus.CounterVec
 
-	answers     *prometheus.CounterVec
-	calls       *prometheus.CounterVec
-	callTimes   *prometheus.HistogramVec
-	breaker     *prometheus.GaugeVec
-	fallback    prometheus.Gauge
-	fallbackFor prometheus.Counter
-
-	mu       sync.Mutex
-	held     int64         // as buffered
-	waiting  int           // as fetchers
-	since    time.Time     // when they began to wait
-	waited   time.Duration // before
-	assigned []stream.Partition
-	joined   bool
-	stuck    map[stream.Partition]map[stream.Stage]error // by partition
-	denied   error                                       // why the brokers have refused the last login
+	// Updated by the model, and read by others.
+	overdueRuns atomic.Int32              // as overdue
+	imageTook   atomic.Int64              // see imageTime; in nanoseconds
+	ran         atomic.Int64              // see modelRan; in nanoseconds
+	compared    atomic.Pointer[agreement] // of another precision of the version that serves; nil: of none yet
 }
 
-// stageBuckets span a header read and a batch that takes half a minute.
-var stageBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-
-// NewMetrics registers the metrics.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		records: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_records_total",
-			Help: "Records handled, by outcome (answered, dead_letter; forwarded or dropped, of tombstones with kafka.tombstones) and a dead letter's reason.",
-		}, []string{"outcome", "reason"}),
-		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "inceptor_stage_duration_seconds", Buckets: stageBuckets,
-			Help: "Time of a record in each stage: read, wait, decode, infer (of its whole batch), publish (of a run of records).",
-		}, []string{"stage"}),
+func newModelMetrics(r prometheus.Registerer) *modelMetrics {
+	m := &modelMetrics{
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "inceptor_batch_size_images", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 			Help: "Images in each run of the model.",
@@ -93,59 +87,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "inceptor_model_runs_total", Help: "Runs of the model, by result (ok, error).",
 		}, []string{"result"}),
 		images: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_version_images_total", Help: "Images by the version that ran on them and by result (ok, error). A version's series end when it is unloaded.",
+			Name: "inceptor_version_images_total", Help: "Images by the version that ran on them and by result (ok, error). The series of a version end when it is unloaded.",
 		}, []string{"version", "result"}),
 		runTimes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "inceptor_version_run_duration_seconds", Buckets: stageBuckets,
-			Help: "Time of each run of a version, of a whole batch.",
+			Help: "Time of each run of a version, for a whole batch.",
 		}, []string{"version"}),
-		comparisons: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_comparisons_total",
-			Help: "Images that a second version was asked about, by its label (shadow; stable, for images that a canary answered) and by result: same or other best class, error, skipped (no time left), unpublished.",
-		}, []string{"asked", "result"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_in_flight_records", Help: "Records fetched and not yet published.",
-		}),
-		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_in_flight_bytes", Help: "Keys, values and headers of the records in flight.",
-		}),
-		buffered: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_buffered_bytes", Help: "Memory of what was fetched and is not answered, as kafka.window.total-bytes counts it.",
-		}),
-		limit: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_buffered_bytes_limit", Help: "Bound on inceptor_buffered_bytes: kafka.window.total-bytes, or its default.",
-		}),
-		fetchers: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_fetch_waiting_partitions", Help: "Partitions whose fetching waits for kafka.window.total-bytes.",
-		}),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "inceptor_lag_records", Help: "Records of each assigned partition that are not committed yet.",
-		}, []string{"topic", "partition"}),
-		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_skipped_records_total",
-			Help: "Records that the brokers removed before they were read, by topic and the reason that the position was lost (recreated, out-of-range).",
-		}, []string{"topic", "reason"}),
-		repeated: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_repeated_records_total",
-			Help: "Records, at most, that are read again because the position was lost, by topic and reason (beyond-end, expired, recreated).",
-		}, []string{"topic", "reason"}),
-		committed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "inceptor_committed_offset", Help: "Offset in each assigned partition at which a restart begins.",
-		}, []string{"topic", "partition"}),
-		standing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "inceptor_stuck_partition", Help: "1 for each partition that stands still, by stage (reading, handling, publishing) and reason: open-transaction (a producer's, in the input), read, model, refused (neither the output nor the dead-letter topic takes the outcome), publish. /readyz has the error.",
-		}, []string{"topic", "partition", "stage", "reason"}),
-		retries: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "inceptor_retries_total", Help: "Tries to read, handle or publish a record that came to nothing.",
-		}),
-		retrying: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_stuck_partitions", Help: "Partitions that stand still: reading, or a record, is being tried again.",
-		}),
-		partitions: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_assigned_partitions", Help: "Partitions of the inputs that this process works on.",
-		}),
 		desired: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_desired_version", Help: "Version that was chosen by hand, or the highest there is; other than the serving one for long, it was refused; -1: none.",
+			Name: "inceptor_model_desired_version", Help: "Version that should serve: the one that was chosen, or else the highest. If it differs from inceptor_model_serving_version for long, see \"inceptor models\". -1: none.",
 		}),
 		serving: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_serving_version", Help: "Version that serves; -1: none.",
@@ -156,94 +105,44 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		overdueLoads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_overdue_loads", Help: "Loads of a version that have taken longer than model.gate.timeout, and have not ended. They cannot be cancelled: each keeps its memory, and nothing else is loaded meanwhile.",
 		}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_model_refusals_total", Help: "Versions that were not taken, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_model_load_failures_total", Help: "Versions that failed, by the gate that they did not pass: read, complete, load, signature, warm-up, golden, agreement, timeout, memory.",
 		}, []string{"gate"}),
-		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_model_rejections_total", Help: "Versions that were taken back, by cause: errors, slow, hangs, crash, by-hand.",
+		rolledBack: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_model_rollbacks_total", Help: "Versions that were rolled back, by cause: errors, slow, hangs, crash, by-hand.",
 		}, []string{"cause"}),
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_last_load_successful", Help: "1 if the last version that was tried passed its gates, 0 if it was refused.",
+			Name: "inceptor_model_last_load_successful", Help: "1 if the last version that was tried passed its gates, 0 if it failed.",
 		}),
 		steps: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "inceptor_model_last_duration_seconds",
 			Help: "Time that each step took for the last version that took it: load (TensorFlow's), warm-up, gates (all of them, load and warm-up included), pause (of the partitions, where it took another one's place), drain (of a version that was unloaded).",
 		}, []string{"step"}),
+		precision: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "inceptor_model_precision", Help: "1 for the precision that the serving version computes in: float32, bfloat16 or int8. There is none if it runs as it was exported.",
+		}, []string{"precision"}),
+		agreement: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "inceptor_precision_agreement_ratio", Help: "Part of the records on which another precision of the serving version had the same best class, when they were last compared.",
+		}, []string{"precision"}),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "inceptor_precision_verdicts_total", Help: "Verdicts on other precisions of the serving version: agrees (it serves) or refused.",
+		}, []string{"precision", "verdict"}),
 		swapped: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_last_swap_timestamp_seconds", Help: "When the serving version began to serve, in Unix time.",
 		}),
-		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_answers_total", Help: "Images answered, by backend: local or remote.",
-		}, []string{"backend"}),
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "inceptor_fallback_calls_total", Help: "Calls to the model server, by operation (predict, metadata, status) and gRPC's code, or BadAnswer or WrongVersion.",
-		}, []string{"op", "code"}),
-		callTimes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "inceptor_fallback_call_duration_seconds", Buckets: stageBuckets, Help: "Time of each call to the model server.",
-		}, []string{"op"}),
-		breaker: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "inceptor_fallback_breaker", Help: "1 for the state that the model server's breaker is in (closed, half-open, open), else 0.",
-		}, []string{"state"}),
-		fallback: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_fallback_active", Help: "1 while the model server answers in place of a version here.",
-		}),
-		fallbackFor: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "inceptor_fallback_active_seconds_total", Help: "Time in which the model server answered in place of a version here.",
-		}),
-		stuck: map[stream.Partition]map[stream.Stage]error{},
-	}
-	f := &m.fast
-	f.answered = m.records.WithLabelValues("answered", "")
-	f.local, f.remote = m.answers.WithLabelValues(model.BackendLocal), m.answers.WithLabelValues(model.BackendRemote)
-	for name, stage := range map[string]*prometheus.Observer{
-		"read": &f.read, "wait": &f.wait, "decode": &f.decode, "infer": &f.infer, "publish": &f.publish,
-	} {
-		*stage = m.stages.WithLabelValues(name)
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
-	r.MustRegister(m.records, m.stages, m.batches, m.runs, m.inFlight, m.bytes, m.buffered, m.limit, m.fetchers, m.lag, m.skipped, m.repeated, m.committed, m.standing, m.retries, m.retrying, m.partitions,
-		m.desired, m.serving, m.overdue, m.overdueLoads, m.refused, m.rejected, m.loaded, m.steps, m.swapped, m.images, m.runTimes, m.comparisons,
-		m.answers, m.calls, m.callTimes, m.breaker, m.fallback, m.fallbackFor,
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "inceptor_fetch_waited_seconds_total", Help: "Time in which at least one partition waited for kafka.window.total-bytes.",
-		}, func() float64 { return m.fetchWaited().Seconds() }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "inceptor_live_tensors", Help: "Native tensors that are not freed yet.",
-		}, func() float64 { return float64(savedmodel.LiveTensors()) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "inceptor_leaked_tensors_total", Help: "Native tensors that the collector had to free; above zero is a bug.",
-		}, func() float64 { return float64(savedmodel.LeakedTensors()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "inceptor_native_resident_bytes", Help: "Resident memory of the process less what the Go runtime holds: TensorFlow, its model, its buffers.",
-		}, nativeBytes),
-	)
+	r.MustRegister(m.batches, m.runs,
+		m.desired, m.serving, m.overdue, m.overdueLoads, m.failed, m.rolledBack, m.loaded, m.steps, m.swapped, m.images, m.runTimes,
+		m.precision, m.agreement, m.verdicts)
 	return m
 }
 
-func (m *Metrics) answered(read time.Duration, p model.Prediction) {
-	f := &m.fast
-	f.answered.Inc()
-	if p.Backend == model.BackendRemote {
-		f.remote.Inc()
-	} else {
-		f.local.Inc()
-	}
-	f.read.Observe(read.Seconds())
-	f.wait.Observe(p.Timings.Wait.Seconds())
-	f.decode.Observe(p.Timings.Decode.Seconds())
-	f.infer.Observe(p.Timings.Infer.Seconds())
-}
-
-func (m *Metrics) deadLetter(reason string) {
-	m.records.WithLabelValues("dead_letter", reason).Inc()
-}
-
-func (m *Metrics) tombstone(outcome string) { m.records.WithLabelValues(outcome, "").Inc() }
-
 // BatchRun implements model.Observer.
-func (m *Metrics) BatchRun(version int64, r model.Run) {
+func (m *modelMetrics) BatchRun(version int64, r infer.Run) {
 	m.batches.Observe(float64(r.Size))
+	m.ran.Add(int64(r.Took))
 	result := "ok"
 	if r.Err != nil {
 		result = "error"
@@ -258,7 +157,7 @@ func (m *Metrics) BatchRun(version int64, r model.Run) {
 }
 
 // RunOverdue implements model.Observer.
-func (m *Metrics) RunOverdue(_ int64, ended bool) {
+func (m *modelMetrics) RunOverdue(_ int64, ended bool) {
 	if ended {
 		m.overdue.Dec()
 		m.overdueRuns.Add(-1)
@@ -269,7 +168,7 @@ func (m *Metrics) RunOverdue(_ int64, ended bool) {
 }
 
 // LoadOverdue implements model.Observer.
-func (m *Metrics) LoadOverdue(_ int64, ended bool) {
+func (m *modelMetrics) LoadOverdue(_ int64, ended bool) {
 	if ended {
 		m.overdueLoads.Dec()
 	} else {
@@ -278,24 +177,25 @@ func (m *Metrics) LoadOverdue(_ int64, ended bool) {
 }
 
 // VersionDesired implements model.Observer.
-func (m *Metrics) VersionDesired(version int64) { m.desired.Set(float64(version)) }
+func (m *modelMetrics) VersionDesired(version int64) { m.desired.Set(float64(version)) }
 
 // VersionLoaded implements model.Observer.
-func (m *Metrics) VersionLoaded(_ int64, took model.Durations) {
+func (m *modelMetrics) VersionLoaded(_ int64, took infer.Durations) {
 	m.loaded.Set(1)
-	m.imageTook.Store(int64(took.Each))
+	m.imageTook.Store(int64(took.PerImage))
 	m.step("load", took.Load)
 	m.step("warm-up", took.WarmUp)
 	m.step("gates", took.Gates)
 	m.step("pause", took.Pause)
 }
 
-func (m *Metrics) step(name string, took time.Duration) {
+func (m *modelMetrics) step(name string, took time.Duration) {
 	m.steps.WithLabelValues(name).Set(took.Seconds())
 }
 
 // VersionServing implements model.Observer.
-func (m *Metrics) VersionServing(version int64, ok bool) {
+func (m *modelMetrics) VersionServing(version int64, ok bool) {
+	m.compared.Store(nil)
 	if !ok {
 		m.serving.Set(noVersion)
 		return
@@ -304,180 +204,69 @@ func (m *Metrics) VersionServing(version int64, ok bool) {
 	m.swapped.SetToCurrentTime()
 }
 
-// noVersion is the value of a metric that is a version's number, while there
-// is no version.
-const noVersion = -1
-
-// VersionRejected implements model.Observer.
-func (m *Metrics) VersionRejected(_ int64, cause string) { m.rejected.WithLabelValues(cause).Inc() }
-
-// VersionTried implements model.Observer.
-func (m *Metrics) VersionTried(version int64, ok bool) {
-	if m.tried != nil {
-		m.tried(version, ok)
+// PrecisionServing implements model.Observer.
+func (m *modelMetrics) PrecisionServing(precision string) {
+	m.precision.Reset()
+	if precision != "" {
+		m.precision.WithLabelValues(precision).Set(1)
 	}
 }
 
+// PrecisionCompared implements model.Observer.
+func (m *modelMetrics) PrecisionCompared(precision string, records, same int) {
+	m.compared.Store(&agreement{compared: int64(records), same: int64(same)})
+	m.agreement.WithLabelValues(precision).Set(float64(same) / float64(max(1, records)))
+}
+
+// PrecisionDecided implements model.Observer.
+func (m *modelMetrics) PrecisionDecided(precision, verdict string) {
+	m.compared.Store(nil)
+	m.verdicts.WithLabelValues(precision, verdict).Inc()
+}
+
+// noVersion is the value of a metric for a version's number while there is none.
+const noVersion = -1
+
+// VersionRolledBack implements model.Observer.
+func (m *modelMetrics) VersionRolledBack(_ int64, cause string) {
+	m.rolledBack.WithLabelValues(cause).Inc()
+}
+
+// VersionUnproven implements model.Observer.
+func (m *modelMetrics) VersionUnproven(version int64, ok bool) {
+	if m.unproven != nil {
+		m.unproven(version, ok)
+	}
+}
+
+// imageTime returns how long the version that was loaded last takes for one image;
+// zero: not known, as with a model server.
+func (m *modelMetrics) imageTime() time.Duration { return time.Duration(m.imageTook.Load()) }
+
+// modelRan returns how long all runs of the model have taken so far.
+func (m *modelMetrics) modelRan() time.Duration { return time.Duration(m.ran.Load()) }
+
 // VersionClosed implements model.Observer.
-func (m *Metrics) VersionClosed(version int64, drained time.Duration) {
+func (m *modelMetrics) VersionClosed(version int64, drained time.Duration) {
 	m.step("drain", drained)
 	v := prometheus.Labels{"version": strconv.FormatInt(version, 10)}
 	m.images.DeletePartialMatch(v)
 	m.runTimes.DeletePartialMatch(v)
 }
 
-func (m *Metrics) compared(asked, result string) { m.comparisons.WithLabelValues(asked, result).Inc() }
-
-// VersionRefused implements model.Observer.
-func (m *Metrics) VersionRefused(_ int64, gate string) {
-	m.refused.WithLabelValues(gate).Inc()
+// VersionFailed implements model.Observer.
+func (m *modelMetrics) VersionFailed(_ int64, gate string) {
+	m.failed.WithLabelValues(gate).Inc()
 	m.loaded.Set(0)
 }
 
-// CallDone implements remote.Observer.
-func (m *Metrics) CallDone(op, code string, took time.Duration) {
-	m.calls.WithLabelValues(op, code).Inc()
-	m.callTimes.WithLabelValues(op).Observe(took.Seconds())
-}
+// NewModelInfo returns a metric of value 1 with the serving version in its labels.
+// New registers it.
+func NewModelInfo(c Classifier) prometheus.Collector { return modelInfo{c} }
 
-// BreakerChanged implements remote.Observer.
-func (m *Metrics) BreakerChanged(state string) {
-	for _, s := range []string{"closed", "half-open", "open"} {
-		m.breaker.WithLabelValues(s).Set(0)
-	}
-	m.breaker.WithLabelValues(state).Set(1)
-}
+type modelInfo struct{ Classifier }
 
-// FellBack implements model.FallbackObserver.
-func (m *Metrics) FellBack(now bool, did time.Duration) {
-	m.fallback.Set(0)
-	if now {
-		m.fallback.Set(1)
-	}
-	m.fallbackFor.Add(did.Seconds())
-}
-
-// Assigned implements stream.Observer.
-func (m *Metrics) Assigned(partitions []stream.Partition) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.assigned, m.joined = partitions, true
-	m.partitions.Set(float64(len(partitions)))
-	for p := range m.stuck { // told since Revoked, by what had begun before
-		if !slices.Contains(partitions, p) {
-			m.forget(p)
-		}
-	}
-}
-
-// forget notes that a partition is another process's. The caller holds mu.
-func (m *Metrics) forget(p stream.Partition) {
-	delete(m.stuck, p)
-	m.standing.DeletePartialMatch(prometheus.Labels{"topic": p.Topic, "partition": strconv.Itoa(p.ID)})
-	m.retrying.Set(float64(len(m.stuck)))
-}
-
-// Revoked implements stream.Observer.
-func (m *Metrics) Revoked() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.assigned, m.joined = nil, false
-	m.partitions.Set(0)
-	m.lag.Reset()
-	m.committed.Reset()
-	m.standing.Reset()
-	clear(m.stuck)
-	m.retrying.Set(0)
-}
-
-// InFlight implements stream.Observer.
-func (m *Metrics) InFlight(records int, bytes int64) {
-	m.inFlight.Add(float64(records))
-	m.bytes.Add(float64(bytes))
-}
-
-// Buffered implements stream.Observer.
-func (m *Metrics) Buffered(bytes int64, waiting int) {
-	m.buffered.Set(float64(bytes))
-	m.fetchers.Set(float64(waiting))
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch {
-	case m.waiting == 0 && waiting > 0:
-		m.since = time.Now()
-	case m.waiting > 0 && waiting == 0:
-		m.waited += time.Since(m.since)
-	}
-	m.held, m.waiting = bytes, waiting
-}
-
-// fetchWaited is how long fetching has waited for memory.
-func (m *Metrics) fetchWaited() time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.waiting > 0 {
-		return m.waited + time.Since(m.since)
-	}
-	return m.waited
-}
-
-// Published implements stream.Observer.
-func (m *Metrics) Published(_ int, took time.Duration) { m.fast.publish.Observe(took.Seconds()) }
-
-// Committed implements stream.Observer.
-func (m *Metrics) Committed(p stream.Partition, next, lag int64) {
-	m.lag.WithLabelValues(p.Topic, strconv.Itoa(p.ID)).Set(float64(lag))
-	m.committed.WithLabelValues(p.Topic, strconv.Itoa(p.ID)).Set(float64(next))
-}
-
-// Retrying implements stream.Observer.
-func (m *Metrics) Retrying(partition stream.Partition, stage stream.Stage, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.joined && !slices.Contains(m.assigned, partition) {
-		return // it was taken away meanwhile
-	}
-	stuck := m.stuck[partition]
-	if before := stuck[stage]; before != nil {
-		m.standing.DeleteLabelValues(partition.Topic, strconv.Itoa(partition.ID), stageNames[stage], stuckReason(stage, before))
-	}
-	switch {
-	case err == nil:
-		delete(stuck, stage)
-		if len(stuck) == 0 {
-			delete(m.stuck, partition)
-		}
-	case stuck == nil:
-		m.stuck[partition] = map[stream.Stage]error{stage: err}
-	default:
-		stuck[stage] = err
-	}
-	if err != nil {
-		m.retries.Inc()
-		m.standing.WithLabelValues(partition.Topic, strconv.Itoa(partition.ID), stageNames[stage], stuckReason(stage, err)).Set(1)
-	}
-	m.retrying.Set(float64(len(m.stuck)))
-}
-
-// Reset implements stream.Observer.
-func (m *Metrics) Reset(r stream.Reset) {
-	m.skipped.WithLabelValues(r.Partition.Topic, r.Reason).Add(float64(r.Skipped))
-	m.repeated.WithLabelValues(r.Partition.Topic, r.Reason).Add(float64(r.Repeated))
-}
-
-// Authentication implements stream.Observer.
-func (m *Metrics) Authentication(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.denied = err
-}
-
-// NewModelInfo is a metric of value 1 with the serving version in its labels.
-func NewModelInfo(m Model) prometheus.Collector { return modelInfo{m} }
-
-type modelInfo struct{ Model }
-
-var modelInfoDesc = prometheus.NewDesc("inceptor_model_info", "1, with the model version that serves.",
+var modelInfoDesc = prometheus.NewDesc("inceptor_model_info", "1, with the serving version of the model in its labels.",
 	[]string{"model", "version", "digest"}, nil)
 
 // Describe implements prometheus.Collector.

@@ -12,7 +12,7 @@ import (
 // and while it lasts.
 func TestFetchWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMetrics(prometheus.NewRegistry())
+		m := NewMetrics(prometheus.NewRegistry()).stream
 		for _, step := range []struct {
 			waiting int
 			lasts   time.Duration

@@ -21,25 +21,27 @@ const (
 	// tokenTimeout bounds one request for a token.
 	tokenTimeout = 5 * time.Second
 
-	// tokenReuse is how long a token serves further logins. Several connections are made at once,
-	// and should cost one request; a fresh token lets the brokers keep a connection longest.
+	// tokenReuse is how long a token is used for further logins: connections that are made at
+	// the same time share one request. Later logins get a fresh token, with which the brokers
+	// keep a connection longest.
 	tokenReuse = 10 * time.Second
 
 	maxIssuerError = 500 // bytes
 )
 
-// An issuer gets tokens from an OpenID Connect provider by the client's credentials. Safe for
+// An issuer gets tokens from an OpenID Connect provider with the client's credentials. Safe for
 // concurrent use.
 type issuer struct {
+	// Set once.
 	source OIDC
 	secret *credential.File[string]
 	client *http.Client
 	log    *slog.Logger
 
-	turn   chan struct{} // of capacity 1: whoever sends to it owns the fields below
-	config clientcredentials.Config
-	token  *oauth2.Token // the last one
-	got    time.Time     // when
+	lock    chan struct{} // of capacity 1: a goroutine that has sent to it owns what follows, until it receives
+	config  clientcredentials.Config
+	token   *oauth2.Token // the last one; nil: none yet
+	fetched time.Time     // when token was fetched
 }
 
 func newIssuer(o OIDC, log *slog.Logger) (*issuer, error) {
@@ -56,10 +58,10 @@ func newIssuer(o OIDC, log *slog.Logger) (*issuer, error) {
 		source: o, secret: secret, log: log,
 		client: &http.Client{
 			Transport: transport, Timeout: tokenTimeout,
-			// Only the token endpoint gets the secret.
+			// No redirect: only the token endpoint may get the secret.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		turn:   make(chan struct{}, 1),
+		lock:   make(chan struct{}, 1),
 		config: clientcredentials.Config{ClientID: o.ClientID, TokenURL: o.TokenURL, Scopes: strings.Fields(o.Scope)},
 	}, nil
 }
@@ -67,18 +69,18 @@ func newIssuer(o OIDC, log *slog.Logger) (*issuer, error) {
 // login implements stream.SASL.Login.
 func (i *issuer) login(ctx context.Context) (stream.Login, error) {
 	select {
-	case i.turn <- struct{}{}:
-		defer func() { <-i.turn }()
+	case i.lock <- struct{}{}:
+		defer func() { <-i.lock }()
 	case <-ctx.Done():
 		return stream.Login{}, context.Cause(ctx)
 	}
-	if i.token == nil || time.Since(i.got) > tokenReuse || !i.token.Valid() {
+	if i.token == nil || time.Since(i.fetched) > tokenReuse || !i.token.Valid() {
 		token, err := i.fetch(ctx)
 		switch {
 		case err == nil:
-			i.token, i.got = token, time.Now()
+			i.token, i.fetched = token, time.Now()
 		case i.token != nil && !i.token.Expiry.IsZero() && i.token.Valid():
-			i.log.Warn("cannot get a new token, using the last one", "expires", i.token.Expiry, "err", err)
+			i.log.Warn("cannot get a new token; using the last one", "expires", i.token.Expiry, "err", err)
 		default:
 			return stream.Login{}, err
 		}
@@ -99,9 +101,9 @@ func (i *issuer) fetch(ctx context.Context) (*oauth2.Token, error) {
 	case !errors.As(err, &answer):
 		return nil, fmt.Errorf("token from %s: %w", i.source.endpoint(), withoutURL(err))
 	}
-	// Without the error's text, which is the whole body of the response.
+	// Not the error's own text: that is the whole body of the response.
 	why := strings.TrimSpace(answer.Response.Status + " " + answer.ErrorCode + " " + answer.ErrorDescription)
-	why = strings.ReplaceAll(why, i.config.ClientSecret, "***") // before a cut leaves a part of it
+	why = strings.ReplaceAll(why, i.config.ClientSecret, "***") // before the cut, which could leave a part of it
 	why = why[:min(len(why), maxIssuerError)]
 	err = fmt.Errorf("token from %s: %s", i.source.endpoint(), why)
 	if code := answer.Response.StatusCode; code == http.StatusBadRequest || code == http.StatusUnauthorized || code == http.StatusForbidden {
@@ -111,13 +113,13 @@ func (i *issuer) fetch(ctx context.Context) (*oauth2.Token, error) {
 	return nil, err
 }
 
-// endpoint is the token URL without its query, which may hold a secret.
+// endpoint returns the token URL without its query, which may hold a secret.
 func (o OIDC) endpoint() string {
 	base, _, _ := strings.Cut(o.TokenURL, "?")
 	return base
 }
 
-// withoutURL is an error of a request without the URL, which net/http repeats whole.
+// withoutURL removes the URL from a request's error: net/http quotes it whole.
 func withoutURL(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

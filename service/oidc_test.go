@@ -167,13 +167,13 @@ func TestOIDCTokenIsUsedAgain(t *testing.T) {
 	if again, err := i.login(t.Context()); err != nil || again != first || p.issued.Load() != 1 {
 		t.Errorf("%d tokens, %v", p.issued.Load(), err)
 	}
-	i.got = i.got.Add(-time.Minute)
+	i.fetched = i.fetched.Add(-time.Minute)
 	if second, err := i.login(t.Context()); err != nil || second == first || p.issued.Load() != 2 {
 		t.Errorf("a minute later: %d tokens, %v", p.issued.Load(), err)
 	}
 	p.Close()
-	i.got = i.got.Add(-time.Minute)
-	if last, err := i.login(t.Context()); err != nil || last == first || !strings.Contains(log.String(), "cannot get a new token, using the last one") {
+	i.fetched = i.fetched.Add(-time.Minute)
+	if last, err := i.login(t.Context()); err != nil || last == first || !strings.Contains(log.String(), "cannot get a new token; using the last one") {
 		t.Errorf("without the provider: %v, log %s", err, &log)
 	}
 	i.token.Expiry = time.Now()

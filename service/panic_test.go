@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"inceptor/model"
+	"inceptor/internal/settings"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
@@ -19,7 +20,7 @@ import (
 // panickingModel panics on what is named like that.
 type panickingModel struct{ fakeModel }
 
-func (p panickingModel) Classify(ctx context.Context, key, image []byte) (model.Prediction, error) {
+func (p panickingModel) Classify(ctx context.Context, key, image []byte) (infer.Prediction, error) {
 	if strings.HasPrefix(string(key), "panic") {
 		panic("a fault of ours")
 	}
@@ -31,7 +32,7 @@ func (p panickingModel) Classify(ctx context.Context, key, image []byte) (model.
 func TestPanic(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := input.Default()
+	c := settings.Default[input.Config]()
 	c.Format, c.MaxBytes, c.Fetch.Concurrency, c.Files.Root = input.Path, 64, 1, t.TempDir()
 	if err := os.WriteFile(filepath.Join(c.Files.Root, "image"), make([]byte, c.MaxBytes), 0o600); err != nil {
 		t.Fatal(err)
@@ -44,7 +45,7 @@ func TestPanic(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 20 // more than there is room or places for
-	h.turns = newTurns(placesOf(2))
+	h.queue = newFairQueue(limitOf(2))
 	at := func(offset int64, key string) stream.Record {
 		return stream.Record{Topic: "in", Partition: 1, Offset: offset, Key: []byte(key), Value: []byte("image")}
 	}
@@ -68,16 +69,16 @@ func TestPanic(t *testing.T) {
 				reason = string(header.Value)
 			}
 		}
-		if reason != model.ReasonPanicked {
-			t.Errorf("reason %q, want %q", reason, model.ReasonPanicked)
+		if reason != infer.ReasonPanicked {
+			t.Errorf("reason %q, want %q", reason, infer.ReasonPanicked)
 		}
 	}
 	if out, err := h.handle(ctx, at(100, "good")); err != nil || out[0].Topic != "out" {
 		t.Errorf("the next record: got %v, %v", out, err)
 	}
 	h.journal.check(t, 0, 0)
-	if h.turns.inside != 0 {
-		t.Errorf("%d places are taken, want none", h.turns.inside)
+	if h.queue.inside != 0 {
+		t.Errorf("%d records are in the model, want none", h.queue.inside)
 	}
 	for _, want := range []string{"level=ERROR", "record=in-1-7", `panic="a fault of ours"`, "panickingModel.Classify"} {
 		if !strings.Contains(log.String(), want) {
@@ -89,7 +90,7 @@ func TestPanic(t *testing.T) {
 // A panic behind the model is one too.
 func TestPanicOfDecoder(t *testing.T) {
 	failed := func() (err error) {
-		defer model.Recovered(&err)
+		defer infer.Recovered(&err)
 		panic("a fault of ours")
 	}()
 	h := newHandler(t, fakeModel{fmt.Errorf("decode: %w", failed)})
@@ -97,7 +98,7 @@ func TestPanicOfDecoder(t *testing.T) {
 	if err != nil || len(out) != 1 || out[0].Topic != "dead" {
 		t.Fatalf("got %v, %v", out, err)
 	}
-	var panicked *model.PanicError
+	var panicked *infer.PanicError
 	if !errors.As(failed, &panicked) || !strings.Contains(string(panicked.Stack), "TestPanicOfDecoder") {
 		t.Errorf("got %v", failed)
 	}

@@ -7,20 +7,25 @@ import (
 	"strconv"
 )
 
-// nativeBytes is the resident memory of the process less what the Go runtime
-// holds. Zero where /proc does not tell.
+// nativeBytes returns the resident memory of the process less the Go runtime's;
+// zero without /proc.
 func nativeBytes() float64 {
 	resident, ok := residentBytes()
 	if !ok {
 		return 0
 	}
+	goBytes := goBytes()
+	return float64(max(resident, goBytes) - goBytes)
+}
+
+// goBytes is the memory of the Go runtime: its heap, stacks and own structures.
+func goBytes() uint64 {
 	samples := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"},
 		{Name: "/memory/classes/heap/released:bytes"},
 	}
 	metrics.Read(samples)
-	goBytes := samples[0].Value.Uint64() - samples[1].Value.Uint64()
-	return float64(max(resident, goBytes) - goBytes)
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
 // residentBytes reads the second field of /proc/self/statm, in pages.

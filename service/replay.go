@@ -11,98 +11,92 @@ import (
 	"time"
 
 	"inceptor/service/stream"
-	"inceptor/service/stream/franz"
 )
 
-// headerReplays counts how often a record was sent back to its topic. It is
-// the only header that a replay adds, and dead letters keep it: so a loop is
-// seen. Any producer can write it, so a replay believes it only as far as the
-// dead-letter topic bears it out.
+// headerReplays counts how often a record was sent back to its topic. It is the
+// only header that a replay adds. Dead letters keep it, so that a loop shows. Any
+// producer can write it, so Replay does not trust it alone: see seenRecords.
 const headerReplays = "inceptor-replays"
 
-// maxContents bounds what a replay remembers of dead letters: some 100 MB.
-const maxContents = 4 << 20
+// maxSeen bounds the memory of seenRecords, to some 100 MB.
+const maxSeen = 4 << 20
 
-// contents are hashes of the records whose dead letters were read, each with
-// how often. Of records beyond maxContents nothing is known.
-type contents struct {
+// A seenRecords counts the dead letters of each record that a replay has read, by a
+// hash of key and value. Records beyond maxSeen are not counted.
+type seenRecords struct {
 	seed maphash.Seed
 	n    map[uint64]int32
 }
 
-// add takes a record in, and returns how many dead letters of the same key and
-// value it had taken before. What was sent back n times has left n behind, in
-// the same partition: what claims more was not sent back that often.
-func (c *contents) add(r stream.Record) (before int) {
+// add counts a dead letter, and returns how many of the same key and value came
+// before. A record that was sent back n times has left n dead letters behind, in
+// the same partition; so a header that claims more is wrong.
+func (c *seenRecords) add(r stream.Record) (before int) {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
-	_, _ = h.WriteString(strconv.Itoa(len(r.Key)) + " ") // never fails, as all that follows
+	_, _ = h.WriteString(strconv.Itoa(len(r.Key)) + " ") // these writes never fail
 	_, _ = h.Write(r.Key)
 	_, _ = h.Write(r.Value)
 	n, ok := c.n[h.Sum64()]
-	if ok || len(c.n) < maxContents {
+	if ok || len(c.n) < maxSeen {
 		c.n[h.Sum64()] = n + 1
 	}
 	return int(n)
 }
 
-// A ReplayFilter chooses dead letters; an empty field chooses all.
+// A ReplayFilter selects dead letters. An empty field selects all.
 type ReplayFilter struct {
 	Reasons      []string
 	Keys         []string
 	Partitions   []int // of origin
 	Since, Until time.Time
-	Limit        int // of records to send; 0: none
-	MaxReplays   int // a record that was sent back that often is not chosen again
+	Limit        int // how many records are sent at most; 0: no limit
+	MaxReplays   int // records that were sent back so often are skipped
 }
 
-// A Replayed is what became of one chosen dead letter.
+// A Replayed is one selected dead letter, and whether it is sent back.
 type Replayed struct {
 	Letter Letter
-	Skip   string // why it is not sent back; empty: it is
+	Skip   string // why it is not sent back; empty: it is sent
 }
 
-// A Letter is what a dead letter tells of the record that it is about.
+// A Letter is a dead letter, taken apart.
 type Letter struct {
 	ID, Reason string
-	Replays    int           // before, as its header says
-	Truncated  bool          // the value is not in it, nor perhaps the whole key
-	Original   stream.Record // as it was, with topic, partition and offset of its origin
+	Replays    int           // how often the record was sent back before, as its header says
+	Truncated  bool          // the value is left out, and perhaps a part of the key
+	Original   stream.Record // the record, with the topic, partition and offset it came from
 }
 
-// Replay reads the dead letters of the input topics and sends the chosen ones
-// back to theirs, with their own key, value and headers, to the partition that they came
-// from. It calls each for all of them, before they are sent, unless dry is set: then
-// none is. It returns how many were sent, or would be.
+// Replay sends the records of selected dead letters back to the input topics they
+// came from, with their own key, value and headers, to the same partition. It
+// calls each for every selected letter, before the record is sent. With dry it
+// sends nothing. It returns how many records were sent, or would have been.
 func Replay(ctx context.Context, c Config, log *slog.Logger, f ReplayFilter, dry bool, each func(Replayed)) (sent int, err error) {
-	config, err := c.streamConfig(log, nil, &handler{})
+	kafka, err := c.openCluster(log)
 	if err != nil {
 		return 0, err
 	}
-	sender, err := franz.NewSender(config)
-	if err != nil {
-		return 0, err
-	}
-	defer sender.Close()
+	defer kafka.Close()
 	errLimit := errors.New("enough")
-	seen := contents{maphash.MakeSeed(), make(map[uint64]int32)}
-	err = franz.Scan(ctx, config, c.Kafka.DeadLetter, func(r stream.Record) error {
+	seen := seenRecords{maphash.MakeSeed(), make(map[uint64]int32)}
+	err = kafka.Scan(ctx, c.Kafka.DeadLetter, func(r stream.Record) error {
 		l, err := ParseLetter(r)
 		if err != nil {
-			log.Warn("not a dead letter", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
+			log.Warn("skipped a record that is no dead letter", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
 			return nil
 		}
 		if !slices.Contains(c.Kafka.Input, l.Original.Topic) {
 			return nil
 		}
 		l.Replays = min(l.Replays, seen.add(l.Original))
-		if !f.chooses(l) {
+		if !f.matches(l) {
 			return nil
 		}
 		skip := ""
 		switch {
 		case l.Truncated:
-			skip = fmt.Sprintf("its value is not in the dead letter; it may still be in %s, partition %d, offset %d",
+			skip = fmt.Sprintf("its value was left out of the dead letter; it may still be in %s, partition %d, offset %d",
 				l.Original.Topic, l.Original.Partition, l.Original.Offset)
 		case l.Replays >= f.MaxReplays:
 			skip = fmt.Sprintf("sent back %d times before", l.Replays)
@@ -112,7 +106,7 @@ func Replay(ctx context.Context, c Config, log *slog.Logger, f ReplayFilter, dry
 			return nil
 		}
 		if !dry {
-			if err := sender.Send(ctx, l.again()); err != nil {
+			if err := kafka.Publish(ctx, l.replayed()); err != nil {
 				return fmt.Errorf("%s: %w", l.ID, err)
 			}
 		}
@@ -127,7 +121,7 @@ func Replay(ctx context.Context, c Config, log *slog.Logger, f ReplayFilter, dry
 	return sent, err
 }
 
-func (f ReplayFilter) chooses(l Letter) bool {
+func (f ReplayFilter) matches(l Letter) bool {
 	return (len(f.Reasons) == 0 || slices.Contains(f.Reasons, l.Reason)) &&
 		(len(f.Keys) == 0 || l.Original.Key != nil && slices.Contains(f.Keys, string(l.Original.Key))) &&
 		(len(f.Partitions) == 0 || slices.Contains(f.Partitions, l.Original.Partition)) &&
@@ -135,16 +129,16 @@ func (f ReplayFilter) chooses(l Letter) bool {
 		(f.Until.IsZero() || l.Original.Time.Before(f.Until))
 }
 
-// again is the record to send, with the count of replays.
-func (l Letter) again() stream.Record {
+// replayed returns the record to send, with its count of replays.
+func (l Letter) replayed() stream.Record {
 	r := l.Original
 	r.Headers = slices.DeleteFunc(slices.Clone(r.Headers), func(h stream.Header) bool { return h.Key == headerReplays })
 	r.Headers = append(r.Headers, header(headerReplays, strconv.Itoa(l.Replays+1)))
 	return r
 }
 
-// ParseLetter takes a dead letter apart. Its own headers are the last ones;
-// those of the same name before them belong to the record.
+// ParseLetter reads a dead letter. The letter's own headers come last; those
+// before them belong to the record, whatever their names are.
 func ParseLetter(r stream.Record) (Letter, error) {
 	own := []string{headerReason, headerError, headerID, headerTopic, headerPartition, headerOffset}
 	l := Letter{Original: r}

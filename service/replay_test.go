@@ -123,7 +123,7 @@ func TestReplay(t *testing.T) {
 		want   []string
 	}{
 		"all": {ReplayFilter{}, []string{"in-0-0", "in-1-1", "in-2-2", "in-2-3", "in-2-7", "in-2-8 sent back 2 times before",
-			"in-0-4 its value is not in the dead letter; it may still be in in, partition 0, offset 4", "in2-0-6"}},
+			"in-0-4 its value was left out of the dead letter; it may still be in in, partition 0, offset 4", "in2-0-6"}},
 		"reason":    {ReplayFilter{Reasons: []string{"empty", "x"}}, []string{"in-1-1"}},
 		"topic":     {ReplayFilter{Reasons: []string{"second"}}, []string{"in2-0-6"}},
 		"key":       {ReplayFilter{Keys: []string{"k2"}}, []string{"in-2-2"}},
@@ -156,7 +156,7 @@ func TestReplay(t *testing.T) {
 		"in2-0-0": second,
 	}
 	for _, r := range got {
-		w := want[recordID(r)]
+		w := want[r.ID()]
 		w.Offset = r.Offset
 		if d := cmp.Diff(w, r); d != "" {
 			t.Errorf("partition %d, offset %d (-want +got):\n%s", r.Partition, r.Offset, d)

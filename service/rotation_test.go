@@ -50,13 +50,13 @@ type flow struct {
 
 // generations counts what the group gave.
 type generations struct {
-	*Metrics
+	observer
 	mu sync.Mutex
 	n  int
 }
 
 func (g *generations) Assigned(p []stream.Partition) {
-	g.Metrics.Assigned(p)
+	g.observer.Assigned(p)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.n++
@@ -103,7 +103,7 @@ func startFlows(t *testing.T, b *testenv.SecuredBroker, secure func(*flow)) flow
 func newFlow(t *testing.T, b *testenv.SecuredBroker, driver string, k Kafka, secure func(*flow)) *flow {
 	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(t.Name() + "-" + driver))
 	f := &flow{T: t, name: driver, broker: b, dir: t.TempDir(), metrics: NewMetrics(prometheus.NewRegistry()), result: make(chan error, 1), stopped: make(chan struct{})}
-	f.observed = &generations{Metrics: f.metrics}
+	f.observed = &generations{observer: observing(f.metrics, nil)}
 	f.config = goodConfig().Kafka
 	f.config.Group, f.config.Input, f.config.Output = name, []string{name + ".in"}, name+".out"
 	f.config.DeadLetter, f.config.Delivery, f.config.Client = name+".dead", k.Delivery, k.Client
@@ -205,9 +205,7 @@ func (f *flow) refused(want string) {
 	f.Helper()
 	f.until(want+" in the log", func() bool { return f.logged(want) })
 	f.until(want+" in the readiness", func() bool {
-		f.metrics.mu.Lock()
-		defer f.metrics.mu.Unlock()
-		return f.metrics.denied != nil && strings.Contains(f.metrics.denied.Error(), want)
+		return strings.Contains(f.metrics.ready.report(nil).Authentication, want)
 	})
 }
 
@@ -370,7 +368,7 @@ func TestRotation(t *testing.T) {
 		fs.each(func(f *flow) {
 			f.until("the refusal of the broker", func() bool { return f.logged("certificate signed by unknown authority") })
 			f.file("ca.pem", string(own.PEM))
-			f.until("the half of a pair", func() bool { return f.logged("cannot read a credential") })
+			f.until("the half of a pair", func() bool { return f.logged("cannot read credential") })
 			f.file("key.pem", string(key))
 		})
 		fs.each(func(f *flow) {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/stream"
 )
@@ -40,7 +41,7 @@ func TestNumbersByContent(t *testing.T) {
 		{input.Example, 0, 256, 2000},
 		{input.TensorJSON, 7, 7, 7},
 	} {
-		c := Config{Input: input.Config{Format: test.format}, Model: model.Config{Batch: model.Batch{Max: test.set}}}
+		c := Config{Input: input.Config{Format: test.format}, Model: model.Config{Batch: infer.Batch{Max: test.set}}}
 		c.Kafka.Window.Records = test.set
 		if batch, records := c.ModelConfig().MaxBatch(), c.window().Records; batch != test.batch || records != test.records {
 			t.Errorf("%s, %d set: batches of %d and %d in flight, want %d and %d", test.format, test.set, batch, records, test.batch, test.records)

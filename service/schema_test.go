@@ -140,19 +140,19 @@ func TestDeadLetterSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := Kafka{OnError: onErrorDeadLetter, OnErrorAfter: time.Minute}
-	givenUp, _ := h.givenUp(k)(in, time.Hour, errors.New("no version is serving"))
-	letters := append(append(handled, givenUp...), h.unread(1000)(stream.Batch{Topic: "in", Partition: 2, First: 7, Last: 9})...)
+	givenUp, _ := h.onFailure(k)(in, time.Hour, errors.New("no version is serving"))
+	letters := append(append(handled, givenUp...), h.replaceUnread(1000)(stream.Batch{Topic: "in", Partition: 2, First: 7, Last: 9})...)
 	for _, source := range []stream.Record{in, {Topic: "in", Partition: 2, Offset: 9}} {
 		source.Headers = sendersHeaders(source.Headers)
 		letter := deadLetter(source, "dead", ReasonRefused, errors.New("too large"))
 		for range 3 {
 			letters = append(letters, letter)
-			if letter, err = h.refused(source, letter, errors.New("too large")); err != nil {
+			if letter, err = h.replaceRefused(source, letter, errors.New("too large")); err != nil {
 				break
 			}
 		}
 	}
-	keyless, err := h.refused(in, stream.Record{Topic: "dead", Headers: handled[0].Headers}, stream.ErrKeyless)
+	keyless, err := h.replaceRefused(in, stream.Record{Topic: "dead", Headers: handled[0].Headers}, stream.ErrKeyless)
 	if err != nil {
 		t.Fatal(err)
 	}

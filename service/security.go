@@ -16,37 +16,42 @@ import (
 
 // TLS says how connections to the brokers are secured.
 type TLS struct {
-	Enabled bool   `help:"Connect to the brokers with TLS."`
-	CA      string `help:"PEM file with the authorities that the brokers' certificates must come from, read anew for every connection. Empty: the system's." placeholder:"FILE"`
-	Cert    string `help:"PEM file with the client's certificate, for brokers that ask for one; read anew for every connection." placeholder:"FILE"`
-	Key     string `help:"PEM file with the client certificate's key." placeholder:"FILE"`
+	Enabled bool `help:"Connect to the brokers with TLS." common:""`
+	// Empty: the system's. It is read anew for every connection.
+	CA string `help:"PEM file with the brokers' authorities." placeholder:"FILE" common:""`
+	// It is read anew for every connection.
+	Cert string `help:"PEM file with the client's certificate, for brokers that ask for one." placeholder:"FILE"`
+	Key  string `help:"PEM file with the client certificate's key." placeholder:"FILE"`
 }
 
 // SASL says how to log in to the brokers.
 type SASL struct {
-	Mechanism    string `default:"none" enum:"none,PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER" help:"How to log in to the brokers: ${enum}. OAUTHBEARER needs kafka.sasl.token-file or kafka.sasl.oidc.token-url, the others kafka.sasl.user and a password."`
-	User         string `help:"User name."`
-	Password     string `help:"Password. Set it in the environment or by kafka.sasl.password-file: a command line can be read by every user of the machine."`
-	PasswordFile string `help:"File that holds the password, read anew at every login." placeholder:"FILE"`
-	TokenFile    string `help:"File that holds the token for OAUTHBEARER, such as a projected service account token of Kubernetes, read anew at every login." placeholder:"FILE"`
-	OIDC         OIDC   `embed:"" prefix:"oidc."`
+	// OAUTHBEARER needs kafka.sasl.token-file or kafka.sasl.oidc.token-url, the others
+	// kafka.sasl.user and a password.
+	Mechanism string `default:"none" enum:"none, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER" help:"How to log in, such as SCRAM-SHA-512." common:""`
+	User      string `help:"User name." common:""`
+	// A command line can be read by every user of the machine.
+	Password string `secret:"" help:"Password. Set it in the environment, or use kafka.sasl.password-file."`
+	// It is read anew at every login.
+	PasswordFile string `help:"File with the password." placeholder:"FILE" common:""`
+	// Such as a projected service account token of Kubernetes.
+	TokenFile string `help:"File with the token for OAUTHBEARER, read anew at every login." placeholder:"FILE"`
+	OIDC      OIDC   `embed:"" prefix:"oidc."`
 }
 
 // OIDC says where tokens for OAUTHBEARER are issued.
 type OIDC struct {
-	TokenURL         string `name:"token-url" help:"Token endpoint of an OpenID Connect provider, for OAUTHBEARER. inceptor asks it for tokens with the client's credentials." placeholder:"URL"`
+	// inceptor asks it for tokens with the client's credentials.
+	TokenURL         string `name:"token-url" help:"Token endpoint of an OpenID Connect provider, for OAUTHBEARER." placeholder:"URL"`
 	ClientID         string `name:"client-id" help:"The client's id at the provider." placeholder:"ID"`
-	ClientSecretFile string `help:"File that holds the client's secret, read anew for each token." placeholder:"FILE"`
+	ClientSecretFile string `help:"File with the client's secret, read anew for each token." placeholder:"FILE"`
 	Scope            string `help:"Scopes to ask for, with spaces between them. Empty: the provider's default."`
 }
-
-// tlsPair names both files of the client's certificate.
-const tlsPair = "kafka.tls.cert and kafka.tls.key"
 
 func (t TLS) validate() []error {
 	var errs []error
 	if (t.Cert == "") != (t.Key == "") {
-		errs = append(errs, errors.New(tlsPair+": set both, or neither"))
+		errs = append(errs, errors.New("kafka.tls.cert and kafka.tls.key: set both, or neither"))
 	}
 	if !t.Enabled && (t.CA != "" || t.Cert != "" || t.Key != "") {
 		errs = append(errs, errors.New("kafka.tls.enabled: must be set if kafka.tls.ca, kafka.tls.cert or kafka.tls.key is set"))
@@ -59,28 +64,12 @@ func (t TLS) validate() []error {
 	return errs
 }
 
-// open reads the files. They are read again at each handshake: the certificate by the
-// configuration, the authorities by roots, which is nil for the system's.
+// open reads the files, as credential.ClientTLS; config is nil without TLS.
 func (t TLS) open(log *slog.Logger) (config *tls.Config, roots func() *x509.CertPool, err error) {
 	if !t.Enabled {
 		return nil, nil, nil
 	}
-	config = &tls.Config{MinVersion: tls.VersionTLS12}
-	if t.CA != "" {
-		authorities, err := credential.Authorities(log, "kafka.tls.ca", t.CA)
-		if err != nil {
-			return nil, nil, err
-		}
-		roots = authorities.Value
-	}
-	if t.Cert != "" {
-		pair, err := credential.Certificate(log, tlsPair, t.Cert, t.Key)
-		if err != nil {
-			return nil, nil, err
-		}
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.Value(), nil }
-	}
-	return config, roots, nil
+	return credential.ClientTLS(log, "kafka.tls", t.CA, t.Cert, t.Key)
 }
 
 func (s SASL) validate() []error {
@@ -98,7 +87,7 @@ func (s SASL) validate() []error {
 		}
 	case stream.OAuthBearer:
 		if byPassword {
-			problem("kafka.sasl.user: OAUTHBEARER takes a token: leave user and password empty")
+			problem("kafka.sasl.user: OAUTHBEARER takes a token; leave user and password empty")
 		}
 		if !byToken {
 			problem("kafka.sasl.token-file: OAUTHBEARER needs it, or kafka.sasl.oidc.token-url")
@@ -133,7 +122,7 @@ func (s SASL) validate() []error {
 
 func (o OIDC) validate() []error {
 	var errs []error
-	// The error does not show the URL: it may hold a secret.
+	// The error does not show the URL, which may hold a secret.
 	if u, err := url.Parse(o.TokenURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
 		errs = append(errs, errors.New("kafka.sasl.oidc.token-url: want https://host/path, without user and password"))
 	}
@@ -181,14 +170,14 @@ func (s SASL) open(log *slog.Logger) (stream.SASL, error) {
 	return opened, nil
 }
 
-// securityWarnings names secrets that travel in the clear.
+// securityWarnings lists settings by which secrets are sent unencrypted.
 func (k Kafka) securityWarnings() []string {
 	var warnings []string
 	if m := k.SASL.Mechanism; !k.TLS.Enabled && (m == stream.Plain || m == stream.OAuthBearer) {
-		warnings = append(warnings, "kafka.sasl.mechanism "+m+" sends the password or token in the clear: set kafka.tls.enabled")
+		warnings = append(warnings, "kafka.sasl.mechanism "+m+" sends the password or token unencrypted: set kafka.tls.enabled")
 	}
 	if u, err := url.Parse(k.SASL.OIDC.TokenURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		warnings = append(warnings, "kafka.sasl.oidc.token-url sends the client's secret in the clear: use https")
+		warnings = append(warnings, "kafka.sasl.oidc.token-url sends the client's secret unencrypted: use https")
 	}
 	return warnings
 }

@@ -55,18 +55,18 @@ func TestRefusedLoginIsTold(t *testing.T) {
 		s.routes().ServeHTTP(w, r)
 		return w
 	}
-	s.metrics.Authentication(&stream.AuthenticationError{Source: "as me", Err: errors.New("no")})
+	s.metrics.ready.authentication(&stream.AuthenticationError{Source: "as me", Err: errors.New("no")})
 	if w := get("/readyz"); w.Code != http.StatusServiceUnavailable || strings.Count(w.Body.String(), want) != 2 {
 		t.Errorf("before it has joined: %d %s", w.Code, w.Body)
 	}
-	s.metrics.Assigned(nil)
+	s.metrics.ready.setAssigned(nil)
 	if w := get("/readyz"); w.Code != http.StatusOK || strings.Count(w.Body.String(), want) != 1 {
 		t.Errorf("a member: %d %s", w.Code, w.Body)
 	}
 	if w := get("/"); !strings.Contains(w.Body.String(), want) {
 		t.Errorf("page: %s", w.Body)
 	}
-	s.metrics.Authentication(nil)
+	s.metrics.ready.authentication(nil)
 	if w := get("/readyz"); strings.Contains(w.Body.String(), "authentication") {
 		t.Errorf("let in again: %s", w.Body)
 	}

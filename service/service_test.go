@@ -109,11 +109,20 @@ func TestCheckMissingTopics(t *testing.T) {
 	defer broker.Close()
 	c := goodConfig()
 	c.Kafka.Brokers = []string{broker.Addr()}
-	if _, _, err := CheckTopics(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "out, dead") || !strings.Contains(err.Error(), "kafka.create-topics") {
-		t.Errorf("got %v", err)
+	check := func() (about map[string]string) {
+		about = map[string]string{}
+		for _, f := range CheckKafka(t.Context(), c, slog.New(slog.DiscardHandler)) {
+			about[f.Thing] += string(f.Status) + " " + f.Text + "\n"
+		}
+		return about
+	}
+	if got, want := check()["topic out"], "fail does not exist: create it, or set kafka.create-topics\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	c.Kafka.CreateTopics = true
-	if _, warnings, err := CheckTopics(t.Context(), c, slog.New(slog.DiscardHandler)); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "out, dead") {
-		t.Errorf("with create-topics: %q, %v", warnings, err)
+	for _, topic := range []string{"topic out", "topic dead"} {
+		if got, want := check()[topic], "warn does not exist: run will create it, as kafka.create-topics is set\n"; got != want {
+			t.Errorf("%s: got %q, want %q", topic, got, want)
+		}
 	}
 }

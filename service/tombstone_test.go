@@ -7,6 +7,7 @@ import (
 	diff "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"inceptor/service/page"
 	"inceptor/service/stream"
 )
 
@@ -56,7 +57,8 @@ func TestTombstones(t *testing.T) {
 			if n := testutil.ToFloat64(h.metrics.records.WithLabelValues(test.outcome, test.reason)); n != 1 {
 				t.Errorf("%v counted as %s %s, want 1", n, test.outcome, test.reason)
 			}
-			if list := h.recent.list(); len(list) != 1 || list[0].Outcome != cmp.Or(test.reason, test.outcome) {
+			state := cmp.Or(map[string]string{"dead_letter": page.StateDeadLetter}[test.outcome], test.outcome)
+			if list := h.recent.List(); len(list) != 1 || list[0].State != state || list[0].Reason != test.reason {
 				t.Errorf("the page shows %v", list)
 			}
 		})

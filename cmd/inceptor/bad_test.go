@@ -17,8 +17,8 @@ import (
 	"inceptor/testenv/corpus"
 )
 
-// Every bad input is a dead letter, whole and with a true reason; every good
-// one among them is answered; the process goes on, and its memory is steady.
+// Every bad input becomes a whole dead letter with a true reason. Every good one among them is
+// answered. The process goes on, and its memory does not grow.
 func TestBadInput(t *testing.T) {
 	broker := testenv.StartBroker(t, "message.max.bytes=40000000", "replica.fetch.max.bytes=40000000")
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
@@ -39,8 +39,7 @@ func TestBadInput(t *testing.T) {
 		"--input.fetch.timeout", "2s")...)
 	client := newClient(t, broker.Addr(), kgo.ProducerBatchMaxBytes(30_000_000), kgo.MaxBufferedBytes(200_000_000))
 
-	// Twice: what the first round has taken for caches, the second may not
-	// take again.
+	// Twice: the first round fills caches, so the second one must not need more memory.
 	var resident [2]int
 	for round := range resident {
 		var records []*kgo.Record
@@ -61,12 +60,13 @@ func TestBadInput(t *testing.T) {
 	peak := p.memoryMB("VmHWM")
 	t.Logf("%d bad records, twice; resident memory %d MB after the first time, %d MB after the second, %d MB at the peak",
 		len(bad), resident[0], resident[1], peak)
-	// Measured over five rounds it goes up and down by 7 % about its mean, as
-	// the collector takes its time with records of 17 MB.
+	// Over five rounds, it varies by 7 % around its mean, as the collector is slow with records of
+	// 17 MB.
 	if resident[1] > resident[0]*125/100 {
 		t.Errorf("resident memory grew from %d to %d MB", resident[0], resident[1])
 	}
-	// It is 1 GB, and 1.5 to 1.9 with the race detector; what declares 2 GiB and got them would show.
+	// It is 1 GB, and 1.5 to 1.9 with the race detector; what declares 2 GiB and got them would
+	// show.
 	if peak > 2600 {
 		t.Errorf("resident memory was %d MB at the peak", peak)
 	}
@@ -77,7 +77,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 
-	letters, answers := byKey(t, out.of(deadLetterTopic)), byKey(t, out.of(outputTopic))
+	letters, answers := byKey(t, out.from(deadLetterTopic)), byKey(t, out.from(outputTopic))
 	for round := range resident {
 		for i, c := range bad {
 			key := fmt.Sprintf("%d/bad/%d", round, i)

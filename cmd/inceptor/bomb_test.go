@@ -13,12 +13,12 @@ import (
 	"inceptor/testenv"
 )
 
-// Records that are small on the wire and very large in memory become dead
-// letters, unread; memory stays within a few times kafka.window.bytes, and
-// other partitions go on.
+// Records that are small on the wire and very large in memory become dead letters, unread. Memory
+// stays within a few times kafka.window.bytes, and other partitions go on.
 func TestBombs(t *testing.T) {
-	// More MB than before, of 32 MiB for the window: for what is not read, and
-	// for records of 30 MiB, which are, and are published whole.
+	t.Parallel()
+	// Most MB more than before, with a window of 32 MiB: for a batch that is not read, and for
+	// records of 30 MiB that are read and published whole.
 	const unread, whole = 200, 600
 	bothGuarantees(t, func(t *testing.T, delivery string) {
 		model, broker := testenv.Tiny(t), testenv.StartBroker(t)
@@ -56,11 +56,11 @@ func TestBombs(t *testing.T) {
 			bomb(30 << 20)
 		}
 		send(kgo.Record{Key: []byte("after"), Value: bitmap(3)})
-		send(kgo.Record{Partition: 1, Key: []byte("beside"), Value: bitmap(3)})
+		send(kgo.Record{Partition: 1, Key: []byte("other partition"), Value: bitmap(3)})
 		out.awaitDistinct(t, fit+4, 3*time.Minute, outputTopic, deadLetterTopic)
 		grown("whole", whole)
 		reasons := map[string]int{}
-		for _, r := range out.of(deadLetterTopic) {
+		for _, r := range out.from(deadLetterTopic) {
 			reason := lastHeader(r, "inceptor-reason")
 			reasons[reason]++
 			if reason == "unread-batch" && lastHeader(r, "inceptor-last-offset") != lastHeader(r, "inceptor-offset") {
@@ -70,7 +70,7 @@ func TestBombs(t *testing.T) {
 		if reasons["unread-batch"] != 1 || reasons["unknown-format"] != fit {
 			t.Errorf("reasons: %v", reasons)
 		}
-		if answers := out.of(outputTopic); len(answers) != 3 {
+		if answers := out.from(outputTopic); len(answers) != 3 {
 			t.Errorf("%d answers", len(answers))
 		}
 		if n := strings.Count(p.output(), "msg=assigned"); n != 1 {

@@ -24,18 +24,18 @@ import (
 	"inceptor/testenv"
 )
 
-// TensorFlow Serving's Inception does the whole job: with its own warm-up
-// requests, with its class words in the answers, swapped for a Keras export of
-// the same classes and back, and on a model server while no version here answers.
+// TensorFlow Serving's Inception does the whole job: with its own warm-up requests, with its class
+// labels in the answers, swapped for a Keras export with the same classes and back, and on a model
+// server while no local version can answer.
 func TestClassic(t *testing.T) {
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	words := classWords()
 	said := map[int64]map[string][]testenv.ZooClass{
-		1: saidOf(t, "classic_v3", "classify"),
-		2: saidOf(t, "keras_inception_v3", "default"),
-		3: saidOf(t, "classic_v3", "predict"),
+		1: zooClasses(t, "classic_v3", "classify"),
+		2: zooClasses(t, "keras_inception_v3", "default"),
+		3: zooClasses(t, "classic_v3", "predict"),
 	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(said[1])), func(name string) bool { return said[2][name] == nil })
 	if len(names) < 3 {
@@ -63,7 +63,7 @@ func TestClassic(t *testing.T) {
 	p := start(t, args...)
 	serves := func(version int) {
 		t.Helper()
-		p.await(fmt.Sprintf("msg=serving model=inception version=%d ", version), 2*time.Minute)
+		p.await(fmt.Sprintf(`msg="version serving" model=inception version=%d `, version), 2*time.Minute)
 		send(len(names), names...)
 		out.awaitDistinct(t, sent, 2*time.Minute, outputTopic, deadLetterTopic)
 	}
@@ -85,18 +85,18 @@ func TestClassic(t *testing.T) {
 	served := t.TempDir()
 	publishZoo(t, "classic_v3", filepath.Join(served, "3"), nil)
 	server := testenv.StartServing(t, "inception", served)
-	p = startWithout(t, append(args, "--tensorflow.library", filepath.Join(base, "none"),
+	p = startWithoutLibrary(t, append(args, "--tensorflow.library", filepath.Join(base, "none"),
 		"--model.backend", "local-then-remote", "--fallback.address", server.Addr())...)
 	p.await("falling back to the model server", time.Minute)
 	send(len(names), names...)
 	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic, deadLetterTopic)
 
-	dead := out.of(deadLetterTopic)
+	dead := out.from(deadLetterTopic)
 	if len(dead) != 1 || string(dead[0].Key) != "flower-small.bmp" || lastHeader(dead[0], "inceptor-reason") != "format-not-taken-by-model" {
 		t.Errorf("%d dead letters, want flower-small.bmp alone: %v", len(dead), dead)
 	}
 	by := map[string]int{}
-	for _, r := range out.of(outputTopic) {
+	for _, r := range out.from(outputTopic) {
 		var a service.Answer
 		if err := json.Unmarshal(r.Value, &a); err != nil {
 			t.Fatalf("%s: %v", r.Value, err)
@@ -112,15 +112,14 @@ func TestClassic(t *testing.T) {
 			t.Errorf("answered by %v, want at least %d by %s", by, len(names), who)
 		}
 	}
-	if answers := out.of(outputTopic); len(answers) != sent-1 {
+	if answers := out.from(outputTopic); len(answers) != sent-1 {
 		t.Errorf("%d answers to %d records", len(answers), sent-1)
 	}
-	checkFormat(t, out.of(outputTopic))
+	checkFormat(t, out.from(outputTopic))
 }
 
-// checkClasses compares an answer with what Python TensorFlow says: by the
-// model's own words, or by those of labels.txt. The classic's scores are logits,
-// of which the same part counts.
+// checkClasses compares an answer with Python TensorFlow's, by the model's own labels or by those
+// of labels.txt. The classic's scores are logits, so the tolerance is relative.
 func checkClasses(t *testing.T, a service.Answer, want []testenv.ZooClass, words []string) {
 	t.Helper()
 	if len(a.Predictions) != 5 || len(want) < 5 {
@@ -144,8 +143,8 @@ func checkClasses(t *testing.T, a service.Answer, want []testenv.ZooClass, words
 	}
 }
 
-// saidOf is what a model of the zoo says to each photo.
-func saidOf(t *testing.T, model, reading string) map[string][]testenv.ZooClass {
+// zooClasses returns the answers of a model of the zoo to each photo.
+func zooClasses(t *testing.T, model, reading string) map[string][]testenv.ZooClass {
 	t.Helper()
 	said := map[string][]testenv.ZooClass{}
 	for _, a := range testenv.ZooAnswers(t, model)[reading] {
@@ -156,7 +155,7 @@ func saidOf(t *testing.T, model, reading string) map[string][]testenv.ZooClass {
 	return said
 }
 
-// classWords are the classic's classes, in their order: see testenv/zoo.
+// classWords returns the labels of the classic's classes, in their order: see testenv/zoo.
 func classWords() []string {
 	words := []string{"unused background"}
 	for i := 1; i <= 1000; i++ {
@@ -186,8 +185,8 @@ func publishZoo(t *testing.T, model, dir string, more map[string][]byte) {
 	}
 }
 
-// warmUpRequest is a tf_serving_warmup_requests with one classify request: the
-// image in a tf.Example.
+// warmUpRequest returns a tf_serving_warmup_requests with one classify request: the image in a
+// tf.Example.
 func warmUpRequest(t *testing.T, signature, image string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(image)

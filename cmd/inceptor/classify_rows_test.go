@@ -9,8 +9,9 @@ import (
 	"inceptor/testenv"
 )
 
-// A row in a file is classified as one in a record. Golden rows want labels.
+// A row in a file is classified like one in a record. Golden rows need labels.
 func TestClassifyRow(t *testing.T) {
+	t.Parallel()
 	base := testenv.Tiny(t, "--kind", "mixed")
 	row := filepath.Join(t.TempDir(), "row.json")
 	write := func(path, content string) {

@@ -7,24 +7,25 @@ import (
 	"path/filepath"
 	"testing"
 
-	"inceptor/model"
+	"inceptor/internal/settings"
+	"inceptor/model/infer"
 	"inceptor/service"
 	"inceptor/service/input"
 	"inceptor/testenv/corpus"
 )
 
-// A headerModel answers what has a header.
-type headerModel struct{ service.Model }
+// A headerModel answers images whose header can be read.
+type headerModel struct{ service.Classifier }
 
-func (headerModel) Classify(_ context.Context, _, image []byte) (model.Prediction, error) {
-	h, err := model.ParseHeader(image)
-	return model.Prediction{Image: h}, err
+func (headerModel) Classify(_ context.Context, _, image []byte) (infer.Prediction, error) {
+	h, err := infer.ParseHeader(image)
+	return infer.Prediction{Image: h}, err
 }
 
 func reasonIn(t *testing.T, err error) string {
 	t.Helper()
 	var in *input.Error
-	var image *model.InputError
+	var image *infer.InputError
 	switch {
 	case err == nil:
 		return ""
@@ -45,7 +46,7 @@ func TestClassifyGivesTheServicesReasons(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer files.Close()
-	config, dir := input.Default(), t.TempDir()
+	config, dir := settings.Default[input.Config](), t.TempDir()
 	config.Files.Root = dir
 	records, err := input.New(config)
 	if err != nil {
@@ -81,7 +82,7 @@ func TestClassifyGivesTheServicesReasons(t *testing.T) {
 			t.Errorf("%s: classify says %q, the service says %q of a record that names the file", name, got, byName)
 		}
 		// A value without an image's signature may be a path, a URL or an envelope.
-		if format, _ := model.FormatOf(value); format != "" || len(value) == 0 {
+		if format, _ := infer.FormatOf(value); format != "" || len(value) == 0 {
 			if whole := service(value); got != whole {
 				t.Errorf("%s: classify says %q, the service says %q of a record that holds the file", name, got, whole)
 			}

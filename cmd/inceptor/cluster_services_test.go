@@ -9,10 +9,9 @@ import (
 	"inceptor/testenv"
 )
 
-// restartServices restarts three services of a group one after the other, as a
-// new release does, while records come all the time. Nothing may be lost, and
-// with exactly once nothing may come twice. How long a partition stood still is
-// logged for dynamic and static membership of the group.
+// restartServices restarts three services of a group one after the other under load, as a release
+// does. No record may be lost, and with exactly once none may be answered twice. It logs how long a
+// partition paused, for dynamic and static membership of the group.
 func restartServices(t *testing.T) {
 	model := testenv.Tiny(t)
 	lines := []string{"| three services restarted | membership | longest pause | repeats |", "| --- | --- | --- | --- |"}
@@ -43,12 +42,11 @@ func restartServices(t *testing.T) {
 	t.Log("\n" + strings.Join(lines, "\n"))
 }
 
-// restartThree is one such restart; args are those of a service, beside the
-// broker and the guarantee.
+// restartThree is one such restart. args returns further settings of a service.
 func restartThree(t *testing.T, delivery string, args func(service int) []string) (longest time.Duration, v verdict) {
 	t.Helper()
 	broker := testenv.StartBroker(t)
-	f := &faults{
+	f := &faultRun{
 		T: t, delivery: delivery, broker: broker, brokers: broker.Addr(), group: "inceptor", outputs: outputs{outputTopic, deadLetterTopic},
 		admin: newClient(t, broker.Addr()), happened: map[string]int{},
 	}
@@ -69,7 +67,7 @@ func restartThree(t *testing.T, delivery string, args func(service int) []string
 		f.terminate(f.services[i])
 		f.services[i] = begin(i)
 		f.settle()
-		time.Sleep(3 * time.Second) // as whoever rolls a release out looks whether it is well
+		time.Sleep(3 * time.Second) // as a release waits to see whether the service is healthy
 	}
 	during.end = time.Now()
 	f.upstream.stop()
@@ -78,6 +76,6 @@ func restartThree(t *testing.T, delivery string, args func(service int) []string
 		f.terminate(p)
 	}
 	entries := f.entries()
-	longest = longestPause(appearances(entries, f.committedOnly()), during)
+	longest = longestPause(visibleTimes(entries, f.committedOnly()), during)
 	return longest, f.judgeImages(entries, f.upstream.sent)
 }

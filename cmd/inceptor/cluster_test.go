@@ -14,13 +14,12 @@ import (
 	"inceptor/testenv"
 )
 
-// Services of both guarantees read the same topic of a cluster while records
-// come all the time and something happens to its brokers. In the nightly run
-// there are also one of at least once on franz-go and a client of librdkafka.
-// Each service has to go on during the fault. Then nothing may be lost, nor
-// come twice with exactly once. How long each paused is logged.
+// Services of both guarantees read the same topic of a cluster under load while its brokers fail.
+// The nightly run adds at least once on franz-go and a client of librdkafka. Each service must go
+// on during the failure. No record may be lost, and with exactly once none may be answered twice.
+// The test logs how long each client paused.
 func TestCluster(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	c := newClusterRun(t)
 	for _, s := range clusterScenarios {
 		if s.short || *nightly {
@@ -33,13 +32,12 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// goesOnWithin is how long a client may take, after a fault, until it answers
-// what was sent after it. It is the bound of a failure: it has to be shorter
-// than a fault lasts, and much longer than a client needs.
-const goesOnWithin = 60 * time.Second
+// progressLimit is how long a client may take, after a failure, to answer what was sent after it.
+// It is a generous limit: shorter than a failure lasts, and much longer than a client needs.
+const progressLimit = 60 * time.Second
 
-// A clusterScenario is something that happens to the brokers. Its run returns
-// when all brokers are well again.
+// A clusterScenario is something that happens to the brokers. Its run returns once all brokers have
+// recovered.
 type clusterScenario struct {
 	name  string
 	short bool // part of `make test`
@@ -55,22 +53,22 @@ var clusterScenarios = []clusterScenario{
 		}
 	}},
 	{"one broker frozen", true, func(c *clusterRun) {
-		c.alone(func(b *testenv.Broker) { b.Freeze() })
+		c.withoutFirstBroker(func(b *testenv.Broker) { b.Freeze() })
 		c.Brokers[0].Thaw()
 		c.AwaitInSync()
 	}},
 	{"one broker lost", false, func(c *clusterRun) {
-		c.alone(func(b *testenv.Broker) { b.Kill() })
+		c.withoutFirstBroker(func(b *testenv.Broker) { b.Kill() })
 		c.Brokers[0].Restart()
 		c.AwaitInSync()
 	}},
 	{"first bootstrap address silent", false, func(c *clusterRun) {
-		brokers := silent(c.T) + "," + c.brokers
-		for _, r := range c.roles {
+		brokers := silentAddress(c.T) + "," + c.brokers
+		for _, r := range c.clients {
 			r.restart(brokers)
 		}
-		if !c.goOn(time.Now(), clusterPartitions) {
-			for _, r := range c.roles {
+		if !c.awaitProgress(time.Now(), clusterPartitions) {
+			for _, r := range c.clients {
 				r.restart(c.brokers) // the others are still to be seen
 			}
 		}
@@ -78,30 +76,30 @@ var clusterScenarios = []clusterScenario{
 	{"quota", false, func(c *clusterRun) {
 		c.lead(0) // a quota is each broker's
 		since := time.Now()
-		for _, r := range c.roles {
+		for _, r := range c.clients {
 			c.quota(r.kind.name, quotaBytes)
 		}
 		time.Sleep(40 * time.Second)
-		c.goOn(since.Add(3*time.Second), 1) // the others may wait behind it
-		for _, r := range c.roles {
-			if n := len(r.seen.without(c.upstream.due())); n < 100 {
+		c.awaitProgress(since.Add(3*time.Second), 1) // the others may wait behind it
+		for _, r := range c.clients {
+			if n := len(r.seen.without(c.upstream.expected())); n < 100 {
 				c.Errorf("%q: only %d records wait: the quota did not hold the client back", r.remarks, n)
 			}
 		}
-		for _, r := range c.roles {
+		for _, r := range c.clients {
 			c.quota(r.kind.name, 0)
 		}
 	}},
 	{"credentials rotated", false, func(c *clusterRun) {
 		c.setPassword("second")
-		for _, r := range c.roles {
+		for _, r := range c.clients {
 			if r.kind == librdkafka { // it reads a password once
 				r.restart(c.brokers)
 			}
 		}
 		c.RollingRestart() // every connection is made anew
-		if !c.goOn(time.Now(), clusterPartitions) {
-			for _, r := range c.roles {
+		if !c.awaitProgress(time.Now(), clusterPartitions) {
+			for _, r := range c.clients {
 				r.restart(c.brokers)
 			}
 		}
@@ -111,21 +109,21 @@ var clusterScenarios = []clusterScenario{
 // quotaBytes is about half of what is sent in a second.
 const quotaBytes = 15_000
 
-// alone lets the first broker lead everything and coordinate every group, hurts
-// it, and waits until all clients go on without it.
-func (c *clusterRun) alone(hurt func(b *testenv.Broker)) {
+// withoutFirstBroker makes the first broker lead everything and coordinate every group, stops it
+// with hurt, and waits until all clients go on without it.
+func (c *clusterRun) withoutFirstBroker(hurt func(b *testenv.Broker)) {
 	c.Helper()
 	c.lead(0)
 	c.settle()
 	since := time.Now()
 	hurt(c.Brokers[0])
-	if c.goOn(since, clusterPartitions) && *nightly { // whoever goes on at first may stop again
+	if c.awaitProgress(since, clusterPartitions) && *nightly { // a client that goes on at first may stop again
 		time.Sleep(time.Until(since.Add(35 * time.Second)))
-		c.goOn(time.Now(), clusterPartitions)
+		c.awaitProgress(time.Now(), clusterPartitions)
 	}
 }
 
-// lead lets a broker lead all topics, Kafka's own ones, too.
+// lead makes a broker the leader of all topics, including Kafka's internal ones.
 func (c *clusterRun) lead(broker int) {
 	c.Helper()
 	topics, err := kadm.NewClient(c.admin).ListTopicsWithInternal(c.Context())
@@ -135,7 +133,7 @@ func (c *clusterRun) lead(broker int) {
 	c.Lead(broker, topics.Names()...)
 }
 
-// quota bounds what a user may read from each broker in a second; 0: no more.
+// quota limits what a user may read from each broker in a second. 0: no limit.
 func (c *clusterRun) quota(user string, bytes float64) {
 	c.Helper()
 	res, err := kadm.NewClient(c.admin).AlterClientQuotas(c.Context(), []kadm.AlterClientQuotaEntry{{
@@ -152,8 +150,8 @@ func (c *clusterRun) quota(user string, bytes float64) {
 	}
 }
 
-// silent is an address where connections are accepted, and nothing answers.
-func silent(t *testing.T) string {
+// silentAddress returns an address that accepts connections and never answers.
+func silentAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,7 +161,8 @@ func silent(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A clusterRun is a cluster, those who send, and the clients, side by side.
+// A clusterRun is a cluster, the senders, and the clients. Only the test's goroutine uses its
+// fields.
 type clusterRun struct {
 	*testing.T
 	*testenv.Cluster
@@ -171,19 +170,19 @@ type clusterRun struct {
 	password string // file
 	admin    *kgo.Client
 	upstream *upstream
-	roles    []*role
+	clients  []*clusterClient
 	spans    []span
 }
 
-// A span is when a scenario was, with the time until everything was answered.
+// A span is the time of a scenario, until everything was answered.
 type span struct {
 	scenario   string
 	begin, end time.Time
 }
 
-// impatient are the options of the test's own clients, which must not be what
-// is slow: they give a broker that is silent up after two seconds.
-func impatient() []kgo.Opt {
+// shortTimeouts are the options of the test's own clients, which must not be the slow ones. They
+// give up on a silent broker after two seconds.
+func shortTimeouts() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequestTimeoutOverhead(time.Second), kgo.ProduceRequestTimeout(time.Second), kgo.DialTimeout(time.Second),
 		kgo.MetadataMinAge(100 * time.Millisecond), kgo.FetchMaxWait(time.Second),
@@ -196,10 +195,10 @@ func newClusterRun(t *testing.T) *clusterRun {
 	c.password = filepath.Join(t.TempDir(), "password")
 	c.setPassword("first")
 	open := strings.Join(c.Addrs(), ",") // the test's own clients
-	c.admin = newClient(t, open, impatient()...)
-	kinds := roleKinds[:2]
+	c.admin = newClient(t, open, shortTimeouts()...)
+	kinds := clientKinds[:2]
 	if *nightly {
-		kinds = roleKinds
+		kinds = clientKinds
 	}
 	topics := []string{inputTopic}
 	for _, k := range kinds {
@@ -208,20 +207,19 @@ func newClusterRun(t *testing.T) *clusterRun {
 	// The brokers' time tells when each record came.
 	createTopics(t, open, clusterPartitions, map[string]string{"message.timestamp.type": "LogAppendTime"}, topics...)
 	// Without compression, for a quota counts what is on the wire.
-	c.upstream = newUpstream(t, open, append(impatient(), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
+	c.upstream = newUpstream(t, open, append(shortTimeouts(), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 	model := testenv.Tiny(t)
 	for _, k := range kinds {
-		c.roles = append(c.roles, newRole(c, k, model, open))
+		c.clients = append(c.clients, newClusterClient(c, k, model, open))
 	}
 	c.settle()
 	return c
 }
 
-// setPassword gives the clients another password, each of which is a user, and
-// writes it to the file that they read.
+// setPassword gives all clients another password, and writes it to the file that they read.
 func (c *clusterRun) setPassword(password string) {
 	c.Helper()
-	for _, k := range roleKinds {
+	for _, k := range clientKinds {
 		c.SetPassword(k.name, password)
 	}
 	next := c.password + ".next"
@@ -237,7 +235,7 @@ func (c *clusterRun) setPassword(password string) {
 func (c *clusterRun) run(s clusterScenario) {
 	c.Helper()
 	begin := time.Now()
-	for _, r := range c.roles {
+	for _, r := range c.clients {
 		r.remarks = []string{s.name, r.kind.name}
 	}
 	s.run(c)
@@ -246,22 +244,22 @@ func (c *clusterRun) run(s clusterScenario) {
 	c.Logf("%s: %v", s.name, time.Since(begin).Round(time.Millisecond))
 }
 
-// settle waits until all clients have answered what has been sent by now.
+// settle waits until all clients have answered what has been sent so far.
 func (c *clusterRun) settle() {
 	c.Helper()
-	for _, r := range c.roles {
+	for _, r := range c.clients {
 		r.settle()
 	}
 }
 
-// goOn waits until each client has answered, in so many partitions, something
-// that was sent after a moment. A service must do so; false: somebody did not.
-func (c *clusterRun) goOn(since time.Time, partitions int) bool {
+// awaitProgress waits until each client has answered, in so many partitions, a record that was sent
+// after since. It returns false if one does not in time. For a service that is an error.
+func (c *clusterRun) awaitProgress(since time.Time, partitions int) bool {
 	c.Helper()
-	for end := time.Now().Add(goesOnWithin); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(progressLimit); ; time.Sleep(200 * time.Millisecond) {
 		waiting := 0
-		for _, r := range c.roles {
-			r.living()
+		for _, r := range c.clients {
+			r.restartDead()
 			n := r.partitionsAnswered(since)
 			if n >= partitions {
 				continue
@@ -274,7 +272,7 @@ func (c *clusterRun) goOn(since time.Time, partitions int) bool {
 			if r.kind == librdkafka {
 				tell = c.Logf
 			}
-			tell("%q: it answers in %d partitions, want %d, after %v", r.remarks, n, partitions, goesOnWithin)
+			tell("%q: it answers in %d partitions, want %d, after %v", r.remarks, n, partitions, progressLimit)
 		}
 		if waiting == 0 || time.Now().After(end) {
 			return waiting == 0

@@ -13,22 +13,23 @@ import (
 	"inceptor/testenv"
 )
 
-// bothGuarantees runs a test for each value of kafka.delivery.
+// bothGuarantees runs a test for each value of kafka.delivery, in parallel.
 func bothGuarantees(t *testing.T, test func(t *testing.T, delivery string)) {
 	t.Helper()
 	for _, delivery := range []string{"at_least_once", "exactly_once"} {
-		t.Run(delivery, func(t *testing.T) { test(t, delivery) })
+		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
+			test(t, delivery)
+		})
 	}
 }
 
-// Nothing that a sender can write ends the process, or keeps it from going on:
-// what no topic takes as it is becomes a dead letter that tells what is left
-// out. A dead-letter topic that takes nothing at all costs the partition's
-// time, and no record.
+// Nothing that a sender can write ends the process or stops it. What no topic accepts as it is
+// becomes a dead letter that says what was left out. A dead-letter topic that accepts nothing stops
+// its partition, but no record is lost.
 func TestContentEndsNothing(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	bothGuarantees(t, func(t *testing.T, delivery string) {
-		t.Parallel()
 		model, broker := testenv.Tiny(t), testenv.StartBroker(t)
 		createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic)
 		createTopics(t, broker.Addr(), 2, map[string]string{"cleanup.policy": "compact"}, deadLetterTopic)
@@ -65,11 +66,11 @@ func TestContentEndsNothing(t *testing.T) {
 		}
 		send(kgo.Record{Key: []byte("after"), Value: bitmap(3)})
 		out.awaitDistinct(t, len(records)+1, 2*time.Minute, outputTopic, deadLetterTopic)
-		if answers := out.of(outputTopic); len(answers) != 1 || string(answers[0].Key) != "after" {
+		if answers := out.from(outputTopic); len(answers) != 1 || string(answers[0].Key) != "after" {
 			t.Errorf("%d answers", len(answers))
 		}
 		letters := map[string]*kgo.Record{}
-		for _, r := range out.of(deadLetterTopic) {
+		for _, r := range out.from(deadLetterTopic) {
 			letters[lastHeader(r, "inceptor-offset")] = r
 		}
 		for i, r := range records {
@@ -85,7 +86,7 @@ func TestContentEndsNothing(t *testing.T) {
 			}
 		}
 
-		// One that takes nothing.
+		// A dead-letter topic that accepts nothing.
 		admin := kadm.NewClient(client)
 		limit := func(bytes string) {
 			t.Helper()
@@ -102,14 +103,14 @@ func TestContentEndsNothing(t *testing.T) {
 			}
 			_, ready = get(t, address+"/readyz")
 		}
-		if !strings.Contains(ready, deadLetterTopic+" takes not even") || !strings.Contains(ready, "max.message.bytes") {
+		if !strings.Contains(ready, deadLetterTopic+" refuses even") || !strings.Contains(ready, "max.message.bytes") {
 			t.Errorf("/readyz: %s", ready)
 		}
 		send(kgo.Record{Partition: 1, Key: []byte("other"), Value: bitmap(3)})
 		out.awaitDistinct(t, len(records)+2, time.Minute, outputTopic, deadLetterTopic)
 		limit("1000000")
 		out.awaitDistinct(t, len(records)+3, time.Minute, outputTopic, deadLetterTopic)
-		last := out.of(deadLetterTopic)
+		last := out.from(deadLetterTopic)
 		// Whole, or shortened, if the limit was raised in the middle of a try.
 		letter := last[len(last)-1]
 		whole := bytes.Equal(letter.Value, []byte("\x00"))

@@ -27,84 +27,92 @@ func bitmap(grey byte) []byte {
 	return append([]byte(head), slices.Repeat([]byte{grey}, 8*8*3)...)
 }
 
-// A record that ends the process takes out itself, not the partition: whoever
-// restarts the process, as a supervisor does, sees it go on after as many
-// starts as docs/delivery.md says.
-func TestDeadlyRecords(t *testing.T) {
-	t.Parallel() // it mostly waits
-	for _, test := range []struct {
-		name       string
-		option     string // of tiny.py
-		delivery   string
-		partitions int32
-		deadly     []int
-		deaths     [2]int // at least, at most
-	}{
-		{"crash", "--crash", "at_least_once", 2, []int{23}, [2]int{2, 2}},
-		{"two crash at least once", "--crash", "at_least_once", 1, []int{23, 24}, [2]int{3, 4}},
-		{"two crash exactly once", "--crash", "exactly_once", 1, []int{23, 24}, [2]int{3, 4}},
-		{"stack overflow", "--overflow", "at_least_once", 1, []int{23}, [2]int{4, 4}}, // leaves nothing else
-		{"killed", "--hang", "at_least_once", 1, []int{23}, [2]int{4, 4}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			hangs := filepath.Join(t.TempDir(), "hangs")
-			options := []string{test.option}
-			if test.option == "--hang" {
-				options = append(options, hangs)
-			}
-			model, broker := testenv.Tiny(t, options...), testenv.StartBroker(t)
-			createTopics(t, broker.Addr(), test.partitions, nil, inputTopic, outputTopic, deadLetterTopic)
-			out := followCommitted(t, broker.Addr(), outputTopic, deadLetterTopic)
-			const n = 60
-			var records []*kgo.Record
-			for i := range n {
-				grey := byte(10 + i)
-				if slices.Contains(test.deadly, i) {
-					grey = 255
-				}
-				records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Appendf(nil, "%d", i), Value: bitmap(grey)})
-			}
-			produce(t, broker.Addr(), records...)
+// A deadlyCase is records that end the process.
+type deadlyCase struct {
+	name         string
+	option       string // of tiny.py
+	delivery     string
+	partitions   int32
+	deadly       []int
+	fewest, most int // deaths of the process
+}
 
-			args := runArgs(t, broker.Addr(), "--model.dir", model, "--crash.journal", t.TempDir(), "--kafka.delivery", test.delivery)
-			p, deaths := supervise(t, broker.Addr(), args, func(p *process) bool {
-				if _, err := os.Stat(hangs); err == nil { // as the kernel does, when there is no memory left
-					_ = p.cmd.Process.Kill()
-					_ = os.Remove(hangs)
-				}
-				return out.distinct(outputTopic, deadLetterTopic) == n
+// A record that ends the process becomes a dead letter, and the partition goes on. Whoever restarts
+// the process, as a supervisor does, sees it go on after as many starts as docs/delivery.md says.
+func TestDeadlyRecords(t *testing.T) {
+	t.Parallel()
+	broker := testenv.StartBroker(t)
+	t.Run("cases", func(t *testing.T) { // the broker outlives them
+		for _, test := range []deadlyCase{
+			{"crash", "--crash", "at_least_once", 2, []int{23}, 2, 2},
+			{"two-crash-at-least-once", "--crash", "at_least_once", 1, []int{23, 24}, 3, 4},
+			{"two-crash-exactly-once", "--crash", "exactly_once", 1, []int{23, 24}, 3, 4},
+			{"stack-overflow", "--overflow", "at_least_once", 1, []int{23}, 4, 4}, // leaves nothing else
+			{"killed", "--hang", "at_least_once", 1, []int{23}, 4, 4},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				test.check(t, broker.Addr())
 			})
-			if deaths < test.deaths[0] || deaths > test.deaths[1] {
-				t.Errorf("%d deaths, want %d to %d", deaths, test.deaths[0], test.deaths[1])
-			}
-			dead := map[string]bool{}
-			for _, r := range out.of(deadLetterTopic) {
-				dead[string(r.Key)] = true
-				if reason := lastHeader(r, "inceptor-reason"); reason != "crashed" {
-					t.Errorf("dead letter %s: %s", r.Key, reason)
-				}
-			}
-			for _, i := range test.deadly {
-				if !dead[fmt.Sprint(i)] {
-					t.Errorf("record %d is no dead letter", i)
-				}
-			}
-			if len(dead) != len(test.deadly) {
-				t.Errorf("%d dead letters, want %d", len(dead), len(test.deadly))
-			}
-			checkOrder(t, out.of(outputTopic), n-len(test.deadly))
-			if code := p.terminate(30 * time.Second); code != 0 {
-				t.Errorf("SIGTERM: exit status %d", code)
-			}
-		})
+		}
+	})
+}
+
+func (c deadlyCase) check(t *testing.T, broker string) {
+	hangs := filepath.Join(t.TempDir(), "hangs")
+	options := []string{c.option}
+	if c.option == "--hang" {
+		options = append(options, hangs)
+	}
+	model, topics := testenv.Tiny(t, options...), topicsOf(c.name)
+	createTopics(t, broker, c.partitions, nil, topics.input, topics.output, topics.deadLetter)
+	out := followCommitted(t, broker, topics.output, topics.deadLetter)
+	const n = 60
+	var records []*kgo.Record
+	for i := range n {
+		grey := byte(10 + i)
+		if slices.Contains(c.deadly, i) {
+			grey = 255
+		}
+		records = append(records, &kgo.Record{Topic: topics.input, Key: fmt.Appendf(nil, "%d", i), Value: bitmap(grey)})
+	}
+	produce(t, broker, records...)
+
+	args := runArgs(t, broker, "--model.dir", model, "--crash.journal", t.TempDir(), "--kafka.delivery", c.delivery)
+	p, deaths := supervise(t, broker, topics.group, append(args, topics.args()...), func(p *process) bool {
+		if _, err := os.Stat(hangs); err == nil { // as the kernel does when memory runs out
+			_ = p.cmd.Process.Kill()
+			_ = os.Remove(hangs)
+		}
+		return out.distinct(topics.output, topics.deadLetter) == n
+	})
+	if deaths < c.fewest || deaths > c.most {
+		t.Errorf("%d deaths, want %d to %d", deaths, c.fewest, c.most)
+	}
+	dead := map[string]bool{}
+	for _, r := range out.from(topics.deadLetter) {
+		dead[string(r.Key)] = true
+		if reason := lastHeader(r, "inceptor-reason"); reason != "crashed" {
+			t.Errorf("dead letter %s: %s", r.Key, reason)
+		}
+	}
+	for _, i := range c.deadly {
+		if !dead[fmt.Sprint(i)] {
+			t.Errorf("record %d is no dead letter", i)
+		}
+	}
+	if len(dead) != len(c.deadly) {
+		t.Errorf("%d dead letters, want %d", len(dead), len(c.deadly))
+	}
+	checkOrder(t, out.from(topics.output), n-len(c.deadly))
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
 
-// Twenty kills of a service that is well, at any moment, cost no record
-// anything.
+// Twenty kills of a healthy service, at any moment, make no record a dead letter.
 func TestKilledAtRandom(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	model, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
@@ -125,14 +133,14 @@ func TestKilledAtRandom(t *testing.T) {
 		p.await(`msg=assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1\]"`, time.Minute)
 		time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
 		p.kill()
-		leave(t, broker.Addr())
-		if strings.Contains(p.output(), "a process died at work") {
+		leaveGroup(t, broker.Addr(), "inceptor")
+		if strings.Contains(p.output(), "a process died with records in the model") {
 			suspected++
 		}
 	}
 	p = start(t, args...)
 	out.awaitDistinct(t, n, 3*time.Minute, outputTopic, deadLetterTopic)
-	if dead := out.of(deadLetterTopic); len(dead) > 0 {
+	if dead := out.from(deadLetterTopic); len(dead) > 0 {
 		t.Errorf("%d dead letters, the first %s for %s", len(dead), dead[0].Key, lastHeader(dead[0], "inceptor-error"))
 	}
 	if suspected == 0 {
@@ -144,9 +152,11 @@ func TestKilledAtRandom(t *testing.T) {
 	}
 }
 
-// supervise starts the program again each time it ends, until there is no more
-// to do, and returns the process that runs then, and how many have died.
-func supervise(t *testing.T, broker string, args []string, done func(p *process) bool) (p *process, deaths int) {
+// supervise starts the program again each time it dies, until done. It returns the process that
+// runs then, and how many have died.
+func supervise(
+	t *testing.T, broker, group string, args []string, done func(p *process) bool,
+) (p *process, deaths int) {
 	t.Helper()
 	p = start(t, args...)
 	for end := time.Now().Add(3 * time.Minute); !done(p); time.Sleep(20 * time.Millisecond) {
@@ -159,7 +169,7 @@ func supervise(t *testing.T, broker string, args []string, done func(p *process)
 				t.Fatalf("it ended for another reason:\n%s", p.output())
 			}
 			deaths++
-			leave(t, broker)
+			leaveGroup(t, broker, group)
 			p = start(t, args...)
 		default:
 		}
@@ -167,11 +177,10 @@ func supervise(t *testing.T, broker string, args []string, done func(p *process)
 	return p, deaths
 }
 
-// leave lets the members of the group leave it that did not do so themselves;
-// who comes after them would have to wait for their session's end.
-func leave(t *testing.T, broker string) {
+// leaveGroup removes the members of killed processes from the group. The next process would have to
+// wait until their sessions end.
+func leaveGroup(t *testing.T, broker, group string) {
 	t.Helper()
-	const group = "inceptor" // the default
 	client := newClient(t, broker)
 	defer client.Close()
 	described, err := kadm.NewClient(client).DescribeGroups(t.Context(), group)
@@ -190,18 +199,14 @@ func leave(t *testing.T, broker string) {
 	}
 }
 
-// checkOrder finds n records answered, each for the first time in the order of
-// its partition.
+// checkOrder checks that n records are answered, in the order of their partitions. Repeats may come
+// later.
 func checkOrder(t *testing.T, answers []*kgo.Record, n int) {
 	t.Helper()
 	order, seen := map[int32]int64{}, map[string]bool{}
 	for _, r := range answers {
 		id := lastHeader(r, "inceptor-id")
-		var partition int32
-		var offset int64
-		if _, err := fmt.Sscanf(id, inputTopic+"-%d-%d", &partition, &offset); err != nil {
-			t.Fatal(err)
-		}
+		partition, offset := position(t, id)
 		if !seen[id] && offset < order[partition] {
 			t.Errorf("%s was answered after %d", id, order[partition])
 		}
@@ -213,21 +218,21 @@ func checkOrder(t *testing.T, answers []*kgo.Record, n int) {
 	}
 }
 
-// A new version that crashes the process is taken back, and not the record
+// A new version that crashes the process is rolled back, and not the record
 // that it crashed on.
 func TestVersionCrashes(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	base, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	args := runArgs(t, broker.Addr(), "--model.dir", base, "--crash.journal", t.TempDir(), "--model.probation.period", "5m")
 	p := start(t, args...)
-	p.await("serving model=inception version=1", time.Minute)
+	p.await(`msg="version serving" model=inception version=1`, time.Minute)
 	crashing := filepath.Join(testenv.Tiny(t, "--crash", "--version", "2"), "2")
 	if err := os.Rename(crashing, filepath.Join(base, "2")); err != nil {
 		t.Fatal(err)
 	}
-	p.await("serving model=inception version=2", time.Minute)
+	p.await(`msg="version serving" model=inception version=2`, time.Minute)
 	produce(t, broker.Addr(), &kgo.Record{Topic: inputTopic, Key: []byte("white"), Value: bitmap(255)})
 	select {
 	case <-p.done:
@@ -235,13 +240,13 @@ func TestVersionCrashes(t *testing.T) {
 		t.Fatal("it does not crash")
 	}
 	p = start(t, args...)
-	p.await(`taken back.* version=2 cause=crash`, time.Minute)
+	p.await(`rolled back.* version=2 cause=crash`, time.Minute)
 	out.awaitDistinct(t, 1, time.Minute, outputTopic)
 	var a service.Answer
-	if err := json.Unmarshal(out.of(outputTopic)[0].Value, &a); err != nil {
+	if err := json.Unmarshal(out.from(outputTopic)[0].Value, &a); err != nil {
 		t.Fatal(err)
 	}
-	if dead := out.of(deadLetterTopic); versionOf(a) != 1 || len(dead) > 0 {
+	if dead := out.from(deadLetterTopic); versionOf(a) != 1 || len(dead) > 0 {
 		t.Errorf("version %d answered, %d dead letters", versionOf(a), len(dead))
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {

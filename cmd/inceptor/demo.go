@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,62 +15,96 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"inceptor/internal/settings"
+	"inceptor/model"
+	"inceptor/savedmodel"
 	"inceptor/service"
 	"inceptor/service/stream"
 	"inceptor/service/stream/embedded"
 )
 
 type demoCmd struct {
-	Photos string `help:"Folder with photos to send." required:"" type:"existingdir" placeholder:"DIR"`
-	Once   bool   `help:"End when every photo is answered."`
-	Port   int    `default:"9092" help:"Port of the broker; another one is taken if it is in use."`
+	Photos  string `help:"Folder with the photos to send." required:"" type:"existingdir" placeholder:"DIR"`
+	Once    bool   `help:"End once every photo is answered."`
+	Browser bool   `help:"Open the page in a browser."`
+	Verbose bool   `short:"v" help:"Show the service's whole log."`
+	Port    int    `default:"9092" help:"Port of the broker, or else a free one."`
 
 	service.Config `embed:""`
 }
 
 // Help is the long help.
 func (*demoCmd) Help() string {
-	return `The broker lives in memory, in this process, and listens on 127.0.0.1: kcat and other clients can send images and read predictions ` +
-		`until the demo is interrupted. Settings are those of run; --kafka.brokers has no effect.`
+	return `The broker runs in memory and listens on 127.0.0.1, so kafka.brokers, kafka.tls and kafka.sasl ` +
+		`have no effect. There is no journal unless --crash.journal names one. Example:
+
+	inceptor demo --model.dir savedmodel/inception --photos .tools/photos`
+}
+
+// Validate returns every problem of the settings that the demo does not choose itself.
+func (c *demoCmd) Validate() []error {
+	s := c.Config
+	useBroker(&s.Kafka, "localhost:9092")
+	s.Input.Files.Root = cmp.Or(s.Input.Files.Root, c.Photos)
+	return s.Validate()
+}
+
+// WithoutEffect returns the settings that have no effect, and why.
+func (c *demoCmd) WithoutEffect() map[string]string {
+	reasons := c.Config.WithoutEffect()
+	for _, name := range []string{"kafka.brokers", "kafka.tls.", "kafka.sasl."} {
+		reasons[name] = "the demo has a broker of its own"
+	}
+	return reasons
+}
+
+// useBroker makes a broker in this process the only one. It has neither TLS nor a login.
+func useBroker(k *service.Kafka, address string) {
+	k.Brokers, k.TLS, k.SASL = []string{address}, service.TLS{}, service.SASL{Mechanism: "none"}
 }
 
 func (c *demoCmd) Run(ctx context.Context, a *app) error {
-	k := &c.Kafka
-	broker, err := embedded.Start(c.Port, 2, k.Input...)
+	broker, err := embedded.Start(c.Port, 2, c.Kafka.Input...)
 	if err != nil {
 		return err
 	}
 	defer broker.Close()
-	k.Brokers, k.CreateTopics = []string{broker.Addr()}, true
-	if c.Input.Files.Root == "" {
-		if c.Input.Files.Root, err = filepath.Abs(c.Photos); err != nil {
-			return err
-		}
-	}
-	if c.HTTP.Listen, err = freeAddress(c.HTTP.Listen); err != nil {
+	if err := c.choose(broker.Addr()); err != nil {
 		return err
 	}
-	if problems := c.Validate(); len(problems) > 0 {
-		return usageError{problems}
+	if a.given.Origin("http.thumbnails") == (settings.Origin{}) {
+		c.HTTP.Thumbnails = true // of photos that are there to be shown
 	}
-	photos, err := readPhotos(c.Photos, k.Input[0])
+	photos, err := readPhotos(c.Photos, c.Kafka.Input[0])
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Broker on %s, %d photos from %s; the model is loading.\n\n", broker.Addr(), len(photos), c.Photos)
+	screen := newScreen(a.stdout, c, broker.Addr())
+	screen.begin(len(photos))
+	log := a.log
+	if !c.Verbose {
+		log = slog.New(newNotices(a.stderr, log.Handler()))
+		if err := c.openLibrary(a); err != nil {
+			return err
+		}
+	}
 
 	life, stop := context.WithCancel(ctx)
 	defer stop()
+	defer context.AfterFunc(ctx, screen.interrupted)()
 	g, life := errgroup.WithContext(life)
 	g.Go(func() error {
-		defer stop() // a service that has ended answers nobody
-		return serve(life, c.Config, a.log)
+		defer stop() // without the service there are no answers to wait for
+		return serve(life, c.Config, log, a.level)
 	})
+	if c.Browser {
+		g.Go(func() error { return ignoreEnd(life, openPage(life, c.HTTP.Listen, a)) })
+	}
 	g.Go(func() error { return ignoreEnd(life, broker.Send(life, photos...)) })
 	g.Go(func() error {
 		answered := 0
 		return broker.Follow(life, func(r stream.Record) bool {
-			fmt.Fprintln(a.stdout, line(r, k.DeadLetter))
+			screen.record(r)
 			if answered++; answered != len(photos) {
 				return true
 			}
@@ -78,31 +112,46 @@ func (c *demoCmd) Run(ctx context.Context, a *app) error {
 				stop()
 				return false
 			}
-			c.printHints(a.stdout, filepath.Base(string(photos[0].Key)))
+			screen.hints(filepath.Base(string(photos[0].Key)))
 			return true
-		}, k.Output, k.DeadLetter)
+		}, c.Kafka.Output, c.Kafka.DeadLetter)
 	})
-	return g.Wait()
-}
-
-func (c *demoCmd) printHints(w io.Writer, photo string) {
-	broker := c.Kafka.Brokers[0]
-	fmt.Fprintf(w, `
-Now send one of your own, from another terminal (apt-get install kcat):
-  kcat -P -b %[1]s -t %[2]s -k mine PHOTO.jpg
-or name one of the samples:
-  echo %[5]s | kcat -P -b %[1]s -t %[2]s
-and read the answers, and what could not be answered:
-  kcat -C -b %[1]s -t %[3]s -e
-  kcat -C -b %[1]s -t %[4]s -e -f '%%k: %%h\n'
-`, broker, c.Kafka.Input[0], c.Kafka.Output, c.Kafka.DeadLetter, photo)
-	if c.HTTP.Listen != "" {
-		fmt.Fprintf(w, "Page: http://%s   Metrics: http://%s/metrics\n", c.HTTP.Listen, c.HTTP.Listen)
+	err = g.Wait()
+	if ctx.Err() == nil || err != nil && !errors.Is(err, context.Canceled) {
+		return err
 	}
-	fmt.Fprintln(w, "Ctrl-C ends the demo.")
+	screen.ended()
+	return nil
 }
 
-// readPhotos reads the images of a folder as records, with their names as keys.
+// choose replaces the settings that are otherwise for a demo than for a service.
+func (c *demoCmd) choose(broker string) (err error) {
+	useBroker(&c.Kafka, broker)
+	c.Kafka.CreateTopics = true
+	if c.Input.Files.Root == "" {
+		if c.Input.Files.Root, err = filepath.Abs(c.Photos); err != nil {
+			return err
+		}
+	}
+	if c.Crash.Journal == "" {
+		c.Crash.Journal = "off" // its records would be gone with the broker
+	}
+	if c.Kafka.Window.Records == 0 {
+		c.Kafka.Window.Records = 8 // so that few are in flight when the demo is interrupted
+	}
+	c.HTTP.Listen, err = freeAddress(c.HTTP.Listen)
+	return err
+}
+
+// openLibrary opens TensorFlow's library, without its greetings.
+func (c *demoCmd) openLibrary(a *app) error {
+	if c.Model.Backend != model.OnlyLocal {
+		return nil // without a library the model server answers
+	}
+	return withoutGreetings(a.stderr, func() error { return savedmodel.OpenLibrary(c.TensorFlow.Library) })
+}
+
+// readPhotos reads the images in a folder as records. The keys are the files' names.
 func readPhotos(dir, topic string) ([]stream.Record, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -121,47 +170,19 @@ func readPhotos(dir, topic string) ([]stream.Record, error) {
 		records = append(records, stream.Record{Topic: topic, Key: []byte(e.Name()), Value: image})
 	}
 	if len(records) == 0 {
-		return nil, fmt.Errorf("%s holds no photo (%s)", dir, strings.Join(extensions, ", "))
+		return nil, fmt.Errorf("no photo in %s: want one of %s", dir, strings.Join(extensions, ", "))
 	}
 	return records, nil
 }
 
-// line is an output record as a person wants to see it.
-func line(r stream.Record, deadLetter string) string {
-	name := string(r.Key)
-	if name == "" {
-		name = headerValue(r, "inceptor-id")
-	}
-	name = printable(name)
-	if r.Topic == deadLetter {
-		return fmt.Sprintf("%-22s dead letter: %s", name, printable(headerValue(r, "inceptor-error")))
-	}
-	var a service.Answer
-	if err := json.Unmarshal(r.Value, &a); err != nil {
-		return fmt.Sprintf("%-22s %s", name, printable(err.Error()))
-	}
-	i := cmp.Or(a.Image, &service.Image{})
-	return fmt.Sprintf("%-22s %-34s %-15s wait %6.1f ms   decode %5.1f ms   infer %6.1f ms",
-		name, said(a, 2), image(i.Format, i.Width, i.Height), a.Timings.Wait, a.Timings.Decode, a.Timings.Infer)
-}
-
-func headerValue(r stream.Record, key string) string {
-	for _, h := range slices.Backward(r.Headers) {
-		if h.Key == key {
-			return string(h.Value)
-		}
-	}
-	return ""
-}
-
-// freeAddress returns the address, with another port if that one is taken.
+// freeAddress returns the address, or one with another port if that port is in use.
 func freeAddress(address string) (string, error) {
 	if address == "" {
 		return "", nil
 	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return address, nil // Validate says it better
+		return address, nil // Validate gives the better error
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {

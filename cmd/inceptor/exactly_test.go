@@ -12,7 +12,7 @@ import (
 	"inceptor/testenv"
 )
 
-// followCommitted collects what topics hold for readers of committed records.
+// followCommitted collects the records of topics that readers of committed records see.
 func followCommitted(t *testing.T, broker string, topics ...string) *follower {
 	t.Helper()
 	client := newClient(t, broker, kgo.ConsumeTopics(topics...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
@@ -32,10 +32,11 @@ func followCommitted(t *testing.T, broker string, topics ...string) *follower {
 	return f
 }
 
-// Nothing is lost and nothing comes twice when the service is killed twice,
-// the broker once, and a process is frozen until another has taken its
-// partitions and then goes on; dead letters included.
+// No record is lost and none is answered twice when the service is killed twice and the broker
+// once, and when a process is frozen until another one has its partitions and then goes on. The
+// same holds for dead letters.
 func TestExactlyOnce(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 3, nil, inputTopic, outputTopic, deadLetterTopic)
 	photos := photos(t)
@@ -78,10 +79,10 @@ func TestExactlyOnce(t *testing.T) {
 	}
 	all(10)
 	time.Sleep(time.Second)
-	if repeats := checkAnswers(t, photos, out.of(outputTopic)); repeats > 0 || len(out.of(outputTopic)) != n {
-		t.Errorf("%d answers to %d records, %d repeats", len(out.of(outputTopic)), n, repeats)
+	if repeats := checkAnswers(t, photos, out.from(outputTopic)); repeats > 0 || len(out.from(outputTopic)) != n {
+		t.Errorf("%d answers to %d records, %d repeats", len(out.from(outputTopic)), n, repeats)
 	}
-	if dead := out.of(deadLetterTopic); len(dead) != poison {
+	if dead := out.from(deadLetterTopic); len(dead) != poison {
 		t.Errorf("%d dead letters of %d", len(dead), poison)
 	}
 	for _, p := range []*process{frozen, p} {

@@ -16,47 +16,46 @@ import (
 	"inceptor/service/stream/streamtest"
 )
 
-// Greys of images that the model of TestFaults does not survive.
+// Greys of images that end the process of the model in TestFaults.
 const (
 	crashingGrey = 255
 	hungryGrey   = 253
 )
 
-// keptOfKey is how much of a key a dead letter has that is not taken whole.
+// keptOfKey is the number of bytes of a key that a dead letter keeps if the key is too large.
 const keptOfKey = 256
 
-// maxResident is how much memory a process may take before the test kills it,
-// as the kernel would: far more than a service needs, and less than the model
-// takes for a hungry image.
+// maxResident is the memory at which the test kills a process, as the kernel would. It is far more
+// than a service needs, and less than the model takes for an image of hungryGrey.
 const maxResident = 1 << 30
 
-// largeKey sends a key that the outputs do not take: a dead letter has its beginning.
-func (f *faults) largeKey() {
+// largeKey sends a key that the outputs refuse. The dead letter keeps its beginning.
+func (f *faultRun) largeKey() {
 	f.Helper()
-	prefix, number := f.upstream.next("large")
+	prefix, number := f.upstream.name("large")
 	m := picture(prefix+strings.Repeat("-", 3<<20), number)
 	m.label, m.reason = "", "refused-by-broker"
-	f.sendAlone(m, kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(50<<20))
+	f.sendWithOwnClient(m, kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(50<<20))
 }
 
-// bomb sends a batch that must not be decompressed.
-func (f *faults) bomb() {
+// bomb sends a small batch that is large when decompressed. It becomes a dead letter, unread.
+func (f *faultRun) bomb() {
 	f.Helper()
-	f.sendAlone(message{make([]byte, 500<<10), sent{reason: "unread-batch"}}, streamtest.Bomb(200<<20))
+	f.sendWithOwnClient(message{make([]byte, 500<<10), sentRecord{reason: "unread-batch"}}, streamtest.Bomb(200<<20))
 }
 
-// deadly sends an image that the process does not survive, in some company.
-func (f *faults) deadly(grey byte) {
+// deadly sends an image that ends the process, after a few others.
+func (f *faultRun) deadly(grey byte) {
 	for range f.rng.IntN(3) {
-		key, number := f.upstream.next("between")
+		key, number := f.upstream.name("between")
 		f.upstream.send(picture(key, number))
 	}
-	key, _ := f.upstream.next("deadly")
-	f.upstream.send(message{bitmap(grey), sent{key: key, reason: "crashed"}})
+	key, _ := f.upstream.name("deadly")
+	f.upstream.send(message{bitmap(grey), sentRecord{key: key, reason: "crashed"}})
 }
 
-// sendAlone sends with a client of its own.
-func (f *faults) sendAlone(m message, opts ...kgo.Opt) {
+// sendWithOwnClient sends a message with a client that has these options.
+func (f *faultRun) sendWithOwnClient(m message, opts ...kgo.Opt) {
 	f.Helper()
 	client := newClient(f.T, f.brokers, opts...)
 	ctx, cancel := context.WithTimeout(f.Context(), recovery)
@@ -65,17 +64,17 @@ func (f *faults) sendAlone(m message, opts ...kgo.Opt) {
 	if err := client.ProduceSync(ctx, r).FirstErr(); err != nil {
 		f.Fatalf("send %.20s: %v", m.key, err)
 	}
-	f.upstream.keep(r, m.sent)
+	f.upstream.remember(r, m.sentRecord)
 	client.Close()
 }
 
-// A supervised process may die of a record, at any time.
+// A supervised process may die of a record at any time.
 type supervised struct {
 	*process
-	hungry atomic.Bool // it took too much memory, and was killed for that
+	hungry atomic.Bool // killed because it took too much memory; set by watchMemory
 }
 
-// watchMemory kills the process when it takes too much memory.
+// watchMemory kills the process when it takes more than maxResident.
 func watchMemory(p *process) *supervised {
 	s := &supervised{process: p}
 	go func() {
@@ -96,25 +95,23 @@ func watchMemory(p *process) *supervised {
 	return s
 }
 
-// diedOfRecord tells whether a process that has ended did so because of a
-// record.
+// diedOfRecord tells whether a record has ended the process.
 func (p *supervised) diedOfRecord() bool {
 	return p.hungry.Load() || strings.Contains(p.output(), "a white pixel")
 }
 
-// runsHang lets the model's runs hang, at times for longer than a run may take:
-// the file that it reads is a pipe then. The services are restarted, since a
-// run that hangs does not end by itself.
-func (f *faults) runsHang() {
+// runsHang makes the model's runs hang, sometimes for longer than a run may take: its file is a
+// pipe meanwhile. The services are restarted, since a hanging run does not end.
+func (f *faultRun) runsHang() {
 	f.Helper()
 	pause := f.between(time.Second, 5*time.Second)
 	if f.rng.IntN(3) == 0 {
 		pause += 33 * time.Second
 	}
 	f.remark("for %v", pause.Round(time.Millisecond))
-	hangOn(f.T, f.needed)
+	blockRuns(f.T, f.needed)
 	time.Sleep(pause)
-	runOn(f.T, f.needed)
+	unblockRuns(f.T, f.needed)
 	end := f.terminate
 	if f.rng.IntN(2) == 0 {
 		end = f.kill
@@ -125,8 +122,8 @@ func (f *faults) runsHang() {
 	}
 }
 
-// await waits for an output, or until the process dies of a record.
-func (f *faults) await(p *supervised, pattern string) {
+// await waits until the output matches, or the process has died of a record.
+func (f *faultRun) await(p *supervised, pattern string) {
 	f.Helper()
 	re := regexp.MustCompile(pattern)
 	for end := time.Now().Add(recovery); !re.MatchString(p.output()) && !p.diedOfRecord(); time.Sleep(20 * time.Millisecond) {
@@ -136,24 +133,24 @@ func (f *faults) await(p *supervised, pattern string) {
 	}
 }
 
-func (f *faults) kill(p *supervised) {
+func (f *faultRun) kill(p *supervised) {
 	f.Helper()
 	f.signal(p, syscall.SIGKILL)
 	<-p.done
 }
 
-// signal sends a signal, if the process is not dead.
-func (f *faults) signal(p *supervised, s syscall.Signal) {
+// signal sends a signal. A process that has already ended is no error.
+func (f *faultRun) signal(p *supervised, s syscall.Signal) {
 	f.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		f.Fatal(err)
 	}
 }
 
-// terminate sends SIGTERM. The process ends well, or dies of a record before.
-func (f *faults) terminate(p *supervised) {
+// terminate sends SIGTERM. The process must end with status 0, unless it dies of a record before.
+func (f *faultRun) terminate(p *supervised) {
 	f.Helper()
-	f.await(p, "msg=") // before, it does not heed signals, and just ends
+	f.await(p, "msg=") // the first line: from here on it handles signals
 	f.signal(p, syscall.SIGTERM)
 	if code := p.wait(40 * time.Second); code != 0 && !p.diedOfRecord() {
 		f.Errorf("%s: after %q, SIGTERM: exit status %d", f.delivery, f.remarks, code)

@@ -10,21 +10,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// readAll reads topics from beginning to end, once no transaction is open in
-// them.
-func (f *faults) readAll(committedOnly bool, topics ...string) []*kgo.Record {
+// readAll returns all records of topics, once no transaction is open in them.
+func (f *faultRun) readAll(committedOnly bool, topics ...string) []*kgo.Record {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), recovery)
 	defer cancel()
 	return f.read(ctx, committedOnly, f.stableEnds(ctx, topics...), topics...)
 }
 
-// stableEnds waits until every transaction in the topics has ended.
-func (f *faults) stableEnds(ctx context.Context, topics ...string) kadm.ListedOffsets {
+// stableEnds waits until every transaction in the topics has ended, and returns the topics' ends.
+func (f *faultRun) stableEnds(ctx context.Context, topics ...string) kadm.ListedOffsets {
 	f.Helper()
 	admin := kadm.NewClient(f.admin)
 	for ; ; time.Sleep(100 * time.Millisecond) {
-		f.mend()
+		f.endHangingTransactions()
 		ends, err := admin.ListEndOffsets(ctx, topics...)
 		if err == nil {
 			err = ends.Error()
@@ -50,9 +49,9 @@ func (f *faults) stableEnds(ctx context.Context, topics ...string) kadm.ListedOf
 	}
 }
 
-// offsets tells, for whoever looks into a failure, where everybody stands, and
-// which transactions are open.
-func (f *faults) offsets() string {
+// offsets describes the positions in all topics and the open transactions, for the log of a
+// failure.
+func (f *faultRun) offsets() string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	admin := kadm.NewClient(f.admin)

@@ -12,13 +12,13 @@ import (
 
 var listening = regexp.MustCompile(`listening address=(\S+)`)
 
-// stateFile is where the services, which share their model's directory, keep
-// what was decided about its versions.
-func (f *faults) stateFile() string { return filepath.Join(f.model, ".inceptor.json") }
+// stateFile is the file in the model's directory, which the services share, with the decisions
+// about its versions.
+func (f *faultRun) stateFile() string { return filepath.Join(f.model, ".inceptor.json") }
 
-// stateBroken breaks the state file. A service that begins then waits until it
-// is mended; one that serves goes on.
-func (f *faults) stateBroken() {
+// stateBroken makes the state file invalid. A service that starts then waits until it is valid. One
+// that serves goes on.
+func (f *faultRun) stateBroken() {
 	f.Helper()
 	broken := [][]byte{nil, []byte("{"), []byte(`{"use":-1}`), []byte("\x00\x00\x00\x00")}
 	content := broken[f.rng.IntN(len(broken))]
@@ -26,7 +26,7 @@ func (f *faults) stateBroken() {
 	f.write(content)
 	f.terminate(f.services[i])
 	f.services[i] = f.start(f.journal)
-	f.await(f.services[i], "choice cannot be read")
+	f.await(f.services[i], "cannot read the state file")
 	if now, err := os.ReadFile(f.stateFile()); err != nil || string(now) != string(content) {
 		f.Errorf("%s: a state file that cannot be read was written: %q, %v", f.delivery, now, err)
 	}
@@ -34,7 +34,7 @@ func (f *faults) stateBroken() {
 }
 
 // write replaces the state file.
-func (f *faults) write(content []byte) {
+func (f *faultRun) write(content []byte) {
 	f.Helper()
 	next := f.stateFile() + ".next"
 	err := os.WriteFile(next, content, 0o600)
@@ -46,15 +46,15 @@ func (f *faults) write(content []byte) {
 	}
 }
 
-// stateShared lets both services change the state file at the same time. It is
-// whole whenever one looks, and the last change stands in it.
-func (f *faults) stateShared() {
+// stateShared makes both services change the state file at the same time. The file is always whole,
+// and holds the last change at the end.
+func (f *faultRun) stateShared() {
 	f.Helper()
 	const changes = 20
 	var wg sync.WaitGroup
 	for i := range f.services {
 		p := f.services[i]
-		f.await(p, `msg=serving`)
+		f.await(p, `msg="version serving"`)
 		wg.Go(func() {
 			for range changes {
 				f.use(p, "1")
@@ -65,7 +65,7 @@ func (f *faults) stateShared() {
 	wg.Wait()
 	last := f.services[f.rng.IntN(len(f.services))]
 	if !f.use(last, "1") {
-		return // it has died of a record
+		return
 	}
 	var kept struct{ Use *int64 }
 	b, err := os.ReadFile(f.stateFile())
@@ -77,8 +77,8 @@ func (f *faults) stateShared() {
 	}
 }
 
-// use chooses a version in a service; false: that has died of a record.
-func (f *faults) use(p *supervised, version string) bool {
+// use chooses a version in a service. It returns false if the service has died of a record.
+func (f *faultRun) use(p *supervised, version string) bool {
 	f.await(p, listening.String())
 	address := listening.FindStringSubmatch(p.output())
 	if address == nil {

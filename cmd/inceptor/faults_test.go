@@ -17,21 +17,20 @@ import (
 )
 
 var (
-	faultsSeed   = flag.Uint64("faults.seed", 0, "what TestFaults draws from; 0: the time")
+	faultsSeed   = flag.Uint64("faults.seed", 0, "seed of TestFaults; 0: the time")
 	faultsRounds = flag.Int("faults.rounds", 4, "rounds of TestFaults for each delivery guarantee")
-	faultsFranz  = flag.Bool("faults.franz", false, "TestFaults with at_least_once on franz-go, too")
+	faultsFranz  = flag.Bool("faults.franz", false, "run TestFaults also with at_least_once on franz-go")
 )
 
-// Two processes of a group answer while records come all the time, and while
-// they, their broker and those who send are hurt in ways drawn from a seed. A
-// verifier outside of them then counts what came of each record.
+// Two processes of a group answer a steady load. Meanwhile they, their broker and the senders fail
+// in ways that are drawn from a seed. Then a verifier checks what has become of each record.
 func TestFaults(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	seed := *faultsSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("again: -run TestFaults -faults.seed %d -faults.rounds %d", seed, *faultsRounds)
+	t.Logf("repeat with -run TestFaults -faults.seed %d -faults.rounds %d", seed, *faultsRounds)
 	modes := []struct{ name, delivery, client string }{
 		{"at_least_once", "at_least_once", "kafka-go"},
 		{"exactly_once", "exactly_once", "franz-go"},
@@ -42,16 +41,15 @@ func TestFaults(t *testing.T) {
 	for i, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFaults(t, mode.delivery, mode.client, rand.New(rand.NewPCG(seed, uint64(i))))
+			f := newFaultRun(t, mode.delivery, mode.client, rand.New(rand.NewPCG(seed, uint64(i))))
 			f.run(*faultsRounds)
 		})
 	}
 }
 
-// recovery is how long the group may take, after a fault, for all that was
-// sent before its end. It is the bound of a failure: two records that end every
-// process which works on them, until each has been found out, take a minute,
-// for the group waits six seconds for the dead after each death.
+// recovery is how long the group may take, after a failure, to answer all that was sent before its
+// end. It is a generous limit. Two records that crash every process until they are found take a
+// minute: the group waits six seconds for the dead member after each crash.
 const recovery = 5 * time.Minute
 
 // outputs are the topics that a group writes to.
@@ -59,39 +57,40 @@ type outputs struct{ answers, deadLetters string }
 
 func (o outputs) topics() []string { return []string{o.answers, o.deadLetters} }
 
-// A faults is one run: a broker, those who send, the group, and who looks on.
-type faults struct {
+// A faultRun is one run: a broker, the senders, the group of services, and the verifier. Only the
+// test's goroutine uses its fields.
+type faultRun struct {
 	*testing.T
-	rng       *rand.Rand // drawn from by the test's goroutine alone, the same whatever the timing
-	delivery  string
-	client    string
-	model     string
-	needed    string // file of the model; while it is a pipe, runs hang
-	journal   string
-	fullDisk  fullDisk
-	broker    *testenv.Broker
-	brokers   string // host:port of those to start from
-	group     string
-	outputs   outputs
-	admin     *kgo.Client
-	upstream  *upstream
-	seen      *watcher
-	services  []*supervised
-	happened  map[string]int // by name
-	remarks   []string       // of the round
-	processes int            // started so far
-	deaths    int            // of processes, by records
-	mended    map[ended]bool // the transactions that mend has ended; the epoch is the one in them
-	mendedAt  time.Time
+	rng              *rand.Rand // what it draws does not depend on timing
+	delivery         string
+	client           string
+	model            string
+	needed           string // file of the model; while it is a pipe, runs hang
+	journal          string
+	fullDisk         fullDisk
+	broker           *testenv.Broker
+	brokers          string // host:port, for clients to start from
+	group            string
+	outputs          outputs
+	admin            *kgo.Client
+	upstream         *upstream
+	seen             *watcher
+	services         []*supervised
+	happened         map[string]int         // by name
+	remarks          []string               // of the round
+	processes        int                    // started so far
+	deaths           int                    // of processes, by records
+	endedHanging     map[producerEpoch]bool // the transactions that were ended here
+	lookedForHanging time.Time
 }
 
-func newFaults(t *testing.T, delivery, client string, rng *rand.Rand) *faults {
-	f := &faults{
+func newFaultRun(t *testing.T, delivery, client string, rng *rand.Rand) *faultRun {
+	f := &faultRun{
 		T: t, rng: rng, delivery: delivery, client: client, needed: filepath.Join(t.TempDir(), "needed"),
-		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{}, mended: map[ended]bool{},
+		journal: t.TempDir(), fullDisk: newFullDisk(t), happened: map[string]int{}, endedHanging: map[producerEpoch]bool{},
 		group: "inceptor", outputs: outputs{outputTopic, deadLetterTopic},
 	}
-	runOn(t, f.needed)
+	unblockRuns(t, f.needed)
 	f.model = testenv.Tiny(t, "--crash", "--hungry", "--needs", f.needed)
 	f.broker = testenv.StartBroker(t)
 	f.brokers = f.broker.Addr()
@@ -105,10 +104,10 @@ func newFaults(t *testing.T, delivery, client string, rng *rand.Rand) *faults {
 	return f
 }
 
-func (f *faults) committedOnly() bool { return f.delivery == "exactly_once" }
+func (f *faultRun) committedOnly() bool { return f.delivery == "exactly_once" }
 
-// arguments are those of a service, with limits that are drawn.
-func (f *faults) arguments(journal string) []string {
+// arguments returns those of a service, with limits that are drawn.
+func (f *faultRun) arguments(journal string) []string {
 	pick := func(values ...string) string { return values[f.rng.IntN(len(values))] }
 	return runArgs(f.T, f.brokers,
 		"--model.dir", f.model, "--kafka.delivery", f.delivery, "--kafka.client", f.client, "--crash.journal", journal, "--input.max-bytes", "64KiB",
@@ -117,22 +116,21 @@ func (f *faults) arguments(journal string) []string {
 		"--kafka.transaction.records", pick("5", "50", "1000"))
 }
 
-func (f *faults) start(journal string) *supervised {
+func (f *faultRun) start(journal string) *supervised {
 	f.Helper()
 	f.processes++
 	return watchMemory(start(f.T, f.arguments(journal)...))
 }
 
-// run goes through the rounds, in each a burden on the input and a fault, and
-// then verifies.
-func (f *faults) run(rounds int) {
+// run goes through the rounds and then verifies.
+func (f *faultRun) run(rounds int) {
 	begin := time.Now()
 	f.settle()
-	burdens, kinds := f.deck(slices.Sorted(maps.Keys(burdens))), f.deck(slices.Sorted(maps.Keys(kinds)))
+	nextEvent, nextFailure := f.dealer(slices.Sorted(maps.Keys(inputEvents))), f.dealer(slices.Sorted(maps.Keys(failures)))
 	for round := range rounds {
 		f.remarks = nil
 		since := time.Now()
-		f.round(burdens(), kinds())
+		f.round(nextEvent(), nextFailure())
 		line := fmt.Sprintf("%s in %v", strings.Join(f.remarks, ", "), time.Since(since).Round(time.Millisecond))
 		if f.rng.IntN(3) > 0 {
 			line += fmt.Sprintf("; settled after %v", f.settle().Round(time.Millisecond))
@@ -147,23 +145,24 @@ func (f *faults) run(rounds int) {
 	f.verify(rounds, time.Since(begin))
 }
 
-// round begins the burden before the fault, and ends it before or after it.
-func (f *faults) round(burden, kind string) {
-	f.happen(burden)
-	end := burdens[burden](f)
+// round begins an event on the input, has a failure, and ends the event before or after it.
+func (f *faultRun) round(event, failure string) {
+	f.count(event)
+	end := inputEvents[event](f)
 	ended := f.rng.IntN(2) == 0
 	if ended {
 		end()
 	}
-	f.happen(kind)
-	kinds[kind](f)
+	f.count(failure)
+	failures[failure](f)
 	if !ended {
 		end()
 	}
 }
 
-// deck deals the names, shuffled, over and over: so each comes equally often.
-func (f *faults) deck(names []string) (deal func() string) {
+// dealer returns a function that deals the names, shuffled, again and again, so that each comes
+// equally often.
+func (f *faultRun) dealer(names []string) (deal func() string) {
 	var left []string
 	return func() string {
 		if len(left) == 0 {
@@ -176,27 +175,27 @@ func (f *faults) deck(names []string) (deal func() string) {
 	}
 }
 
-func (f *faults) happen(what string) {
+func (f *faultRun) count(what string) {
 	f.happened[what]++
 	f.remark("%s", what)
 }
 
-func (f *faults) remark(format string, args ...any) {
+func (f *faultRun) remark(format string, args ...any) {
 	f.remarks = append(f.remarks, fmt.Sprintf(format, args...))
 }
 
-// settle waits until all that has been acknowledged by now is answered or a
-// dead letter.
-func (f *faults) settle() time.Duration {
+// settle waits until all records acknowledged so far are answered or dead letters, and returns how
+// long that took.
+func (f *faultRun) settle() time.Duration {
 	f.Helper()
 	begin := time.Now()
-	waiting := f.upstream.due()
+	waiting := f.upstream.expected()
 	for {
 		if waiting = f.seen.without(waiting); len(waiting) == 0 {
 			return time.Since(begin)
 		}
-		f.living()
-		f.mend()
+		f.restartDead()
+		f.endHangingTransactions()
 		if time.Since(begin) > recovery {
 			f.Fatalf("%s: after %q and %v, %d records are neither answered nor dead letters, the first: %s\n%s",
 				f.delivery, f.remarks, recovery, len(waiting), slices.Min(waiting), f.offsets())
@@ -205,10 +204,9 @@ func (f *faults) settle() time.Duration {
 	}
 }
 
-// living restarts a service that a record has ended, as whoever supervises it
-// would, and fails where one has ended by itself: whatever happens around it,
-// it has to wait for.
-func (f *faults) living() {
+// restartDead restarts a service that a record has ended, as a supervisor would. It fails if a
+// service has ended for any other reason: whatever happens to its broker, a service must wait.
+func (f *faultRun) restartDead() {
 	f.Helper()
 	for i, p := range f.services {
 		select {

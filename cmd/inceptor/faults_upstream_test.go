@@ -15,20 +15,20 @@ import (
 // sendEvery is the time between two records of the load.
 const sendEvery = 10 * time.Millisecond
 
-// An upstream sends records, and keeps what the broker has acknowledged.
+// An upstream sends records, and remembers those that the broker has acknowledged.
 type upstream struct {
 	t      *testing.T
 	client *kgo.Client // idempotent, all acknowledgements: its defaults
 	cancel context.CancelFunc
 	ended  chan struct{}
-	number int // of records made for burdens; the test's goroutine
+	number int // of records made for events; used by the test's goroutine only
 
 	mu   sync.Mutex
-	sent map[string]sent // by the id that the answer will have
+	sent map[string]sentRecord // by the id of the answer; guarded by mu
 }
 
-// A sent record is one that the broker has acknowledged.
-type sent struct {
+// A sentRecord is one that the broker has acknowledged, and what must become of it.
+type sentRecord struct {
 	key     string
 	label   string // of its answer
 	reason  string // of its dead letter; one of both
@@ -36,14 +36,14 @@ type sent struct {
 	at      time.Time
 }
 
-// A message is what is to be sent, and what is to come of it.
+// A message is a record to send, and what must become of it.
 type message struct {
 	value []byte
-	sent
+	sentRecord
 }
 
 func newUpstream(t *testing.T, brokers string, opts ...kgo.Opt) *upstream {
-	u := &upstream{t: t, client: newClient(t, brokers, opts...), ended: make(chan struct{}), sent: map[string]sent{}}
+	u := &upstream{t: t, client: newClient(t, brokers, opts...), ended: make(chan struct{}), sent: map[string]sentRecord{}}
 	// The client has its producer id before anything happens to the broker: it
 	// does not ask twice for it.
 	first := picture("first", 0)
@@ -51,7 +51,7 @@ func newUpstream(t *testing.T, brokers string, opts ...kgo.Opt) *upstream {
 	if err := u.client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	u.keep(r, first.sent)
+	u.remember(r, first.sentRecord)
 	ctx, cancel := context.WithCancel(context.Background())
 	u.cancel = cancel
 	t.Cleanup(func() { cancel(); <-u.ended })
@@ -74,7 +74,7 @@ func (u *upstream) load(ctx context.Context) {
 	}
 }
 
-// stop ends the load, and waits until all of it is acknowledged.
+// stop ends the load and waits until all of it is acknowledged.
 func (u *upstream) stop() {
 	u.t.Helper()
 	u.cancel()
@@ -86,40 +86,40 @@ func (u *upstream) stop() {
 	}
 }
 
-// picture is an image, dark or bright by its number.
+// picture returns an image, dark or bright by its number.
 func picture(key string, number int) message {
-	m := message{bitmap(byte(number % 90)), sent{key: key, label: "dark"}}
+	m := message{bitmap(byte(number % 90)), sentRecord{key: key, label: "dark"}}
 	if number%2 == 1 {
 		m.value, m.label = bitmap(byte(110+number%90)), "bright"
 	}
 	return m
 }
 
-// poison is what cannot be answered, of each kind.
+// poison returns one of each kind of record that cannot be answered.
 func poison(key string) []message {
 	whole := bitmap(100)
 	return []message{
-		{nil, sent{key: key, reason: "empty"}},
-		{bytes.Repeat([]byte{0, 1, 2, 0xff}, 20), sent{key: key, reason: "unknown-format"}},
-		{append(whole, make([]byte, 100<<10)...), sent{key: key, reason: "too-large"}},
-		{whole[:30], sent{key: key, reason: "bad-header"}},
-		{whole[:60], sent{key: key, reason: "undecodable"}},
-		{[]byte("/etc/passwd"), sent{key: key, reason: "path-not-allowed"}},
+		{nil, sentRecord{key: key, reason: "empty"}},
+		{bytes.Repeat([]byte{0, 1, 2, 0xff}, 20), sentRecord{key: key, reason: "unknown-format"}},
+		{append(whole, make([]byte, 100<<10)...), sentRecord{key: key, reason: "too-large"}},
+		{whole[:30], sentRecord{key: key, reason: "bad-header"}},
+		{whole[:60], sentRecord{key: key, reason: "undecodable"}},
+		{[]byte("/etc/passwd"), sentRecord{key: key, reason: "path-not-allowed"}},
 	}
 }
 
-// next names a record of a burden.
-func (u *upstream) next(what string) (key string, number int) {
+// name returns a key and a number for a record of an event.
+func (u *upstream) name(what string) (key string, number int) {
 	u.number++
 	return fmt.Sprintf("%s-%d", what, u.number), u.number
 }
 
-// send sends without waiting.
+// send sends a message without waiting.
 func (u *upstream) send(m message) {
 	u.client.Produce(context.Background(), m.record(), func(r *kgo.Record, err error) {
 		switch {
 		case err == nil:
-			u.keep(r, m.sent)
+			u.remember(r, m.sentRecord)
 		case !errors.Is(err, kgo.ErrClientClosed):
 			u.t.Errorf("send %s: %v", m.key, err)
 		}
@@ -130,7 +130,7 @@ func (m message) record() *kgo.Record {
 	return &kgo.Record{Topic: inputTopic, Key: []byte(m.key), Value: m.value}
 }
 
-func (u *upstream) keep(r *kgo.Record, s sent) {
+func (u *upstream) remember(r *kgo.Record, s sentRecord) {
 	s.at = time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -139,8 +139,8 @@ func (u *upstream) keep(r *kgo.Record, s sent) {
 
 func idOf(r *kgo.Record) string { return fmt.Sprintf("%s-%d-%d", r.Topic, r.Partition, r.Offset) }
 
-// due are the ids that something must come of.
-func (u *upstream) due() []string {
+// expected returns the ids of the records that must become an answer or a dead letter.
+func (u *upstream) expected() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var ids []string
@@ -152,45 +152,43 @@ func (u *upstream) due() []string {
 	return ids
 }
 
-// burdens are what the input is made of, beside the load. Each ends in a
-// second step.
-var burdens = map[string]func(f *faults) (end func()){
-	"poison": func(f *faults) func() {
+// inputEvents are what is sent in addition to the load, by name. Each returns its second step.
+var inputEvents = map[string]func(f *faultRun) (end func()){
+	"poison": func(f *faultRun) func() {
 		for range f.rng.IntN(10) + 1 {
-			key, _ := f.upstream.next("poison")
+			key, _ := f.upstream.name("poison")
 			of := poison(key)
 			f.upstream.send(of[f.rng.IntN(len(of))])
-			key, number := f.upstream.next("between")
+			key, number := f.upstream.name("between")
 			f.upstream.send(picture(key, number))
 		}
 		return func() {}
 	},
-	"burst": func(f *faults) func() {
+	"burst": func(f *faultRun) func() {
 		for range 2000 {
-			key, number := f.upstream.next("burst")
+			key, number := f.upstream.name("burst")
 			f.upstream.send(picture(key, number))
 		}
 		return func() {}
 	},
-	"two crash in one window": func(f *faults) func() {
+	"two crash in one window": func(f *faultRun) func() {
 		f.deadly(crashingGrey)
 		f.deadly(crashingGrey)
 		return func() {}
 	},
-	"one takes all memory":  func(f *faults) func() { f.deadly(hungryGrey); return func() {} },
-	"large key":             func(f *faults) func() { f.largeKey(); return func() {} },
-	"bomb":                  func(f *faults) func() { f.bomb(); return func() {} },
-	"transaction aborted":   func(f *faults) func() { return f.transaction(kgo.TryAbort) },
-	"transaction committed": func(f *faults) func() { return f.transaction(kgo.TryCommit) },
+	"one takes all memory":  func(f *faultRun) func() { f.deadly(hungryGrey); return func() {} },
+	"large key":             func(f *faultRun) func() { f.largeKey(); return func() {} },
+	"bomb":                  func(f *faultRun) func() { f.bomb(); return func() {} },
+	"transaction aborted":   func(f *faultRun) func() { return f.transaction(kgo.TryAbort) },
+	"transaction committed": func(f *faultRun) func() { return f.transaction(kgo.TryCommit) },
 }
 
-// transaction sends some records in one, poison among them, and ends it as
-// told in its second step. While it is open it holds readers of committed
-// records back.
-func (f *faults) transaction(how kgo.TransactionEndTry) (end func()) {
+// transaction sends some records in a transaction, some of them poison. Its second step ends the
+// transaction. While it is open, it holds readers of committed records back.
+func (f *faultRun) transaction(how kgo.TransactionEndTry) (end func()) {
 	f.Helper()
 	u := f.upstream
-	id, _ := u.next("upstream")
+	id, _ := u.name("upstream")
 	client := newClient(f.T, f.brokers, kgo.TransactionalID(id), kgo.TransactionTimeout(time.Minute))
 	if err := client.BeginTransaction(); err != nil {
 		f.Fatal(err)
@@ -198,7 +196,7 @@ func (f *faults) transaction(how kgo.TransactionEndTry) (end func()) {
 	var messages []message
 	var records []*kgo.Record
 	for range f.rng.IntN(40) + 1 {
-		key, number := u.next("transaction")
+		key, number := u.name("transaction")
 		m := picture(key, number)
 		if f.rng.IntN(5) == 0 {
 			of := poison(key)
@@ -220,7 +218,7 @@ func (f *faults) transaction(how kgo.TransactionEndTry) (end func()) {
 			f.Fatalf("end the transaction: %v", err)
 		}
 		for i, r := range records {
-			u.keep(r, messages[i].sent)
+			u.remember(r, messages[i].sentRecord)
 		}
 		client.Close()
 	}

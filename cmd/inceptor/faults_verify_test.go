@@ -16,8 +16,7 @@ import (
 	"inceptor/service"
 )
 
-// A watcher knows when the first answer to each record, or its dead letter,
-// could be read.
+// A watcher records when the first answer to each record, or its dead letter, could be read.
 type watcher struct {
 	mu sync.Mutex
 	at map[string]time.Time // by id
@@ -32,7 +31,7 @@ func watch(t *testing.T, broker string, committedOnly bool, topics []string, opt
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			client.PollFetches(ctx).EachRecord(w.look)
+			client.PollFetches(ctx).EachRecord(w.record)
 		}
 	}()
 	return w
@@ -45,7 +44,7 @@ func isolation(committedOnly bool) []kgo.Opt {
 	return nil
 }
 
-func (w *watcher) look(r *kgo.Record) {
+func (w *watcher) record(r *kgo.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if id := lastHeader(r, "inceptor-id"); w.at[id].IsZero() {
@@ -59,20 +58,20 @@ func (w *watcher) first(id string) time.Time {
 	return w.at[id]
 }
 
-// without are the ids of which nothing could be read yet.
+// without returns those ids of which nothing could be read yet.
 func (w *watcher) without(ids []string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.DeleteFunc(ids, func(id string) bool { return !w.at[id].IsZero() })
 }
 
-// A verdict is what the verifier finds, in records.
+// A verdict is what the verifier finds. It counts records.
 type verdict struct {
 	answers, deadLetters int // to different records
 	repeats              int
 	abortedAnswered      int // records of aborted transactions
 	lost                 int
-	unasked              int // for records that nobody sent
+	unasked              int // for records that were never sent
 	disorder             int
 	wrong                int // another key, partition, topic, label or reason than is right
 	longest              time.Duration
@@ -85,14 +84,14 @@ func (v *verdict) count(n *int, format string, args ...any) {
 	}
 }
 
-// verify reads all topics anew, and compares what came with what was sent.
-func (f *faults) verify(rounds int, took time.Duration) {
+// verify reads all topics again and compares their records with those that were sent.
+func (f *faultRun) verify(rounds int, took time.Duration) {
 	f.Helper()
 	sent := f.upstream.sent // nothing is sent any more
 	f.checkInput(f.readAll(true, inputTopic), sent)
 	v := f.judge(f.readAll(f.committedOnly(), f.outputs.topics()...), sent)
 
-	aborted := len(sent) - len(f.upstream.due())
+	aborted := len(sent) - len(f.upstream.expected())
 	var happened []string
 	for _, what := range slices.Sorted(maps.Keys(f.happened)) {
 		happened = append(happened, fmt.Sprintf("%s %d", what, f.happened[what]))
@@ -100,7 +99,7 @@ func (f *faults) verify(rounds int, took time.Duration) {
 	f.Logf("%s, %d rounds in %v: %d records and %d aborted ones; %d answers, %d dead letters, %d repeats, %d lost, %d out of order, "+
 		"%d aborted ones answered; longest wait for an answer %v; %d processes; %s; %d transactions left open by the broker",
 		f.delivery, rounds, took.Round(time.Second), len(sent)-aborted, aborted, v.answers, v.deadLetters, v.repeats, v.lost, v.disorder,
-		v.abortedAnswered, v.longest.Round(time.Millisecond), f.processes, strings.Join(happened, ", "), len(f.mended))
+		v.abortedAnswered, v.longest.Round(time.Millisecond), f.processes, strings.Join(happened, ", "), len(f.endedHanging))
 	bad := v.lost + v.unasked + v.disorder + v.wrong
 	if f.committedOnly() {
 		bad += v.repeats
@@ -113,9 +112,8 @@ func (f *faults) verify(rounds int, took time.Duration) {
 	}
 }
 
-// checkInput fails where the broker itself does not hold what it has
-// acknowledged.
-func (f *faults) checkInput(input []*kgo.Record, sent map[string]sent) {
+// checkInput fails if the broker itself does not hold the records that it has acknowledged.
+func (f *faultRun) checkInput(input []*kgo.Record, sent map[string]sentRecord) {
 	f.Helper()
 	committed := map[string]bool{}
 	for _, r := range input {
@@ -132,19 +130,19 @@ func (f *faults) checkInput(input []*kgo.Record, sent map[string]sent) {
 	}
 }
 
-// judge goes through answers and dead letters in their order.
-func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) {
-	came := map[string]int{}
+// judge goes through the answers and dead letters in order.
+func (f *faultRun) judge(outputs []*kgo.Record, sent map[string]sentRecord) (v verdict) {
+	outputsOf := map[string]int{}
 	last := map[string]int64{} // offset in the input, by topic and partition
 	for _, r := range outputs {
 		id := lastHeader(r, "inceptor-id")
-		came[id]++
+		outputsOf[id]++
 		s, asked := sent[id]
 		switch {
 		case !asked:
-			v.count(&v.unasked, "%s is for %q, which nobody sent", idOf(r), id)
+			v.count(&v.unasked, "%s is for %q, which was never sent", idOf(r), id)
 			continue
-		case came[id] > 1:
+		case outputsOf[id] > 1:
 			v.count(&v.repeats, "%s came again", id)
 			continue
 		case s.aborted:
@@ -169,7 +167,7 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 	for id, s := range sent {
 		switch {
 		case s.aborted:
-		case came[id] == 0:
+		case outputsOf[id] == 0:
 			v.count(&v.lost, "%s (%.40s) is lost", id, s.key)
 		default:
 			v.longest = max(v.longest, f.seen.first(id).Sub(s.at))
@@ -178,8 +176,8 @@ func (f *faults) judge(outputs []*kgo.Record, sent map[string]sent) (v verdict) 
 	return v
 }
 
-// compare tells what is wrong with what came of a record.
-func (s sent) compare(r *kgo.Record, id string, dead bool) string {
+// compare returns what is wrong with the answer or dead letter of a record, or an empty string.
+func (s sentRecord) compare(r *kgo.Record, id string, dead bool) string {
 	if want := s.key[:min(len(s.key), keptOfKey)]; string(r.Key) != want {
 		return fmt.Sprintf("the key is %.100q", r.Key)
 	}
@@ -197,13 +195,4 @@ func (s sent) compare(r *kgo.Record, id string, dead bool) string {
 		return fmt.Sprintf("the answer is %s, want label %q, reason %q", r.Value, s.label, s.reason)
 	}
 	return ""
-}
-
-// position takes an id apart.
-func position(t *testing.T, id string) (partition int32, offset int64) {
-	t.Helper()
-	if _, err := fmt.Sscanf(id, inputTopic+"-%d-%d", &partition, &offset); err != nil {
-		t.Fatalf("id %q: %v", id, err)
-	}
-	return partition, offset
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,16 +20,16 @@ import (
 	"inceptor/testenv"
 )
 
-// One record that always hangs the model waits out four times the 30 s that a
-// run may take.
-var nightly = flag.Bool("nightly", false, "TestVersionHangs and TestCluster in full, for many minutes")
+// With -nightly, one record that always hangs the model waits four times for the 30 s that a run
+// may take.
+var nightly = flag.Bool("nightly", false, "TestVersionHangs and TestCluster in full, and TestPrecisionFromTheStream with the Inception, for many minutes")
 
-// A hanging is a service whose model needs a file, on topics of its own. While
-// the file is a pipe that nobody writes to, its runs hang in native code.
-type hanging struct {
+// A hangHarness is a service with topics of its own, whose model reads a file. While the file is a
+// pipe without a writer, the model's runs hang in native code.
+type hangHarness struct {
 	t      *testing.T
 	broker string
-	prefix string // of its topics
+	topics topicSet
 	dir    string // of its versions
 	needed string
 	out    *follower
@@ -36,53 +37,49 @@ type hanging struct {
 	sent   int
 }
 
-func newHanging(t *testing.T, broker, prefix string, args ...string) *hanging {
+func newHangHarness(t *testing.T, broker, name string, args ...string) *hangHarness {
 	t.Helper()
-	h := &hanging{t: t, broker: broker, prefix: prefix, needed: filepath.Join(t.TempDir(), "file")}
-	topics := []string{prefix + "-in", prefix + "-out", prefix + "-dead"}
-	createTopics(t, broker, 1, nil, topics...)
-	h.out = follow(t, broker, topics[1:]...)
-	runOn(t, h.needed)
+	h := &hangHarness{t: t, broker: broker, topics: topicsOf(name), needed: filepath.Join(t.TempDir(), "file")}
+	createTopics(t, broker, 1, nil, h.topics.input, h.topics.output, h.topics.deadLetter)
+	h.out = follow(t, broker, h.topics.output, h.topics.deadLetter)
+	unblockRuns(t, h.needed)
 	h.dir = testenv.Tiny(t, "--needs", h.needed)
-	h.args = append(runArgs(t, broker, "--model.dir", h.dir, "--kafka.group", prefix,
-		"--kafka.input", topics[0], "--kafka.output", topics[1], "--kafka.dead-letter", topics[2]), args...)
+	h.args = slices.Concat(runArgs(t, broker, "--model.dir", h.dir), h.topics.args(), args)
 	return h
 }
 
-// hangOn lets the runs of a model that needs the file hang.
-func hangOn(t *testing.T, needed string) {
+// blockRuns makes the runs of a model that reads the file hang.
+func blockRuns(t *testing.T, needed string) {
 	t.Helper()
 	if err := errors.Join(os.Remove(needed+"0"), syscall.Mkfifo(needed+"0", 0o600)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// runOn helps the runs of later; those that hang go on to do so.
-func runOn(t *testing.T, needed string) {
+// unblockRuns lets later runs end. Those that hang do not end.
+func unblockRuns(t *testing.T, needed string) {
 	t.Helper()
 	if err := errors.Join(os.WriteFile(needed+"new", nil, 0o600), os.Rename(needed+"new", needed+"0")); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (h *hanging) send(n int) {
+func (h *hangHarness) send(n int) {
 	h.t.Helper()
 	records := make([]*kgo.Record, n)
 	for i := range records {
-		records[i] = &kgo.Record{Topic: h.prefix + "-in", Key: fmt.Append(nil, h.sent), Value: bitmap(byte(h.sent))}
+		records[i] = &kgo.Record{Topic: h.topics.input, Key: fmt.Append(nil, h.sent), Value: bitmap(byte(h.sent))}
 		h.sent++
 	}
 	produce(h.t, h.broker, records...)
 }
 
-// answered waits until everything that was sent is answered, and returns the
-// last answers.
-func (h *hanging) answered(last int) []service.Answer {
+// answered waits until everything that was sent is answered, and returns the last answers.
+func (h *hangHarness) answered(last int) []service.Answer {
 	h.t.Helper()
-	topic := h.prefix + "-out"
-	h.out.awaitDistinct(h.t, h.sent, 2*time.Minute, topic)
-	records := h.out.of(topic)
-	if dead := h.out.of(h.prefix + "-dead"); len(records) != h.sent || len(dead) > 0 {
+	h.out.awaitDistinct(h.t, h.sent, 2*time.Minute, h.topics.output)
+	records := h.out.from(h.topics.output)
+	if dead := h.out.from(h.topics.deadLetter); len(records) != h.sent || len(dead) > 0 {
 		h.t.Errorf("%d records, %d answers, %d dead letters", h.sent, len(records), len(dead))
 	}
 	answers := make([]service.Answer, last)
@@ -94,7 +91,7 @@ func (h *hanging) answered(last int) []service.Answer {
 	return answers
 }
 
-// awaitPage waits until a page has a status and a text.
+// awaitPage waits until a page has this status and contains this text.
 func awaitPage(t *testing.T, url string, status int, text string) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
@@ -108,30 +105,30 @@ func awaitPage(t *testing.T, url string, status int, text string) {
 	}
 }
 
-// A model that hangs is found out, and told. Another version answers, or a
-// model server, or the process ends, although the call into TensorFlow does not.
+// A hanging model is detected and reported. Another version answers, or a model server, or the
+// process ends, although the call into TensorFlow does not return.
 func TestVersionHangs(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	t.Run("cases", func(t *testing.T) { // the broker outlives them
 		t.Run("stop", func(t *testing.T) {
 			t.Parallel()
-			h := newHanging(t, broker.Addr(), "stop")
+			h := newHangHarness(t, broker.Addr(), "stop")
 			p := start(t, append(h.args, "--kafka.on-error", "stop", "--kafka.on-error-after", "5s")...)
 			address := p.await(`listening address=(\S+)`, time.Minute)
 			h.send(5)
 			h.answered(5)
-			hangOn(t, h.needed)
+			blockRuns(t, h.needed)
 			h.send(5)
 			awaitPage(t, address+"/readyz", 503, "version 1 hangs: a run of ")
 			awaitPage(t, address+"/metrics", 200, "\ninceptor_stuck_partitions 1\n")
 			awaitPage(t, address+"/metrics", 200, "\ninceptor_model_overdue_runs ")
 			code := p.wait(3 * time.Minute)
 			if output := p.output(); code != 1 || !strings.Contains(output, "kafka.on-error: record stop-in-0-") ||
-				!strings.Contains(output, "version 1 hangs") || !strings.Contains(output, "It cannot be cancelled") {
+				!strings.Contains(output, "version 1 hangs") || !strings.Contains(output, "it keeps its memory until it ends") {
 				t.Errorf("exit status %d", code)
 			}
-			runOn(t, h.needed)
+			unblockRuns(t, h.needed)
 			again := start(t, h.args...)
 			h.answered(10)
 			if code := again.terminate(30 * time.Second); code != 0 {
@@ -146,12 +143,12 @@ func TestVersionHangs(t *testing.T) {
 		}
 		t.Run("another version", func(t *testing.T) {
 			t.Parallel()
-			h := newHanging(t, broker.Addr(), "another")
+			h := newHangHarness(t, broker.Addr(), "another")
 			p := start(t, h.args...)
 			address := p.await(`listening address=(\S+)`, time.Minute)
 			h.send(5)
 			h.answered(5)
-			hangOn(t, h.needed)
+			blockRuns(t, h.needed)
 			h.send(5)
 			awaitPage(t, address+"/readyz", 503, "version 1 hangs: a run of ")
 			next := testenv.Tiny(t, "--version", "2")
@@ -173,17 +170,17 @@ func TestVersionHangs(t *testing.T) {
 			fake := remotetest.NewFake("inception")
 			fake.Classes = 2
 			server := remotetest.Serve(t, fake)
-			h := newHanging(t, broker.Addr(), "server", "--model.backend", "local-then-remote", "--fallback.address", server.Addr())
+			h := newHangHarness(t, broker.Addr(), "server", "--model.backend", "local-then-remote", "--fallback.address", server.Addr())
 			p := start(t, h.args...)
 			address := p.await(`listening address=(\S+)`, time.Minute)
-			p.await(`msg=serving`, time.Minute) // before, the server answers
+			p.await(`msg="version serving"`, time.Minute) // before, the server answers
 			h.send(5)
 			for _, a := range h.answered(5) {
 				if a.Backend != "local" {
 					t.Errorf("got %+v", a)
 				}
 			}
-			hangOn(t, h.needed)
+			blockRuns(t, h.needed)
 			h.send(5)
 			h.answered(5)
 			h.send(20)
@@ -201,11 +198,11 @@ func TestVersionHangs(t *testing.T) {
 	})
 }
 
-// A record that always hangs the model is found out over two starts: it blocks
-// both lanes of the first process, and both of the second one.
+// A record that always hangs the model is found after two starts: it blocks both lanes of the first
+// process, and both of the second one.
 func recordHangs(t *testing.T, broker string) {
 	t.Helper()
-	h := newHanging(t, broker, "record", "--crash.journal", t.TempDir(),
+	h := newHangHarness(t, broker, "record", "--crash.journal", t.TempDir(),
 		"--kafka.on-error", "stop", "--kafka.on-error-after", "35s")
 	pipe := filepath.Join(t.TempDir(), "pipe") // the model waits for somebody to read what it writes
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -215,10 +212,10 @@ func recordHangs(t *testing.T, broker string) {
 	p := start(t, h.args...)
 	p.await("assigned", time.Minute)
 	h.send(3)
-	produce(t, broker, &kgo.Record{Topic: "record-in", Key: []byte("white"), Value: bitmap(255)})
+	produce(t, broker, &kgo.Record{Topic: h.topics.input, Key: []byte("white"), Value: bitmap(255)})
 	h.send(3)
 	starts := 1
-	for end := time.Now().Add(6 * time.Minute); len(h.out.of("record-dead")) == 0; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(6 * time.Minute); len(h.out.from(h.topics.deadLetter)) == 0; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("no dead letter after %d starts", starts)
 		}
@@ -232,15 +229,15 @@ func recordHangs(t *testing.T, broker string) {
 		default:
 		}
 	}
-	letter := h.out.of("record-dead")[0]
+	letter := h.out.from(h.topics.deadLetter)[0]
 	if reason := lastHeader(letter, "inceptor-reason"); string(letter.Key) != "white" || reason != "crashed" {
 		t.Errorf("%q is a dead letter for %q", letter.Key, reason)
 	}
 	if starts != 2 {
 		t.Errorf("%d starts, want 2: a version has two lanes, and a record is tried three times alone", starts)
 	}
-	h.out.awaitDistinct(t, h.sent, time.Minute, "record-out")
-	if n := len(h.out.of("record-dead")); n != 1 {
+	h.out.awaitDistinct(t, h.sent, time.Minute, h.topics.output)
+	if n := len(h.out.from(h.topics.deadLetter)); n != 1 {
 		t.Errorf("%d dead letters", n)
 	}
 	if code := p.terminate(time.Minute); code != 0 {

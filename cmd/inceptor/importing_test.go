@@ -21,8 +21,8 @@ import (
 	"inceptor/testenv"
 )
 
-// substitutes are lines of docs/importing.md that the test has no internet or no
-// time for. The page says so at its end.
+// substitutes are lines of docs/importing.md that need the internet or too much time, and what the
+// test runs instead. The end of the page says so.
 var substitutes = []struct{ page, test string }{
 	{`keras.applications.MobileNetV2(weights="imagenet")`, `keras.models.load_model("imagenet.keras")`},
 	{`keras.applications.MobileNet(
@@ -31,18 +31,18 @@ var substitutes = []struct{ page, test string }{
     weights="imagenet", include_top=False, pooling="avg", input_shape=(224, 224, 3))`, tinyNetwork},
 }
 
-// tinyNetwork makes 192 numbers of an image. What is trained on it is the same each time.
+// tinyNetwork makes 192 numbers of an image. Training on it gives the same result each time.
 const tinyNetwork = `keras.utils.set_random_seed(1) or keras.Sequential([
     keras.Input((224, 224, 3)), keras.layers.Rescaling(1 / 127.5, -1), keras.layers.AveragePooling2D(28),
     keras.layers.Flatten()])`
 
-// importingLimit bounds a section: it trains and exports small models.
+// importingLimit is the most time for a section, which trains and exports small models.
 const importingLimit = 10 * time.Minute
 
-// A reader who goes through docs/importing.md gets what it says: each command,
-// script and file of a section is taken in its order, in a folder that has what
-// the section begins with.
+// Following docs/importing.md gives what it says. The test runs each command, script and file of a
+// section in order, in a folder with the files that the section begins with.
 func TestImporting(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile(filepath.Join(testenv.Root(t), "docs", "importing.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -87,10 +87,10 @@ func TestImporting(t *testing.T) {
 	t.Run("families", func(t *testing.T) { checkFamilies(t, text, filepath.Join(given, "families")) })
 }
 
-// A section of the page has an anchor as links to it have it.
+// A section of the page. Its anchor is that of links to it.
 type section struct{ anchor, text string }
 
-// sections are the parts of the page under headings of the second level.
+// sections returns the parts of the page under second-level headings.
 func sections(page string) []section {
 	var all []section
 	for _, part := range strings.Split(page, "\n## ")[1:] {
@@ -101,8 +101,8 @@ func sections(page string) []section {
 	return all
 }
 
-// A block is a fenced part of a section: commands (sh), what the commands before
-// it print (text), or a file that its first line names (python, yaml).
+// A block is a fenced part of a section: commands (sh), the output of the commands before it
+// (text), or a file that its first line names (python, yaml).
 type block struct{ kind, text string }
 
 var fenced = regexp.MustCompile("(?ms)^( *)```(\\w*)\n(.*?)^ *```$")
@@ -120,13 +120,13 @@ func (s section) blocks(t *testing.T) []block {
 	return all
 }
 
-// A reader has the programs and the settings that the page supposes.
-type reader struct {
+// A pageReader has the programs and the settings that the page supposes.
+type pageReader struct {
 	bin string // folder of the programs
 	env []string
 }
 
-func newReader(t *testing.T, home string) reader {
+func newReader(t *testing.T, home string) pageReader {
 	t.Helper()
 	bin := filepath.Join(home, "bin")
 	if err := os.Mkdir(bin, 0o700); err != nil {
@@ -144,23 +144,20 @@ func newReader(t *testing.T, home string) reader {
 			t.Fatal(err)
 		}
 	}
-	address, err := freeAddress("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return reader{bin, append(os.Environ(),
+	address := testenv.FreeAddress(t)
+	return pageReader{bin, append(os.Environ(),
 		"PATH="+bin+":"+os.Getenv("PATH"),
 		// Python compiles its modules once, and not in each script.
 		"PYTHONDONTWRITEBYTECODE=", "PYTHONPYCACHEPREFIX="+filepath.Join(home, "pycache"),
 		"KERAS_HOME="+filepath.Join(home, "keras"),
 		"CUDA_VISIBLE_DEVICES=-1", "TF_CPP_MIN_LOG_LEVEL=2",
 		"INCEPTOR_TENSORFLOW_LIBRARY="+testenv.TensorFlow(t),
-		"INCEPTOR_PORT=0", "INCEPTOR_HTTP_LISTEN="+address, "INCEPTOR_ADDRESS="+address,
+		"INCEPTOR_HTTP_LISTEN="+address,
 	)}
 }
 
-// command is a program of the system, or of the reader's own, with his settings.
-func (r reader) command(name string, args ...string) *exec.Cmd {
+// command returns a program of the system, or one of the reader's own, with the reader's settings.
+func (r pageReader) command(name string, args ...string) *exec.Cmd {
 	if own := filepath.Join(r.bin, name); exists(own) {
 		name = own
 	}
@@ -174,9 +171,9 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// follow goes through a section in the folder, and checks what is shown. What it
-// has started in the background runs until check has returned.
-func (r reader) follow(t *testing.T, blocks []block, dir string, check func(t *testing.T, dir string)) {
+// follow runs the commands of a section in the folder and checks their output. Processes in the
+// background run until check has returned.
+func (r pageReader) follow(t *testing.T, blocks []block, dir string, check func(t *testing.T, dir string)) {
 	file := filepath.Join(dir, ".script")
 	if err := os.WriteFile(file, []byte(script(t, blocks)), 0o600); err != nil {
 		t.Fatal(err)
@@ -223,8 +220,7 @@ func (r reader) follow(t *testing.T, blocks []block, dir string, check func(t *t
 	}
 }
 
-// script is the section as one script of bash. The output of block i goes to the
-// file .output.i.
+// script returns the section as a bash script. The output of block i goes to the file .output.i.
 func script(t *testing.T, blocks []block) string {
 	var s strings.Builder
 	s.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\ntrap 'exit 1' TERM\n")
@@ -252,7 +248,7 @@ func script(t *testing.T, blocks []block) string {
 	return s.String()
 }
 
-// triedLater tells whether commands follow a file, before the next file does.
+// triedLater tells whether commands follow a file before the next file does.
 func triedLater(blocks []block) bool {
 	for _, b := range blocks {
 		if b.kind != "text" {
@@ -273,7 +269,7 @@ func lastCommand(blocks []block) int {
 
 func outputOf(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf(".output.%d", i)) }
 
-// lastOutput is what the commands printed that ran last, and the service's log.
+// lastOutput returns the output of the last commands that ran, and the service's log.
 func lastOutput(dir string) string {
 	log, _ := os.ReadFile(filepath.Join(dir, "service.log"))
 	for i := 50; i >= 0; i-- {
@@ -284,8 +280,8 @@ func lastOutput(dir string) string {
 	return "no block has run"
 }
 
-// notShown is the first line of want that the output does not have, after those
-// before it. "…" stands for anything, and any space for any other.
+// notShown returns the first line of want that is missing in the output after the lines before it.
+// "…" stands for any text, and any space for any other.
 func notShown(output, want string) string {
 	lines := strings.Split(output, "\n")
 	for line := range strings.Lines(want) {
@@ -302,8 +298,8 @@ func notShown(output, want string) string {
 	return ""
 }
 
-// checkPublished sends pictures to the service that the reader has started: the
-// version that was published last answers them, with the words it was trained on.
+// checkPublished sends pictures to the service that the section has started. The version that was
+// published last answers them, with the labels that it was trained on.
 func checkPublished(t *testing.T, dir string) {
 	log, err := os.ReadFile(outputOf(dir, 1))
 	if err != nil {
@@ -325,7 +321,7 @@ func checkPublished(t *testing.T, dir string) {
 	}
 	out.awaitDistinct(t, sent, time.Minute, outputTopic, deadLetterTopic)
 	answered := 0
-	for _, r := range out.of(outputTopic) {
+	for _, r := range out.from(outputTopic) {
 		var a service.Answer
 		if err := json.Unmarshal(r.Value, &a); err != nil {
 			t.Fatalf("%s: %v", r.Value, err)
@@ -346,13 +342,13 @@ func checkPublished(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := notShown(string(log), "…msg=serving …version=1 …\n…msg=serving …version=2 …"); missing != "" {
+	if missing := notShown(string(log), "…msg=\"version serving\" …version=1 …\n…msg=\"version serving\" …version=2 …"); missing != "" {
 		t.Errorf("the service's log does not have %s:\n%s", missing, log)
 	}
 }
 
-// checkFamilies compares the line for each family of networks with what the
-// family's own preprocessing makes of a picture.
+// checkFamilies compares the line for each family of networks with the family's own preprocessing
+// of a picture.
 func checkFamilies(t *testing.T, page, dir string) {
 	b, err := os.ReadFile(filepath.Join(dir, "means.json"))
 	if err != nil {
@@ -392,9 +388,8 @@ func checkFamilies(t *testing.T, page, dir string) {
 	}
 }
 
-// familyLines returns the line of inceptor.yaml for a network, of the page's table
-// with this head. "DenseNet…" are all whose names begin so; "inception: a, b" is
-// named inception.
+// familyLines returns the line of inceptor.yaml for a network, from the page's table with this
+// head. "DenseNet…" stands for all names that begin so. "inception: a, b" is named inception.
 func familyLines(page, head string) func(name string) string {
 	_, table, _ := strings.Cut(page, "| "+head+" | `inceptor.yaml` |\n")
 	table, _, _ = strings.Cut(table, "\n\n")
@@ -424,8 +419,8 @@ func familyLines(page, head string) func(name string) string {
 	}
 }
 
-// channelMeans are the means of what the model with this inceptor.yaml gets of the
-// picture.
+// channelMeans returns the means of the picture's channels as the model gets them with this
+// inceptor.yaml.
 func channelMeans(t *testing.T, dir, line string) []float64 {
 	t.Helper()
 	yaml := filepath.Join(dir, "models/mean/1/assets.extra/inceptor.yaml")

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/testenv"
 )
 
-// square writes a picture of one grey.
+// square writes a picture of a single grey.
 func square(t *testing.T, grey uint8) string {
 	t.Helper()
 	grays := imaging.NewGray(imaging.Rect(0, 0, 16, 16))
@@ -31,9 +31,10 @@ func square(t *testing.T, grey uint8) string {
 	return name
 }
 
-// The tiny model's classes are dark and bright, and it takes pixels from 0 to 255: with
-// less, everything is dark.
+// The tiny model's classes are dark and bright. It takes pixels from 0 to 255. With pixels from 0
+// to 1 every picture is dark.
 func TestInitCommand(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(testenv.Tiny(t), "1")
 	file := filepath.Join(dir, "assets.extra", "inceptor.yaml")
 	if err := os.RemoveAll(filepath.Dir(file)); err != nil {
@@ -56,7 +57,7 @@ func TestInitCommand(t *testing.T) {
 		stderr string
 	}{
 		"expected, but no picture": {[]string{"--expect", "bright"}, exitUsage, "--expect: needs --image"},
-		"nobody to ask":            {[]string{"--image", square(t, 220)}, exitFailed, "give --expect LABEL"},
+		"no terminal":              {[]string{"--image", square(t, 220)}, exitFailed, "give --expect LABEL"},
 		"no size":                  {[]string{"--size", "8"}, exitUsage, "--size: want a height and a width"},
 		"another size":             {[]string{"--size", "9,8"}, exitFailed, "input.size: [9, 8] is not the size of the input"},
 		"no such signature":        {[]string{"--signature", "x", "--output", "y"}, exitFailed, "init takes --signature, --size and --output"},
@@ -71,7 +72,7 @@ func TestInitCommand(t *testing.T) {
 
 	code, stdout, stderr := initialize("--image", square(t, 220), "--expect", "Bright")
 	rows := `(?m)^ +PIXELS +BEST 3 CLASSES\n1 +−1…1 +dark 0\.\d+, bright 0\.\d+\n2 +0…1 +dark .*\n` +
-		`3 +0…1 normalized by ImageNet's mean and std +dark .*\n4 +BGR 0…255 less ImageNet's mean +bright .*\n5 +0…255 +bright .*\nrow 5 is taken; 2 rows are right.*\nwrote \S+inceptor\.yaml\n`
+		`3 +0…1 normalized by ImageNet's mean and std +dark .*\n4 +BGR 0…255 less ImageNet's mean +bright .*\n5 +0…255 +bright .*\nrow 5 is used; 2 rows are right.*\nwrote \S+inceptor\.yaml\n`
 	if code != 0 || !regexp.MustCompile(rows).MatchString(stdout) {
 		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
 	}
@@ -83,11 +84,11 @@ func TestInitCommand(t *testing.T) {
 	if !strings.Contains(written(), "# Measured with grey.png, which is bright ") {
 		t.Errorf("it does not say where the pixels are from:\n%s", written())
 	}
-	if !strings.Contains(written(), "with it. NOT CERTAIN: it is so with 1 more of the usual conventions.\n") {
+	if !strings.Contains(written(), "with it. NOT CERTAIN: 1 more of the usual conventions give the same class.\n") {
 		t.Errorf("it does not say that another convention is right as well:\n%s", written())
 	}
-	e := model.Explain(dir, model.Images)
-	if e.Refused != "" || e.Preprocessing.Scale != (model.PerChannel{1, 1, 1}) || e.Preprocessing.ScaleFrom != model.OriginFile {
+	e := infer.Explain(dir, infer.Images, infer.SpecOverrides{})
+	if e.Refused != "" || e.Preprocessing.Scale != (infer.PerChannel{1, 1, 1}) || e.Preprocessing.ScaleFrom != infer.OriginFile {
 		t.Errorf("the service would make of it: %+v", e)
 	}
 
@@ -98,7 +99,7 @@ func TestInitCommand(t *testing.T) {
 	}
 }
 
-// Without a picture, what nothing says is a comment; no library is needed.
+// Without a picture, init writes as a comment what nothing states. It needs no library.
 func TestInitWithoutPicture(t *testing.T) {
 	dir := t.TempDir()
 	b, err := os.ReadFile(filepath.Join(testenv.Root(t), "savedmodel", "testdata", "classic", "saved_model.pb"))
@@ -110,7 +111,7 @@ func TestInitWithoutPicture(t *testing.T) {
 	if code != 0 || stdout != "wrote "+file+"\n" {
 		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
 	}
-	if e := model.Explain(dir, model.Images); e.Refused != "" || e.Signature != "serving_default" {
+	if e := infer.Explain(dir, infer.Images, infer.SpecOverrides{}); e.Refused != "" || e.Signature != "serving_default" {
 		t.Errorf("the service would make of it: %+v", e)
 	}
 

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/testenv"
 )
 
-// Inspect tells what the service does with a version, as text and as JSON.
+// Inspect shows what the service does with a version, as text and as JSON.
 func TestInspectServing(t *testing.T) {
 	graph := func(name string) string { return filepath.Join(testenv.Root(t), "savedmodel", "testdata", name) }
 	code, stdout, stderr := execute(t, "inspect", graph("classic"))
@@ -36,7 +36,7 @@ func TestInspectServing(t *testing.T) {
 		Complete bool
 		Missing  []string
 		Digest   string
-		Serving  model.Explanation
+		Serving  infer.Explanation
 	}
 	if err := json.Unmarshal([]byte(stdout), &told); err != nil || code != exitFailed || !strings.Contains(stderr, "the service would refuse the version") {
 		t.Fatalf("exit status %d, %v\n%s%s", code, err, stdout, stderr)
@@ -45,7 +45,7 @@ func TestInspectServing(t *testing.T) {
 		t.Errorf("as a model of images: %+v", told)
 	}
 	code, stdout, _ = execute(t, "inspect", "--input.format", "tensor-json", graph("tiny"))
-	if code != 0 || !strings.Contains(stdout, "complete   yes\n") || !strings.Contains(stdout, `"features" float32 [N, 4] takes what the record holds`) {
+	if code != 0 || !strings.Contains(stdout, "complete   yes\n") || !strings.Contains(stdout, `"features" float32 [N, 4] takes the content of the record`) {
 		t.Errorf("as a model of rows: exit status %d\n%s", code, stdout)
 	}
 }

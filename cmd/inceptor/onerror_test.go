@@ -13,11 +13,11 @@ import (
 	"inceptor/testenv"
 )
 
-// Records that the model cannot answer, by no fault of theirs, are given up
-// when they have been tried for so long, if that is asked: they become dead
-// letters, or the service ends and leaves them to the next one.
+// Records that the model cannot answer, through no fault of theirs, are given up after some time if
+// the settings say so. They become dead letters, or the service ends and leaves them to the next
+// one.
 func TestOnError(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
@@ -51,7 +51,7 @@ func TestOnError(t *testing.T) {
 	gone()
 	send(5)
 	out.awaitDistinct(t, 5, time.Minute, deadLetterTopic)
-	for _, r := range out.of(deadLetterTopic) {
+	for _, r := range out.from(deadLetterTopic) {
 		if reason := lastHeader(r, "inceptor-reason"); reason != "given-up" {
 			t.Errorf("reason %q", reason)
 		}
@@ -76,7 +76,7 @@ func TestOnError(t *testing.T) {
 	there()
 	p = start(t, args...)
 	out.awaitDistinct(t, 15, time.Minute, outputTopic)
-	if answers, dead := len(out.of(outputTopic)), len(out.of(deadLetterTopic)); answers != 15 || dead != 5 {
+	if answers, dead := len(out.from(outputTopic)), len(out.from(deadLetterTopic)); answers != 15 || dead != 5 {
 		t.Errorf("%d answers and %d dead letters", answers, dead)
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {

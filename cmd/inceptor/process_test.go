@@ -23,16 +23,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// asProgram makes the test binary behave as inceptor, so that tests run real
-// processes of the very code they were built with, race detector included.
-const asProgram = "INCEPTOR_TEST_AS_PROGRAM"
+// asProgram makes the test binary behave as inceptor, so that tests run real processes of the code
+// under test, with the race detector.
+const asProgram = "TEST_AS_INCEPTOR"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	flag.Parse()
-	flag.Set("test.parallel", "4") // those that say so mostly wait
+	// More than there are processors, since most tests wait for processes that start or settle.
+	// What loads a large version while another one serves is not parallel: such a load gets only
+	// idle processor time.
+	flag.Set("test.parallel", "5")
 	os.Exit(m.Run())
 }
 
@@ -43,14 +46,15 @@ func program(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// A process is a running inceptor.
+// A process is a running inceptor. Only the test's goroutine uses it, except for the log.
 type process struct {
+	// Set once.
 	t    *testing.T
 	cmd  *exec.Cmd
-	done chan error
+	done chan error // gets the result of Wait
 
 	mu  sync.Mutex
-	log bytes.Buffer
+	log bytes.Buffer // guarded by mu
 }
 
 func (p *process) Write(b []byte) (int, error) {
@@ -70,20 +74,20 @@ func start(t *testing.T, args ...string) *process {
 	return startCommand(t, program(args...))
 }
 
-// startBlind is start where the system gives the process no file events: in a
-// namespace of its own, which allows none.
-func startBlind(t *testing.T, args ...string) *process {
+// startWithoutFileEvents starts a process that the system gives no file events: in a namespace that
+// allows none.
+func startWithoutFileEvents(t *testing.T, args ...string) *process {
 	t.Helper()
 	cmd := program(args...)
 	cmd.Args = append([]string{"sh", "-c", `echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"`, "sh", cmd.Path}, args...)
 	cmd.Path = "/bin/sh"
-	isolate(cmd, 0)
+	isolateUser(cmd, 0)
 	return startCommand(t, cmd)
 }
 
-// isolate gives a process a namespace of its own for users, in which it may do
-// what root may, and others by further flags.
-func isolate(cmd *exec.Cmd, flags uintptr) {
+// isolateUser gives a process a user namespace of its own, in which it may do what root may. Flags
+// add further namespaces.
+func isolateUser(cmd *exec.Cmd, flags uintptr) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -92,16 +96,20 @@ func isolate(cmd *exec.Cmd, flags uintptr) {
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
 }
 
-func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+// startCommand starts a process whose output is kept. Standard error can have a writer of its own.
+func startCommand(t *testing.T, cmd *exec.Cmd, stderr ...io.Writer) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if len(stderr) > 0 {
+		p.cmd.Stderr = stderr[0]
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() { p.done <- p.cmd.Wait() }()
 	t.Cleanup(func() {
-		// One that stands still tells what its goroutines wait for.
+		// SIGQUIT prints what its goroutines wait for.
 		if t.Failed() && p.cmd.Process.Signal(syscall.SIGQUIT) == nil {
 			time.Sleep(time.Second)
 		}
@@ -139,8 +147,8 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// terminate sends SIGTERM and returns the exit status. Before a program has
-// said anything it does not heed signals, and just ends.
+// terminate sends SIGTERM and returns the exit status. It waits for the first log line: before, the
+// program does not handle signals.
 func (p *process) terminate(limit time.Duration) int {
 	p.t.Helper()
 	p.await("msg=", limit)
@@ -166,10 +174,10 @@ func (p *process) wait(limit time.Duration) int {
 	}
 }
 
-// A follower collects what topics hold, from their beginning.
+// A follower collects the records of topics from their beginning.
 type follower struct {
 	mu      sync.Mutex
-	records map[string][]*kgo.Record // by topic
+	records map[string][]*kgo.Record // by topic; guarded by mu
 }
 
 func follow(t *testing.T, broker string, topics ...string) *follower {
@@ -191,17 +199,17 @@ func follow(t *testing.T, broker string, topics ...string) *follower {
 	return f
 }
 
-func (f *follower) of(topic string) []*kgo.Record {
+func (f *follower) from(topic string) []*kgo.Record {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.records[topic])
 }
 
-// distinct counts the ids in the topics.
+// distinct counts the different ids in the topics.
 func (f *follower) distinct(topics ...string) int {
 	ids := map[string]bool{}
 	for _, topic := range topics {
-		for _, r := range f.of(topic) {
+		for _, r := range f.from(topic) {
 			ids[lastHeader(r, "inceptor-id")] = true
 		}
 	}
@@ -275,11 +283,11 @@ func get(t *testing.T, url string) (status int, body string) {
 	return res.StatusCode, string(b)
 }
 
-// residentMB is the memory of a process.
+// residentMB returns the resident memory of the process.
 func (p *process) residentMB() int { return p.memoryMB("VmRSS") }
 
-// memoryMB reads a field of the process's status: VmRSS, or VmHWM for the most
-// that was ever resident.
+// memoryMB reads a field of the process's status: VmRSS, or VmHWM for the largest resident memory
+// so far.
 func (p *process) memoryMB(field string) int {
 	p.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

@@ -20,16 +20,17 @@ import (
 	"inceptor/testenv"
 )
 
-// Whatever a model server does, while it alone can answer: records wait, and
-// none of them is lost, answered twice or out of order.
+// Whatever a model server does while it alone can answer: records wait, and none of them is lost,
+// answered twice or out of order.
 func TestModelServerFaults(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	fake := remotetest.NewFake("inception")
 	fake.Versions = []int64{1, 2}
 	server := remotetest.Serve(t, fake)
-	p := startWithout(t, "run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0", "--model.dir", t.TempDir(),
+	p := startWithoutLibrary(t, "run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0", "--model.dir", t.TempDir(),
 		"--tensorflow.library", testenv.TensorFlow(t), "--model.backend", "local-then-remote", "--fallback.address", server.Addr(),
 		"--fallback.timeout", "500ms", "--fallback.budget", "1s", "--fallback.breaker.open", "300ms")
 	address := p.await(`listening address=(\S+)`, time.Minute)
@@ -104,12 +105,12 @@ func TestModelServerFaults(t *testing.T) {
 	}
 }
 
-// answersInOrder are the answers to what was sent: each once, in the order of
-// their partition, and no dead letters.
+// answersInOrder returns the answers to all records that were sent. Each must come once, in the
+// order of its partition, and no dead letter.
 func answersInOrder(t *testing.T, out *follower, sent int) []service.Answer {
 	t.Helper()
-	records := out.of(outputTopic)
-	if dead := out.of(deadLetterTopic); len(records) != sent || len(dead) > 0 {
+	records := out.from(outputTopic)
+	if dead := out.from(deadLetterTopic); len(records) != sent || len(dead) > 0 {
 		t.Errorf("%d records, %d answers, %d dead letters", sent, len(records), len(dead))
 	}
 	answers, next := make([]service.Answer, len(records)), map[string]int64{}
@@ -127,9 +128,10 @@ func answersInOrder(t *testing.T, out *follower, sent int) []service.Answer {
 	return answers
 }
 
-// While the runs of the version here fail, the model server answers; when they
-// work again, that is found out.
+// While the runs of the local version fail, the model server answers. When they succeed again, the
+// local version takes over.
 func TestRunsFail(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
@@ -187,7 +189,7 @@ func TestRunsFail(t *testing.T) {
 	local := sent
 	send()
 	for i, a := range answersInOrder(t, out, sent) {
-		number, err := strconv.Atoi(string(out.of(outputTopic)[i].Key))
+		number, err := strconv.Atoi(string(out.from(outputTopic)[i].Key))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,8 +11,9 @@ import (
 	"inceptor/testenv"
 )
 
-// The check tells of a model server what the service would meet.
+// check reports the faults of a model server that the service would meet.
 func TestCheckModelServer(t *testing.T) {
+	t.Parallel()
 	broker, err := embedded.Start(0, 1, inputTopic, outputTopic, deadLetterTopic)
 	if err != nil {
 		t.Fatal(err)
@@ -57,10 +58,10 @@ func TestCheckModelServer(t *testing.T) {
 		want string
 	}{
 		{"another output", func(f *remotetest.Fake) { f.Scores = "probabilities" }, 0, ": tiny, version 1, classifies\n"},
-		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, 0, ": tiny, a version that the model server does not tell, classifies\n"},
-		{"other classes", func(f *remotetest.Fake) { f.Classes = 7 }, exitFailed, "2 lines for 7 classes"},
+		{"Predict alone", func(f *remotetest.Fake) { f.PredictAlone, f.Scores = true, "probabilities" }, 0, ": tiny, a version that the model server does not report, classifies\n"},
+		{"other classes", func(f *remotetest.Fake) { f.Classes = 7 }, exitFailed, "2 labels for 7 classes"},
 		{"other classes, another output", func(f *remotetest.Fake) { f.Scores, f.Classes = "probabilities", 7 }, exitFailed,
-			`output "probabilities": labels: 2 lines for 7 classes`},
+			`output "probabilities": labels: 2 labels for 7 classes`},
 	} {
 		for _, backend := range []string{"remote", "local-then-remote"} {
 			t.Run(test.name+", "+backend, func(t *testing.T) {

@@ -17,9 +17,10 @@ import (
 	"inceptor/testenv"
 )
 
-// A model server is sent the pixels that inceptor.yaml asks for, with TensorFlow's library and
-// without it.
+// A model server gets the pixels that inceptor.yaml asks for, with TensorFlow's library and without
+// it.
 func TestRemotePreprocessing(t *testing.T) {
+	t.Parallel()
 	// In the middle of a picture, 4×4 pixels of one colour; around them red.
 	framed := func(width, height int) []byte {
 		img := imaging.NewNRGBA(imaging.Rect(0, 0, width, height))

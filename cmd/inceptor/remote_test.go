@@ -16,17 +16,18 @@ import (
 	"inceptor/testenv"
 )
 
-// startWithout is start where no TensorFlow library is to be found.
-func startWithout(t *testing.T, args ...string) *process {
+// startWithoutLibrary starts a process that finds no TensorFlow library.
+func startWithoutLibrary(t *testing.T, args ...string) *process {
 	t.Helper()
 	cmd := program(args...)
 	cmd.Dir = t.TempDir() // not the checkout
 	return startCommand(t, cmd)
 }
 
-// With a model server alone, the whole job is done without TensorFlow's
-// library: with encoded images, and with pixels that are decoded in Go.
+// With only a model server, everything works without TensorFlow's library: with encoded images, and
+// with pixels that are decoded in Go.
 func TestRemote(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	photos := photos(t)
@@ -49,12 +50,12 @@ func TestRemote(t *testing.T) {
 			if code, stdout, stderr := execute(t, append([]string{"check"}, args[1:]...)...); code != 0 || !strings.Contains(stdout, "ok    model server "+server.Addr()) || strings.Contains(stdout, "TensorFlow") {
 				t.Errorf("check: exit status %d\n%s%s", code, stdout, stderr)
 			}
-			p := startWithout(t, args...)
-			before := len(out.of(outputTopic))
+			p := startWithoutLibrary(t, args...)
+			before := len(out.from(outputTopic))
 			produce(t, broker.Addr(), numbered(photos, sent, len(photos))...)
 			sent += len(photos)
 			out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
-			for _, r := range out.of(outputTopic)[before:] {
+			for _, r := range out.from(outputTopic)[before:] {
 				checkRemote(t, photos, r, server.Addr(), test.tolerance)
 			}
 			if maps, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "maps")); err != nil || strings.Contains(string(maps), "libtensorflow") {
@@ -65,7 +66,7 @@ func TestRemote(t *testing.T) {
 			}
 		})
 	}
-	if dead := out.of(deadLetterTopic); len(dead) > 0 {
+	if dead := out.from(deadLetterTopic); len(dead) > 0 {
 		t.Errorf("%d dead letters, the first: %v", len(dead), dead[0].Headers)
 	}
 }
@@ -91,17 +92,18 @@ func checkRemote(t *testing.T, photos []photo, r *kgo.Record, server string, tol
 	}
 }
 
-// While no version here can answer, the model server does; its faults cost
-// nothing but time; as soon as the library is there, so is the version here.
-// Nothing is lost, answered twice or out of order.
+// While no local version can answer, the model server does. Its failures cost only time. As soon as
+// the library is there, the local version answers. No record is lost, answered twice or out of
+// order.
 func TestFallback(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	photos := photos(t)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	server := testenv.StartServing(t, "inception", testenv.Model(t))
 	library := filepath.Join(t.TempDir(), "tensorflow") // to come
-	p := startWithout(t, "run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0", "--model.dir", testenv.Model(t),
+	p := startWithoutLibrary(t, "run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0", "--model.dir", testenv.Model(t),
 		"--tensorflow.library", library, "--model.backend", "local-then-remote", "--fallback.address", server.Addr(),
 		"--fallback.timeout", "3s", "--fallback.budget", "4s", "--fallback.breaker.open", "1s")
 	address := p.await(`listening address=(\S+)`, time.Minute)
@@ -141,7 +143,7 @@ func TestFallback(t *testing.T) {
 	send(8)
 	metric(`inceptor_fallback_breaker{state="open"} 1`)
 	if status, body := get(t, address+"/readyz"); status != 503 || !strings.Contains(body, "no version is serving") {
-		t.Errorf("while nobody answers: /readyz says %d %s", status, body)
+		t.Errorf("without any server: /readyz says %d %s", status, body)
 	}
 	server.Restart()
 	answered()
@@ -156,17 +158,17 @@ func TestFallback(t *testing.T) {
 	if err := os.Symlink(testenv.TensorFlow(t), library); err != nil {
 		t.Fatal(err)
 	}
-	p.await("a version here answers", time.Minute)
+	p.await("a local version answers again", time.Minute)
 	send(8)
 	answered()
 	metric("inceptor_fallback_active 0")
-	server.Kill() // nobody needs it any more
+	server.Kill() // it is no longer needed
 	send(8)
 	answered()
 
-	answers := out.of(outputTopic)
-	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.of(deadLetterTopic)) > 0 {
-		t.Errorf("%d records, %d answers, %d of them repeats, %d dead letters", sent, len(answers), repeats, len(out.of(deadLetterTopic)))
+	answers := out.from(outputTopic)
+	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.from(deadLetterTopic)) > 0 {
+		t.Errorf("%d records, %d answers, %d of them repeats, %d dead letters", sent, len(answers), repeats, len(out.from(deadLetterTopic)))
 	}
 	checkFormat(t, answers)
 	by := map[string]int{}

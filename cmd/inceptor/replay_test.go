@@ -20,7 +20,7 @@ func TestReplayCommand(t *testing.T) {
 		want string
 	}{
 		"nothing there": {"--dry-run --since 2026-01-02T15:04:05Z", 0, "0 would be sent, 0 left"},
-		"bad choice":    {"--limit=-1 --max-replays=0", exitUsage, "2 problem(s)"},
+		"bad choice":    {"--limit=-1 --max-replays=0", exitUsage, "has 2 mistakes"},
 		"no topic":      {"--kafka.dead-letter NoSuchTopic", exitFailed, "read from NoSuchTopic"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,10 +17,10 @@ import (
 	"inceptor/testenv"
 )
 
-// Records need not be images: rows of several inputs, bad ones among them, by
-// a version here and by a model server.
+// Records need not be images: rows of several inputs are answered by a local version and by a model
+// server. Bad rows become dead letters.
 func TestRows(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	model := testenv.Tiny(t, "--kind", "mixed")
 	var records []*kgo.Record
 	want := map[string]float32{} // by key
@@ -36,58 +36,70 @@ func TestRows(t *testing.T) {
 				want[key] += 100
 			}
 		}
-		records = append(records, &kgo.Record{Topic: inputTopic, Key: []byte(key), Value: []byte(value)})
+		records = append(records, &kgo.Record{Key: []byte(key), Value: []byte(value)})
 	}
-	records = append(records, &kgo.Record{Topic: inputTopic, Key: []byte("empty")})
+	records = append(records, &kgo.Record{Key: []byte("empty")})
 	reasons["empty"] = "empty"
-	server := testenv.StartServing(t, "inception", model)
-	for _, test := range []struct {
-		name string
-		args []string
-	}{
-		{"local", nil},
-		{"exactly once", []string{"--kafka.delivery", "exactly_once"}},
-		{"remote", []string{"--model.backend", "remote", "--fallback.address", server.Addr()}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			broker := testenv.StartBroker(t)
-			createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
-			out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
-			sent := make([]*kgo.Record, len(records))
-			for i, r := range records {
-				own := *r // the client notes in it
-				sent[i] = &own
-			}
-			produce(t, broker.Addr(), sent...)
-			p := start(t, append(runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "tensor-json"), test.args...)...)
-			out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
-			if code := p.terminate(30 * time.Second); code != 0 {
-				t.Errorf("SIGTERM: exit status %d", code)
-			}
-			checkFormat(t, out.of(outputTopic))
-			for _, r := range out.of(outputTopic) {
-				var a service.Answer
-				if err := json.Unmarshal(r.Value, &a); err != nil {
-					t.Fatal(err)
-				}
-				if w, ok := want[string(r.Key)]; !ok || !slices.Equal(valuesOf(t, a, "value"), []float32{w}) || a.Predictions != nil || a.Image != nil {
-					t.Fatalf("%s: got %s, want %v", r.Key, r.Value, w)
-				}
-			}
-			for _, r := range out.of(deadLetterTopic) {
-				if reason := lastHeader(r, "inceptor-reason"); reason != reasons[string(r.Key)] {
-					t.Errorf("%s: reason %q, want %q", r.Key, reason, reasons[string(r.Key)])
-				}
-			}
-			if got := len(out.of(outputTopic)); got != len(want) {
-				t.Errorf("%d answers, want %d", got, len(want))
-			}
-		})
+	server, broker := testenv.StartServing(t, "inception", model), testenv.StartBroker(t)
+	t.Run("cases", func(t *testing.T) { // the servers outlive them
+		for _, test := range []struct {
+			name string
+			args []string
+		}{
+			{"local", nil},
+			{"exactly-once", []string{"--kafka.delivery", "exactly_once"}},
+			{"remote", []string{"--model.backend", "remote", "--fallback.address", server.Addr()}},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				args := runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "tensor-json")
+				checkRows(t, broker.Addr(), topicsOf(test.name), append(args, test.args...), records, want, reasons)
+			})
+		}
+	})
+}
+
+// checkRows sends records to a service. The answers must have these values, and the dead letters
+// these reasons, by key.
+func checkRows(
+	t *testing.T, broker string, topics topicSet, args []string,
+	records []*kgo.Record, want map[string]float32, reasons map[string]string,
+) {
+	createTopics(t, broker, 1, nil, topics.input, topics.output, topics.deadLetter)
+	out := follow(t, broker, topics.output, topics.deadLetter)
+	sent := make([]*kgo.Record, len(records))
+	for i, r := range records {
+		sent[i] = &kgo.Record{Topic: topics.input, Key: r.Key, Value: r.Value}
+	}
+	produce(t, broker, sent...)
+	p := start(t, append(args, topics.args()...)...)
+	out.awaitDistinct(t, len(records), time.Minute, topics.output, topics.deadLetter)
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+	answers := out.from(topics.output)
+	checkFormat(t, answers)
+	for _, r := range answers {
+		var a service.Answer
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			t.Fatal(err)
+		}
+		w, ok := want[string(r.Key)]
+		if !ok || !slices.Equal(valuesOf(t, a, "value"), []float32{w}) || a.Predictions != nil || a.Image != nil {
+			t.Fatalf("%s: got %s, want %v", r.Key, r.Value, w)
+		}
+	}
+	for _, r := range out.from(topics.deadLetter) {
+		if reason := lastHeader(r, "inceptor-reason"); reason != reasons[string(r.Key)] {
+			t.Errorf("%s: reason %q, want %q", r.Key, reason, reasons[string(r.Key)])
+		}
+	}
+	if got := len(answers); got != len(want) {
+		t.Errorf("%d answers, want %d", got, len(want))
 	}
 }
 
-// valuesOf is a list of numbers among an answer's outputs.
+// valuesOf returns the numbers of one of an answer's outputs.
 func valuesOf(t *testing.T, a service.Answer, key string) (values []float32) {
 	t.Helper()
 	if err := json.Unmarshal(a.Outputs[key], &values); err != nil {
@@ -96,13 +108,13 @@ func valuesOf(t *testing.T, a service.Answer, key string) (values []float32) {
 	return values
 }
 
-// near is equal but for rounding, which depends on the batch.
+// near tells whether two scores are equal except for rounding, which depends on the batch.
 func near(a, b float32) bool { return max(a-b, b-a) < 1e-5 }
 
-// A new version of a model of rows is tried on the last rows, and begins as a
-// canary, as one of images does.
+// A new version of a model of rows is compared on the last rows and begins as a canary, as one of
+// images does.
 func TestRowsCanary(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	base := testenv.Tiny(t, "--kind", "dense")
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
@@ -131,7 +143,7 @@ func TestRowsCanary(t *testing.T) {
 	send()
 	scores := map[string][]float32{} // by key; both versions have the same weights
 	labels := map[string]int{}
-	for _, r := range out.of(outputTopic) {
+	for _, r := range out.from(outputTopic) {
 		var a service.Answer
 		if err := json.Unmarshal(r.Value, &a); err != nil {
 			t.Fatal(err)
@@ -151,67 +163,74 @@ func TestRowsCanary(t *testing.T) {
 	}
 }
 
-// tf.Examples go to the model as they are; what it cannot parse is nobody
-// else's trouble, here and on a model server.
+// tf.Examples go to the model as they are, locally and on a model server. One that the model cannot
+// parse becomes a dead letter and affects no other record.
 func TestExamples(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	model := testenv.Tiny(t, "--kind", "example")
-	server := testenv.StartServing(t, "inception", model)
-	for name, args := range map[string][]string{
-		"local":  nil,
-		"remote": {"--model.backend", "remote", "--fallback.address", server.Addr()},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			broker := testenv.StartBroker(t)
-			createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
-			out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
-			var records []*kgo.Record
-			for i := range 40 {
-				value := example(byte(i%2), 1)
-				if i%8 == 3 {
-					value = []byte("no example")
-				}
-				records = append(records, &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, i), Value: value})
-			}
-			produce(t, broker.Addr(), records...)
-			args := append(runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "example"), args...)
-			if code, stdout, stderr := execute(t, append([]string{"check"}, args[1:]...)...); code != 0 {
-				t.Errorf("check: exit status %d\n%s%s", code, stdout, stderr)
-			}
-			p := start(t, args...)
-			out.awaitDistinct(t, len(records), time.Minute, outputTopic, deadLetterTopic)
-			if code := p.terminate(30 * time.Second); code != 0 {
-				t.Errorf("SIGTERM: exit status %d", code)
-			}
-			checkFormat(t, out.of(outputTopic))
-			for _, r := range out.of(outputTopic) {
-				var a service.Answer
-				if err := json.Unmarshal(r.Value, &a); err != nil {
-					t.Fatal(err)
-				}
-				// The softmax of (x, 1) with x 0 or 1.
-				number, err := strconv.Atoi(string(r.Key))
-				if err != nil {
-					t.Fatal(err)
-				}
-				class, score := "bright", float32(0.7310586)
-				if number%2 == 1 {
-					class, score = "dark", 0.5
-				}
-				if a.Class != class || !near(a.Score, score) || len(a.Predictions) != 2 || a.Predictions[0].Label != class || a.Outputs != nil {
-					t.Errorf("%s: got %s", r.Key, r.Value)
-				}
-			}
-			for _, r := range out.of(deadLetterTopic) {
-				if reason := lastHeader(r, "inceptor-reason"); reason != "model-refused" || string(r.Value) != "no example" {
-					t.Errorf("%s: %q is a dead letter for %s: %s", r.Key, r.Value, reason, lastHeader(r, "inceptor-error"))
-				}
-			}
-			if answers, dead := len(out.of(outputTopic)), len(out.of(deadLetterTopic)); answers != 35 || dead != 5 {
-				t.Errorf("%d answers and %d dead letters", answers, dead)
-			}
-		})
+	server, broker := testenv.StartServing(t, "inception", model), testenv.StartBroker(t)
+	t.Run("cases", func(t *testing.T) { // the servers outlive them
+		for name, args := range map[string][]string{
+			"local":  nil,
+			"remote": {"--model.backend", "remote", "--fallback.address", server.Addr()},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				all := append(runArgs(t, broker.Addr(), "--model.dir", model, "--input.format", "example"), args...)
+				checkExamples(t, broker.Addr(), topicsOf(name), all)
+			})
+		}
+	})
+}
+
+// checkExamples sends tf.Examples, and records that are none, to a service with these arguments.
+func checkExamples(t *testing.T, broker string, topics topicSet, args []string) {
+	createTopics(t, broker, 1, nil, topics.input, topics.output, topics.deadLetter)
+	out := follow(t, broker, topics.output, topics.deadLetter)
+	var records []*kgo.Record
+	for i := range 40 {
+		value := example(byte(i%2), 1)
+		if i%8 == 3 {
+			value = []byte("no example")
+		}
+		records = append(records, &kgo.Record{Topic: topics.input, Key: fmt.Append(nil, i), Value: value})
+	}
+	produce(t, broker, records...)
+	args = append(args, topics.args()...)
+	if code, stdout, stderr := execute(t, append([]string{"check"}, args[1:]...)...); code != 0 {
+		t.Errorf("check: exit status %d\n%s%s", code, stdout, stderr)
+	}
+	p := start(t, args...)
+	out.awaitDistinct(t, len(records), time.Minute, topics.output, topics.deadLetter)
+	if code := p.terminate(30 * time.Second); code != 0 {
+		t.Errorf("SIGTERM: exit status %d", code)
+	}
+	checkFormat(t, out.from(topics.output))
+	for _, r := range out.from(topics.output) {
+		var a service.Answer
+		if err := json.Unmarshal(r.Value, &a); err != nil {
+			t.Fatal(err)
+		}
+		// The softmax of (x, 1) with x 0 or 1.
+		number, err := strconv.Atoi(string(r.Key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		class, score := "bright", float32(0.7310586)
+		if number%2 == 1 {
+			class, score = "dark", 0.5
+		}
+		if a.Class != class || !near(a.Score, score) || len(a.Predictions) != 2 || a.Predictions[0].Label != class || a.Outputs != nil {
+			t.Errorf("%s: got %s", r.Key, r.Value)
+		}
+	}
+	for _, r := range out.from(topics.deadLetter) {
+		if reason := lastHeader(r, "inceptor-reason"); reason != "model-refused" || string(r.Value) != "no example" {
+			t.Errorf("%s: %q is a dead letter for %s: %s", r.Key, r.Value, reason, lastHeader(r, "inceptor-error"))
+		}
+	}
+	if answers, dead := len(out.from(topics.output)), len(out.from(topics.deadLetter)); answers != 35 || dead != 5 {
+		t.Errorf("%d answers and %d dead letters", answers, dead)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"inceptor/model"
+	"inceptor/model/fallback"
 	"inceptor/savedmodel"
 	"inceptor/service"
 )
@@ -22,21 +23,22 @@ type runCmd struct {
 
 // Help is the long help.
 func (c *runCmd) Help() string {
-	return `Records are worked on side by side and answered in the order of their partition; an offset is committed only after the broker ` +
-		`has acknowledged the answer. SIGTERM stops fetching, finishes what is in flight within --shutdown.timeout, commits and leaves the group.`
+	return `Examples:
+
+	inceptor run --model.dir savedmodel/inception --kafka.brokers kafka:9092
+	inceptor run --config inceptor.yaml --log.level debug
+	INCEPTOR_MODEL_DIR=/models/inception inceptor run --kafka.create-topics`
 }
 
 func (c *runCmd) Run(ctx context.Context, a *app) error {
-	if problems := c.Validate(); len(problems) > 0 {
-		return usageError{problems}
-	}
-	return serve(ctx, c.Config, a.log)
+	return serve(ctx, c.Config, a.log, a.level)
 }
 
-// serve runs the service with its model until ctx ends.
-func serve(ctx context.Context, c service.Config, log *slog.Logger) error {
+// serve runs the service with its model until ctx ends. level is the log's.
+func serve(ctx context.Context, c service.Config, log *slog.Logger, level *slog.LevelVar) error {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := service.NewMetrics(registry)
 	m, err := newModel(c, log, metrics)
 	if err != nil {
@@ -49,14 +51,15 @@ func serve(ctx context.Context, c service.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	// What serves is not swapped any more while the stream drains.
+	s.Version, s.LogLevel = version, level
+	// ctx ends both: no version is swapped while the stream drains.
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(running) })
 	g.Go(func() error { return ignoreEnd(ctx, s.Run(running)) })
 	return errors.Join(g.Wait(), s.Close())
 }
 
-// ignoreEnd makes nothing of an error that is but the end of ctx.
+// ignoreEnd returns err, or nil if ctx has ended: the error is then only its consequence.
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err
@@ -64,27 +67,27 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return nil
 }
 
-// A backend answers images, and is what it is only while it runs.
+// A backend answers images. Its Run keeps it up to date until ctx ends.
 type backend interface {
-	service.Model
+	service.Classifier
 	Load(ctx context.Context) error
 	Run(ctx context.Context) error
 	Close()
 }
 
-// An observer observes any backend.
+// An observer can observe every kind of backend.
 type observer interface {
 	model.Observer
-	model.FallbackObserver
+	fallback.Observer
 }
 
 func newModel(c service.Config, log *slog.Logger, o observer) (backend, error) {
 	config := c.ModelConfig()
 	switch config.Backend {
 	case model.OnlyRemote:
-		return model.NewServer(config, c.Fallback, log, o)
+		return fallback.NewServer(config, c.Fallback, log, o)
 	case model.LocalThenRemote:
-		return model.NewFallback(config, c.Fallback, c.TensorFlow.Library, log, o, o)
+		return fallback.New(config, c.Fallback, c.TensorFlow.Library, log, o, o)
 	}
 	if err := savedmodel.OpenLibrary(c.TensorFlow.Library); err != nil {
 		return nil, err
@@ -92,16 +95,16 @@ func newModel(c service.Config, log *slog.Logger, o observer) (backend, error) {
 	return model.New(config, log, o)
 }
 
-// unobserved is an observer that does nothing.
-type unobserved struct{ model.Unobserved }
+// A noObserver does nothing.
+type noObserver struct{ model.Unobserved }
 
-func (unobserved) CallDone(string, string, time.Duration) {}
-func (unobserved) BreakerChanged(string)                  {}
-func (unobserved) FellBack(bool, time.Duration)           {}
+func (noObserver) CallDone(string, string, time.Duration) {}
+func (noObserver) BreakerChanged(string)                  {}
+func (noObserver) FellBack(bool, time.Duration)           {}
 
-// openModel is for commands that need answers at once, from one version only.
+// openModel loads the newest version, once, for commands that do not watch for others.
 func openModel(ctx context.Context, c service.Config, log *slog.Logger) (backend, error) {
-	m, err := newModel(c, log, unobserved{})
+	m, err := newModel(c, log, noObserver{})
 	if err != nil {
 		return nil, err
 	}
@@ -112,11 +115,13 @@ func openModel(ctx context.Context, c service.Config, log *slog.Logger) (backend
 	return m, nil
 }
 
-// buildInfo is a metric of value 1 with the versions in its labels.
+// buildInfo is a metric with the value 1 and the versions in its labels.
 func buildInfo() prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "inceptor_build_info", Help: "1, with the versions of the program, Go and TensorFlow.",
-		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version(), "tensorflow": savedmodel.LibraryVersion()},
+		ConstLabels: prometheus.Labels{
+			"version": version, "go": runtime.Version(), "tensorflow": savedmodel.LibraryVersion(),
+		},
 	})
 	info.Set(1)
 	return info

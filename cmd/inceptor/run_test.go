@@ -55,12 +55,12 @@ func photos(t *testing.T) []photo {
 	return out
 }
 
-// Records are an hour old: not so old that the broker's retention takes them.
+// Records are an hour old: not so old that the broker's retention removes them.
 var firstTime = time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 
 func timeOf(number int) time.Time { return firstTime.Add(time.Duration(number) * time.Millisecond) }
 
-// numbered makes n records from the photos, with a key and headers each.
+// numbered returns n records made from the photos, each with a key and headers.
 func numbered(photos []photo, from, n int) []*kgo.Record {
 	records := make([]*kgo.Record, n)
 	for i := range records {
@@ -77,7 +77,7 @@ func numbered(photos []photo, from, n int) []*kgo.Record {
 	return records
 }
 
-// versionOf is the version that has answered; -1: it is not told.
+// versionOf returns the version that has answered, or -1 if the answer names none.
 func versionOf(a service.Answer) int64 {
 	if a.Version == nil {
 		return -1
@@ -85,7 +85,7 @@ func versionOf(a service.Answer) int64 {
 	return *a.Version
 }
 
-// checkFormat checks that answers are as the JSON Schema for readers says.
+// checkFormat checks that answers fulfil the JSON Schema for readers.
 func checkFormat(t *testing.T, answers []*kgo.Record) {
 	t.Helper()
 	values := make([][]byte, len(answers))
@@ -102,13 +102,12 @@ func checkFormat(t *testing.T, answers []*kgo.Record) {
 	}
 }
 
-// checkAnswers checks every answer against the photo it is for, and the order
-// of each partition, in which repeats are left out. It returns the number of
-// repeats.
+// checkAnswers checks every answer against its photo, and the order of each partition, leaving out
+// repeats. It returns the number of repeats.
 func checkAnswers(t *testing.T, photos []photo, answers []*kgo.Record) (repeats int) {
 	t.Helper()
 	seen := map[string]bool{}
-	last := map[int]int64{}
+	last := map[int32]int64{}
 	for _, r := range answers {
 		var a service.Answer
 		if err := json.Unmarshal(r.Value, &a); err != nil {
@@ -119,11 +118,7 @@ func checkAnswers(t *testing.T, photos []photo, answers []*kgo.Record) (repeats 
 			continue
 		}
 		seen[a.ID] = true
-		var partition int
-		var offset int64
-		if _, err := fmt.Sscanf(a.ID, inputTopic+"-%d-%d", &partition, &offset); err != nil {
-			t.Fatalf("id %q: %v", a.ID, err)
-		}
+		partition, offset := position(t, a.ID)
 		if before, ok := last[partition]; ok && offset <= before {
 			t.Errorf("partition %d: %d was answered after %d", partition, offset, before)
 		}
@@ -133,9 +128,15 @@ func checkAnswers(t *testing.T, photos []photo, answers []*kgo.Record) (repeats 
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := photos[number%len(photos)]
+		want, tolerance := photos[number%len(photos)], 1e-4
+		if a.Precision == "int8" {
+			tolerance = 0.05
+			if *nightly { // the Inception, with few records to calibrate on
+				tolerance = 0.3
+			}
+		}
 		for _, c := range a.Predictions {
-			if math.Abs(float64(c.Score)-want.scores[*c.Index]) > 1e-4 {
+			if math.Abs(float64(c.Score)-want.scores[*c.Index]) > tolerance {
 				t.Errorf("%s (%s): class %d scores %v, want %v", a.ID, want.name, *c.Index, c.Score, want.scores[*c.Index])
 			}
 		}
@@ -149,15 +150,16 @@ func checkAnswers(t *testing.T, photos []photo, answers []*kgo.Record) (repeats 
 	return repeats
 }
 
-// Nothing is lost when the service is killed twice and the broker once, and
-// SIGTERM causes no repeats.
+// No record is lost when the service is killed twice and the broker once. SIGTERM causes no
+// repeats.
 func TestNothingIsLost(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 3, nil, inputTopic, outputTopic, deadLetterTopic)
 	photos := photos(t)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 
-	const n = 300
+	const n = 200
 	produce(t, broker.Addr(), numbered(photos, 0, n)...)
 	p := start(t, runArgs(t, broker.Addr())...)
 	out.awaitDistinct(t, n/10, 2*time.Minute, outputTopic)
@@ -171,13 +173,13 @@ func TestNothingIsLost(t *testing.T) {
 	time.Sleep(time.Second)
 	broker.Restart()
 	out.awaitDistinct(t, n, 3*time.Minute, outputTopic)
-	t.Logf("%d repeats after two kills of the service and one of the broker", checkAnswers(t, photos, out.of(outputTopic)))
-	if dead := out.of(deadLetterTopic); len(dead) > 0 {
+	t.Logf("%d repeats after two kills of the service and one of the broker", checkAnswers(t, photos, out.from(outputTopic)))
+	if dead := out.from(deadLetterTopic); len(dead) > 0 {
 		t.Errorf("%d dead letters, the first: %v", len(dead), dead[0].Headers)
 	}
 
 	// From here on nothing may come twice.
-	before := len(out.of(outputTopic))
+	before := len(out.from(outputTopic))
 	produce(t, broker.Addr(), numbered(photos, n, 60)...)
 	out.awaitDistinct(t, n+15, time.Minute, outputTopic)
 	if code := p.terminate(30 * time.Second); code != 0 {
@@ -190,10 +192,10 @@ func TestNothingIsLost(t *testing.T) {
 	out.awaitDistinct(t, n+60, 2*time.Minute, outputTopic)
 	p.await("assigned", time.Minute)
 	time.Sleep(time.Second)
-	if got := len(out.of(outputTopic)) - before; got != 60 {
+	if got := len(out.from(outputTopic)) - before; got != 60 {
 		t.Errorf("SIGTERM and restart: %d answers for 60 records", got)
 	}
-	checkAnswers(t, photos, out.of(outputTopic))
+	checkAnswers(t, photos, out.from(outputTopic))
 	if code := p.terminate(30 * time.Second); code != 0 {
 		t.Errorf("SIGTERM when idle: exit status %d", code)
 	}

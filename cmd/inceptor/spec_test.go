@@ -15,11 +15,11 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/testenv"
 )
 
-// A specKey is a key of a version's inceptor.yaml, as the tags of model.Spec describe it.
+// A specKey is a key of a version's inceptor.yaml, as the tags of infer.Spec describe it.
 type specKey struct {
 	name, meaning, none string
 	enum                []string
@@ -27,7 +27,7 @@ type specKey struct {
 	inner               []specKey // of a key with keys of its own
 }
 
-// specKeys are those of a struct.
+// specKeys returns the keys of a struct.
 func specKeys(t *testing.T, of reflect.Type) (list []specKey) {
 	t.Helper()
 	for f := range of.Fields() {
@@ -49,7 +49,7 @@ func specKeys(t *testing.T, of reflect.Type) (list []specKey) {
 	return list
 }
 
-// specTypes are the schemas of what keys hold.
+// specTypes are the schemas of the keys' types.
 var specTypes = map[reflect.Type]map[string]any{
 	reflect.TypeFor[string]():   {"type": "string"},
 	reflect.TypeFor[[]string](): {"type": "array", "items": map[string]any{"type": "string"}},
@@ -57,17 +57,17 @@ var specTypes = map[reflect.Type]map[string]any{
 	reflect.TypeFor[*float64](): {"type": "number"},
 	reflect.TypeFor[*bool]():    {"type": "boolean"},
 	reflect.TypeFor[[2]int]():   {"type": "array", "items": map[string]any{"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
-	reflect.TypeFor[*model.PerChannel](): anyOf(channelNumber, map[string]any{
+	reflect.TypeFor[*infer.PerChannel](): anyOf(channelNumber, map[string]any{
 		"type": "array", "items": channelNumber, "minItems": 3, "maxItems": 3,
 	}),
-	reflect.TypeFor[map[string]model.Value](): {"type": "object", "additionalProperties": anyOf(scalar, map[string]any{"type": "array", "items": scalar})},
-	reflect.TypeFor[model.Labels](): anyOf(map[string]any{"type": "string"}, map[string]any{
+	reflect.TypeFor[map[string]infer.Value](): {"type": "object", "additionalProperties": anyOf(scalar, map[string]any{"type": "array", "items": scalar})},
+	reflect.TypeFor[infer.Labels](): anyOf(map[string]any{"type": "string"}, map[string]any{
 		"type": "object", "additionalProperties": false, "required": []string{"file"},
 		"properties": map[string]any{
 			"file": map[string]any{"type": "string"}, "offset": map[string]any{"type": "integer"}, "names": map[string]any{"type": "string"},
 		},
 	}),
-	reflect.TypeFor[model.Output](): anyOf(map[string]any{"type": "string"}, map[string]any{
+	reflect.TypeFor[infer.Output](): anyOf(map[string]any{"type": "string"}, map[string]any{
 		"type": "object", "additionalProperties": false,
 		"properties": map[string]any{"scores": map[string]any{"type": "string"}, "classes": map[string]any{"type": "string"}},
 	}),
@@ -102,7 +102,7 @@ func TestSpecTable(t *testing.T) {
 			fmt.Fprintf(&b, "| `%s%s` | %s | %s |\n", prefix, k.name, inMarkdown(k.none), inMarkdown(k.meaning))
 		}
 	}
-	rows("", specKeys(t, reflect.TypeFor[model.Spec]()))
+	rows("", specKeys(t, reflect.TypeFor[infer.Spec]()))
 
 	path := filepath.Join(testenv.Root(t), "docs", "models.md")
 	text, err := os.ReadFile(path)
@@ -146,7 +146,7 @@ func TestSpecSchema(t *testing.T) {
 		}
 		return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
 	}
-	schema := object(specKeys(t, reflect.TypeFor[model.Spec]()))
+	schema := object(specKeys(t, reflect.TypeFor[infer.Spec]()))
 	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	schema["$id"] = "urn:inceptor:inceptor.yaml"
 	schema["title"] = "assets.extra/inceptor.yaml of a version"

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,7 +17,7 @@ import (
 
 // New versions are taken under load, however they arrive: none of the records is
 // lost or answered twice, each version serves once, and only when it is whole.
-// One that is taken back makes room for the one before.
+// One that is rolled back makes room for the one before.
 func TestHotSwap(t *testing.T) {
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
@@ -48,7 +50,9 @@ func TestHotSwap(t *testing.T) {
 			sent++
 		}
 	}
-	serving := func(version int) string { return `msg=serving model=inception version=` + strconv.Itoa(version) + ` ` }
+	serving := func(version int) string {
+		return `msg="version serving" model=inception version=` + strconv.Itoa(version) + ` `
+	}
 
 	publish(t, filepath.Join(base, "1"))
 	load(serving(1))
@@ -56,9 +60,9 @@ func TestHotSwap(t *testing.T) {
 	load(serving(2))
 
 	copied := make(chan struct{})
-	go func() { // throttled, for about 20 s
+	go func() { // throttled, for about 10 s
 		defer close(copied)
-		copyVersion(t, filepath.Join(base, "3"), 200*time.Millisecond)
+		copyVersion(t, filepath.Join(base, "3"), 100*time.Millisecond)
 	}()
 	load(serving(3))
 	select {
@@ -77,9 +81,9 @@ func TestHotSwap(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	load(`msg=refused model=inception version=10 gate=complete .*variables.data-00000-of-00001`)
+	load(`msg="version failed" model=inception version=10 gate=complete .*variables.data-00000-of-00001`)
 	if code, stdout, stderr := execute(t, "models", "--address", strings.TrimPrefix(address, "http://")); code != 0 ||
-		!regexp.MustCompile(`(?s)10 +refused .*MiB +complete: variables.*\n3 +serving +stable .*MiB +sha256:.*\n2 +available.*\n1 +available`).MatchString(stdout) {
+		!regexp.MustCompile(`(?s)10 +failed .*MiB\n +complete: variables.*\n3 +serving +stable .*MiB +[0-9a-f]{12}\n(.*\n)?2 +closed.*\n1 +closed`).MatchString(stdout) {
 		t.Errorf("inceptor models: exit status %d\n%s%s", code, stdout, stderr)
 	}
 	if err := os.WriteFile(filepath.Join(base, "10", shard), whole, 0o600); err != nil {
@@ -115,9 +119,9 @@ func TestHotSwap(t *testing.T) {
 			t.Errorf("inceptor %v: exit status %d, want %q\n%s%s", args, code, want, stdout, stderr)
 		}
 	}
-	command("version 12 was taken back", "rollback")
+	command("version 12 was rolled back\nversion 11 serves\n", "rollback")
 	load(serving(11) + "(?s:.*)" + serving(11))
-	command(`12 +rejected .*by-hand: rolled back`, "list")
+	command(`12 +rolled-back .*\n +by-hand: somebody asked for it`, "list")
 	command("version 2 serves", "use", "2")
 	load(serving(2) + "(?s:.*)" + serving(2))
 	command("highest version", "use", "highest")
@@ -126,9 +130,9 @@ func TestHotSwap(t *testing.T) {
 	sent += 10
 	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
 
-	answers := out.of(outputTopic)
-	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.of(deadLetterTopic)) > 0 {
-		t.Errorf("%d records, %d answers, %d of them repeats, %d dead letters", sent, len(answers), repeats, len(out.of(deadLetterTopic)))
+	answers := out.from(outputTopic)
+	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.from(deadLetterTopic)) > 0 {
+		t.Errorf("%d records, %d answers, %d of them repeats, %d dead letters", sent, len(answers), repeats, len(out.from(deadLetterTopic)))
 	}
 	versions := map[string]int{}
 	for _, r := range answers {
@@ -140,14 +144,14 @@ func TestHotSwap(t *testing.T) {
 			t.Errorf("no answer by %s", v)
 		}
 	}
-	if n := strings.Count(p.output(), "msg=serving"); n != 9 {
+	if n := strings.Count(p.output(), `msg="version serving"`); n != 9 {
 		t.Errorf("versions began to serve %d times, want 6 as they came, and 3 by hand", n)
 	}
 	_, body := get(t, address+"/metrics")
 	for _, want := range []string{
 		"inceptor_model_serving_version 11", "inceptor_model_desired_version 12", "inceptor_model_last_load_successful 1",
-		`inceptor_model_rejections_total{cause="by-hand"} 1`,
-		`inceptor_model_refusals_total{gate="complete"} 1`, "inceptor_leaked_tensors_total 0", "inceptor_live_tensors 0",
+		`inceptor_model_rollbacks_total{cause="by-hand"} 1`,
+		`inceptor_model_load_failures_total{gate="complete"} 1`, "inceptor_leaked_tensors_total 0", "inceptor_live_tensors 0",
 	} {
 		if !strings.Contains(body, "\n"+want+"\n") {
 			t.Errorf("metrics do not hold %s", want)
@@ -160,45 +164,43 @@ func TestHotSwap(t *testing.T) {
 
 // Where the system gives no file events, versions are found all the same.
 func TestHotSwapWithoutEvents(t *testing.T) {
-	broker := testenv.StartBroker(t)
+	t.Parallel()
+	base, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
-	base := t.TempDir()
-	publish(t, filepath.Join(base, "1"))
-	p := startBlind(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "500ms", "--model.quiet", "500ms")...)
+	p := startWithoutFileEvents(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "500ms", "--model.quiet", "500ms")...)
 	p.await("file events are not available", time.Minute)
-	p.await("msg=serving model=inception version=1 ", time.Minute)
-	publish(t, filepath.Join(base, "2"))
-	p.await("msg=serving model=inception version=2 ", time.Minute)
+	p.await(`msg="version serving" model=inception version=1 `, time.Minute)
+	publishTiny(t, base, 2)
+	p.await(`msg="version serving" model=inception version=2 `, time.Minute)
 	if code := p.terminate(30 * time.Second); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
 
-// A shadow sees what the stable version answers, and answers aside.
+// A shadow sees what the stable version answers. Its answers go to a topic of their own.
 func TestShadow(t *testing.T) {
-	broker := testenv.StartBroker(t)
+	t.Parallel()
+	base, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic, "shadow")
-	photos := photos(t)
+	photos := tinyPhotos()
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic, "shadow")
-	base := t.TempDir()
-	publish(t, filepath.Join(base, "1"))
 	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.quiet", "500ms", "--model.rollout", "shadow", "--kafka.shadow", "shadow")...)
 	address := p.await(`listening address=(\S+)`, time.Minute)
-	p.await("msg=serving model=inception version=1 ", time.Minute)
-	publish(t, filepath.Join(base, "2"))
-	p.await(`msg="serving beside" model=inception version=2 label=shadow`, time.Minute)
+	p.await(`msg="version serving" model=inception version=1 `, time.Minute)
+	publishTiny(t, base, 2)
+	p.await(`msg="version serving as secondary" model=inception version=2 label=shadow`, time.Minute)
 	const sent = 12
 	for i := range sent { // one after the other: there is time for the shadow as well
 		produce(t, broker.Addr(), numbered(photos, i, 1)...)
 		out.awaitDistinct(t, i+1, time.Minute, "shadow")
 	}
 	out.awaitDistinct(t, sent, time.Minute, outputTopic)
-	if repeats := checkAnswers(t, photos, out.of("shadow")); repeats > 0 || len(out.of(deadLetterTopic)) > 0 {
-		t.Errorf("%d repeats, %d dead letters", repeats, len(out.of(deadLetterTopic)))
+	if repeats := checkAnswers(t, photos, out.from("shadow")); repeats > 0 || len(out.from(deadLetterTopic)) > 0 {
+		t.Errorf("%d repeats, %d dead letters", repeats, len(out.from(deadLetterTopic)))
 	}
 	for topic, model := range map[string]string{outputTopic: "inception/1", "shadow": "inception/2"} {
-		checkFormat(t, out.of(topic))
-		for _, r := range out.of(topic) {
+		checkFormat(t, out.from(topic))
+		for _, r := range out.from(topic) {
 			if got := lastHeader(r, "inceptor-model"); got != model || strings.Contains(string(r.Value), `"version_label":"shadow"`) != (topic == "shadow") {
 				t.Errorf("%s: an answer by %s: %s", topic, got, r.Value)
 			}
@@ -210,6 +212,26 @@ func TestShadow(t *testing.T) {
 	}
 	if code := p.terminate(30 * time.Second); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
+	}
+}
+
+// tinyPhotos are images with the scores of the tiny model.
+func tinyPhotos() []photo {
+	var photos []photo
+	for _, grey := range []byte{0, 60, 100, 140, 200} {
+		bright := 1 / (1 + math.Exp(6-0.06*float64(grey))) // see tiny.py
+		photos = append(photos, photo{fmt.Sprintf("grey %d", grey), bitmap(grey), []float64{1 - bright, bright}})
+	}
+	return photos
+}
+
+// publishTiny publishes a version of the tiny model.
+func publishTiny(t *testing.T, base string, version int) {
+	t.Helper()
+	number := strconv.Itoa(version)
+	made := filepath.Join(testenv.Tiny(t, "--version", number), number)
+	if err := os.Rename(made, filepath.Join(base, number)); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -9,14 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// Labels, keys, reasons and errors come from outside, and a terminal obeys
-// what is in them: it would be cleared, retitled, or show a line that nobody
-// wrote. All output goes through a terminal; what is a part of a line goes
-// through printable as well.
+// Labels, keys, reasons and errors come from outside. Control characters in them could clear or
+// retitle the user's terminal, or forge lines of output. So all output goes through a terminal, and
+// text from outside that is a part of a line goes through printable first.
 
-// A terminal writes text on, with what would be a command to a terminal, or
-// would change the order of what is read, as an escape. Those are JSON's too,
-// so that JSON stays the same text.
+// A terminal passes text on to w, with control characters, and those that change the direction of
+// text, as escapes. The escapes are JSON's, so that JSON keeps its meaning.
 type terminal struct{ w io.Writer }
 
 func (t terminal) Write(b []byte) (int, error) {
@@ -26,14 +24,15 @@ func (t terminal) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// printable is text as a part of a line.
+// printable returns text that is safe as a part of a line.
 func printable(s string) string { return escaped(s, "") }
 
-// escaped is s with escapes for what a terminal may not show as it is, but for
-// what is allowed.
+// escaped returns s with escapes for the characters that isControl tells, except those allowed.
 func escaped(s, allowed string) string {
-	unsafe := func(r rune) bool { return r == utf8.RuneError || obeyed(r) && !strings.ContainsRune(allowed, r) }
-	if !strings.ContainsFunc(s, unsafe) { // mostly
+	unsafe := func(r rune) bool {
+		return r == utf8.RuneError || isControl(r) && !strings.ContainsRune(allowed, r)
+	}
+	if !strings.ContainsFunc(s, unsafe) { // the usual case
 		return s
 	}
 	var b strings.Builder
@@ -59,10 +58,10 @@ func escaped(s, allowed string) string {
 	return b.String()
 }
 
-// obeyed tells whether a terminal may do something else with a character than
-// to show it: control characters, line ends of Unicode, and invisible ones that
-// format, but for the two that join letters.
-func obeyed(r rune) bool {
+// isControl tells whether a terminal may do something else than show a character: control
+// characters, Unicode's line separators, and invisible formatting characters except the two
+// joiners.
+func isControl(r rune) bool {
 	const nonJoiner, joiner = '\u200c', '\u200d'
 	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) ||
 		unicode.Is(unicode.Cf, r) && r != nonJoiner && r != joiner

@@ -12,13 +12,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 	"inceptor/service"
 	"inceptor/service/stream"
 	"inceptor/service/stream/embedded"
 )
 
-// hostile clears a terminal, writes a line of its own and turns the rest round.
+// hostile clears a terminal, forges a line, and reverses the direction of the rest.
 const hostile = "cat\x1b[2J\x9b1m\u009b2m\nok    fine\r\t\u202edog\x7f\x00"
 
 func TestTerminal(t *testing.T) {
@@ -57,22 +58,23 @@ func TestTerminal(t *testing.T) {
 		if err := json.Unmarshal(out.Bytes(), &got); err != nil || got != want {
 			t.Errorf("%q, %v, of %s", got, err, out.Bytes())
 		}
-		calm(t, out.String(), 1)
+		checkHarmless(t, out.String(), 1)
 	})
 }
 
-// calm checks that output has so many lines, and nothing that a terminal obeys.
-func calm(t *testing.T, output string, lines int) {
+// checkHarmless checks that output has this many lines, and nothing that a terminal treats as a
+// command.
+func checkHarmless(t *testing.T, output string, lines int) {
 	t.Helper()
 	if n := strings.Count(output, "\n"); n != lines {
 		t.Errorf("%d lines, want %d:\n%q", n, lines, output)
 	}
 	if escaped(output, "\n\t") != output {
-		t.Errorf("a terminal would obey this:\n%q", output)
+		t.Errorf("a terminal would treat this as a command:\n%q", output)
 	}
 }
 
-// No command shows what comes from outside as it is.
+// No command prints text from outside without escapes.
 func TestHostileText(t *testing.T) {
 	t.Run("replay", func(t *testing.T) {
 		broker, err := embedded.Start(0, 1, inputTopic, deadLetterTopic)
@@ -99,7 +101,7 @@ func TestHostileText(t *testing.T) {
 		if code := run([]string{"replay", "--dry-run", "--kafka.brokers", broker.Addr()}, &out, &out); code != 0 {
 			t.Errorf("exit status %d", code)
 		}
-		calm(t, out.String(), 2)
+		checkHarmless(t, out.String(), 2)
 	})
 	t.Run("models", func(t *testing.T) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -118,18 +120,18 @@ func TestHostileText(t *testing.T) {
 		if code := run(append([]string{"models"}, address...), &out, &out); code != 0 {
 			t.Errorf("exit status %d", code)
 		}
-		calm(t, out.String(), 3)
+		checkHarmless(t, out.String(), 6)
 		out.Reset()
 		if code := run(append([]string{"models", "rollback"}, address...), &out, &out); code != exitFailed {
 			t.Errorf("exit status %d", code)
 		}
-		calm(t, out.String(), 2)
+		checkHarmless(t, out.String(), 2)
 		if !strings.Contains(out.String(), "\n  ok    fine") {
 			t.Errorf("the error's second line looks like one of ours:\n%s", out.String())
 		}
 	})
 	t.Run("demo and classify", func(t *testing.T) {
-		prediction := model.Prediction{Classes: []model.Class{{Label: hostile, Score: 1}}, Image: model.Header{Format: hostile}, Outputs: []model.Array{
+		prediction := infer.Prediction{Classes: []infer.Class{{Label: hostile, Score: 1}}, Image: infer.Header{Format: hostile}, Outputs: []infer.Array{
 			{Key: hostile, Array: savedmodel.Array{DType: savedmodel.String, Shape: savedmodel.Shape{1}, Strings: [][]byte{[]byte(hostile)}}},
 		}}
 		value := service.AppendAnswer(nil, hostile, &prediction)
@@ -138,12 +140,12 @@ func TestHostileText(t *testing.T) {
 			{Key: []byte(hostile), Value: []byte(hostile)},
 			{Topic: "dead", Headers: []stream.Header{{Key: "inceptor-id", Value: []byte(hostile)}, {Key: "inceptor-error", Value: []byte(hostile)}}},
 		} {
-			calm(t, line(r, "dead"), 0)
+			checkHarmless(t, recordText(r, "dead"), 0)
 		}
 		var out, table bytes.Buffer
 		if err := new(classifyCmd{Top: 2}).print(&out, &table, hostile, prediction); err != nil {
 			t.Fatal(err)
 		}
-		calm(t, table.String(), 1)
+		checkHarmless(t, table.String(), 1)
 	})
 }

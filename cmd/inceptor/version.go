@@ -6,13 +6,14 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"golang.org/x/sys/cpu"
-
+	"inceptor/internal/host"
 	"inceptor/savedmodel"
 	"inceptor/service"
 )
 
 type versionCmd struct {
+	noSettings
+
 	TensorFlow service.TensorFlow `embed:"" prefix:"tensorflow."`
 }
 
@@ -31,31 +32,10 @@ func (c *versionCmd) Run(a *app) error {
 	return w.Flush()
 }
 
-// cpuFeatures lists what TensorFlow's kernels make use of.
+// cpuFeatures lists the processor's features that TensorFlow's kernels use.
 func cpuFeatures() []string {
-	var have []string
-	for _, f := range []struct {
-		name string
-		has  bool
-	}{
-		{"avx", cpu.X86.HasAVX},
-		{"avx2", cpu.X86.HasAVX2},
-		{"fma", cpu.X86.HasFMA},
-		{"avx512f", cpu.X86.HasAVX512F},
-		{"avx512_vnni", cpu.X86.HasAVX512VNNI},
-		{"avx512_bf16", cpu.X86.HasAVX512BF16},
-		{"amx_bf16", cpu.X86.HasAMXBF16},
-		{"amx_int8", cpu.X86.HasAMXInt8},
-		{"asimd", cpu.ARM64.HasASIMD},
-		{"asimddp", cpu.ARM64.HasASIMDDP},
-		{"sve", cpu.ARM64.HasSVE},
-	} {
-		if f.has {
-			have = append(have, f.name)
-		}
+	if have := host.ProcessorFeatures(); len(have) > 0 {
+		return have
 	}
-	if len(have) == 0 {
-		return []string{"none that is known"}
-	}
-	return have
+	return []string{"none of those that are checked"}
 }

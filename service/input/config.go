@@ -2,7 +2,6 @@ package input
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,34 +11,35 @@ import (
 	"time"
 )
 
-// Config says what a record's value may be and what it may name. Field tags
-// are kong's; the names that errors and documents use begin with "input.".
+// Config says what a record's value may be, and which files and URLs it may name.
+// The tags are kong's. Keys in errors and documents begin with "input.".
 type Config struct {
-	Format   Format `default:"auto" help:"What a record's value is: image (its bytes), path, url, json (an envelope) or auto (one of these, decided for each record). For models of other things than images: tensor-json (a row in TensorFlow Serving's JSON format) or example (a serialized tf.Example)."`
-	MaxBytes Bytes  `default:"16MiB" help:"Largest encoded image, wherever it comes from, or row; larger ones become dead letters."`
-	Files    Files  `embed:"" prefix:"files."`
-	Fetch    Fetch  `embed:"" prefix:"fetch."`
+	// image is the encoded image itself, path and url name one, and json is an envelope. For models
+	// of other things than images: tensor-json (a row in TensorFlow Serving's JSON format) or
+	// example (a serialized tf.Example).
+	Format Format `default:"auto" values:"auto,image,path,url,json,tensor-json,example" help:"What a record's value is. auto recognizes image, path, url and json by itself." common:""`
+	// Larger ones become dead letters.
+	MaxBytes Bytes `default:"16MiB" help:"Largest encoded image, wherever it comes from, or row."`
+	Files    Files `embed:"" prefix:"files."`
+	Fetch    Fetch `embed:"" prefix:"fetch."`
 }
 
 // Files says which files a record may name.
 type Files struct {
-	Root string `placeholder:"DIR" help:"Folder below which records may name files by path, absolute or relative to it. Without it no file is read."`
+	// Records name them by absolute paths, or by paths relative to it. Empty: no file is read.
+	Root string `placeholder:"DIR" help:"Folder with the files that records may name." common:""`
 }
 
 // Fetch says which URLs a record may name.
 type Fetch struct {
-	Hosts       []string      `placeholder:"HOST" help:"Hosts that records may name by URL: example.com, example.com:8443, *.example.com (below it only) or * (any). Ports other than 80 and 443 must be named. Without it nothing is fetched."`
-	Private     []string      `placeholder:"CIDR" help:"Networks or addresses that may be dialled although they are not public, such as 10.1.0.0/16. The safer sibling of running without a guard."`
-	Timeout     time.Duration `default:"10s" help:"Time for one whole fetch: redirects, retries and the body."`
-	Concurrency int           `default:"16" help:"Fetches at once. Images from URLs and files that are being read or wait for the model take at most twice as many times max-bytes of memory."`
-}
-
-// Default is the configuration that the tags describe.
-func Default() Config {
-	return Config{
-		Format: Auto, MaxBytes: 16 << 20,
-		Fetch: Fetch{Timeout: 10 * time.Second, Concurrency: 16},
-	}
+	// example.com, example.com:8443, *.example.com (below it only) or * (any). Ports other than 80
+	// and 443 must be named. Empty: nothing is fetched.
+	Hosts   []string      `placeholder:"HOST" help:"Hosts of the URLs that records may name." common:""`
+	Private []string      `placeholder:"CIDR" help:"Networks that may be dialled although they are not public, such as 10.1.0.0/16."`
+	Timeout time.Duration `default:"10s" help:"Time limit of one whole fetch, with redirects, retries and the body."`
+	// Images from URLs and files that are being read or wait for the model take at most twice this
+	// number times input.max-bytes of memory.
+	Concurrency int `default:"16" help:"Most fetches at a time."`
 }
 
 // Validate returns every problem, each naming its key.
@@ -86,7 +86,7 @@ func (c Config) Validate() []error {
 	return problems
 }
 
-// parseNetwork reads a network, or an address as the network of itself.
+// parseNetwork reads a network, or an address as a network of one.
 func parseNetwork(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		a = a.Unmap()
@@ -97,7 +97,7 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%q is neither a network such as 10.1.0.0/16 nor an address", s)
 	}
 	if p != p.Masked() {
-		return p, fmt.Errorf("%q has bits beyond its mask; meant is perhaps %s", s, p.Masked())
+		return p, fmt.Errorf("%q has bits beyond its mask; did you mean %s?", s, p.Masked())
 	}
 	if p.Addr().Is4In6() {
 		return p, fmt.Errorf("%q: write the IPv4 network", s)
@@ -105,18 +105,18 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// A Format is what a record's value is taken for.
+// A Format says what a record's value is.
 type Format string
 
 // The formats.
 const (
-	Auto Format = "auto" // decided for each record
+	Auto Format = "auto" // recognized for each record
 	Bare Format = "image"
 	Path Format = "path"
 	URL  Format = "url"
 	JSON Format = "json"
 
-	TensorJSON Format = "tensor-json" // these two are no images
+	TensorJSON Format = "tensor-json" // this and the next are no images
 	Example    Format = "example"
 )
 
@@ -154,13 +154,16 @@ func (n *Bytes) UnmarshalText(b []byte) error {
 	}
 	v, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || v<<shift>>shift != v {
-		return errors.New(strconv.Quote(string(b)) + " is not a number of bytes such as 65536, 512KiB or 16MiB")
+		return fmt.Errorf("%q is not %s", b, n.Form())
 	}
 	*n = Bytes(v << shift)
 	return nil
 }
 
-// MarshalText writes the largest unit that fits evenly.
+// Form says how a number of bytes is written.
+func (Bytes) Form() string { return "a number of bytes such as 65536, 512KiB or 16MiB" }
+
+// MarshalText uses the largest unit of which it is a multiple.
 func (n Bytes) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
 
 func (n Bytes) String() string {

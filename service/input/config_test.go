@@ -7,6 +7,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"inceptor/internal/settings"
 )
 
 func parse(t *testing.T, args ...string) (Config, error) {
@@ -24,8 +26,8 @@ func parse(t *testing.T, args ...string) (Config, error) {
 
 func TestFlags(t *testing.T) {
 	got, err := parse(t)
-	if diff := cmp.Diff(Default(), got); err != nil || diff != "" {
-		t.Errorf("defaults (-Default +flags): %v\n%s", err, diff)
+	if diff := cmp.Diff(Config{Format: Auto, MaxBytes: 16 << 20, Fetch: Fetch{Timeout: 10e9, Concurrency: 16}}, got); err != nil || diff != "" {
+		t.Errorf("defaults (-want +flags): %v\n%s", err, diff)
 	}
 	got, err = parse(t, "--input.format=JSON", "--input.max-bytes=1KiB", "--input.files.root=/srv", "--input.fetch.hosts=a,*.b:81",
 		"--input.fetch.private=10.0.0.0/8", "--input.fetch.timeout=3s", "--input.fetch.concurrency=2")
@@ -41,7 +43,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	if problems := Default().Validate(); len(problems) > 0 {
+	if problems := settings.Default[Config]().Validate(); len(problems) > 0 {
 		t.Errorf("default: %v", problems)
 	}
 	bad := Config{
@@ -70,7 +72,7 @@ func TestValidate(t *testing.T) {
 	if _, err := New(bad); err == nil || strings.Count(err.Error(), "\n") != len(want)-1 {
 		t.Errorf("New: %v", err)
 	}
-	useless := Default()
+	useless := settings.Default[Config]()
 	useless.Format = Path
 	if problems := useless.Validate(); len(problems) != 1 || !strings.Contains(problems[0].Error(), "input.files.root") {
 		t.Errorf("format path without a root: %v", problems)

@@ -14,8 +14,7 @@ import (
 
 // envelope reads {"image": base64}, {"url": "…"} or {"path": "…"}.
 func (r *Reader) envelope(ctx context.Context, value []byte) (Image, error) {
-	// Base64 takes a third more, its line ends a 38th, and 64 KiB are for
-	// what else an envelope holds.
+	// Base64 adds a third, its line ends a 38th; 64 KiB are for the other keys.
 	if limit := int64(r.config.MaxBytes)/3*4/37*38 + 64<<10; int64(len(value)) > limit {
 		return Image{}, refuse(TooLarge, "the envelope has %d bytes; an image of input.max-bytes, %s, takes at most %d",
 			len(value), r.config.MaxBytes, limit)
@@ -40,8 +39,8 @@ func (r *Reader) envelope(ctx context.Context, value []byte) (Image, error) {
 	return Image{Bytes: b, Source: "record"}, nil
 }
 
-// parseEnvelope returns the one of image, url and path that an object has.
-// encoding/json alone would take any case, and the last of two.
+// parseEnvelope returns which of image, url and path an object has, and its value.
+// Unlike encoding/json it is case-sensitive, and rejects a key that occurs twice.
 func parseEnvelope(value []byte) (kind string, content []byte, err error) {
 	if !utf8.Valid(value) {
 		return "", nil, errors.New("not UTF-8")
@@ -107,13 +106,13 @@ func jsonError(err error) error {
 	return fmt.Errorf("broken JSON: %w", err)
 }
 
-// decodeBase64 takes both alphabets, with and without padding, and the
-// beginning that a data URL has.
+// decodeBase64 accepts both alphabets, with and without padding, and also a data
+// URL.
 func decodeBase64(s []byte) ([]byte, error) {
 	if start := strings.ToLower(string(s[:min(len(s), 256)])); strings.HasPrefix(start, "data:") {
 		media, _, found := strings.Cut(start, ",")
 		if !found || !strings.HasPrefix(media, "data:image/") || !strings.HasSuffix(media, ";base64") {
-			return nil, errors.New("a data URL, but not of an image in base64")
+			return nil, errors.New("it is a data URL, but not of an image in base64")
 		}
 		s = s[len(media)+1:]
 	}

@@ -6,29 +6,29 @@ import (
 	"syscall"
 )
 
-// A Reason is a stable word that says why a record could not be read.
+// A Reason says why a record could not be read. The words are stable.
 type Reason string
 
 // The reasons.
 const (
-	Empty         Reason = "empty"          // the value, or the image that it holds or names, has no bytes
+	Empty         Reason = "empty"          // the value has no bytes, or the image that it holds or names
 	UnknownFormat Reason = "unknown-format" // neither image nor envelope nor one line of text
-	BadEnvelope   Reason = "bad-envelope"   // broken JSON or base64, or not exactly one of image, url and path
+	BadEnvelope   Reason = "bad-envelope"   // invalid JSON or base64, or not exactly one of image, url and path
 	TooLarge      Reason = "too-large"      // over --input.max-bytes, wherever it comes from
 
-	BadPath        Reason = "bad-path"         // no path: a NUL byte, too long, nothing
+	BadPath        Reason = "bad-path"         // no valid path: a NUL byte, too long, or empty
 	PathNotAllowed Reason = "path-not-allowed" // not below --input.files.root, or that is not set
-	PathNotFound   Reason = "path-not-found"   //
+	PathNotFound   Reason = "path-not-found"   // no such file
 	PathNotFile    Reason = "path-not-file"    // a directory, device, pipe or socket
-	PathUnreadable Reason = "path-unreadable"  // no permission, or input/output errors that stay
+	PathUnreadable Reason = "path-unreadable"  // no permission, or input/output errors that persist
 
 	BadURL         Reason = "bad-url"               // not a URL of a host
-	URLNotAllowed  Reason = "url-not-allowed"       // scheme, user, host or port, of the URL or of a redirect
+	URLNotAllowed  Reason = "url-not-allowed"       // the scheme, user, host or port, of the URL or of a redirect
 	URLForbidden   Reason = "url-address-forbidden" // the host's address is not public and not listed
 	URLNotFound    Reason = "url-not-found"         // status 404 or 410
-	URLStatus      Reason = "url-status"            // another status than 200, that stays
+	URLStatus      Reason = "url-status"            // another status than 200, and it persists
 	URLTimeout     Reason = "url-timeout"           // not done within --input.fetch.timeout
-	URLUnreachable Reason = "url-unreachable"       // no such host, no connection, no trust, or it broke off
+	URLUnreachable Reason = "url-unreachable"       // no such host, no connection, an untrusted certificate, or the connection ended early
 	URLBadResponse Reason = "url-bad-response"      // not HTTP, encoded, or too many redirects
 )
 
@@ -41,7 +41,7 @@ func Reasons() []Reason {
 	}
 }
 
-// An Error says that one record cannot be read, now and later.
+// An Error says that a record cannot be read, now or later.
 type Error struct {
 	Reason Reason
 	Err    error
@@ -55,13 +55,13 @@ func refuse(r Reason, format string, args ...any) *Error {
 	return &Error{r, fmt.Errorf(format, args...)}
 }
 
-// ownFault tells the errors of this process and machine from those of the
-// record: they are not wrapped in an *Error.
-func ownFault(err error) bool {
+// isLocalFault tells whether an error is of this process or machine, not of the
+// record. Such an error is not wrapped in an *Error.
+func isLocalFault(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
-// quote makes a piece of a record fit for a message.
+// quote quotes a part of a record for a message, and limits its length.
 func quote(s string) string {
 	const most = 200
 	if len(s) > most {

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	redirects      = 5
+	maxRedirects   = 5
 	maxHeaderBytes = 64 << 10
 	userAgent      = "inceptor (image fetcher)"
 )
@@ -28,16 +28,16 @@ func (r *Reader) newClient() *http.Client {
 	dialer := &net.Dialer{Control: r.control}
 	return &http.Client{
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) > redirects {
-				return refuse(URLBadResponse, "more than %d redirects", redirects)
+			if len(via) > maxRedirects {
+				return refuse(URLBadResponse, "more than %d redirects", maxRedirects)
 			}
-			req.Header.Del("Referer") // the record's URL is nobody else's business
+			req.Header.Del("Referer") // other hosts must not see the record's URL
 			if bad := r.checkURL(req.URL); bad != nil {
 				return refuse(bad.Reason, "redirect: %w", bad.Err)
 			}
 			return nil
 		},
-		// No proxy: it would be dialled in place of what was checked.
+		// No proxy: its address would be dialled, not the one that was checked.
 		Transport: &http.Transport{
 			DialContext:            dialer.DialContext,
 			DisableCompression:     true,
@@ -50,14 +50,14 @@ func (r *Reader) newClient() *http.Client {
 	}
 }
 
-// fetch gets the image that a record names by URL. What may pass is tried
-// again, within the one timeout.
+// fetch gets the image at a URL. A fault that may pass is tried again, within the
+// timeout of the whole fetch.
 func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	if len(text) > maxURL {
 		return Image{}, refuse(BadURL, "the URL has more than %d bytes", maxURL)
 	}
 	u, err := url.Parse(strings.TrimSpace(text))
-	if err != nil { // its text holds the URL, and that may hold secrets
+	if err != nil { // whose text has the URL, which may hold secrets
 		return Image{}, refuse(BadURL, "not a URL")
 	}
 	if bad := r.checkURL(u); bad != nil {
@@ -69,7 +69,7 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	case <-ctx.Done():
 		return Image{}, ctx.Err()
 	}
-	give, free, err := r.reserve(ctx)
+	keep, free, err := r.reserve(ctx)
 	if err != nil {
 		return Image{}, err
 	}
@@ -78,16 +78,16 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	fetching, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tried := 0
-	var last *Error // of an attempt that was not cut off
+	var last *Error // of an attempt that the timeout did not end
 	b, err := backoff.Retry(fetching, func() ([]byte, error) {
 		tried++
 		b, err := r.get(fetching, u)
 		errors.As(err, &last)
 		return b, err
-	}, backoff.WithMaxTries(tries), backoff.WithBackOff(pauses()), backoff.WithMaxElapsedTime(timeout))
+	}, backoff.WithMaxTries(maxTries), backoff.WithBackOff(newBackoff()), backoff.WithMaxElapsedTime(timeout))
 	where := withoutQuery(u)
 	if err == nil {
-		return give(b, "url:"+where), nil
+		return keep(b, "url:"+where), nil
 	}
 	var bad *Error
 	switch {
@@ -108,7 +108,7 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 	return Image{}, refuse(bad.Reason, "%s: %w", quote(where), err)
 }
 
-// get makes one attempt. Its error is a *backoff.PermanentError, or may pass.
+// get makes one attempt. Its error may pass, unless it is a *backoff.PermanentError.
 func (r *Reader) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -133,7 +133,7 @@ func (r *Reader) get(ctx context.Context, u *url.URL) ([]byte, error) {
 			return nil, backoff.Permanent(err)
 		}
 	}
-	const first = 64 << 10 // what a server announces is believed step by step
+	const first = 64 << 10 // memory for more is allocated only as the bytes arrive
 	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), first)+bytes.MinRead))
 	if _, err := b.ReadFrom(io.LimitReader(resp.Body, int64(r.config.MaxBytes)+1)); err != nil {
 		return nil, classify(ctx, err)
@@ -146,8 +146,8 @@ func (r *Reader) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// checkStatus takes 200 only. Statuses of overload may pass, after the time
-// that the server asks for.
+// checkStatus accepts 200 only. Statuses of overload may pass, after the time that
+// the server asks for.
 func checkStatus(resp *http.Response) error {
 	status := refuse(URLStatus, "status %d", resp.StatusCode)
 	switch code := resp.StatusCode; {
@@ -176,8 +176,8 @@ func retryAfter(s string) (time.Duration, bool) {
 	return 0, false
 }
 
-// classify makes an *Error of what the client or the connection says; one
-// that will not pass is permanent.
+// classify makes an *Error of an error of the client or the connection; a permanent
+// one, if it will not pass.
 func classify(ctx context.Context, err error) error {
 	var (
 		bad    *Error
@@ -187,7 +187,7 @@ func classify(ctx context.Context, err error) error {
 		record tls.RecordHeaderError
 		outer  *url.Error
 	)
-	if errors.As(err, &outer) { // it repeats the URL
+	if errors.As(err, &outer) { // whose text has the URL
 		err = outer.Err
 	}
 	switch {
@@ -195,10 +195,10 @@ func classify(ctx context.Context, err error) error {
 		return backoff.Permanent(bad)
 	case ctx.Err() != nil:
 		return backoff.Permanent(ctx.Err())
-	case ownFault(err):
+	case isLocalFault(err):
 		return backoff.Permanent(err)
 	case errors.As(err, &dns):
-		// The resolver's own text names servers and ports; these words do not.
+		// The resolver's own text names servers and ports: do not repeat it.
 		if dns.IsNotFound {
 			return backoff.Permanent(refuse(URLUnreachable, "no such host"))
 		}
@@ -216,12 +216,11 @@ func classify(ctx context.Context, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return refuse(URLUnreachable, "the connection ended early")
 	}
-	// What else net/http says may quote the response: keep to the kind.
-	return backoff.Permanent(refuse(URLBadResponse, "the response is not HTTP as it should be"))
+	// Other errors of net/http may quote the response: do not repeat them.
+	return backoff.Permanent(refuse(URLBadResponse, "the response is not valid HTTP"))
 }
 
-// withoutQuery is a URL as it may be told: signed ones carry their secret in
-// the query.
+// withoutQuery returns a URL for messages: the query of a signed URL is secret.
 func withoutQuery(u *url.URL) string {
 	v := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
 	return v.String()

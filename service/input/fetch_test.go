@@ -119,7 +119,7 @@ func TestRetry(t *testing.T) {
 		atLeast time.Duration
 	}{
 		{name: "once", status: 503, fails: 1, calls: 2},
-		{name: "always", status: 500, fails: 99, calls: tries, reason: URLStatus},
+		{name: "always", status: 500, fails: 99, calls: maxTries, reason: URLStatus},
 		{name: "never again", status: 403, fails: 99, calls: 1, reason: URLStatus},
 		{name: "gone", status: 410, fails: 99, calls: 1, reason: URLNotFound},
 		{name: "at once", status: 429, header: "0", fails: 1, calls: 2},
@@ -268,7 +268,7 @@ func TestPanic(t *testing.T) {
 		}()
 		_, _ = r.Read(t.Context(), []byte(url))
 	}()
-	if !r.room.TryAcquire(roomFor * int64(r.config.Fetch.Concurrency) * int64(r.config.MaxBytes)) {
+	if !r.memory.TryAcquire(imagesPerFetch * int64(r.config.Fetch.Concurrency) * int64(r.config.MaxBytes)) {
 		t.Error("not all room was given back")
 	}
 	if len(r.slots) != 0 {

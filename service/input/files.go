@@ -15,34 +15,36 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"inceptor/internal/retry"
 )
 
 const maxPath = 4096 // bytes, as for the kernel
 
-// errRoot says that the root itself is not there: no record is at fault.
+// errRoot says that the root folder cannot be opened, which no record is to blame for.
 var errRoot = errors.New("open input.files.root")
 
-// file reads the file that a record names. The root is opened anew for each,
-// so that a folder that was replaced or mounted again is seen.
+// file reads the file that a record names. It opens the root each time, in case the
+// folder was replaced or mounted again.
 func (r *Reader) file(ctx context.Context, path string) (Image, error) {
 	name, err := r.relative(path)
 	if err != nil {
 		return Image{}, err
 	}
-	give, free, err := r.reserve(ctx)
+	keep, free, err := r.reserve(ctx)
 	if err != nil {
 		return Image{}, err
 	}
 	defer free()
 	b, err := backoff.Retry(ctx, func() ([]byte, error) {
 		b, err := r.readFile(ctx, name)
-		if err != nil && !passing(err) {
+		if err != nil && !isTransient(err) {
 			return nil, backoff.Permanent(err)
 		}
 		return b, err
-	}, backoff.WithMaxTries(tries), backoff.WithBackOff(pauses()), backoff.WithMaxElapsedTime(r.config.Fetch.Timeout))
+	}, backoff.WithMaxTries(maxTries), backoff.WithBackOff(newBackoff()), backoff.WithMaxElapsedTime(r.config.Fetch.Timeout))
 	if err == nil {
-		return give(b, "path:"+name), nil
+		return keep(b, "path:"+name), nil
 	}
 	if ctx.Err() != nil {
 		return Image{}, ctx.Err()
@@ -50,8 +52,10 @@ func (r *Reader) file(ctx context.Context, path string) (Image, error) {
 	return Image{}, pathError(name, err)
 }
 
-// relative is a record's path seen from the root.
+// relative returns a record's path relative to the root. Spaces around the path are
+// ignored, like those around a URL.
 func (r *Reader) relative(path string) (string, error) {
+	path = strings.TrimSpace(path)
 	switch {
 	case r.root == "":
 		return "", refuse(PathNotAllowed, "%s: input.files.root is not set, so no file is read", quote(path))
@@ -84,8 +88,8 @@ func (r *Reader) readFile(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", errRoot, err)
 	}
 	defer func() { _ = root.Close() }()
-	// Opening a device may already do something to it: look first. Opening a
-	// pipe that took the file's place meanwhile must not wait for its writer.
+	// Check before opening, because opening a device can have effects. Open without
+	// blocking, in case a pipe has replaced the file meanwhile.
 	st, err := root.Stat(name)
 	if err != nil {
 		return nil, err
@@ -105,13 +109,13 @@ func (r *Reader) readFile(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	b := bytes.NewBuffer(make([]byte, 0, st.Size()+bytes.MinRead))
-	step := readerFunc(func(p []byte) (int, error) { // stops between two reads when ctx has ended
+	cancellable := readerFunc(func(p []byte) (int, error) { // stops between two reads if ctx has ended
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
 		return f.Read(p)
 	})
-	if _, err := b.ReadFrom(io.LimitReader(step, int64(r.config.MaxBytes)+1)); err != nil {
+	if _, err := b.ReadFrom(io.LimitReader(cancellable, int64(r.config.MaxBytes)+1)); err != nil {
 		return nil, err
 	}
 	if err := r.checkSize(int64(b.Len()), "file "+quote(name)); err != nil {
@@ -122,7 +126,7 @@ func (r *Reader) readFile(ctx context.Context, name string) ([]byte, error) {
 
 func (r *Reader) checkFile(name string, st fs.FileInfo) error {
 	if !st.Mode().IsRegular() {
-		return refuse(PathNotFile, "%s is a %s", quote(name), kind(st.Mode()))
+		return refuse(PathNotFile, "%s is a %s", quote(name), fileKind(st.Mode()))
 	}
 	if st.Size() > int64(r.config.MaxBytes) {
 		return r.checkSize(st.Size(), "file "+quote(name))
@@ -130,7 +134,7 @@ func (r *Reader) checkFile(name string, st fs.FileInfo) error {
 	return nil
 }
 
-func kind(m fs.FileMode) string {
+func fileKind(m fs.FileMode) string {
 	switch {
 	case m.IsDir():
 		return "folder"
@@ -146,9 +150,9 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// passing tells the faults of a disk or file server that may be gone a moment
-// later.
-func passing(err error) bool {
+// isTransient tells whether a fault of a disk or file server may pass within
+// seconds.
+func isTransient(err error) bool {
 	for _, e := range []syscall.Errno{syscall.EIO, syscall.ESTALE, syscall.ETIMEDOUT, syscall.EAGAIN, syscall.EINTR, syscall.EBUSY} {
 		if errors.Is(err, e) {
 			return true
@@ -158,7 +162,7 @@ func passing(err error) bool {
 }
 
 func pathError(name string, err error) error {
-	if errors.As(err, new(*Error)) || ownFault(err) || errors.Is(err, errRoot) {
+	if errors.As(err, new(*Error)) || isLocalFault(err) || errors.Is(err, errRoot) {
 		return err
 	}
 	var errno syscall.Errno
@@ -166,29 +170,27 @@ func pathError(name string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		reason = PathNotFound
-	case !errors.As(err, &errno): // os.Root's own, not the kernel's
+	case !errors.As(err, &errno): // an error of os.Root, not of the kernel
 		reason = PathNotAllowed
 	case errno == syscall.ENOTDIR:
-		reason = PathNotFound // a part of the path is a file, so there is nothing behind it
+		reason = PathNotFound // a folder in the path is a file
 	case errno == syscall.ENAMETOOLONG:
 		reason = BadPath
 	case errno == syscall.ELOOP, errno == syscall.ENXIO:
 		reason = PathNotFile
 	}
 	var pe *fs.PathError
-	if errors.As(err, &pe) { // its path is long, or not for everyone
+	if errors.As(err, &pe) { // whose path is the absolute one
 		err = pe.Err
 	}
 	return refuse(reason, "%s: %w", quote(name), err)
 }
 
-// tries is how often what may pass is tried.
-const tries = 4
+// maxTries is how often a record is read, if the fault may pass.
+const maxTries = 4
 
-// pauses are those between two tries; they vary by half, so that many
-// records that failed together do not come back together.
-func pauses() backoff.BackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = 200*time.Millisecond, 2*time.Second, 2.5, 0.5
-	return b
+// newBackoff paces the tries.
+func newBackoff() backoff.BackOff {
+	b := retry.NewBackoff(300*time.Millisecond, 2*time.Second)
+	return &b
 }

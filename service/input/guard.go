@@ -14,8 +14,8 @@ import (
 
 const maxURL = 8192 // bytes
 
-// A hostRule allows one host, or those below a suffix, on one port or on the
-// two usual ones.
+// A hostRule allows one host, or all hosts below a suffix, on one port or on ports
+// 80 and 443.
 type hostRule struct {
 	host   string // "*" for any; ".suffix" for those below it
 	port   string // "": 80 and 443
@@ -57,10 +57,10 @@ func (h hostRule) allows(host, port string) bool {
 	return h.host == "*" || h.host == host
 }
 
-// canonicalHost checks the host of a URL and gives it one form. It takes
-// names of ASCII letters, digits, "-", "_" and ".", and addresses in their
-// usual form only: what else a resolver may take for an address (2130706433,
-// 0x7f.1, 0177.0.0.1) is refused.
+// canonicalHost checks the host of a URL and returns its canonical form. It accepts
+// names of ASCII letters, digits, "-", "_" and ".", and addresses in their usual
+// form. It refuses other forms that a resolver may take for an address (2130706433,
+// 0x7f.1, 0177.0.0.1).
 func canonicalHost(host string) (string, error) {
 	host = strings.ToLower(strings.Trim(host, "[]"))
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -91,7 +91,7 @@ func canonicalHost(host string) (string, error) {
 	return host, nil
 }
 
-// checkURL tells whether a URL may be fetched, and gives its host one form.
+// checkURL returns why a URL may not be fetched, and makes its host canonical.
 func (r *Reader) checkURL(u *url.URL) *Error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -128,8 +128,8 @@ func (r *Reader) checkURL(u *url.URL) *Error {
 	return refuse(URLNotAllowed, "%s is not in input.fetch.hosts", quote(net.JoinHostPort(host, port)))
 }
 
-// control is called with the address that is about to be dialled: whatever a
-// name resolved to a moment ago, this one counts.
+// control checks the address that is about to be dialled, so that it does not matter
+// what the name resolved to before.
 func (r *Reader) control(network, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil || network != "tcp4" && network != "tcp6" {
@@ -147,9 +147,9 @@ func (r *Reader) control(network, address string, _ syscall.RawConn) error {
 	return refuse(URLForbidden, "address %s is not public and not in input.fetch.private", a)
 }
 
-// special are the networks of IANA's special-purpose registries, and those
-// that lead to IPv4 addresses in disguise (6to4, Teredo, NAT64).
-var special = func() []netip.Prefix {
+// nonPublic are the networks of IANA's special-purpose registries, and those that
+// embed IPv4 addresses (6to4, Teredo).
+var nonPublic = func() []netip.Prefix {
 	var all []netip.Prefix
 	for _, s := range []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
@@ -162,15 +162,15 @@ var special = func() []netip.Prefix {
 	return all
 }()
 
-// global is where public IPv6 addresses are given out; NAT64, unique local,
-// link-local, multicast, mapped and compatible ones all lie elsewhere.
-var global = netip.MustParsePrefix("2000::/3")
+// publicIPv6 has all public IPv6 addresses. NAT64, unique local, link-local,
+// multicast, mapped and compatible addresses lie outside it.
+var publicIPv6 = netip.MustParsePrefix("2000::/3")
 
 func isPublic(a netip.Addr) bool {
-	if !a.IsValid() || a.Zone() != "" || a.Is6() && !global.Contains(a) {
+	if !a.IsValid() || a.Zone() != "" || a.Is6() && !publicIPv6.Contains(a) {
 		return false
 	}
-	for _, p := range special {
+	for _, p := range nonPublic {
 		if p.Contains(a) {
 			return false
 		}

@@ -13,34 +13,36 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"inceptor/model"
+	"inceptor/model/infer"
 )
 
-// An Image is an encoded image, or what stands for one with the formats that
-// are none; whether it can be decoded is not known yet.
+// An Image is an encoded image, or a row with the formats that are no images. It is
+// not known yet whether it can be decoded.
 type Image struct {
-	Bytes  []byte // of the record's own value, where Source is "record": not to be changed
+	Bytes  []byte // do not change them: with Source "record" they may be the record's value
 	Source string // "record", "path:" and the path, or "url:" and the URL without its query
 
-	release func() // nil: holds nothing of the reader's
+	release func() // nil: no memory of the reader is in use
 }
 
-// Release makes room for others: call it once, when Bytes are no longer used.
+// Release lets the reader read other images. Call it once, when Bytes are no longer
+// used.
 func (i Image) Release() {
 	if i.release != nil {
 		i.release()
 	}
 }
 
-// A Reader reads what records name. It is safe for concurrent use.
+// A Reader reads the images of records. All fields are set once. Safe for concurrent
+// use.
 type Reader struct {
 	config  Config
 	root    string // absolute; "": no files
 	hosts   []hostRule
 	private []netip.Prefix
 	client  *http.Client
-	slots   chan struct{}       // one for each fetch that may run
-	room    *semaphore.Weighted // bytes of files and responses, being read or not yet released
+	slots   chan struct{}       // holds one element for each fetch that runs
+	memory  *semaphore.Weighted // for bytes of files and responses that are being read or not released yet
 }
 
 // New checks the configuration and returns a Reader for it.
@@ -51,7 +53,7 @@ func New(c Config) (*Reader, error) {
 	r := &Reader{
 		config: c,
 		slots:  make(chan struct{}, c.Fetch.Concurrency),
-		room:   semaphore.NewWeighted(roomFor * int64(c.Fetch.Concurrency) * int64(c.MaxBytes)),
+		memory: semaphore.NewWeighted(imagesPerFetch * int64(c.Fetch.Concurrency) * int64(c.MaxBytes)),
 	}
 	if c.Files.Root != "" {
 		root, err := filepath.Abs(c.Files.Root)
@@ -78,36 +80,38 @@ func New(c Config) (*Reader, error) {
 	return r, nil
 }
 
-// roomFor is how many times the largest image there is room for, for each fetch
-// at once: one that is fetched, and as much for files, and for what waits to be
-// released. Records that name images are small, so no window bounds these.
-const roomFor = 2
+// imagesPerFetch is how many images of the largest size there is memory for, for each
+// concurrent fetch: one that is fetched, and one for files and for images that are
+// not released yet. The window does not bound this memory, because records that name
+// images are small.
+const imagesPerFetch = 2
 
-// reserve waits for room for the largest image. give returns the image in the
-// room that it takes; free, to be called in any case, gives up what was not given.
-func (r *Reader) reserve(ctx context.Context) (give func(b []byte, source string) Image, free func(), err error) {
+// reserve waits for memory for the largest image. keep makes the image of the bytes
+// that were read, and keeps their share of the memory until the image is released.
+// Call free in any case: it returns the rest.
+func (r *Reader) reserve(ctx context.Context) (keep func(b []byte, source string) Image, free func(), err error) {
 	most := int64(r.config.MaxBytes)
-	if err := r.room.Acquire(ctx, most); err != nil {
+	if err := r.memory.Acquire(ctx, most); err != nil {
 		return nil, nil, err
 	}
 	left := most
-	give = func(b []byte, source string) Image {
+	keep = func(b []byte, source string) Image {
 		n := int64(len(b))
 		left -= n
-		return Image{Bytes: b, Source: source, release: func() { r.room.Release(n) }}
+		return Image{Bytes: b, Source: source, release: func() { r.memory.Release(n) }}
 	}
-	return give, func() { r.room.Release(left) }, nil
+	return keep, func() { r.memory.Release(left) }, nil
 }
 
-// Close drops idle connections. Calls of Read that still run go on.
+// Close closes idle connections. Calls of Read that run are not affected.
 func (r *Reader) Close() error {
 	r.client.CloseIdleConnections()
 	return nil
 }
 
-// Read returns the encoded image that a record's value is, holds or names.
-// An *Error is the record's fault; when ctx ends, its error is returned.
-// Release the image.
+// Read returns the encoded image that a record's value is, holds or names. Release
+// the image. An *Error blames the record; after any other error, such as ctx's, the
+// record can be read again.
 func (r *Reader) Read(ctx context.Context, value []byte) (Image, error) {
 	if len(value) == 0 {
 		return Image{}, refuse(Empty, "the record has no value")
@@ -116,22 +120,22 @@ func (r *Reader) Read(ctx context.Context, value []byte) (Image, error) {
 	case Bare, TensorJSON, Example:
 		return r.record(value)
 	case Path:
-		return r.file(ctx, line(value))
+		return r.file(ctx, asLine(value))
 	case URL:
-		return r.fetch(ctx, line(value))
+		return r.fetch(ctx, asLine(value))
 	case JSON:
 		return r.envelope(ctx, value)
 	}
-	// What begins like an image is one, of whatever format: package model says
-	// what is wrong with it.
-	format, _ := model.FormatOf(value)
+	// A value that begins like an image is one, in any format: package infer checks
+	// whether it can be decoded.
+	format, _ := infer.FormatOf(value)
 	switch {
 	case format != "":
 		return r.record(value)
 	case bytes.HasPrefix(bytes.TrimLeft(value, " \t\r\n"), []byte("{")):
 		return r.envelope(ctx, value)
 	}
-	text := line(value)
+	text := asLine(value)
 	if !isText(text) {
 		return Image{}, refuse(UnknownFormat, "%d bytes that are neither an image nor an envelope nor one line of text", len(value))
 	}
@@ -158,19 +162,20 @@ func (r *Reader) checkSize(n int64, what string) error {
 	return nil
 }
 
-// line is a value as text, without the line ends that some producers leave.
-func line(value []byte) string {
-	const most = 64 << 10 // nothing longer is ever a path or URL; do not copy it
-	return string(bytes.TrimRight(value[:min(len(value), most)], "\r\n"))
+// asLine returns a value as text, without spaces and line ends around it, which
+// producers such as echo, and people, add.
+func asLine(value []byte) string {
+	const most = 64 << 10 // a longer value is no path or URL: do not copy it whole
+	return string(bytes.TrimSpace(value[:min(len(value), most)]))
 }
 
-// isText tells one line of text from everything else.
+// isText tells whether s is one line of text.
 func isText(s string) bool {
 	return s != "" && len(s) <= maxURL && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// urlScheme is the scheme of what looks like a URL, else "". A colon alone is
-// not enough: names of files have them.
+// urlScheme returns the scheme of a text that looks like a URL; else "". A colon
+// alone is not enough, since names of files have colons.
 func urlScheme(s string) string {
 	scheme, rest, found := strings.Cut(strings.TrimSpace(s), ":")
 	scheme = strings.ToLower(scheme)

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"inceptor/internal/settings"
 	"inceptor/testenv/corpus"
 )
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newReader(t testing.TB, change func(*Config)) *Reader {
 	t.Helper()
-	c := Default()
+	c := settings.Default[Config]()
 	if change != nil {
 		change(&c)
 	}
@@ -82,6 +83,16 @@ func TestRead(t *testing.T) {
 		{name: "envelope, path", format: JSON, value: `{"path":"sub/good.png"}`, want: png, source: "path:sub/good.png"},
 		{name: "envelope, url", format: JSON, value: `{"url":"` + site.URL + `/good.png"}`, want: png, source: "url:" + site.URL + "/good.png"},
 		{name: "path", format: Auto, value: "sub/good.png\n", want: png, source: "path:sub/good.png"},
+		{name: "path, spaces around", format: Auto, value: " \t sub/good.png \r\n", want: png, source: "path:sub/good.png"},
+		{name: "path, spaces around, forced", format: Path, value: "\tgood.jpg ", want: jpeg, source: "path:good.jpg"},
+		{name: "path, spaces around, absolute", format: Auto, value: " " + filepath.Join(root, "good.jpg") + " ", want: jpeg, source: "path:good.jpg"},
+		{name: "path, spaces around, in an envelope", format: Auto, value: `{"path":" good.jpg\t\n"}`, want: jpeg, source: "path:good.jpg"},
+		{name: "url, spaces around", format: Auto, value: " \t" + site.URL + "/good.jpg \n", want: jpeg, source: "url:" + site.URL + "/good.jpg"},
+		{name: "url, spaces around, in an envelope", format: Auto, value: `{"url":" ` + site.URL + `/good.jpg\t"}`, want: jpeg, source: "url:" + site.URL + "/good.jpg"},
+		{name: "spaces alone", format: Auto, value: " \t\n", reason: UnknownFormat},
+		{name: "spaces alone for a path", format: Path, value: " \n", reason: BadPath},
+		{name: "spaces alone in an envelope", format: Auto, value: `{"path":" "}`, reason: BadPath},
+		{name: "dots behind a space", format: Auto, value: " ../good.jpg", reason: PathNotAllowed},
 		{name: "path, forced", format: Path, value: "./good.jpg", want: jpeg, source: "path:good.jpg"},
 		{name: "path, absolute", format: Auto, value: filepath.Join(root, "good.jpg"), want: jpeg, source: "path:good.jpg"},
 		{name: "url", format: Auto, value: site.URL + "/good.jpg?token=abc#x", want: jpeg, source: "url:" + site.URL + "/good.jpg"},
@@ -207,7 +218,7 @@ func TestRoom(t *testing.T) {
 	}
 	full.Release()
 	fetched.Release()
-	if !r.room.TryAcquire(200) {
+	if !r.memory.TryAcquire(200) {
 		t.Error("not all room was given back")
 	}
 }
@@ -305,7 +316,7 @@ func FuzzEnvelope(f *testing.F) {
 }
 
 func ExampleReader_Read() {
-	c := Default()
+	c := settings.Default[Config]()
 	c.Fetch.Hosts = []string{"images.example.com"}
 	r, err := New(c)
 	if err != nil {

@@ -8,10 +8,34 @@ import (
 	"time"
 )
 
-// Checked returns the configuration with something in the place of what may
-// be left out, or every problem with it.
+// Checked returns the configuration with defaults for what is left out, or every problem with it at
+// once.
 func (c Config) Checked() (Config, error) {
-	var errs []error
+	if err := errors.Join(c.problems()...); err != nil {
+		return Config{}, err
+	}
+	if c.Session == 0 {
+		c.Session = defaultSession
+	}
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 32 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Observer == nil {
+		c.Observer = Unobserved{}
+	}
+	if c.ReplaceRefused == nil {
+		c.ReplaceRefused = func(_, _ Record, _ error) (Record, error) {
+			return Record{}, errors.New("nothing can be published in its place")
+		}
+	}
+	return c, nil
+}
+
+// problems returns what is missing and what is out of bounds.
+func (c Config) problems() (errs []error) {
 	problem := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(c.Brokers) == 0 {
 		problem("no brokers")
@@ -32,12 +56,12 @@ func (c Config) Checked() (Config, error) {
 		problem("session of %v: negative", c.Session)
 	}
 	if c.TotalBytes < 0 {
-		problem("%d bytes of all partitions: negative", c.TotalBytes)
+		problem("%d bytes for all partitions: negative", c.TotalBytes)
 	}
 	if c.BatchBytes < 0 {
 		problem("batches of %d bytes: negative", c.BatchBytes)
 	}
-	if c.Unread == nil {
+	if c.ReplaceUnread == nil {
 		problem("nothing to publish in place of a batch that is not read")
 	}
 	if c.DrainTimeout < 0 {
@@ -52,36 +76,12 @@ func (c Config) Checked() (Config, error) {
 	if c.SASL.Mechanism != "" && c.SASL.Login == nil {
 		problem("SASL mechanism %s: nothing to log in with", c.SASL.Mechanism)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return Config{}, err
-	}
-	if c.Session == 0 {
-		c.Session = defaultSession
-	}
-	if c.BatchBytes == 0 {
-		c.BatchBytes = 32 << 20
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Observer == nil {
-		c.Observer = Unobserved{}
-	}
-	if c.Refused == nil {
-		c.Refused = func(_, _ Record, _ error) (Record, error) {
-			return Record{}, errors.New("nothing can be published in its place")
-		}
-	}
-	return c, nil
+	return errs
 }
 
-// defaultSession is the least that brokers allow by default, so that the
-// partitions of a process that is gone wait no longer than they must.
+// defaultSession is the least that brokers allow by default, so that the partitions of a process
+// that is gone wait no longer than they must.
 const defaultSession = 6 * time.Second
-
-// Heartbeat is how often a member of a group is heard of, with a session as long as
-// this; and by its answers it learns that others come or go.
-func Heartbeat(session time.Duration) time.Duration { return min(session/6, 3*time.Second) }
 
 // Unobserved is an Observer that does nothing.
 type Unobserved struct{}
@@ -93,13 +93,16 @@ func (Unobserved) Assigned([]Partition) {}
 func (Unobserved) Revoked() {}
 
 // InFlight implements Observer.
-func (Unobserved) InFlight(int, int64) {}
+func (Unobserved) InFlight(Partition, int, int64) {}
 
 // Buffered implements Observer.
 func (Unobserved) Buffered(int64, int) {}
 
 // Published implements Observer.
 func (Unobserved) Published(int, time.Duration) {}
+
+// Delivered implements Observer.
+func (Unobserved) Delivered(Partition, int64, int64) {}
 
 // Committed implements Observer.
 func (Unobserved) Committed(Partition, int64, int64) {}

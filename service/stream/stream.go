@@ -13,15 +13,14 @@ import (
 	"time"
 )
 
-// A Header is one key and value beside a record; a key may occur repeatedly,
-// and the order is kept.
+// A Header is one key and value of a record. A key may occur repeatedly; the order is kept.
 type Header struct {
 	Key   string
 	Value []byte
 }
 
-// A Record is one Kafka record. Of an output record a driver reads Topic, Key,
-// Value, Headers and Time; its partition follows from that of its source.
+// A Record is one Kafka record. Of an output, a driver uses Topic, Key, Value, Headers and Time;
+// its partition follows from that of its source.
 type Record struct {
 	Topic     string
 	Partition int
@@ -32,16 +31,29 @@ type Record struct {
 	Time      time.Time
 }
 
+// HeaderBytes is what a header counts for besides its key and value: there may be very many empty
+// ones.
+const HeaderBytes = 40
+
+// Size is what a record counts for in a window: the bytes of its key, value and headers.
+func (r Record) Size() int64 {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += HeaderBytes + len(h.Key) + len(h.Value)
+	}
+	return int64(n)
+}
+
 // A Partition is one partition of an input topic.
 type Partition struct {
 	Topic string
 	ID    int
 }
 
-// String is the topic's name and the partition's number: "images-3".
+// String returns the topic's name and the partition's number, such as "images-3".
 func (p Partition) String() string { return p.Topic + "-" + strconv.Itoa(p.ID) }
 
-// MarshalText is String, for JSON.
+// MarshalText returns String, for JSON.
 func (p Partition) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText is the opposite of MarshalText.
@@ -60,17 +72,25 @@ func ComparePartitions(a, b Partition) int {
 	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.ID, b.ID))
 }
 
-// Source is the partition that an input record comes from.
+// ID returns topic-partition-offset, which names an input record for ever.
+func (r Record) ID() string { return string(r.AppendID(make([]byte, 0, 64))) }
+
+// AppendID appends ID to b.
+func (r Record) AppendID(b []byte) []byte {
+	b = strconv.AppendInt(append(append(b, r.Topic...), '-'), int64(r.Partition), 10)
+	return strconv.AppendInt(append(b, '-'), r.Offset, 10)
+}
+
+// Source returns the partition that an input record comes from.
 func (r Record) Source() Partition { return Partition{r.Topic, r.Partition} }
 
-// A Handler turns one input record into the records it causes, in the order
-// in which they are to be published; none is an answer too. Its error means
-// "try again later": the driver backs off, calls it again and does not commit.
-// It is called from many goroutines at once, and must return soon after ctx
-// ends.
+// A Handler turns one input record into the records to publish for it, in their order; there may be
+// none. Its error means "try again later": the driver backs off, calls it again, and does not
+// commit. It is called from many goroutines at once, and must return soon after ctx ends.
 type Handler func(ctx context.Context, r Record) ([]Record, error)
 
-// Config is what every driver needs to know.
+// Config is the configuration of a driver. Brokers, Group, Inputs, Outputs, Window and
+// ReplaceUnread are needed; Checked fills in the rest.
 type Config struct {
 	Brokers []string // host:port; any one that answers is enough
 	Group   string   // consumer group
@@ -81,10 +101,10 @@ type Config struct {
 	// Zero: 6 s.
 	Session time.Duration
 
-	// What only franz can do. Instance is the group.instance.id: a process that comes back
-	// with the same one within Session finds its partitions as they were; it does
-	// not leave the group when it stops. Rack is the client.rack: replicas there
-	// are read from, where the brokers allow it.
+	// These two are for franz only. Instance is the group.instance.id: a process that comes back
+	// with the same one within Session finds its partitions as they were, for it does not leave
+	// the group when it stops. Rack is the client.rack: replicas there are read from, if the
+	// brokers allow it.
 	Instance string
 	Rack     string
 
@@ -93,121 +113,119 @@ type Config struct {
 	SASL        SASL
 	Compression string // of the output: none, gzip, snappy, lz4 or zstd
 
-	// Window bounds, for each partition, the records that were fetched and
-	// are not yet published. One record is always let in, however large.
+	// Window bounds the records of each partition that are fetched and not yet published. One
+	// record is always allowed, however large.
 	Window Window
 
-	// TotalBytes bounds the memory of what was fetched and is still needed, over
-	// all partitions: fetching waits for it. See Budget. Zero: no bound.
+	// TotalBytes bounds the memory of the records of all partitions, from the fetch until they are
+	// published. Fetching waits while it is used up. It may be exceeded by one response. Zero: no
+	// bound.
 	TotalBytes int64
 
-	// BatchBytes bounds the memory that one batch of records takes when it is
-	// decompressed; twice its compressed size may always be taken. It bounds
-	// several batches together too: kafkago counts those of one partition's
-	// fetch, franz those of all partitions from one poll to the next. Batches
-	// that are not compressed are under no bound. Zero: 32 MiB.
+	// BatchBytes bounds the memory of one batch of records after it is decompressed; twice its
+	// compressed size is always allowed. It bounds several batches together too: kafkago counts
+	// those of one partition's fetch, franz those of all partitions from one poll to the next.
+	// Batches that are not compressed have no bound. Zero: 32 MiB.
 	BatchBytes int64
 
-	// Unread is called for a batch that takes more, or cannot be decompressed.
-	// Its records are passed, unread, and what it returns is published in their
+	// ReplaceUnread is called for a batch that needs more than BatchBytes, or cannot be
+	// decompressed. Its records are skipped, and what ReplaceUnread returns is published in their
 	// place.
-	Unread func(Batch) []Record
+	ReplaceUnread func(Batch) []Record
 
-	// Start is where a group begins that has no offsets. A partition that a
-	// topic gets later begins at its first record.
+	// Start is where a group without offsets begins. A partition that is added to a topic later
+	// begins at its first record.
 	Start Start
 
-	// StopOnReset ends the driver with a *ResetError if a position is lost. Without
-	// it the driver goes on elsewhere.
+	// StopOnReset ends the driver with a *ResetError if a position is lost. Without it the driver
+	// goes on at another offset, and reports a Reset.
 	StopOnReset bool
 
-	// DrainTimeout bounds how long the records in flight may take when the
-	// group is rebalanced or the driver stops; what is not published by then
-	// is not committed and comes again.
+	// DrainTimeout bounds how long a rebalance or a stop waits for the records in flight. Records
+	// that are not published by then are not committed, and are read again.
 	DrainTimeout time.Duration
 
-	// Refused is called when the broker refuses an output record for good,
-	// because it is larger than its topic takes, or against a rule of the
-	// topic. It returns the record to publish in its place; if that is
-	// refused too, it is called with that, a few times at most. The reason
-	// wraps ErrInvalidTime or ErrKeyless where it is that. An error means that the topic
-	// takes nothing for this record: only a change of the topic can help. The
-	// partition waits, and the driver tries again, with pauses, beginning with
-	// the first record for that topic.
-	Refused func(source, output Record, reason error) (Record, error)
+	// ReplaceRefused is called when the broker refuses an output for good: it is larger than its
+	// topic takes, or against a rule of the topic. It returns the record to publish in its place.
+	// If that is refused too, ReplaceRefused is called with it, a few times at most. The reason may
+	// wrap ErrInvalidTime or ErrKeyless. An error means that the topic takes nothing for this
+	// record, so only a change of the topic can help. Then the partition waits, and the driver
+	// tries again with pauses, beginning with the first record for that topic.
+	ReplaceRefused func(source, output Record, reason error) (Record, error)
 
-	// GivenUp, if not nil, is called each time a handler has failed on a
-	// record, with how long ago it did so first. It returns the records to
-	// publish in place of an answer, and true; or false: it is tried again.
-	GivenUp func(r Record, since time.Duration, err error) ([]Record, bool)
+	// OnFailure, if not nil, is called each time a handler fails on a record; since is the time
+	// from its first failure. It returns the records to publish in place of an answer, and true; or
+	// false: the handler is called again.
+	OnFailure func(r Record, since time.Duration, err error) ([]Record, bool)
 
 	Log      *slog.Logger
 	Observer Observer
 }
 
-// A Batch is a run of records that were compressed together, and are not read.
+// A Batch is a range of records that were compressed together and are not read.
 type Batch struct {
 	Topic       string
 	Partition   int
-	First, Last int64 // offsets; compaction may have removed some between them
+	First, Last int64 // offsets; compaction may have removed some in between
 }
 
-// ErrInvalidTime is why an output is refused whose time lies further from the
+// ErrInvalidTime is wrapped by the reason for refusing an output whose time is further from the
 // broker's than its topic allows.
 var ErrInvalidTime = errors.New("the record's time is out of the topic's bounds")
 
-// ErrKeyless is wrapped by the error for an output without a key that a compacted
-// topic refuses.
+// ErrKeyless is wrapped by the reason for refusing an output without a key: its topic is compacted.
 var ErrKeyless = errors.New("the topic is compacted (cleanup.policy), and takes no record without a key")
 
-// ErrOpenTransaction is wrapped by the error for a partition that cannot be read
-// beyond its last stable offset, because a producer's transaction is open there.
+// ErrOpenTransaction is wrapped by the error for a partition that cannot be read beyond its last
+// stable offset, because a producer has a transaction open there.
 var ErrOpenTransaction = errors.New("a transaction is open")
 
-// Window is a bound on records in flight.
+// A Window bounds the records in flight.
 type Window struct {
 	Records int
 	Bytes   int64 // of keys, values and headers
 }
 
-// An Observer is told what a driver does. Its methods are called from many
-// goroutines, and on the way of the records: they must not block.
+// An Observer is told what a driver does. Its methods are called from many goroutines while records
+// wait, so they must not block.
 type Observer interface {
-	// Assigned is called with the partitions of a new generation: none, if
-	// the group has more members than partitions.
+	// Assigned is called with the partitions of a new generation. There are none if the group has
+	// more members than partitions.
 	Assigned(partitions []Partition)
 	// Revoked is called when that generation ends.
 	Revoked()
-	// InFlight adds to the records and bytes in the windows.
-	InFlight(records int, bytes int64)
-	// Buffered is called when the bytes that count against Config.TotalBytes
-	// have changed, or how many partitions wait for some to be given back.
+	// InFlight adds to the records and bytes in the window of a partition.
+	InFlight(partition Partition, records int, bytes int64)
+	// Buffered is called when the bytes that count against Config.TotalBytes change, or the number
+	// of partitions that wait for bytes to be released.
 	Buffered(bytes int64, waiting int)
-	// Published is called after the broker has acknowledged n records of one
-	// partition, with the time since they were handed to the client.
+	// Published is called after the broker has acknowledged n records of one partition. took is the
+	// time since they were handed to the client.
 	Published(n int, took time.Duration)
-	// Committed is called after a commit, and again when the lag has changed
-	// without one, so once soon after the partition was assigned: next is the offset that a restart begins with, lag how
-	// many records of the partition lie after it.
+	// Delivered is called when the brokers have acknowledged every output of the records of a
+	// partition from offset first to last; exactly once, when their transaction is committed.
+	Delivered(partition Partition, first, last int64)
+	// Committed is called after a commit, soon after a partition was assigned, and when the lag has
+	// changed without a commit. next is the offset at which a restart begins; lag is the number of
+	// records from there to the end of the partition.
 	Committed(partition Partition, next, lag int64)
-	// Retrying is called each time a record could not be read, handled or
-	// published, and once with a nil error when it could: of each stage by
-	// itself. Of reading only what is wrong with a partition is told, and not
-	// that a broker is gone.
+	// Retrying is called each time a stage fails for a record, and once with a nil error when that
+	// stage has recovered. Reading fails only for a fault of the partition itself, not because a
+	// broker is gone.
 	Retrying(partition Partition, stage Stage, err error)
-	// Reset is called when reading goes on elsewhere, because the position is lost.
+	// Reset is called when a position is lost and reading goes on at another offset.
 	Reset(r Reset)
-	// Authentication is called after each handshake: with an AuthenticationError, or with nil if the
-	// broker has taken the credentials.
+	// Authentication is called after each handshake: with an AuthenticationError, or with nil if
+	// the broker has accepted the credentials.
 	Authentication(err error)
 }
 
-// A Stage is what is done with a record.
+// A Stage is a step on a record's way.
 type Stage int
 
 // The stages, in their order.
 const (
 	Reading Stage = iota
 	Handling
-	Publishing // and the commit
+	Publishing // and, exactly once, the commit
 )

@@ -1,7 +1,6 @@
-// Package embedded is a Kafka broker inside this process, with a client to go
-// with it: franz-go's kfake. It speaks the protocol to anybody, kcat included,
-// and keeps everything in memory until Close. It is for demonstrations and
-// tests, not for data that matters.
+// Package embedded runs a Kafka broker inside this process, with a small client: franz-go's
+// kfake. Any Kafka client can use it, such as kcat. It keeps everything in memory until Close. It
+// is for demonstrations and tests, not for data that matters.
 package embedded
 
 import (
@@ -25,8 +24,8 @@ type Broker struct {
 	cluster *kfake.Cluster
 }
 
-// Start starts a broker with these topics. It listens on the port, or on
-// another one if that is taken.
+// Start starts a broker with these topics, of so many partitions each. It listens on the port of
+// 127.0.0.1, or on a free one if that is taken or 0. Close it.
 func Start(port, partitions int, topics ...string) (*Broker, error) {
 	if !free(port) {
 		port = 0
@@ -46,13 +45,13 @@ func free(port int) bool {
 	return l.Close() == nil
 }
 
-// Addr is the broker's address, 127.0.0.1:port.
+// Addr returns the broker's address, 127.0.0.1:PORT.
 func (b *Broker) Addr() string { return b.cluster.ListenAddrs()[0] }
 
-// Close stops the broker and forgets everything.
+// Close stops the broker, and its records are gone.
 func (b *Broker) Close() { b.cluster.Close() }
 
-// Send writes records, and waits until the broker has them.
+// Send writes records, and waits until the broker has them. Of each it uses Topic, Key and Value.
 func (b *Broker) Send(ctx context.Context, records ...stream.Record) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()))
 	if err != nil {
@@ -66,8 +65,8 @@ func (b *Broker) Send(ctx context.Context, records ...stream.Record) error {
 	return client.ProduceSync(ctx, out...).FirstErr()
 }
 
-// Follow calls each with every record of the topics, from their beginning,
-// until ctx ends or each returns false. Topics may be made later.
+// Follow calls each with every record of the topics, from their first one on, until ctx ends or
+// each returns false. Topics may be created later.
 func (b *Broker) Follow(ctx context.Context, each func(stream.Record) bool, topics ...string) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr()), kgo.ConsumeTopics(topics...),
 		kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(-1))

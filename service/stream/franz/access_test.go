@@ -2,8 +2,6 @@ package franz
 
 import (
 	"context"
-	"crypto/tls"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +28,7 @@ func TestTryJoin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := accessConfig(b.Addr(), strings.ToLower(name))
 			cfg.Session = test.session
-			err := TryJoin(t.Context(), cfg)
+			err := clientOf(t, cfg, nil).tryJoin(t.Context())
 			if (err == nil) != (test.want == nil) {
 				t.Fatalf("join: %v", err)
 			}
@@ -67,7 +65,7 @@ func TestTryJoinUnnoticed(t *testing.T) {
 		_, generation = member.GroupMetadata()
 	}
 	for range 5 {
-		if err := TryJoin(t.Context(), cfg); err != nil {
+		if err := clientOf(t, cfg, nil).tryJoin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,63 +83,10 @@ func TestTryJoinUnnoticed(t *testing.T) {
 	}
 }
 
-func TestCheckAccess(t *testing.T) {
-	t.Parallel()
-	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})
-	admin := newAdmin(t, b.Addr())
-	if _, err := admin.CreateTopics(t.Context(), 1, 1, nil, "in", "out", "dead"); err != nil {
-		t.Fatal(err)
-	}
-	type grant struct {
-		operation kadm.ACLOperation
-		allow     func(*kadm.ACLBuilder)
-	}
-	grants := map[string]grant{
-		"Read on topic in":                    {kadm.OpRead, func(a *kadm.ACLBuilder) { a.Topics("in") }},
-		"Write on topic out":                  {kadm.OpWrite, func(a *kadm.ACLBuilder) { a.Topics("out") }},
-		"Write on topic dead":                 {kadm.OpWrite, func(a *kadm.ACLBuilder) { a.Topics("dead") }},
-		"Write on transactional-id g-check":   {kadm.OpWrite, func(a *kadm.ACLBuilder) { a.TransactionalIDs("g-check") }},
-		"Read on group g":                     {kadm.OpRead, func(a *kadm.ACLBuilder) { a.Groups("g") }},
-		"Write on transactional-id of-my-own": {kadm.OpWrite, func(a *kadm.ACLBuilder) { a.TransactionalIDs("of-my-own") }},
-	}
-	cfg := accessConfig(b.Secure, "g")
-	cfg.TLS = &tls.Config{RootCAs: b.Authorities, MinVersion: tls.VersionTLS12}
-	cfg.SASL = stream.SASL{Mechanism: "SCRAM-SHA-512", Login: stream.Always(stream.Login{User: b.User, Password: b.Password})}
-	lacks := func() string {
-		own := testBound
-		own.ID = "of-my-own"
-		errs := append(CheckAccess(t.Context(), cfg, &testBound), CheckAccess(t.Context(), cfg, &own)...)
-		return fmt.Sprint(append(errs, TryJoin(t.Context(), cfg)))
-	}
-	for told := lacks(); len(grants) > 0; told = lacks() {
-		for what, g := range grants {
-			if !strings.Contains(told, what+" is not allowed to user me") {
-				t.Errorf("%s: want %q in it", told, what)
-			}
-			acl := kadm.NewACLs().Allow("User:" + b.User).AllowHosts("*").ResourcePatternType(kadm.ACLPatternLiteral).Operations(g.operation)
-			g.allow(acl)
-			if _, err := admin.CreateACLs(t.Context(), acl); err != nil {
-				t.Fatal(err)
-			}
-			delete(grants, what)
-			// The broker takes it over a moment later.
-			for begin := time.Now(); strings.Contains(lacks(), what+" is"); time.Sleep(50 * time.Millisecond) {
-				if time.Since(begin) > 20*time.Second {
-					t.Fatalf("%s is allowed, and still said to be denied: %s", what, lacks())
-				}
-			}
-			break
-		}
-	}
-	if told := lacks(); told != "[<nil>]" {
-		t.Errorf("everything is allowed: %s", told)
-	}
-}
-
 func accessConfig(address, group string) stream.Config {
 	return stream.Config{
 		Brokers: []string{address}, Group: group, Inputs: []string{"in"}, Outputs: []string{"out", "dead"},
-		Window: stream.Window{Records: 1}, Unread: func(stream.Batch) []stream.Record { return nil },
+		Window: stream.Window{Records: 1}, ReplaceUnread: func(stream.Batch) []stream.Record { return nil },
 	}
 }
 

@@ -9,104 +9,113 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
 )
 
-// commitEvery is the least time between two commits of offsets. One commit
-// writes down all partitions, so a busy session commits this often, and an idle
-// one at once.
+// commitEvery is the least time between two commits of offsets. One commit writes
+// down all partitions. So a busy session commits this often, and an idle one at
+// once.
 const commitEvery = 50 * time.Millisecond
 
 // atLeastOnce delivers at least once: each partition publishes by itself, and the
 // session's loop commits what the brokers have acknowledged.
 type atLeastOnce struct {
-	*session
+	// Set once.
+	*sessionContext
+	client    *kgo.Client
+	operation string // committing, for log and errors
 
-	// Of the session's loop alone.
-	stop  context.CancelFunc // ends the publishers
-	ended chan struct{}      // closed when they have
-	pause backoff.ExponentialBackOff
-	next  time.Time // of the next commit, at the earliest
+	// Of the session's loop.
+	generation *generation
+	stop       context.CancelFunc // ends the publishers
+	ended      chan struct{}      // closed when they have ended
+	pause      retry.Backoff
+	next       time.Time // of the next commit, at the earliest
 
 	mu  sync.Mutex
-	due map[stream.Partition]share // what is published and not committed
+	due map[stream.Partition]covered // what is published and not committed; guarded by mu
 }
 
-func (p *atLeastOnce) open(opts []kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append(opts, kgo.DisableAutoCommit())...)
+func newAtLeastOnce(common *sessionContext, client *kgo.Client) *atLeastOnce {
+	return &atLeastOnce{
+		sessionContext: common, client: client, operation: "commit offsets of group " + common.cfg.Group,
+		pause: retry.NewBackoff(100*time.Millisecond, 300*time.Millisecond),
+	}
 }
 
 // begin starts to publish what is finished in each partition.
-func (p *atLeastOnce) begin(_ context.Context, g *generation) error {
-	compressor, err := kgo.DefaultCompressor(compression(p.cfg.Compression))
+func (a *atLeastOnce) begin(_ context.Context, g *generation) error {
+	compressor, err := kgo.DefaultCompressor(compression(a.cfg.Compression))
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	p.stop, p.ended, p.due = stop, make(chan struct{}), map[stream.Partition]share{}
-	topics := &outputTopics{client: p.client}
+	a.generation, a.stop, a.ended, a.due = g, stop, make(chan struct{}), map[stream.Partition]covered{}
+	topics := &outputTopics{client: a.client}
 	var publishers sync.WaitGroup
 	for id, from := range g.partitions {
-		publisher := &stream.Publisher{Config: p.cfg, Trouble: p.trouble, Transport: newProducer(p.client, topics, compressor)}
+		publisher := &flight.Publisher{Config: a.cfg, Outages: a.outages, Transport: newProducer(a.client, topics, compressor)}
 		publishers.Go(func() {
-			err := publisher.Drain(ctx, g.draining, id, from.flight, func(run stream.Run) {
-				from.collect(run.Next)
-				p.published(id, run)
+			err := publisher.Drain(ctx, g.draining, id, from.flight, func(stretch flight.Stretch) {
+				from.progress.collect(stretch.Next)
+				a.published(id, stretch)
 			})
 			if err != nil && ctx.Err() == nil {
-				p.end(err)
+				a.endSession(err)
 			}
 		})
 	}
+	ended := a.ended
 	go func() {
-		defer signal(p.wake)
-		defer close(p.ended)
+		defer signal(a.wake)
+		defer close(ended)
 		publishers.Wait()
 	}()
 	return nil
 }
 
-// published notes that a run is acknowledged.
-func (p *atLeastOnce) published(id stream.Partition, run stream.Run) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.positions.published(id, run.Next)
-	p.due[id] = share{next: run.Next, records: p.due[id].records + len(run.Slots)}
-	signal(p.wake)
+// published notes that a stretch is acknowledged.
+func (a *atLeastOnce) published(id stream.Partition, stretch flight.Stretch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.positions.published(id, stretch.Next)
+	a.due[id] = covered{next: stretch.Next, records: a.due[id].records + len(stretch.Slots)}
+	signal(a.wake)
 }
 
-func (p *atLeastOnce) step(ctx context.Context) (time.Duration, error) {
-	if len(p.uncommitted()) == 0 {
+func (a *atLeastOnce) step(ctx context.Context) (time.Duration, error) {
+	if len(a.uncommitted()) == 0 {
 		return time.Hour, nil
 	}
-	if wait := time.Until(p.next); wait > 0 {
+	if wait := time.Until(a.next); wait > 0 {
 		return wait, nil
 	}
-	err := p.commit(ctx)
+	err := a.commit(ctx)
 	if errors.Is(err, kerr.UnknownTopicID) {
-		err = cmp.Or(p.lookUpTopics(ctx), err)
+		err = cmp.Or(a.checkTopics(ctx, a.client), err)
 	}
 	switch {
 	case err == nil:
-		p.pause.Reset()
-		p.next = time.Now().Add(commitEvery)
+		a.pause.Reset()
+		a.next = time.Now().Add(commitEvery)
 	case permanent(err), outOfGeneration(err), errors.Is(err, errRecreated), ctx.Err() != nil:
 		return 0, err
 	default:
-		p.trouble.Failed(p.committing(), err)
-		p.next = time.Now().Add(p.pause.NextBackOff())
+		a.outages.Failed(a.operation, err)
+		a.next = time.Now().Add(a.pause.NextBackOff())
 	}
-	return time.Until(p.next), nil
+	return time.Until(a.next), nil
 }
 
-func (p *atLeastOnce) drained() bool {
+func (a *atLeastOnce) drained() bool {
 	select {
-	case <-p.ended:
+	case <-a.ended:
 		return true
 	default:
 		return false
@@ -114,50 +123,48 @@ func (p *atLeastOnce) drained() bool {
 }
 
 // finish waits for what is being published, and commits it.
-func (p *atLeastOnce) finish(ctx context.Context) error {
+func (a *atLeastOnce) finish(ctx context.Context) error {
 	select {
-	case <-p.ended:
+	case <-a.ended:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	for {
-		err := p.commit(ctx)
-		if err == nil || permanent(err) || outOfGeneration(err) || errors.Is(err, kerr.UnknownTopicID) || !sleep(ctx, 200*time.Millisecond) {
+		err := a.commit(ctx)
+		if err == nil || permanent(err) || outOfGeneration(err) || errors.Is(err, kerr.UnknownTopicID) || !retry.Sleep(ctx, 200*time.Millisecond) {
 			return err
 		}
 	}
 }
 
-func (p *atLeastOnce) abandon() (left int) {
-	p.stop()
-	<-p.ended
-	for _, s := range p.uncommitted() {
-		left += s.records
+func (a *atLeastOnce) abandon() (left int) {
+	a.stop()
+	<-a.ended
+	for _, c := range a.uncommitted() {
+		left += c.records
 	}
-	p.due = nil
+	a.due = nil
 	return left
 }
 
-func (p *atLeastOnce) uncommitted() map[stream.Partition]share {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return maps.Clone(p.due)
+func (a *atLeastOnce) uncommitted() map[stream.Partition]covered {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.due)
 }
 
-func (p *atLeastOnce) committing() string { return "commit offsets of group " + p.cfg.Group }
-
-// commit commits what is published, by the time that a commit may take.
-func (p *atLeastOnce) commit(ctx context.Context) error {
-	todo := p.uncommitted()
-	if len(todo) == 0 {
+// commit commits what is published, within commitTimeout.
+func (a *atLeastOnce) commit(ctx context.Context) error {
+	due := a.uncommitted()
+	if len(due) == 0 {
 		return nil
 	}
 	offsets := map[string]map[int32]kgo.EpochOffset{}
-	for id, s := range todo {
+	for id, c := range due {
 		if offsets[id.Topic] == nil {
 			offsets[id.Topic] = map[int32]kgo.EpochOffset{}
 		}
-		offsets[id.Topic][int32(id.ID)] = kgo.EpochOffset{Epoch: -1, Offset: s.next}
+		offsets[id.Topic][int32(id.ID)] = kgo.EpochOffset{Epoch: -1, Offset: c.next}
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
@@ -165,15 +172,15 @@ func (p *atLeastOnce) commit(ctx context.Context) error {
 		for _, t := range req.Topics {
 			for i := range t.Partitions {
 				r := &t.Partitions[i]
-				of := p.current.partitions[stream.Partition{Topic: t.Topic, ID: int(r.Partition)}]
-				metadata := of.position(r.Offset).Metadata(p.cluster())
+				of := a.generation.partitions[stream.Partition{Topic: t.Topic, ID: int(r.Partition)}]
+				metadata := of.position(r.Offset).Metadata(a.inputs.cluster())
 				r.Metadata = &metadata
 			}
 		}
 		return nil
 	})
 	var err error
-	p.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, failed error) {
+	a.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, failed error) {
 		if err = failed; failed != nil {
 			return
 		}
@@ -184,33 +191,33 @@ func (p *atLeastOnce) commit(ctx context.Context) error {
 					err = fmt.Errorf("%v: %w", id, code)
 					continue
 				}
-				p.committed(id, todo[id])
+				a.committed(id, due[id])
 			}
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.committing(), because(ctx, err))
+		return fmt.Errorf("%s: %w", a.operation, because(ctx, err))
 	}
-	p.trouble.Worked(p.committing())
+	a.outages.Recovered(a.operation)
 	return nil
 }
 
-// committed notes that all of a partition before a share's end is committed.
-func (p *atLeastOnce) committed(id stream.Partition, s share) {
-	p.mu.Lock()
-	now := p.due[id]
-	if now.records -= s.records; now.next == s.next {
-		delete(p.due, id)
+// committed notes that everything that c covers of a partition is committed.
+func (a *atLeastOnce) committed(id stream.Partition, c covered) {
+	a.mu.Lock()
+	now := a.due[id]
+	if now.records -= c.records; now.next == c.next {
+		delete(a.due, id)
 	} else {
-		p.due[id] = now
+		a.due[id] = now
 	}
-	p.mu.Unlock()
-	of := p.current.partitions[id]
-	p.positions.set(id, of.position(s.next))
-	of.commit(s.next)
+	a.mu.Unlock()
+	of := a.generation.partitions[id]
+	a.positions.set(id, of.position(c.next))
+	of.progress.commit(c.next)
 }
 
-// outOfGeneration tells whether the group has gone on without this member.
+// outOfGeneration reports whether the group has gone on without this member.
 func outOfGeneration(err error) bool {
 	return errors.Is(err, kerr.IllegalGeneration) ||
 		errors.Is(err, kerr.UnknownMemberID) ||

@@ -14,18 +14,17 @@ import (
 )
 
 const (
-	magic       = 2  // of the format of batches
+	magic       = 2  // the version of the format
 	headerBytes = 61 // before the records
 
-	// What a batch's length does not count, and its checksum.
-	lengthAfter = 12
-	sumAfter    = 21
+	lengthAfter = 12 // a batch's length counts the bytes after these
+	sumAfter    = 21 // a batch's checksum covers the bytes after these
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendBatch appends one batch of records to dst, which is empty, in the format
-// that brokers store. compressor may be nil.
+// appendBatch appends one batch of records to dst, which is empty, in the format that
+// brokers store. A nil compressor compresses nothing.
 func appendBatch(dst []byte, compressor kgo.Compressor, rs []stream.Record, id int64, epoch int16, sequence int32) []byte {
 	h := kmsg.RecordBatch{
 		PartitionLeaderEpoch: -1, Magic: magic,
@@ -60,7 +59,7 @@ func appendBatch(dst []byte, compressor kgo.Compressor, rs []stream.Record, id i
 	return dst
 }
 
-// appendRecord appends a record, after its length.
+// appendRecord appends a record with its length before it.
 func appendRecord(dst []byte, r *stream.Record, time, offset int64) []byte {
 	size := 1 + varintLen(time) + varintLen(offset) + bytesLen(r.Key) + bytesLen(r.Value) + varintLen(int64(len(r.Headers)))
 	for _, h := range r.Headers {
@@ -81,8 +80,7 @@ func appendRecord(dst []byte, r *stream.Record, time, offset int64) []byte {
 	return dst
 }
 
-// appendBytes appends bytes with their length before them; nil is not the same
-// as none.
+// appendBytes appends bytes with their length before them. nil is not the same as empty.
 func appendBytes(dst, b []byte) []byte {
 	if b == nil {
 		return binary.AppendVarint(dst, -1)
@@ -90,6 +88,7 @@ func appendBytes(dst, b []byte) []byte {
 	return append(binary.AppendVarint(dst, int64(len(b))), b...)
 }
 
+// bytesLen returns how many bytes appendBytes appends.
 func bytesLen(b []byte) int {
 	if b == nil {
 		return 1
@@ -97,7 +96,7 @@ func bytesLen(b []byte) int {
 	return varintLen(int64(len(b))) + len(b)
 }
 
-// varintLen is how many bytes a number takes.
+// varintLen returns how many bytes binary.AppendVarint appends.
 func varintLen(n int64) int {
 	return (bits.Len64(uint64(n<<1^n>>63)|1) + 6) / 7
 }

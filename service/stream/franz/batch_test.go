@@ -15,7 +15,7 @@ func TestVarintLen(t *testing.T) {
 	}
 }
 
-// A batch is made in the memory that there is.
+// A batch is made in the buffer, without allocations.
 func TestBatchAllocates(t *testing.T) {
 	rs := []stream.Record{{Value: make([]byte, 10_000)}, {Key: []byte("k"), Headers: []stream.Header{{Key: "a", Value: []byte("b")}}}}
 	room := make([]byte, 0, 20_000)

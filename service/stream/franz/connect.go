@@ -12,30 +12,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/wire"
 )
 
 const (
 	clientID = "inceptor"
 
-	// maxRequest is a little less than the socket.request.max.bytes of a
-	// broker, which breaks the connection beyond it, without a word.
+	// maxRequest is a little less than the default socket.request.max.bytes. A
+	// broker closes the connection after a larger request, without an answer.
 	maxRequest = 100<<20 - 64<<10
 
-	// produceTimeout is how long a broker waits for the others to have a record.
+	// produceTimeout is how long a broker waits for the other replicas.
 	produceTimeout = 5 * time.Second
 
 	// requestTimeout is how long an answer may take beyond the time that the
-	// request itself gives the broker. Giving up is safe: what is sent again
-	// is recognised.
+	// request itself gives the broker. Giving up is safe: brokers recognise what
+	// is sent again.
 	requestTimeout = 6 * time.Second
 
-	// metadataAge is how long a moved leader, or a new partition, may go
-	// unnoticed.
+	// metadataAge is how long a moved leader or a new partition may go unnoticed.
 	metadataAge = 3 * time.Second
 )
 
-// connection are the options that say where to, and as whom.
-func connection(cfg stream.Config, conns *stream.Connections) []kgo.Opt {
+// connection returns the options for the brokers' addresses and the login.
+func connection(cfg stream.Config, conns *wire.Connections) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID(clientID),
@@ -47,7 +47,7 @@ func connection(cfg stream.Config, conns *stream.Connections) []kgo.Opt {
 		kgo.DisableClientMetrics(),
 	}
 	if cfg.SASL.Mechanism != "" {
-		opts = append(opts, kgo.SASL(cfg.SASL.Client()))
+		opts = append(opts, kgo.SASL(wire.SASL(cfg.SASL)))
 	}
 	return opts
 }
@@ -66,27 +66,33 @@ func compression(name string) kgo.CompressionCodec {
 	return kgo.NoCompression()
 }
 
+// A connectHook reports connections to brokers, and ends the session if one can
+// never be made.
+type connectHook struct{ *sessionContext }
+
+var _ kgo.HookBrokerConnect = connectHook{}
+
 // OnBrokerConnect implements kgo.HookBrokerConnect.
-func (s *session) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+func (h connectHook) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	operation := "connect to the brokers"
-	err = refusedLogin(s.cfg.SASL, err)
-	if s.cfg.SASL.Mechanism != "" && (err == nil || unauthenticated(err)) {
-		s.cfg.Observer.Authentication(err)
+	err = refusedLogin(h.cfg.SASL, err)
+	if h.cfg.SASL.Mechanism != "" && (err == nil || unauthenticated(err)) {
+		h.cfg.Observer.Authentication(err)
 	}
 	switch {
 	case err == nil:
-		s.trouble.Worked(operation)
-	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed), stream.Avoided(err):
-	case permanent(err), unauthenticated(err) && s.latest.Load() == nil:
-		s.end(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
+		h.outages.Recovered(operation)
+	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed), wire.Avoided(err):
+	case permanent(err), unauthenticated(err) && h.latest.Load() == nil:
+		h.endSession(fmt.Errorf("connect to %s: %w", net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port))), err))
 	default:
-		s.shaken.Store(true)
-		s.trouble.Failed(operation, s.conns.Explain(err))
+		h.brokerLost.Store(true)
+		h.outages.Failed(operation, h.conns.Explain(err))
 	}
 }
 
-// A logger hands franz-go's lines on. What matters comes back as an error, to
-// be logged with measure.
+// A logger passes franz-go's lines on, at level debug. What matters comes back as
+// an error, and the driver logs that.
 type logger struct{ log *slog.Logger }
 
 // Level implements kgo.Logger.

@@ -4,68 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
+	"inceptor/service/stream/internal/outage"
+	"inceptor/service/stream/internal/wire"
 )
 
 const (
-	// commitTimeout bounds the last transaction that a drained partition, or
-	// a stop, waits for.
+	// commitTimeout bounds the last commit of a drained partition, or of a stop.
 	commitTimeout = 5 * time.Second
 
-	// rebalanceMargin is what a member that has drained has for its last
-	// commit and for joining again before the group goes on without it.
+	// rebalanceMargin is the time that a drained member has for its last commit
+	// and for joining again. After it the group goes on without the member.
 	rebalanceMargin = commitTimeout + 5*time.Second
 
-	// Leaving the group is a courtesy that spares the others the session
-	// timeout. A lost broker must not make a stop hang on it.
+	// leaveTimeout bounds leaving the group, which spares the other members the
+	// session timeout. A lost broker must not hold a stop back.
 	leaveTimeout = 3 * time.Second
 )
 
 // Transaction bounds transactions.
 type Transaction struct {
 	// Interval is how long outputs may wait for their commit. A transaction
-	// ends earlier when nothing else is in flight, or with Records.
+	// ends earlier if nothing else is in flight, or with Records.
 	Interval time.Duration
-	// Records is how many input records one transaction covers; a run of
+	// Records is how many input records one transaction covers. A run of
 	// records that end together may exceed it by a window.
 	Records int
-	// Timeout is after how long the broker aborts the transaction of a
-	// process that is gone. It looks every ten seconds, by default.
+	// Timeout is how long after the end of a process the broker aborts the
+	// process's transaction. By default the broker checks every ten seconds.
 	Timeout time.Duration
-	// ID is the transactional id: of one process only, and the same after its
-	// restart, so that what a killed one left open ends at once, and not
-	// after Timeout. Empty: one is made of the group and the machine's name.
+	// ID is the transactional id. Each process needs its own, and the same one
+	// after a restart: then the transaction of a killed process ends at once,
+	// and not after Timeout. Empty: the group, the machine's name and a number.
 	ID string
 }
 
-// A Driver reads topics, exactly once or at least once.
+// A Driver reads topics, and delivers exactly once or at least once.
 type Driver struct {
+	// Set once, and safe for concurrent use.
 	cfg     stream.Config
-	bound   *Transaction // nil: at least once
-	trouble *stream.Trouble
-	worker  *stream.Worker
-	conns   *stream.Connections // of all sessions, for what they know of the brokers
-	budget  *stream.Budget
+	limits  *Transaction // nil: at least once
+	outages *outage.Log
+	worker  *flight.Worker
+	conns   *wire.Connections // what all sessions know of the brokers
+	budget  *flight.Budget
 
+	// What a session learns and the next one needs. Safe for concurrent use.
 	positions positions
-	byName    atomic.Bool // brokers do not compare topics' ids in fetches
+	byName    atomic.Bool // brokers do not check topic ids in fetches
 
-	stalls map[stream.Partition]int64 // the offset at which endStalled has ended a session; of the session's watch
+	stalls map[stream.Partition]int64 // the offset at which inputWatch ended a session; of inputWatch
 
-	session time.Duration // shorter in tests
-	stalled time.Duration // likewise
-	hooks   []kgo.Hook    // of tests
+	// Set by tests before Run.
+	sessionTimeout time.Duration
+	stallTimeout   time.Duration
+	hooks          []kgo.Hook
 }
 
-// New returns a Driver that delivers exactly once. It checks the configuration;
-// it does not connect.
+// New returns a Driver that delivers exactly once. It checks the configuration
+// and does not connect.
 func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	checked, err := cfg.Checked()
 	errs := []error{err}
@@ -84,7 +90,8 @@ func New(cfg stream.Config, tx Transaction, h stream.Handler) (*Driver, error) {
 	return newDriver(checked, &tx, h), nil
 }
 
-// NewAtLeastOnce is New for delivery at least once, without transactions.
+// NewAtLeastOnce returns a Driver that delivers at least once, without
+// transactions. It checks the configuration and does not connect.
 func NewAtLeastOnce(cfg stream.Config, h stream.Handler) (*Driver, error) {
 	checked, err := cfg.Checked()
 	if err != nil {
@@ -93,82 +100,63 @@ func NewAtLeastOnce(cfg stream.Config, h stream.Handler) (*Driver, error) {
 	return newDriver(checked, nil, h), nil
 }
 
-func newDriver(cfg stream.Config, bound *Transaction, h stream.Handler) *Driver {
-	trouble := stream.NewTrouble(cfg.Log)
+func newDriver(cfg stream.Config, limits *Transaction, h stream.Handler) *Driver {
+	outages := outage.NewLog(cfg.Log)
 	return &Driver{
-		cfg:     cfg,
-		bound:   bound,
-		trouble: trouble,
-		worker:  stream.NewWorker(h, cfg, trouble),
-		conns:   stream.NewConnections(cfg),
-		session: cfg.Session,
-		stalled: stalledAfter,
-		stalls:  map[stream.Partition]int64{},
-		budget:  stream.NewBudget(cfg),
+		cfg:            cfg,
+		limits:         limits,
+		outages:        outages,
+		worker:         flight.NewWorker(h, cfg, outages),
+		conns:          wire.NewConnections(cfg),
+		budget:         flight.NewBudget(cfg),
+		stalls:         map[stream.Partition]int64{},
+		sessionTimeout: cfg.Session,
+		stallTimeout:   stallTimeout,
 	}
 }
 
-// Run works until ctx ends, then drains, commits, leaves the group and
-// returns nil. It returns an error as soon as one occurs that cannot pass. A
-// Driver runs once.
+// Run delivers until ctx ends. Then it drains, commits, leaves the group and
+// returns nil. It returns earlier only with an error that cannot pass. A Driver
+// runs once.
 func (d *Driver) Run(ctx context.Context) error {
 	defer d.worker.Await()
-	if d.bound != nil && d.bound.ID == "" {
-		id, release := stableID(d.cfg)
-		defer release.Close()
-		d.bound.ID = id
-	}
+	id, held := d.transactionalID()
+	defer held.Close()
 	operation := "deliver from " + strings.Join(d.cfg.Inputs, ", ")
-	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: 0.5}
-	joined := false // once
+	pause := retry.NewBackoff(100*time.Millisecond, 2*time.Second)
+	everJoined := false
 	for {
-		worked, err := d.runSession(ctx, operation)
-		joined, err = joined || worked, refusedLogin(d.cfg.SASL, err)
+		joined, err := d.runSession(ctx, operation, id)
+		everJoined, err = everJoined || joined, refusedLogin(d.cfg.SASL, err)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case permanent(err), unauthenticated(err) && !joined:
-			return explain(d.cfg, err, d.transactionalID(), "Read", d.cfg.Inputs...)
+		case permanent(err), unauthenticated(err) && !everJoined:
+			return explain(d.cfg, err, id, "Read", d.cfg.Inputs...)
 		case fenced(err):
-			// Timed out, or another process has our id: with one of its own
-			// none throws the other out again and again.
-			d.bound.ID = newID(d.cfg.Group)
-			d.cfg.Log.Warn("the transactional id was taken away, going on with a new one", "id", d.bound.ID, "err", err)
+			// The transaction has timed out, or another process has our id. With a
+			// new id the two do not fence each other again and again.
+			id = newID(d.cfg.Group)
+			d.cfg.Log.Warn("transactional id fenced; going on with a new one", "id", id, "err", err)
 		}
-		if worked {
+		if joined {
 			pause.Reset()
 		}
-		d.trouble.Failed(operation, err)
-		if !sleep(ctx, pause.NextBackOff()) {
+		d.outages.Failed(operation, err)
+		if !retry.Sleep(ctx, pause.NextBackOff()) {
 			return nil
 		}
 	}
 }
 
-// delivery is how a session delivers.
-func (d *Driver) delivery(s *session) delivery {
-	if d.bound == nil {
-		return &atLeastOnce{session: s, pause: backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 300 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5}}
+// transactionalID returns the id to begin with, which nobody else takes until it
+// is closed. At least once has none.
+func (d *Driver) transactionalID() (id string, held io.Closer) {
+	switch {
+	case d.limits == nil:
+		return "", io.NopCloser(nil)
+	case d.limits.ID != "":
+		return d.limits.ID, io.NopCloser(nil)
 	}
-	return &transactional{session: s}
-}
-
-// transactionalID is "" at least once.
-func (d *Driver) transactionalID() string {
-	if d.bound == nil {
-		return ""
-	}
-	return d.bound.ID
-}
-
-// sleep tells whether d has passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return stableID(d.cfg)
 }

@@ -10,10 +10,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/diagnosis"
 )
 
-// permanent tells whether trying again cannot help: the broker has understood
-// and said no, to us or to the way we ask.
+// permanent reports whether another attempt cannot help: the broker has understood the
+// request and refused it.
 func permanent(err error) bool {
 	var forever *foreverError
 	var reset *stream.ResetError
@@ -37,16 +38,16 @@ func permanent(err error) bool {
 	}, code)
 }
 
-// unauthenticated tells whether the credentials are refused. At the start that ends the driver.
-// After a successful login it is tried again: the credentials were changed, at the brokers before
-// their file or the other way round, and will fit again.
+// unauthenticated reports whether the credentials are refused. Before the first login that
+// ends the driver. Later it is tried again: somebody is changing the credentials, at the
+// brokers and in the file, and they will match again.
 func unauthenticated(err error) bool {
 	var refused *stream.AuthenticationError
 	return errors.As(err, &refused) || errors.Is(err, kerr.SaslAuthenticationFailed) ||
 		errors.Is(err, kerr.UnsupportedSaslMechanism) || errors.Is(err, kerr.IllegalSaslState)
 }
 
-// refusedLogin adds to an error whose credentials are refused, if that is what it says.
+// refusedLogin adds whose credentials are refused to an error that says so.
 func refusedLogin(s stream.SASL, err error) error {
 	var known *stream.AuthenticationError
 	if !unauthenticated(err) || errors.As(err, &known) {
@@ -55,13 +56,12 @@ func refusedLogin(s stream.SASL, err error) error {
 	return &stream.AuthenticationError{Source: s.Source, Err: err}
 }
 
-// newTopicFor is for how long brokers may not know a topic's id yet, when it was
-// just created.
+// newTopicFor is for how long brokers may not know the id of a new topic yet.
 const newTopicFor = 5 * time.Second
 
-// endsSession tells whether an error in reading is none of one partition: it is
-// forbidden, or the topic is another one now, which takes a new client. since is
-// when reading began to fail, if it did before.
+// endsSession reports whether an error in reading concerns more than one partition: reading
+// is forbidden, or the topic is another one now, which takes a new client. since is when
+// reading began to fail; zero: it has not failed before.
 func endsSession(err error, since time.Time) bool {
 	switch {
 	case errors.Is(err, kerr.UnsupportedCompressionType), errors.Is(err, kerr.UnsupportedForMessageFormat):
@@ -77,8 +77,8 @@ type foreverError struct{ error }
 
 func (e *foreverError) Unwrap() error { return e.error }
 
-// refused tells whether the broker will never take a record, though it takes
-// others: too large, or against a rule of the topic.
+// refused reports whether the broker never takes a record, though it takes others: it is
+// too large, or against a rule of the topic.
 func refused(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) ||
 		errors.Is(err, kerr.RecordListTooLarge) ||
@@ -86,41 +86,41 @@ func refused(err error) bool {
 		errors.Is(err, kerr.InvalidTimestamp)
 }
 
-// forbidden tells whether it is a permission for a topic that is missing. A
-// partition that must publish there waits for it, as for a topic that takes
-// nothing: the process would end again at every start, with the same record.
+// forbidden reports whether a permission for a topic is missing. A partition that must
+// publish there waits for it, as for a topic that takes nothing: otherwise the process
+// would end after every start, at the same record.
 func forbidden(err error) bool { return errors.Is(err, kerr.TopicAuthorizationFailed) }
 
-// refusal is why a record is refused, as Config.Refused is told.
+// refusal returns the error that Config.ReplaceRefused gets.
 func refusal(err error) error {
 	switch {
 	case errors.Is(err, kerr.InvalidTimestamp):
 		return errors.Join(stream.ErrInvalidTime, err)
-	case errors.Is(err, kerr.InvalidRecord) && strings.Contains(err.Error(), "without key"): // the broker's words, where we have them
+	case errors.Is(err, kerr.InvalidRecord) && strings.Contains(err.Error(), "without key"): // the broker's message, if there is one
 		return fmt.Errorf("%w: %w", stream.ErrKeyless, err)
 	}
 	return err
 }
 
-// fenced tells whether somebody else may have taken the transactional id.
+// fenced reports whether another process may have taken the transactional id.
 func fenced(err error) bool {
 	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch)
 }
 
-// explain adds to an error what can be done about it, if anything can. Topics
-// are those that operation was tried on.
+// explain adds to an error what can be done about it, if anything can. topics are those
+// that operation was tried on, id is the transactional id.
 func explain(cfg stream.Config, err error, id, operation string, topics ...string) error {
-	refusals := map[*kerr.Error]stream.Refusal{
-		kerr.GroupAuthorizationFailed:           stream.GroupDenied,
-		kerr.TopicAuthorizationFailed:           stream.TopicDenied,
-		kerr.ClusterAuthorizationFailed:         stream.ClusterDenied,
-		kerr.InvalidSessionTimeout:              stream.SessionRefused,
-		kerr.FencedInstanceID:                   stream.InstanceFenced,
-		kerr.TransactionalIDAuthorizationFailed: stream.IDDenied,
+	refusals := map[*kerr.Error]diagnosis.Refusal{
+		kerr.GroupAuthorizationFailed:           diagnosis.GroupDenied,
+		kerr.TopicAuthorizationFailed:           diagnosis.TopicDenied,
+		kerr.ClusterAuthorizationFailed:         diagnosis.ClusterDenied,
+		kerr.InvalidSessionTimeout:              diagnosis.SessionRefused,
+		kerr.FencedInstanceID:                   diagnosis.InstanceFenced,
+		kerr.TransactionalIDAuthorizationFailed: diagnosis.IDDenied,
 	}
 	for code, refusal := range refusals {
 		if errors.Is(err, code) {
-			return cfg.Explain(err, refusal, stream.Access{Operation: operation, Topics: topics, ID: id})
+			return diagnosis.Explain(cfg, err, refusal, diagnosis.Access{Operation: operation, Topics: topics, ID: id})
 		}
 	}
 	return err

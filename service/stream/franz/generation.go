@@ -6,68 +6,72 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
 )
 
-// impatience is how long partitions that have room wait for those that have
-// none. These are paused then: what the client has fetched of them in the
-// meantime is lost, and is fetched once more.
-const impatience = 100 * time.Millisecond
+// pauseAfter is how long partitions that have space wait for those that are full.
+// Then the full ones are paused: the client drops what it has fetched of them, and
+// fetches it once more.
+const pauseAfter = 100 * time.Millisecond
 
-// A generation is the partitions that the group has given to this member,
-// until it takes them away.
+// A generation is the partitions that the group has given to this member, until
+// it takes them away.
 type generation struct {
+	// Set once.
 	partitions map[stream.Partition]*partition
 	since      time.Time
-	known      atomic.Bool // where the partitions begin
-
-	room       chan struct{} // signalled when hold may look again
+	space      chan struct{} // signalled when a partition may have space again
 	endFeeding context.CancelFunc
 	endWork    context.CancelFunc
 	draining   chan struct{} // closed when nothing more is let in
 	feeders    sync.WaitGroup
-	taken      atomic.Bool // by whoever ends it: the session's loop, or who replaces it before
-	ended      bool        // of that one only
+
+	placed  atomic.Bool // it is known where the partitions begin
+	claimed atomic.Bool // see claim
+	ended   bool        // of whoever has claimed the generation
 }
 
 // newGeneration starts to work on partitions. wake is called whenever one may
 // have something to publish; pause and resume are those of fetching.
-func newGeneration(ids []stream.Partition, cfg stream.Config, worker *stream.Worker, budget *stream.Budget, wake func(), pause, resume func(stream.Partition)) *generation {
+func newGeneration(ids []stream.Partition, cfg stream.Config, worker *flight.Worker, budget *flight.Budget, wake func(), pause, resume func(stream.Partition)) *generation {
 	feeding, endFeeding := context.WithCancel(context.Background())
 	work, endWork := context.WithCancel(context.Background())
 	g := &generation{
-		partitions: map[stream.Partition]*partition{}, since: time.Now(), room: make(chan struct{}, 1),
+		partitions: map[stream.Partition]*partition{}, since: time.Now(), space: make(chan struct{}, 1),
 		endFeeding: endFeeding, endWork: endWork, draining: make(chan struct{}),
 	}
 	for _, id := range ids {
 		p := &partition{
-			id:        id,
-			cfg:       cfg,
-			flight:    stream.NewFlight(cfg.Window, 0),
-			arrived:   make(chan struct{}, 1),
-			memory:    budget.Share(len(ids)),
-			fetch:     int64(partitionBytes(cfg, len(ids))),
-			granted:   make(chan struct{}, 1),
-			rested:    time.NewTimer(time.Hour),
-			pauses:    backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 5 * time.Second, Multiplier: 2, RandomizationFactor: 0.5},
-			committed: -1,
-			collected: -1,
-			toldLag:   -1,
-			room:      g.room,
-			wake:      wake,
-			pause:     pause,
-			resume:    resume,
+			id:       id,
+			cfg:      cfg,
+			flight:   flight.New(cfg.Window, 0),
+			arrived:  make(chan struct{}, 1),
+			memory:   budget.Share(len(ids)),
+			fetch:    int64(partitionBytes(cfg, len(ids))),
+			granted:  make(chan struct{}, 1),
+			rested:   time.NewTimer(time.Hour),
+			pauses:   retry.NewBackoff(100*time.Millisecond, 5*time.Second),
+			progress: newProgress(id, cfg.Observer),
+			space:    g.space,
+			wake:     wake,
+			pause:    pause,
+			resume:   resume,
 		}
 		p.rested.Stop()
 		g.partitions[id] = p
 		g.feeders.Go(func() {
-			p.feed(feeding, func(s *stream.Slot) { worker.Begin(work, g.draining, s, wake) }, wake)
+			p.feed(feeding, func(s *flight.Slot) { worker.Begin(work, g.draining, s, wake) })
 		})
 	}
 	return g
 }
+
+// claim returns true to the first who calls it: that one works on the generation
+// and ends it. It is the session's loop, or whoever replaces the generation
+// before.
+func (g *generation) claim() bool { return g.claimed.CompareAndSwap(false, true) }
 
 // drain lets nothing more in; it is called once.
 func (g *generation) drain() {
@@ -88,7 +92,7 @@ func (g *generation) drains() bool {
 	}
 }
 
-// end gives up what is still in flight, and counts it.
+// end gives up the records that are still in flight, and counts them.
 func (g *generation) end() (left int) {
 	if g.ended {
 		return 0
@@ -102,14 +106,14 @@ func (g *generation) end() (left int) {
 		p.memory.Close()
 		records, bytes := p.flight.Held()
 		if records > 0 {
-			p.cfg.Observer.InFlight(-records, -bytes)
+			p.cfg.Observer.InFlight(p.id, -records, -bytes)
 		}
 		left += records
 	}
 	return left
 }
 
-// idle tells whether nothing was fetched that is not published.
+// idle reports whether everything that was fetched is published.
 func (g *generation) idle() bool {
 	for _, p := range g.partitions {
 		if !p.idle() {
@@ -119,24 +123,24 @@ func (g *generation) idle() bool {
 	return true
 }
 
-// hold waits until there is room for what is polled next, life ends, or the
-// generation drains; or it returns the partitions to be paused before, since
-// others have waited for them long enough.
-func (g *generation) hold(life context.Context) (late []*partition) {
-	var impatient <-chan time.Time
+// awaitSpace waits until all partitions have space for what is polled next, life
+// ends, or the generation drains. If some have waited for the full ones for long
+// enough, it returns the full ones, which are to be paused.
+func (g *generation) awaitSpace(life context.Context) (full []*partition) {
+	var late <-chan time.Time
 	for {
 		full, open := g.full()
 		if len(full) == 0 {
 			return nil
 		}
-		if open > 0 && impatient == nil {
-			t := time.NewTimer(impatience)
+		if open > 0 && late == nil {
+			t := time.NewTimer(pauseAfter)
 			defer t.Stop()
-			impatient = t.C
+			late = t.C
 		}
 		select {
-		case <-g.room:
-		case <-impatient:
+		case <-g.space:
+		case <-late:
 			return full
 		case <-g.draining:
 			return nil
@@ -146,8 +150,8 @@ func (g *generation) hold(life context.Context) (late []*partition) {
 	}
 }
 
-// full lists the partitions that have no room, and counts those that have:
-// what is paused is neither.
+// full returns the partitions that are full, and how many are not. Paused ones are
+// neither.
 func (g *generation) full() (full []*partition, open int) {
 	for _, p := range g.partitions {
 		p.mu.Lock()
@@ -163,11 +167,11 @@ func (g *generation) full() (full []*partition, open int) {
 	return full, open
 }
 
-// rewound tells that records come again that have been polled already.
+// rewound notes that records come again that have been polled already.
 func (g *generation) rewound() {
 	for _, p := range g.partitions {
 		p.mu.Lock()
-		p.again = true
+		p.rewound = true
 		p.mu.Unlock()
 	}
 }

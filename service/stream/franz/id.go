@@ -13,18 +13,16 @@ import (
 	"inceptor/service/stream"
 )
 
-// maxSlots bounds how many processes of one group on one machine are looked
-// at for a place between them.
+// maxSlots bounds the numbers that are tried: of processes of one group on one machine.
 const maxSlots = 1000
 
-// stableID is a transactional id that this process has for itself until it
-// releases it, and that the next one on this machine gets again: the first
-// thing it does with it ends what a killed one left open. It is the group, the
-// machine, and the lowest number that no other process there holds. A number is held
-// by a socket in Linux' abstract namespace, which the kernel gives back however the
-// process ends, and which containers share exactly if they share the host's network, and with
-// it its name.
-func stableID(cfg stream.Config) (id string, release io.Closer) {
+// stableID returns a transactional id that no other process has until held is closed. The
+// next process on this machine gets it again, and so ends what a killed one left open. It
+// is the group, the machine's name, and the lowest number that no other process there
+// holds. A number is held by a socket in Linux' abstract namespace. The kernel gives it
+// back however the process ends. Containers share the namespace if they share the host's
+// network, and with it the host's name.
+func stableID(cfg stream.Config) (id string, held io.Closer) {
 	host, err := os.Hostname()
 	if err != nil {
 		return newID(cfg.Group), io.NopCloser(nil)
@@ -41,13 +39,13 @@ func stableID(cfg stream.Config) (id string, release io.Closer) {
 	return newID(cfg.Group), io.NopCloser(nil)
 }
 
-// slotID is another one for each group, machine and number: the machine's name has
-// no hyphen in it, which group "a-b" on "c" would share with group "a" on "b-c".
-// It begins with the group's name and a hyphen, which permissions can be given for.
+// slotID returns a different id for each group, machine and number. It has no hyphen of
+// the machine's name: with them, group "a-b" on "c" would have the id of group "a" on
+// "b-c". It begins with the group's name and a hyphen, for which permissions can be given.
 func slotID(group, host string, slot int) string {
 	return fmt.Sprintf("%s-%s-%d", group, strings.NewReplacer("%", "%25", "-", "%2D").Replace(host), slot)
 }
 
-// newID is a transactional id that nobody else has. Like the others it begins
-// with the group's name, which permissions can be given for.
+// newID returns a transactional id that nobody else has. It begins with the group's name
+// and a hyphen, for which permissions can be given.
 func newID(group string) string { return group + "-" + rand.Text() }

@@ -13,8 +13,8 @@ import (
 	"inceptor/service/stream"
 )
 
-// One of several input topics does not exist, perhaps not any more: the others
-// are read, by a member that stays one, and that one too when it is there.
+// One of several input topics does not exist. The others are read, without rejoining
+// again and again, and the missing one is read when it exists.
 func TestOneInputMissing(t *testing.T) {
 	exactly := func(cfg stream.Config) (*Driver, error) { return New(cfg, testBound, echo) }
 	least := func(cfg stream.Config) (*Driver, error) { return NewAtLeastOnce(cfg, echo) }
@@ -32,7 +32,7 @@ func TestOneInputMissing(t *testing.T) {
 			c := newCluster(t, kfake.SeedTopics(1, "in", "out"), kfake.MaxVersions(test.brokers))
 			cfg := config(c.ListenAddrs()...)
 			cfg.Inputs = []string{"in", "later"}
-			o := &progress{}
+			o := &twoInputs{}
 			cfg.Observer = o
 			send := func(topic string, n int) {
 				for i := range n {
@@ -65,28 +65,19 @@ func TestOneInputMissing(t *testing.T) {
 	}
 }
 
-// progress is what is committed of two topics.
-type progress struct {
+// twoInputs keeps what is committed of two topics.
+type twoInputs struct {
 	stream.Unobserved
 	assigned  atomic.Int32
 	in, later atomic.Int64
 }
 
-func (p *progress) Assigned([]stream.Partition) { p.assigned.Add(1) }
+func (p *twoInputs) Assigned([]stream.Partition) { p.assigned.Add(1) }
 
-func (p *progress) Committed(id stream.Partition, next, _ int64) {
+func (p *twoInputs) Committed(id stream.Partition, next, _ int64) {
 	if id.Topic == "in" {
 		p.in.Store(next)
 	} else {
 		p.later.Store(next)
-	}
-}
-
-func await(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited for %s", what)
-		}
 	}
 }

@@ -7,74 +7,79 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
 	"inceptor/service/stream/inflate"
+	"inceptor/service/stream/internal/flight"
+	"inceptor/service/stream/internal/resume"
 )
 
-// queueRecords and queueBytes are how much of a partition waits before its
-// window until nothing more is polled.
+// queueRecords and queueBytes bound what waits in a partition's queue. Beyond them
+// nothing more of it is polled.
 const (
 	queueRecords = 500
 	queueBytes   = 1 << 20
 )
 
-// failingFor is how long an error that may pass by itself goes on until the
-// observer is told; and how long none must come, where no record does, until
-// reading is well.
+// failingFor is how long an error that may pass by itself lasts before the observer is
+// told. If no record comes, it is also how long no error must come before reading counts
+// as recovered.
 const failingFor = 10 * time.Second
 
-// A partition of one generation: polled records wait in its queue for room
-// in the window, are handled side by side, and collected in order.
+// A partition belongs to one generation. Its polled records wait in a queue for
+// space in the window, are handled side by side, and are collected in order.
 type partition struct {
-	id      stream.Partition
-	cfg     stream.Config
-	flight  *stream.Flight
-	arrived chan struct{}
-	rested  *time.Timer // when reading is tried again
-	room    chan<- struct{}
-	wake    func() // there may be something to commit
-	memory  *stream.Share
-	fetch   int64                  // bytes that are fetched at a time, unless a batch has more
-	turn    atomic.Bool            // it has waited for memory, and may be polled next
-	granted chan struct{}          // signalled when it may
-	pause   func(stream.Partition) // called with mu held, so that both come in order
-	resume  func(stream.Partition)
+	// Set once.
+	id       stream.Partition
+	cfg      stream.Config
+	flight   *flight.Flight
+	progress *progress
+	memory   *flight.Share
+	fetch    int64                  // bytes that are fetched at a time, unless a batch has more
+	arrived  chan struct{}          // signalled when the queue has records
+	granted  chan struct{}          // signalled when the partition has its turn at the memory
+	rested   *time.Timer            // runs while the partition rests
+	space    chan<- struct{}        // the generation's
+	wake     func()                 // called when there may be something to publish or commit
+	pause    func(stream.Partition) // called with mu held, as is resume, so that both come in order
+	resume   func(stream.Partition)
 
-	mu     sync.Mutex
-	topic  stream.TopicID // zero: not known
-	placed bool           // next is where the reading began, or later
-	queue  []queued
-	held   int                    // records in the queue, or on their way from it into the window
-	bytes  int64                  // of them
-	next   int64                  // every offset below has been polled
-	again  bool                   // offsets below next come again
-	paused bool                   // for there is no room
-	asked  bool                   // for a turn
-	piece  int64                  // memory of what was polled last
-	unread map[int64]stream.Batch // by the offset that stands for it in the queue
+	turn atomic.Bool // it has waited for memory, and may be polled next
 
-	failing time.Time // since when nothing can be read; zero: it can
-	told    bool      // the observer knows
-	resting bool      // paused until reading is tried again
-	tried   time.Time // when it was
-	pauses  backoff.ExponentialBackOff
+	mu sync.Mutex // guards the rest
 
-	high      int64 // watermark
-	committed int64 // negative: not known
-	collected int64 // what is committed with the next transaction
-	toldLag   int64 // that the observer knows
+	// What was polled.
+	topic   resume.TopicID // zero: not known
+	placed  bool           // next is where the reading began, or later
+	queue   []queued
+	held    int                    // records in the queue, or on their way from it into the window
+	bytes   int64                  // of these records
+	next    int64                  // every offset below has been polled
+	rewound bool                   // offsets below next come again
+	unread  map[int64]stream.Batch // by the offset that stands for it in the queue
+
+	// Whether more may be polled.
+	paused     bool  // the partition is full
+	asked      bool  // for a turn at the memory
+	lastPolled int64 // bytes of memory of what was polled last
+
+	// Whether reading fails.
+	failing  time.Time // since when nothing can be read; zero: it can
+	reported bool      // to the observer
+	resting  bool      // paused until reading is tried again
+	tried    time.Time // when it was tried again
+	pauses   retry.Backoff
 }
 
 // A queued record is charged together with those that were polled with it.
 type queued struct {
 	*kgo.Record
-	charge *stream.Charge // nil: not at all
+	charge *flight.Charge // nil: not at all
 }
 
-// push takes polled records.
+// push puts polled records into the queue.
 func (p *partition) push(fetched kgo.FetchPartition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,12 +92,12 @@ func (p *partition) push(fetched kgo.FetchPartition) error {
 	defer func() { p.charge(charge, bytes) }()
 	for _, r := range fetched.Records {
 		if r.Offset < p.next {
-			if p.again {
+			if p.rewound {
 				continue
 			}
 			return fmt.Errorf("read from %v: offset %d comes after %d: the topic was recreated, or its log truncated", p.id, r.Offset, p.next-1)
 		}
-		p.again = false
+		p.rewound = false
 		charge.Retain(1)
 		p.enqueue(queued{r, charge})
 		bytes += inflate.RecordCost + size(r)
@@ -100,15 +105,15 @@ func (p *partition) push(fetched kgo.FetchPartition) error {
 	return nil
 }
 
-// charge charges what was polled, which is in memory, room or not. The caller
-// holds mu.
-func (p *partition) charge(c *stream.Charge, bytes int64) {
+// charge charges what was polled: it is in memory, whether there was space or not.
+// The caller holds mu.
+func (p *partition) charge(c *flight.Charge, bytes int64) {
 	c.Set(bytes)
-	p.piece = bytes
+	p.lastPolled = bytes
 	p.turn.Store(false)
 }
 
-// enqueue takes a record. The caller holds mu.
+// enqueue adds a record to the queue. The caller holds mu.
 func (p *partition) enqueue(r queued) {
 	p.next = r.Offset + 1
 	p.queue = append(p.queue, r)
@@ -117,18 +122,19 @@ func (p *partition) enqueue(r queued) {
 	signal(p.arrived)
 }
 
-// pass takes a batch that is not read; one that comes again is left.
-func (p *partition) pass(b stream.Batch) error {
+// skip puts a batch that cannot be read into the queue, as one record. It leaves a
+// batch out that comes again.
+func (p *partition) skip(b stream.Batch) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if b.Last < p.next {
-		if p.again {
+		if p.rewound {
 			return nil
 		}
 		return fmt.Errorf("read from %v: offset %d comes after %d: the topic was recreated, or its log truncated", p.id, b.Last, p.next-1)
 	}
-	p.again = false
-	b.First = max(b.First, p.next, p.committed)
+	p.rewound = false
+	b.First = max(b.First, p.next, p.progress.last())
 	if p.unread == nil {
 		p.unread = map[int64]stream.Batch{}
 	}
@@ -137,7 +143,24 @@ func (p *partition) pass(b stream.Batch) error {
 	return nil
 }
 
-// size is what a record counts for, as in its window.
+// overtaken returns a reset if retention has removed records before they were
+// polled.
+func (p *partition) overtaken(fetched kgo.FetchPartition) (stream.Reset, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to := fetched.LogStartOffset
+	if len(fetched.Records) > 0 {
+		to = min(to, fetched.Records[0].Offset)
+	}
+	from := p.next
+	if fetched.Err != nil || !p.placed || to <= from {
+		return stream.Reset{}, false
+	}
+	p.next = to
+	return stream.Reset{Partition: p.id, Reason: stream.OutOfRange, From: from, To: to, Skipped: to - from}, true
+}
+
+// size returns what a record counts for, in the queue as in the window.
 func size(r *kgo.Record) int64 {
 	n := int64(len(r.Key) + len(r.Value))
 	for _, h := range r.Headers {
@@ -146,22 +169,22 @@ func size(r *kgo.Record) int64 {
 	return n
 }
 
-// full tells whether nothing more should be polled. The caller holds mu.
+// full reports whether nothing more may be polled. The caller holds mu.
 func (p *partition) full() bool { return p.queueFull() || p.starved() }
 
 func (p *partition) queueFull() bool { return p.held >= queueRecords || p.bytes >= queueBytes }
 
-// starved tells whether there is no memory for more. It then asks for a turn.
-// The caller holds mu.
+// starved reports whether there is no memory for more, and then asks for a turn. The
+// caller holds mu.
 func (p *partition) starved() bool {
-	next := max(p.piece, p.fetch)
-	if p.memory.Room(next, p.turn.Load()) {
+	next := max(p.lastPolled, p.fetch)
+	if p.memory.Fits(next, p.turn.Load()) {
 		return false
 	}
 	if !p.asked {
 		p.asked = true
 		p.turn.Store(false)
-		p.memory.Turn(next, func() {
+		p.memory.Notify(next, func() {
 			p.turn.Store(true)
 			signal(p.granted)
 		})
@@ -169,8 +192,8 @@ func (p *partition) starved() bool {
 	return true
 }
 
-// halt pauses the partition, if there is still no room.
-func (p *partition) halt() {
+// pauseIfFull pauses the partition if it is still full.
+func (p *partition) pauseIfFull() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.full() {
@@ -179,8 +202,8 @@ func (p *partition) halt() {
 	}
 }
 
-// proceed ends a wait for memory.
-func (p *partition) proceed() {
+// memoryGranted ends a wait for memory.
+func (p *partition) memoryGranted() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = false
@@ -197,26 +220,26 @@ func (p *partition) unpause() {
 			p.resume(p.id)
 		}
 	}
-	signal(p.room)
+	signal(p.space)
 }
 
-// fail notes that nothing can be read now, and lets the partition rest before
-// the next try. An error that may pass by itself is told the observer when it
-// has lasted.
-func (p *partition) fail(err error, passing bool) {
+// fail notes that nothing can be read now, and lets the partition rest before the
+// next attempt. The observer hears of an error at once, or after failingFor if it
+// may pass by itself.
+func (p *partition) fail(err error, mayPass bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.failing.IsZero() {
 		p.failing = time.Now()
 	}
-	if !passing || time.Since(p.failing) > failingFor {
-		p.told = true
+	if !mayPass || time.Since(p.failing) > failingFor {
+		p.reported = true
 		p.cfg.Observer.Retrying(p.id, stream.Reading, err)
 	}
 	p.rest(p.pauses.NextBackOff())
 }
 
-// yield lets others be read that had to wait for this partition.
+// yield lets the partition rest, so that others are read that have waited for it.
 func (p *partition) yield() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -232,27 +255,27 @@ func (p *partition) rest(d time.Duration) {
 	}
 }
 
-// retry ends a rest.
-func (p *partition) retry() {
+// endRest lets the partition be polled again after a rest.
+func (p *partition) endRest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.resting, p.tried = false, time.Now()
 	if !p.paused {
 		p.resume(p.id)
 	}
-	signal(p.room)
+	signal(p.space)
 }
 
-// failed tells since when nothing can be read; zero: it can.
-func (p *partition) failed() time.Time {
+// failingSince returns since when nothing can be read; zero: it can.
+func (p *partition) failingSince() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.failing
 }
 
-// recover notes that something was read, or that no error has come for long
-// enough; it tells whether one had come before.
-func (p *partition) recover(read bool) bool {
+// recovered returns true once after an error: when something was read, or when no
+// further error has come for failingFor.
+func (p *partition) recovered(read bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.failing.IsZero() || !read && (p.resting || time.Since(p.tried) < failingFor) {
@@ -260,15 +283,15 @@ func (p *partition) recover(read bool) bool {
 	}
 	p.failing = time.Time{}
 	p.pauses.Reset()
-	if p.told {
-		p.told = false
+	if p.reported {
+		p.reported = false
 		p.cfg.Observer.Retrying(p.id, stream.Reading, nil)
 	}
 	return true
 }
 
-// left notes that a record has left the queue for the window.
-func (p *partition) left(r *kgo.Record) {
+// admitted notes that a record has gone from the queue into the window.
+func (p *partition) admitted(r *kgo.Record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wasFull := p.queueFull()
@@ -279,17 +302,18 @@ func (p *partition) left(r *kgo.Record) {
 	}
 }
 
-// feed lets the queue's records into the window until ctx ends.
-func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake func()) {
+// feed lets the queue's records into the window until ctx ends, and calls begin
+// for each that is to be handled.
+func (p *partition) feed(ctx context.Context, begin func(*flight.Slot)) {
 	defer p.rested.Stop()
 	for {
 		select {
 		case <-p.arrived:
 		case <-p.rested.C:
-			p.retry()
+			p.endRest()
 			continue
 		case <-p.granted:
-			p.proceed()
+			p.memoryGranted()
 			continue
 		case <-ctx.Done():
 			return
@@ -309,19 +333,20 @@ func (p *partition) feed(ctx context.Context, begin func(*stream.Slot), wake fun
 					return
 				}
 				slot.Charge = r.charge
-				p.cfg.Observer.InFlight(1, slot.Record.Size())
+				p.cfg.Observer.InFlight(p.id, 1, slot.Record.Size())
 				if b, ok := unread[r.Offset]; ok {
-					slot.Done(p.cfg.Unread(b))
+					slot.Done(p.cfg.ReplaceUnread(b))
 				} else {
 					begin(slot)
 				}
 			}
-			p.left(r.Record)
+			p.admitted(r.Record)
 		}
-		wake()
+		p.wake()
 	}
 }
 
+// idle reports whether everything that was polled is published.
 func (p *partition) idle() bool {
 	p.mu.Lock()
 	held := p.held
@@ -333,15 +358,15 @@ func (p *partition) idle() bool {
 	return records == 0
 }
 
-// waitsForRecords tells whether nothing of the partition is on its way to the
-// window, and nothing keeps it from being fetched; and after which offset.
+// waitsForRecords reports whether nothing of the partition is on its way to the
+// window though it may be fetched; and the offset that is due.
 func (p *partition) waitsForRecords() (next int64, waits bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.next, p.held == 0 && !p.paused && !p.resting && p.failing.IsZero()
 }
 
-// start notes where the reading begins.
+// start notes where reading begins.
 func (p *partition) start(s beginning) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -350,69 +375,21 @@ func (p *partition) start(s beginning) {
 		return
 	}
 	p.next, p.placed = s.at, true
-	p.committed, p.collected = s.at, s.at
+	p.progress.start(s.at)
 	if s.commit {
 		p.flight.Skip(s.at)
 		p.wake()
 	}
 }
 
-// assume takes an offset for the committed one, as long as none is known.
-func (p *partition) assume(offset int64) {
+// position returns the position of an offset.
+func (p *partition) position(offset int64) resume.Position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.committed < 0 {
-		p.committed, p.collected = offset, offset
-	}
+	return resume.Position{Offset: offset, Topic: p.topic}
 }
 
-// position is that of an offset.
-func (p *partition) position(offset int64) stream.Position {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return stream.Position{Offset: offset, Topic: p.topic}
-}
-
-// collect notes what goes into the next transaction.
-func (p *partition) collect(next int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.collected = next
-}
-
-// uncollect notes that what was collected is not in the next transaction, which
-// so does not tell the lag.
-func (p *partition) uncollect() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.collected = p.committed
-}
-
-// commit notes, and tells, that a transaction is committed.
-func (p *partition) commit(next int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.committed = next
-	p.tell()
-}
-
-// watermark notes how long the log is, and tells the lag if nothing else will.
-func (p *partition) watermark(high int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.high = high
-	if p.committed >= 0 && p.committed == p.collected && p.lag() != p.toldLag {
-		p.tell()
-	}
-}
-
-func (p *partition) lag() int64 { return max(0, p.high-p.committed) }
-
-func (p *partition) tell() {
-	p.toldLag = p.lag()
-	p.cfg.Observer.Committed(p.id, p.committed, p.toldLag)
-}
-
+// record makes a stream.Record of the client's.
 func record(r *kgo.Record) stream.Record {
 	out := stream.Record{Topic: r.Topic, Partition: int(r.Partition), Offset: r.Offset, Key: r.Key, Value: r.Value, Time: r.Timestamp}
 	for _, h := range r.Headers {
@@ -421,7 +398,7 @@ func record(r *kgo.Record) stream.Record {
 	return out
 }
 
-// signal wakes the one goroutine that waits on c, or the next that will.
+// signal wakes the goroutine that waits on c, or the next one that will.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -14,10 +14,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
 )
 
-// What a backlog's fetches bring is kept, however small the window is: it is
-// not fetched a second time.
+// However small the window is, records are not fetched a second time.
 func TestFetchesOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
@@ -51,7 +51,7 @@ func TestFetchesOnce(t *testing.T) {
 		handled.Add(1)
 		return nil, nil
 	})
-	for begin := time.Now(); handled.Load() < 2*each && time.Since(begin) < 30*time.Second; {
+	for begin := time.Now(); handled.Load() < 2*each && time.Since(begin) < 2*time.Minute; {
 		time.Sleep(10 * time.Millisecond)
 	}
 	stop()
@@ -64,7 +64,7 @@ func TestFetchesOnce(t *testing.T) {
 	}
 }
 
-// told remembers what the observer is told of a partition.
+// told keeps the errors that the observer is told.
 type told struct {
 	stream.Unobserved
 	errs []error
@@ -72,9 +72,9 @@ type told struct {
 
 func (o *told) Retrying(_ stream.Partition, _ stream.Stage, err error) { o.errs = append(o.errs, err) }
 
-// What is wrong with what was read is told at once, what may pass by itself when
-// it has lasted; and that it has passed, also where no record comes. Meanwhile
-// the partition rests.
+// The observer hears of an error in reading at once, or after failingFor if the error may
+// pass by itself; and when it has passed, even if no record comes. Meanwhile the partition
+// rests.
 func TestFailing(t *testing.T) {
 	broken := errors.New("broken")
 	for name, test := range map[string]struct {
@@ -91,13 +91,13 @@ func TestFailing(t *testing.T) {
 				observer := &told{}
 				var paused atomic.Int64
 				cfg := stream.Config{Observer: observer, Window: stream.Window{Records: 1}}
-				g := newGeneration([]stream.Partition{{Topic: "in"}}, cfg, nil, stream.NewBudget(cfg), func() {},
+				g := newGeneration([]stream.Partition{{Topic: "in"}}, cfg, nil, flight.NewBudget(cfg), func() {},
 					func(stream.Partition) { paused.Add(1) }, func(stream.Partition) { paused.Add(-1) })
 				defer g.end()
 				p := g.partitions[stream.Partition{Topic: "in"}]
 				for begin := time.Now(); ; {
 					p.fail(broken, test.passing)
-					if p.recover(false) {
+					if p.recovered(false) {
 						t.Error("it is well again while it rests")
 					}
 					if n := paused.Load(); n != 1 {
@@ -112,11 +112,11 @@ func TestFailing(t *testing.T) {
 				if n := paused.Load(); n != 0 {
 					t.Errorf("paused %d times after its rest", n)
 				}
-				if p.recover(false) {
+				if p.recovered(false) {
 					t.Error("it is well again at once")
 				}
 				time.Sleep(failingFor)
-				if !p.recover(false) || p.recover(false) {
+				if !p.recovered(false) || p.recovered(false) {
 					t.Error("it is not well again, or twice")
 				}
 				if !slices.Equal(observer.errs, test.told) {

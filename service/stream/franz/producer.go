@@ -12,45 +12,48 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
 )
 
-// A producer writes batches of records, one at a time, with a producer id of its
-// own: a batch that is sent again, since its acknowledgement was lost, is not
-// written again. It implements stream.Transport for one partition of the input.
+// A producer writes batches of records, one at a time, with a producer id of its own: a
+// batch that is sent again after its acknowledgement was lost is not written again. It
+// implements flight.Transport for one partition of the input, whose goroutine alone uses
+// it.
 //
-// It makes the requests itself. kgo's own producer decides what shares a batch,
-// and sends the next one before the one before is answered: behind a record that
-// its topic refuses, later ones would be written.
+// It makes the requests itself. kgo's producer decides which records share a batch, and
+// sends a batch before the one before is answered: after a record that its topic refuses,
+// later ones would be written.
 type producer struct {
+	// Set once.
 	client     *kgo.Client
 	topics     *outputTopics
 	compressor kgo.Compressor // nil: none
 
-	id     int64 // negative: none yet
-	epoch  int16
-	next   map[destination]int32 // sequence numbers
-	unsure bool                  // a broker may have what is sent now, for it did not answer
+	id          int64 // negative: none yet
+	epoch       int16
+	next        map[destination]int32 // sequence numbers
+	maybeStored bool                  // a broker did not answer, and may have the batch
 }
 
-// batches is memory for the batches of all partitions.
+// batches are buffers for the batches of all partitions.
 var batches = sync.Pool{New: func() any { return new([]byte) }}
 
 func newProducer(client *kgo.Client, topics *outputTopics, compressor kgo.Compressor) *producer {
 	return &producer{client: client, topics: topics, compressor: compressor, id: -1}
 }
 
-// Verdict implements stream.Transport.
-func (*producer) Verdict(err error) stream.Verdict {
+// Reaction implements flight.Transport.
+func (*producer) Reaction(err error) flight.Reaction {
 	switch {
 	case refused(err):
-		return stream.Refuse
-	case permanent(err) && !forbidden(err) && !errors.Is(err, kerr.ClusterAuthorizationFailed): // which is identify's
-		return stream.GiveUp
+		return flight.Refuse
+	case permanent(err) && !forbidden(err) && !errors.Is(err, kerr.ClusterAuthorizationFailed): // identify's errors pass
+		return flight.GiveUp
 	}
-	return stream.TryAgain
+	return flight.TryAgain
 }
 
-// Send implements stream.Transport.
+// Send implements flight.Transport.
 func (p *producer) Send(ctx context.Context, topic string, number int, rs []stream.Record) error {
 	if len(rs) == 1 && rs[0].Size() > maxRequest {
 		return fmt.Errorf("larger than any request that a broker takes: %w", kerr.MessageTooLarge)
@@ -67,26 +70,26 @@ func (p *producer) Send(ctx context.Context, topic string, number int, rs []stre
 	switch {
 	case err == nil, errors.Is(err, kerr.DuplicateSequenceNumber):
 		p.next[to] = after(p.next[to], len(rs))
-		p.unsure = false
+		p.maybeStored = false
 		return nil
 	case refused(err):
-		if p.unsure {
-			p.id = -1 // or the next batch might pass for this one, and be dropped
+		if p.maybeStored {
+			p.id = -1 // otherwise the broker might take the next batch for this one, and drop it
 		}
 		return refusal(err)
 	case errors.Is(err, kerr.OutOfOrderSequenceNumber), errors.Is(err, kerr.UnknownProducerID),
 		errors.Is(err, kerr.InvalidProducerIDMapping), errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.ProducerFenced):
-		p.id = -1 // the broker has forgotten us
+		p.id = -1 // the broker has forgotten the id
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
-		p.topics.forget(topic) // it may have been made anew
+		p.topics.forget(topic) // it may have been recreated
 	default:
-		p.unsure = true
+		p.maybeStored = true
 	}
 	p.topics.lost(topic)
 	return err
 }
 
-// identify asks for a producer id where there is none.
+// identify asks for a producer id if there is none.
 func (p *producer) identify(ctx context.Context) error {
 	if p.id >= 0 {
 		return nil
@@ -98,15 +101,16 @@ func (p *producer) identify(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for a producer id, which takes Write on a topic, or IdempotentWrite before Kafka 2.8: %w", err)
 	}
-	p.id, p.epoch, p.next, p.unsure = res.ProducerID, res.ProducerEpoch, map[destination]int32{}, false
+	p.id, p.epoch, p.next, p.maybeStored = res.ProducerID, res.ProducerEpoch, map[destination]int32{}, false
 	return nil
 }
 
+// request sends one batch and waits for the answer.
 func (p *producer) request(ctx context.Context, at leader, to destination, rs []stream.Record) error {
-	room := batches.Get().(*[]byte)
-	*room = appendBatch((*room)[:0], p.compressor, rs, p.id, p.epoch, p.next[to])
+	buffer := batches.Get().(*[]byte)
+	*buffer = appendBatch((*buffer)[:0], p.compressor, rs, p.id, p.epoch, p.next[to])
 	part := kmsg.NewProduceRequestTopicPartition()
-	part.Partition, part.Records = to.partition, *room
+	part.Partition, part.Records = to.partition, *buffer
 	topic := kmsg.NewProduceRequestTopic()
 	topic.Topic, topic.TopicID = to.topic, at.id
 	topic.Partitions = append(topic.Partitions, part)
@@ -115,14 +119,14 @@ func (p *producer) request(ctx context.Context, at leader, to destination, rs []
 	req.Topics = append(req.Topics, topic)
 	res, err := p.client.Broker(int(at.broker)).Request(ctx, req)
 	if err != nil {
-		return err // the client may still look at the batch
+		return err // the client may still use the buffer
 	}
-	if cap(*room) <= 4*batchBytes {
-		batches.Put(room)
+	if cap(*buffer) <= 4*batchBytes {
+		batches.Put(buffer)
 	}
 	topics := res.(*kmsg.ProduceResponse).Topics
 	if len(topics) != 1 || len(topics[0].Partitions) != 1 {
-		return errors.New("the broker's answer is not of the batch")
+		return errors.New("the broker has answered for another batch")
 	}
 	written := topics[0].Partitions[0]
 	err = kerr.ErrorForCode(written.ErrorCode)
@@ -132,35 +136,35 @@ func (p *producer) request(ctx context.Context, at leader, to destination, rs []
 	return err
 }
 
-// after is the sequence number that follows n others.
+// after returns the sequence number that follows n others.
 func after(sequence int32, n int) int32 {
 	return int32((int64(sequence) + int64(n)) & math.MaxInt32)
 }
 
-// outputTopics remembers where the partitions of the output topics are, for one
-// generation. Safe for concurrent use.
+// outputTopics remembers the leaders of the output topics' partitions, for one generation.
+// Safe for concurrent use.
 type outputTopics struct {
 	client *kgo.Client
 
 	mu sync.Mutex
-	of map[string]*outputTopic
+	of map[string]*outputTopic // guarded by mu; what it points to does not change
 }
 
 type outputTopic struct {
 	id      [16]byte
-	leaders []int32 // of the partitions
-	stale   bool    // these may have moved
+	leaders []int32 // of the partitions; negative: none
+	stale   bool    // the leaders may have changed
 }
 
-// A leader is where a partition of an output topic is written to.
+// A leader is the broker that a partition of an output topic is written to.
 type leader struct {
 	id        [16]byte // of the topic
 	partition int32
 	broker    int32
 }
 
-// leader finds the partition that a number stands for. How many partitions there
-// are decides where outputs go; it does not change in a generation.
+// leader returns the partition that a number stands for. How many partitions a topic has
+// decides where outputs go, so it does not change in a generation.
 func (t *outputTopics) leader(ctx context.Context, topic string, number int) (leader, error) {
 	t.mu.Lock()
 	known := t.of[topic]
@@ -189,7 +193,7 @@ func (t *outputTopics) leader(ctx context.Context, topic string, number int) (le
 	return at, nil
 }
 
-// find asks the brokers.
+// find asks a broker for a topic.
 func (t *outputTopics) find(ctx context.Context, topic string) (*outputTopic, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	wanted := kmsg.NewMetadataRequestTopic()
@@ -222,7 +226,7 @@ func (t *outputTopics) find(ctx context.Context, topic string) (*outputTopic, er
 	return nil, kerr.LeaderNotAvailable
 }
 
-// lost notes that a partition of a topic has another leader, perhaps.
+// lost notes that a partition of a topic may have another leader.
 func (t *outputTopics) lost(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -231,7 +235,7 @@ func (t *outputTopics) lost(topic string) {
 	}
 }
 
-// forget notes that there may be another topic of the name.
+// forget notes that a topic may be another one now.
 func (t *outputTopics) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

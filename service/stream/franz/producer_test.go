@@ -15,7 +15,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// What a producer makes of an answer, and of none.
+// A producer recovers from each answer, and from none.
 func TestProducer(t *testing.T) {
 	to := destination{"out", 0}
 	for name, test := range map[string]struct {
@@ -27,7 +27,7 @@ func TestProducer(t *testing.T) {
 	}{
 		"well": {func(*producer) {}, "b", []error{nil}, []string{"a", "b"}, false},
 		"the acknowledgement was lost": {
-			func(p *producer) { p.next[to], p.unsure = 0, true }, "a", []error{nil}, []string{"a"}, false,
+			func(p *producer) { p.next[to], p.maybeStored = 0, true }, "a", []error{nil}, []string{"a"}, false,
 		},
 		"the broker misses one": {
 			func(p *producer) { p.next[to] = 7 }, "b", []error{kerr.OutOfOrderSequenceNumber, nil}, []string{"a", "b"}, true,
@@ -36,7 +36,7 @@ func TestProducer(t *testing.T) {
 			func(*producer) {}, strings.Repeat("x", 2000), []error{kerr.MessageTooLarge}, []string{"a"}, false,
 		},
 		"too large, perhaps written before": {
-			func(p *producer) { p.unsure = true }, strings.Repeat("x", 2000), []error{kerr.MessageTooLarge}, []string{"a"}, true,
+			func(p *producer) { p.maybeStored = true }, strings.Repeat("x", 2000), []error{kerr.MessageTooLarge}, []string{"a"}, true,
 		},
 		"the leader has moved": {
 			func(p *producer) { p.topics.of["out"].leaders[0] = 9 }, "b", []error{errAny, nil}, []string{"a", "b"}, false,
@@ -144,7 +144,7 @@ func TestCommitOutOfGeneration(t *testing.T) {
 	}
 }
 
-// An input partition whose output has no leader holds no other one back.
+// An input partition whose output has no leader holds no other partition back.
 func TestLeaderlessOutput(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))

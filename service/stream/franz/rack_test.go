@@ -11,7 +11,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// Brokers are told the rack with each fetch.
+// Each fetch names the rack.
 func TestRack(t *testing.T) {
 	t.Parallel()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(time.Second), kfake.SeedTopics(1, "in", "out"))
@@ -30,7 +30,7 @@ func TestRack(t *testing.T) {
 	})
 	d, err := New(stream.Config{
 		Brokers: c.ListenAddrs(), Group: "g", Inputs: []string{"in"}, Outputs: []string{"out"}, Rack: "zone-a",
-		Window: stream.Window{Records: 1}, Unread: func(stream.Batch) []stream.Record { return nil },
+		Window: stream.Window{Records: 1}, ReplaceUnread: func(stream.Batch) []stream.Record { return nil },
 	}, testBound, func(context.Context, stream.Record) ([]stream.Record, error) { return nil, nil })
 	if err != nil {
 		t.Fatal(err)

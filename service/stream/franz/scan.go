@@ -13,37 +13,38 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/wire"
 )
 
 const (
-	// scanQuiet is how long a scan waits for brokers that give nothing. A
-	// restart, or the election of a leader, takes less.
+	// scanQuiet is how long a scan waits for brokers that send nothing. A restart, or the
+	// election of a leader, takes less.
 	scanQuiet = 30 * time.Second
-	// scanWait is how long a broker may keep a request when it has nothing.
+	// scanWait is how long a broker keeps a request while it has nothing to send.
 	scanWait = 500 * time.Millisecond
 	// scanPause is the time between two attempts.
 	scanPause = 250 * time.Millisecond
-	// scanEmpty is how many empty answers, one after the other, say that a log
-	// holds nothing more. One may come from a broker that reads from afar.
+	// scanEmpty is how many empty answers in a row mean that a log has nothing more. A single one
+	// may come from a broker that reads from remote storage.
 	scanEmpty = 3
 
 	maxScanBytes  = 16 << 20  // of a response; more if one batch is larger
 	maxScanUnpack = 256 << 20 // of a batch, decompressed
 )
 
-// Scan calls each with the committed records that a topic holds now, those of a
-// partition in order, until each returns an error. It belongs to no group. Where
-// the brokers give nothing for 30 s though there is more, its error says which
-// partition and offset did not come. Of cfg it needs Brokers, TLS and SASL.
-func Scan(ctx context.Context, cfg stream.Config, topic string, each func(stream.Record) error) error {
-	return scan(ctx, cfg, topic, scanQuiet, each)
+// Scan calls each with the committed records that a topic has now, those of a partition in order,
+// until each returns an error. It uses no group. If the brokers send nothing for 30 s though there
+// is more, the error names the partition and offset that did not come.
+func (c *Client) Scan(ctx context.Context, topic string, each func(stream.Record) error) error {
+	return c.scan(ctx, topic, scanQuiet, each)
 }
 
-func scan(ctx context.Context, cfg stream.Config, topic string, quiet time.Duration, each func(stream.Record) error) error {
-	conns := stream.NewConnections(cfg)
+func (c *Client) scan(ctx context.Context, topic string, quiet time.Duration, each func(stream.Record) error) error {
+	conns := c.conns.Again()
 	defer conns.Shut()
-	client, err := kgo.NewClient(append(connection(cfg, conns), kgo.MaxDecompressBatchBytes(maxScanUnpack))...)
+	client, err := kgo.NewClient(append(connection(c.cfg, conns), kgo.MaxDecompressBatchBytes(maxScanUnpack))...)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func scan(ctx context.Context, cfg stream.Config, topic string, quiet time.Durat
 	for _, id := range slices.Sorted(maps.Keys(ends)) {
 		start, ok := starts[id]
 		if !ok {
-			continue // a partition that was added meanwhile
+			continue // the partition was added meanwhile
 		}
 		if err := s.partition(ctx, id, start.Offset, ends[id].Offset); err != nil {
 			return err
@@ -70,10 +71,10 @@ func scan(ctx context.Context, cfg stream.Config, topic string, quiet time.Durat
 	return nil
 }
 
-// A scanner reads the partitions of one topic, one after the other. It asks the
-// leaders itself: a consuming client does not tell an empty answer from none.
+// A scanner reads the partitions of one topic, one after the other. It asks the leaders itself: a
+// consuming client does not tell an empty answer from no answer. One goroutine uses it.
 type scanner struct {
-	conns  *stream.Connections
+	conns  *wire.Connections
 	client *kgo.Client
 	admin  *kadm.Client
 	unpack kgo.Decompressor
@@ -81,10 +82,10 @@ type scanner struct {
 	quiet  time.Duration
 	each   func(stream.Record) error
 
-	detail kadm.TopicDetail // who leads; without partitions it is to be asked for
+	detail kadm.TopicDetail // with the leaders; without partitions it must be looked up
 }
 
-// offsets are the offsets of one kind, by partition.
+// offsets looks up the offsets of one kind, by partition.
 func (s *scanner) offsets(
 	ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error),
 ) (map[int32]kadm.ListedOffset, error) {
@@ -100,7 +101,7 @@ func (s *scanner) offsets(
 	return listed[s.topic], nil
 }
 
-// partition gives the records from an offset to the one before end to each.
+// partition calls each with the records from the offset from on, up to the one before end.
 func (s *scanner) partition(ctx context.Context, id int32, from, end int64) error {
 	heard, empty := time.Now(), 0
 	for from < end {
@@ -126,7 +127,7 @@ func (s *scanner) partition(ctx context.Context, id int32, from, end int64) erro
 				return nil // the rest was compacted away, or aborted
 			}
 			continue
-		case err == nil: // it throttles us, or has sent a part of a batch
+		case err == nil: // a quota has shortened the answer, or it has a part of a batch
 			err = errors.New("the broker sends no whole batch")
 		}
 		empty, s.detail = 0, kadm.TopicDetail{}
@@ -138,7 +139,7 @@ func (s *scanner) partition(ctx context.Context, id int32, from, end int64) erro
 			if err != nil {
 				return err
 			}
-			if start := starts[id].Offset; start > from { // retention has removed them meanwhile
+			if start := starts[id].Offset; start > from { // retention has removed records meanwhile
 				from, heard = min(start, end), time.Now()
 				continue
 			}
@@ -147,14 +148,14 @@ func (s *scanner) partition(ctx context.Context, id int32, from, end int64) erro
 			return fmt.Errorf("read from %s, partition %d: offset %d did not come within %v, of records up to offset %d: %w",
 				s.topic, id, from, s.quiet, end-1, err)
 		}
-		if !sleep(ctx, scanPause) {
+		if !retry.Sleep(ctx, scanPause) {
 			return context.Cause(ctx)
 		}
 	}
 	return nil
 }
 
-// A scanned is what a broker gave from an offset on.
+// A scanned is what a broker has sent from an offset on.
 type scanned struct {
 	records []*kgo.Record // committed ones, without control records
 	next    int64         // offset to go on with
@@ -162,8 +163,7 @@ type scanned struct {
 	stable  int64         // the log's committed end
 }
 
-// fetch asks the partition's leader once. There may be records even if there is
-// an error.
+// fetch asks the partition's leader once. It may return records together with an error.
 func (s *scanner) fetch(ctx context.Context, id int32, from int64) (scanned, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.quiet, errors.New("the broker does not answer"))
 	defer cancel()
@@ -204,7 +204,7 @@ func (s *scanner) fetch(ctx context.Context, id int32, from int64) (scanned, err
 	return got, err
 }
 
-// because is why ctx ended, if it did, and else err.
+// because returns why ctx ended, if it did, else err.
 func because(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -108,7 +108,7 @@ const patient = time.Minute
 // scanAll are the values that a scan of the topic dead gives; each is told.
 func scanAll(t *testing.T, cfg stream.Config, quiet time.Duration, each func()) (values []string, err error) {
 	t.Helper()
-	err = scan(t.Context(), cfg, "dead", quiet, func(r stream.Record) error {
+	err = clientOf(t, cfg, nil).scan(t.Context(), "dead", quiet, func(r stream.Record) error {
 		values = append(values, string(r.Value))
 		if each != nil {
 			each()
@@ -175,25 +175,4 @@ func TestScanTransactions(t *testing.T) {
 	expect("the end lies between an aborted record and its mark", "committed")
 	step(other.EndTransaction(t.Context(), kgo.TryCommit))
 	expect("both ended", "committed", "open")
-}
-
-// A Sender does not wait for ever either.
-func TestSenderSilence(t *testing.T) {
-	for _, key := range []kmsg.Key{kmsg.Metadata, kmsg.Produce} {
-		t.Run(key.Name(), func(t *testing.T) {
-			c := newCluster(t, kfake.SeedTopics(1, "in"))
-			control(c, key, -1, func(kmsg.Request) (kmsg.Response, error) { return nil, nil })
-			s, err := NewSender(config(c.ListenAddrs()...))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			s.quiet = time.Second
-			err = s.Send(t.Context(), stream.Record{Topic: "in", Value: []byte("x")})
-			const want = "publish to in: no broker has acknowledged the record within 1s, though one may have it"
-			if err == nil || err.Error() != want {
-				t.Errorf("error %v, want %s", err, want)
-			}
-		})
-	}
 }

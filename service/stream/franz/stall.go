@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// stalledAfter is how long a partition may bring no records, though the broker
-// has some for it, until the session begins anew.
-const stalledAfter = 30 * time.Second
+// stallTimeout is how long a partition may bring no records, though the broker has
+// some for it, before the session begins again.
+const stallTimeout = 30 * time.Second
 
 // A stall is since when a partition has brought nothing though there are records
-// that it should bring. The zero value: it does not stand still.
+// that it should bring. The zero value: it is not stalled.
 type stall struct {
 	next  int64 // offset that is due
 	since time.Time
 }
 
-// look returns the stall as of now. stable is the last stable offset, next the
-// offset after the last record that was read; waits tells that nothing known
-// keeps the partition from being read.
-func (s stall) look(now time.Time, stable, next int64, waits bool) stall {
+// update returns the stall as of now. stable is the last stable offset, next the
+// offset after the last record that was read. waits means that nothing known keeps
+// the partition from being read.
+func (s stall) update(now time.Time, stable, next int64, waits bool) stall {
 	switch {
 	case !waits || next >= stable:
 		return stall{}
@@ -29,28 +29,28 @@ func (s stall) look(now time.Time, stable, next int64, waits bool) stall {
 	return s
 }
 
-// endStalled ends the session if a partition has stood still for too long: the
-// client does not fetch it, and would not for as long as it lives. It does so
-// once for each offset: where a log ends in batches without records, which
-// compaction leaves, nothing comes in a new session either.
-func (s *session) endStalled(p *partition, h *hold, now time.Time, stable int64) bool {
+// endStalled ends the session if a partition has stalled for too long: the client
+// does not fetch it, and would not for as long as it lives. It does so once for
+// each offset. A log may end in batches without records, which compaction leaves:
+// then nothing comes in a new session either.
+func (w *inputWatch) endStalled(p *partition, in *watchedInput, now time.Time, stable int64) bool {
 	next, waits, state := p.waitsForFetch()
-	h.stall = h.stall.look(now, stable, next, waits && s.conns.Paused() == 0)
-	if h.stall.since.IsZero() || now.Sub(h.stall.since) < s.stalled {
+	in.stall = in.stall.update(now, stable, next, waits && w.conns.Paused() == 0)
+	if in.stall.since.IsZero() || now.Sub(in.stall.since) < w.stallTimeout {
 		return false
 	}
-	if at, before := s.stalls[p.id]; before && at == next {
+	if at, before := w.stalls[p.id]; before && at == next {
 		return false
 	}
-	s.stalls[p.id] = next
-	s.end(fmt.Errorf("read from %v: the client has brought nothing for %v, though there are records from offset %d to %d (%s); joining again",
-		p.id, now.Sub(h.stall.since).Round(time.Second), next, stable-1, state))
+	w.stalls[p.id] = next
+	w.endSession(fmt.Errorf("read from %v: the client has brought nothing for %v, though there are records from offset %d to %d (%s); joining again",
+		p.id, now.Sub(in.stall.since).Round(time.Second), next, stable-1, state))
 	return true
 }
 
-// waitsForFetch tells whether nothing of the partition is on its way to the
-// window, though nothing is wrong and there is memory for more; after which
-// offset; and whether the client was told to fetch it.
+// waitsForFetch reports whether nothing of the partition is on its way to the window
+// though nothing is wrong and there is memory for more. It returns the offset that
+// is due, and whether the client was told to fetch it.
 func (p *partition) waitsForFetch() (next int64, waits bool, state string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,14 +10,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A partition stands still as long as nothing comes of it, though something
-// should.
+// A partition is stalled while it brings nothing though it should.
 func TestStall(t *testing.T) {
 	type look struct {
 		at           time.Duration
 		stable, next int64
 		waits        bool
-		since        time.Duration // negative: it does not stand still
+		since        time.Duration // negative: it is not stalled
 	}
 	for name, looks := range map[string][]look{
 		"all is read":        {{0, 10, 10, true, -1}, {time.Minute, 10, 10, true, -1}},
@@ -30,7 +29,7 @@ func TestStall(t *testing.T) {
 			begin := time.Now()
 			var s stall
 			for _, l := range looks {
-				s = s.look(begin.Add(l.at), l.stable, l.next, l.waits)
+				s = s.update(begin.Add(l.at), l.stable, l.next, l.waits)
 				want := time.Time{}
 				if l.since >= 0 {
 					want = begin.Add(l.since)
@@ -43,8 +42,8 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// A client that does not fetch a partition is replaced, and its records are
-// answered. If the next one brings nothing either, it is kept.
+// If a client does not fetch a partition, it is replaced, and the records are answered. If
+// the next client brings nothing either, it is kept.
 func TestStalledClient(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ deaf, joins int64 }{
@@ -79,7 +78,7 @@ func TestStalledClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d.stalled = time.Second
+			d.stallTimeout = time.Second
 			stop := running(t, d)
 			defer stop()
 			if test.deaf == 1 {

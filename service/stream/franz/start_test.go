@@ -15,8 +15,8 @@ import (
 	"inceptor/service/stream/streamtest"
 )
 
-// refuseStarts lets look-ups of where partition 0 begins fail with code while
-// refuse says so, but for the client's own, which are for committed records.
+// refuseStarts lets our look-ups of where partition 0 begins fail with code while refuse
+// returns true. The client's own look-ups, which are for committed records, succeed.
 func refuseStarts(c *kfake.Cluster, code *kerr.Error, refuse func() bool) {
 	c.ControlKey(kmsg.ListOffsets.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -42,8 +42,8 @@ func refuseStarts(c *kfake.Cluster, code *kerr.Error, refuse func() bool) {
 	})
 }
 
-// A partition of which nobody can tell where it begins does not hold the others
-// up, whether the client tries again or not, and is read once it can be.
+// If it cannot be looked up where a partition begins, the others do not wait for it,
+// whether the client tries again or not. It is read as soon as the client knows.
 func TestStartNotKnown(t *testing.T) {
 	for name, code := range map[string]*kerr.Error{
 		"refused":   kerr.UnknownServerError,
@@ -72,8 +72,8 @@ func TestStartNotKnown(t *testing.T) {
 	}
 }
 
-// A batch that is not read is passed too where the beginning of its partition
-// was not known, though the client knows no offset there.
+// A batch that cannot be read is skipped even if it was not known where its partition
+// begins, and the client knows no offset there.
 func TestUnreadAtUnknownStart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(1, "in", "out"))
@@ -96,7 +96,7 @@ func TestUnreadAtUnknownStart(t *testing.T) {
 	})
 	refuseStarts(c, kerr.UnknownServerError, func() bool { return !fetched.Load() })
 	cfg.BatchBytes = 1 << 20
-	cfg.Unread = func(stream.Batch) []stream.Record {
+	cfg.ReplaceUnread = func(stream.Batch) []stream.Record {
 		return []stream.Record{{Topic: "out", Value: []byte("unread")}}
 	}
 	stop := start(t, cfg, testBound, echo)

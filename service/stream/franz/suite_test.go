@@ -32,6 +32,7 @@ func suite(brokers []string) streamtest.Suite {
 			}
 			return New(cfg, testBound, h)
 		},
+		CheckTopics:    checkTopics,
 		ExactlyOnce:    true,
 		CommittedInput: true,
 		Session:        testSession,
@@ -118,7 +119,10 @@ func TestSecured(t *testing.T) {
 	}
 }
 
-// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
+// Run the drivers' benchmarks with:
+//
+//	go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery \
+//		-benchtime 20000x
 func BenchmarkDelivery(b *testing.B) { benchmark(b, suite, streamtest.Suite.Benchmark) }
 
 func BenchmarkAtLeastOnceDelivery(b *testing.B) {

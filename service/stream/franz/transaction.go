@@ -2,125 +2,51 @@ package franz
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
 )
 
 // batchBytes is what may go to one partition between two flushes, and so in one
-// batch: well below the 1 MiB that topics take by default. A larger record goes
-// alone.
+// batch. It is well below the 1 MiB that topics take by default. A larger record
+// goes alone.
 const batchBytes = 512 << 10
 
-// transactional delivers exactly once: outputs and offsets are committed
-// together.
-type transactional struct {
-	*session
-	group    *kgo.GroupTransactSession
-	tx       *transaction                   // of the current generation
-	withheld map[stream.Partition]*withheld // partitions that stay out of its transactions
-	begun    bool                           // franz-go is in a transaction, always after the first generation
-	lastEnd  time.Time                      // of a transaction
-	counts   map[string]int                 // of partitions of each output topic, known for one generation
-	limits   map[string]int64               // of bytes that an output topic takes together, where one has shown
-
-	compacted map[string]time.Time // output topics that take no record without a key, and until when that holds
-}
-
-func (s *transactional) open(opts []kgo.Opt) (*kgo.Client, error) {
-	group, err := kgo.NewGroupTransactSession(append(opts,
-		kgo.TransactionalID(s.bound.ID),
-		kgo.TransactionTimeout(s.bound.Timeout),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0),
-		kgo.ProducerBatchCompression(compression(s.cfg.Compression)),
-		kgo.ProducerBatchMaxBytes(maxRequest),
-		kgo.ProduceRequestTimeout(produceTimeout),
-		kgo.UnknownTopicRetries(-1),
-	)...)
-	if err != nil {
-		return nil, err
-	}
-	s.group = group
-	return group.Client(), nil
-}
-
-// begin begins a transaction for a generation.
-func (s *transactional) begin(ctx context.Context, g *generation) (err error) {
-	// A rebalance leaves a note that makes the next transaction an aborted
-	// one. Nothing is in it here, and it is better spent.
-	s.turn.alone(func() {
-		if s.begun {
-			_, err = s.group.End(ctx, kgo.TryAbort)
-			g.rewound()
-		}
-		if err == nil && (!s.begun || s.shaken.Load()) {
-			err = s.endOrphan(ctx)
-		}
-		if err == nil {
-			err = s.group.Begin()
-		}
-		s.begun = true
-	})
-	if err != nil {
-		return fmt.Errorf("begin a transaction as %s: %w", s.bound.ID, err)
-	}
-	s.tx, s.withheld = newTransaction(), map[stream.Partition]*withheld{}
-	s.counts, s.limits, s.compacted = map[string]int{}, map[string]int64{}, map[string]time.Time{}
-	return nil
-}
-
-func (s *transactional) drained() bool { return s.tx.drained == len(s.current.partitions) }
-
-func (s *transactional) finish(ctx context.Context) error {
-	if err := s.collect(); err != nil {
-		return err
-	}
-	return s.commit(ctx)
-}
-
-func (s *transactional) abandon() (left int) {
-	left = s.tx.records
-	for _, w := range s.withheld {
-		if !w.tried { // else it is counted with the transaction
-			left += w.records
-		}
-	}
-	s.tx, s.withheld = nil, nil
-	return left
-}
-
-// A transaction holds what was collected since the last commit: all of it is
-// needed until the next one, for an aborted transaction is published again.
+// A transaction publishes outputs, and commits them together with the offsets of
+// the records that caused them. It keeps everything until it is committed: if it
+// is aborted, everything is published again. The session's loop alone uses it, but
+// for fail.
 type transaction struct {
+	// Set once.
+	*transactor
+	generation *generation
+	withheld   *withheldPartitions // stay out of it; of the generation
+	topics     *topicRules         // of the generation
+
+	// What it covers.
 	outputs []*output
-	handed  int                         // outputs given to the client since the last begin
-	shares  map[stream.Partition]*share // what it covers, by partition
-	records int                         // that it covers
-	bytes   int64                       // of records and outputs
-	begin   time.Time                   // when the first was collected
-	drained int                         // partitions that have nothing more to give
+	covered map[stream.Partition]*covered
+	records int
+	bytes   int64     // of records and outputs
+	since   time.Time // when the first was added
 
-	together map[destination]int64 // bytes handed over since the last flush, which may share a batch
+	// What the client has of it.
+	sent      int                   // outputs given to the client since the last begin
+	unflushed map[destination]int64 // bytes given since the last flush, which may share a batch
 
-	unsure   map[string]int64 // bytes of outputs that were refused together, by topic
-	replaced bool             // one of them alone, too
+	suspectBytes map[string]int64 // of outputs that were refused together, by topic
+	replaced     bool             // an output was refused alone, too
 
 	mu     sync.Mutex
-	failed []failure
-}
-
-func newTransaction() *transaction {
-	return &transaction{shares: map[stream.Partition]*share{}, together: map[destination]int64{}}
+	failed []failure // guarded by mu
 }
 
 // A destination is a partition of an output topic.
@@ -131,174 +57,123 @@ type destination struct {
 
 // An output is one record to publish and the one that caused it.
 type output struct {
-	source, record stream.Record
-	first          stream.Record // for the topic of record, before anything was refused
-	replaced       int           // how many times, since first
-	alone          bool          // in its batch, for it was in one that was refused
+	flight.Output
+	alone bool // in its batch, because a batch with it was refused
 }
 
+// A failure is an output that was not written, and the reason.
 type failure struct {
 	*output
 	err error
 }
 
-// step collects, publishes, and commits if it is time to. It tells when it
-// should be called again, if nothing happens before.
-func (s *transactional) step(ctx context.Context) (wait time.Duration, err error) {
-	s.again(time.Now())
-	if err := s.collect(); err != nil {
-		return 0, err
-	}
-	if err := s.publish(ctx); err != nil {
-		return 0, err
-	}
-	wait = s.due()
-	if wait > 0 {
-		return wait, nil
-	}
-	return 0, s.commit(ctx) // there may have been more than one takes
+// covered is what one commit covers of a partition.
+type covered struct {
+	next    int64 // offset to commit
+	records int
+	first   int64 // offset of the first of records
+	last    int64 // offset of the last one
+	bytes   int64 // of records and outputs
+	charges []*flight.Charge
 }
 
-// collect takes what is finished out of the windows.
-func (s *transactional) collect() error {
-	tx := s.tx
-	tx.drained = 0
-	for id, p := range s.current.partitions {
-		if s.withheld[id] != nil {
-			tx.drained++ // what is behind it cannot be committed before it
-			continue
-		}
-		if tx.records >= s.bound.Records || s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes {
-			return nil
-		}
-		run, err := p.flight.Ready()
-		if errors.Is(err, io.EOF) {
-			tx.drained++
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if run.Slots == nil && run.Next == 0 {
-			continue
-		}
-		p.collect(run.Next)
-		bytes, more := int64(0), int64(0)
-		var outputs []*output
-		for _, slot := range run.Slots {
-			bytes += slot.Record.Size()
-			for _, r := range slot.Outputs {
-				outputs = append(outputs, &output{source: slot.Record, record: r, first: r})
-				more += r.Size()
-			}
-		}
-		records := len(run.Slots)
-		covered := share{next: run.Next, records: records, bytes: bytes + more, charges: chargesOf(run)}
-		p.flight.Release(run)
-		tx.add(id, covered, outputs)
-		if records > 0 {
-			s.cfg.Observer.InFlight(-records, -bytes)
-		}
+// release gives back the memory of what is committed.
+func (c *covered) release() {
+	for _, charge := range c.charges {
+		charge.Release()
 	}
-	return nil
+}
+
+// chargesOf takes the charges from a stretch: its records are needed for longer than
+// they are in the window.
+func chargesOf(stretch flight.Stretch) (charges []*flight.Charge) {
+	for _, slot := range stretch.Slots {
+		switch c := slot.Charge; {
+		case c == nil:
+		case len(charges) > 0 && charges[len(charges)-1] == c: // one reference is enough
+			continue
+		default:
+			charges = append(charges, c)
+		}
+		slot.Charge = nil
+	}
+	return charges
+}
+
+// newTransaction returns an empty transaction.
+func newTransaction(t *transactor, g *generation, w *withheldPartitions, topics *topicRules) *transaction {
+	return &transaction{
+		transactor: t, generation: g, withheld: w, topics: topics,
+		covered: map[stream.Partition]*covered{}, unflushed: map[destination]int64{},
+	}
 }
 
 // add lets the transaction cover more of a partition.
-func (tx *transaction) add(id stream.Partition, more share, outputs []*output) {
-	if len(tx.shares) == 0 {
-		tx.begin = time.Now()
+func (tx *transaction) add(id stream.Partition, more covered, outputs []*output) {
+	if len(tx.covered) == 0 {
+		tx.since = time.Now()
 	}
-	s := tx.shares[id]
-	if s == nil {
-		s = &share{}
-		tx.shares[id] = s
+	c := tx.covered[id]
+	if c == nil {
+		c = &covered{}
+		tx.covered[id] = c
 	}
-	s.next = more.next
-	s.records += more.records
-	s.bytes += more.bytes
-	s.charges = append(s.charges, more.charges...)
+	c.next = more.next
+	if more.records > 0 {
+		if c.records == 0 {
+			c.first = more.first
+		}
+		c.last = more.last
+	}
+	c.records += more.records
+	c.bytes += more.bytes
+	c.charges = append(c.charges, more.charges...)
 	tx.records += more.records
 	tx.bytes += more.bytes
 	tx.outputs = append(tx.outputs, outputs...)
 }
 
-// offsets are those that it commits.
+// remove removes a partition from the transaction, and returns what it had there.
+func (tx *transaction) remove(id stream.Partition) (covered, []*output) {
+	var removed, rest []*output
+	for _, o := range tx.outputs {
+		if o.Source.Source() == id {
+			removed = append(removed, o)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	had := covered{}
+	if c := tx.covered[id]; c != nil {
+		had = *c
+	}
+	delete(tx.covered, id)
+	tx.outputs = rest
+	tx.records -= had.records
+	tx.bytes -= had.bytes
+	return had, removed
+}
+
+// offsets returns the offsets that it commits.
 func (tx *transaction) offsets() map[stream.Partition]int64 {
-	offsets := make(map[stream.Partition]int64, len(tx.shares))
-	for id, s := range tx.shares {
-		offsets[id] = s.next
+	offsets := make(map[stream.Partition]int64, len(tx.covered))
+	for id, c := range tx.covered {
+		offsets[id] = c.next
 	}
 	return offsets
 }
 
-// due tells how long the transaction may still wait for more.
-func (s *transactional) due() time.Duration {
-	tx := s.tx
-	switch interval := s.bound.Interval; {
-	case len(tx.shares) == 0:
-		return s.nextTry()
-	case tx.hasFailed():
-		return 0
-	case tx.records >= s.bound.Records, s.cfg.Window.Bytes > 0 && tx.bytes >= s.cfg.Window.Bytes:
-		return 0
-	case s.current.idle():
-		// Nothing to wait for; but not one transaction after the other
-		// where records come one by one.
-		return max(0, time.Until(s.lastEnd.Add(interval/10)))
-	default:
-		return max(0, time.Until(tx.begin.Add(interval)))
-	}
-}
-
-// publish hands to the client what was not yet.
-func (s *transactional) publish(ctx context.Context) error {
-	tx := s.tx
-	if tx.handed == 0 && len(tx.outputs) > 0 && s.shaken.Load() {
-		if err := s.endOrphan(ctx); err != nil {
+// publish gives the outputs to the client that it does not have yet. It stops at
+// the first that fails, which commit repairs.
+func (tx *transaction) publish(ctx context.Context) error {
+	if tx.sent == 0 && len(tx.outputs) > 0 && tx.brokerLost.Load() {
+		if err := tx.endHanging(ctx); err != nil {
 			return err
 		}
 	}
-	for ; tx.handed < len(tx.outputs); tx.handed++ {
-		o := tx.outputs[tx.handed]
-		if err := s.replaceKeyless(o); err != nil {
-			tx.fail(o, fmt.Errorf("%w: %w", kerr.InvalidRecord, err))
-			return nil // the commit makes something of it
-		}
-		n, err := s.partitions(ctx, o)
-		if forbidden(err) {
-			tx.fail(o, err)
-			return nil // the commit makes something of it
-		}
-		if err != nil {
+	for ; tx.sent < len(tx.outputs); tx.sent++ {
+		if err := tx.send(ctx, tx.outputs[tx.sent]); err != nil {
 			return err
-		}
-		r := &kgo.Record{
-			Topic: o.record.Topic, Partition: int32(o.source.Partition % n),
-			Key: o.record.Key, Value: o.record.Value, Timestamp: o.record.Time,
-		}
-		for _, h := range o.record.Headers {
-			r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
-		}
-		limit := int64(batchBytes)
-		if known := s.limits[r.Topic]; known > 0 {
-			limit = min(limit, known)
-		}
-		to, size := destination{r.Topic, r.Partition}, o.record.Size()
-		if o.alone || tx.together[to] > 0 && tx.together[to]+size > limit {
-			if err := s.flush(ctx); err != nil {
-				return err
-			}
-		}
-		tx.together[to] += size
-		s.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
-			if err != nil {
-				tx.fail(o, err)
-			}
-		})
-		if o.alone {
-			if err := s.flush(ctx); err != nil {
-				return err
-			}
 		}
 		if tx.hasFailed() {
 			return nil
@@ -307,45 +182,64 @@ func (s *transactional) publish(ctx context.Context) error {
 	return nil
 }
 
-// restart lets everything be published anew.
-func (tx *transaction) restart() {
-	tx.mu.Lock()
-	defer tx.mu.Unlock()
-	tx.handed, tx.failed = 0, nil
+// send gives one output to the client.
+func (tx *transaction) send(ctx context.Context, o *output) error {
+	if err := tx.replaceKeyless(o); err != nil {
+		tx.fail(o, fmt.Errorf("%w: %w", kerr.InvalidRecord, err))
+		return nil
+	}
+	n, err := tx.partitions(ctx, o)
+	if forbidden(err) {
+		tx.fail(o, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r := &kgo.Record{
+		Topic: o.Record.Topic, Partition: int32(o.Source.Partition % n),
+		Key: o.Record.Key, Value: o.Record.Value, Timestamp: o.Record.Time,
+	}
+	for _, h := range o.Record.Headers {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+	}
+	to, size := destination{r.Topic, r.Partition}, o.Record.Size()
+	if o.alone || tx.unflushed[to] > 0 && tx.unflushed[to]+size > tx.topics.batchBytes(r.Topic) {
+		if err := tx.flush(ctx); err != nil {
+			return err
+		}
+	}
+	tx.unflushed[to] += size
+	tx.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+		if err != nil {
+			tx.fail(o, err)
+		}
+	})
+	if o.alone {
+		return tx.flush(ctx)
+	}
+	return nil
 }
 
-func (tx *transaction) fail(o *output, err error) {
-	tx.mu.Lock()
-	defer tx.mu.Unlock()
-	tx.failed = append(tx.failed, failure{o, err})
+// flush waits until the broker has acknowledged or refused what the client has.
+func (tx *transaction) flush(ctx context.Context) error {
+	clear(tx.unflushed)
+	return tx.reportSlow("publish", func() error { return tx.client.Flush(ctx) })
 }
 
-func (tx *transaction) hasFailed() bool {
-	tx.mu.Lock()
-	defer tx.mu.Unlock()
-	return len(tx.failed) > 0
-}
-
-// flush waits until the broker has acknowledged, or refused, what was handed
-// to the client.
-func (s *transactional) flush(ctx context.Context) error {
-	clear(s.tx.together)
-	return s.patiently("publish", func() error { return s.client.Flush(ctx) })
-}
-
-// partitions counts those of an output's topic, once in a generation: the
-// count decides where the outputs of a partition go, and must not change under
-// way.
-func (s *transactional) partitions(ctx context.Context, o *output) (int, error) {
-	topic := o.record.Topic
+// partitions returns how many partitions an output's topic has. The number decides
+// where the outputs of a partition go, and so must not change: it is looked up once
+// in a generation.
+func (tx *transaction) partitions(ctx context.Context, o *output) (int, error) {
+	topic := o.Record.Topic
 	operation := "publish to " + topic
-	admin := kadm.NewClient(s.client)
-	pause := backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5}
+	admin := kadm.NewClient(tx.client)
+	pause := retry.NewBackoff(50*time.Millisecond, time.Second)
 	for failed := false; ; failed = true {
-		if n := s.counts[topic]; n > 0 {
+		if n := tx.topics.partitions[topic]; n > 0 {
 			if failed {
-				s.cfg.Observer.Retrying(o.source.Source(), stream.Publishing, nil)
-				s.trouble.Worked(operation)
+				tx.cfg.Observer.Retrying(o.Source.Source(), stream.Publishing, nil)
+				tx.outages.Recovered(operation)
 			}
 			return n, nil
 		}
@@ -357,17 +251,47 @@ func (s *transactional) partitions(ctx context.Context, o *output) (int, error) 
 		case ctx.Err() != nil:
 			return 0, context.Cause(ctx)
 		case err == nil && len(res.Topics[topic].Partitions) > 0:
-			s.counts[topic] = len(res.Topics[topic].Partitions)
+			tx.topics.partitions[topic] = len(res.Topics[topic].Partitions)
 			continue
 		case err == nil:
 			err = kerr.LeaderNotAvailable
 		case permanent(err):
-			return 0, explain(s.cfg, fmt.Errorf("publish to %s: %w", topic, err), s.bound.ID, "Write", topic)
+			return 0, explain(tx.cfg, fmt.Errorf("publish to %s: %w", topic, err), tx.id, "Write", topic)
 		}
-		s.cfg.Observer.Retrying(o.source.Source(), stream.Publishing, err)
-		s.trouble.Failed(operation, err)
-		if !sleep(ctx, pause.NextBackOff()) {
+		tx.cfg.Observer.Retrying(o.Source.Source(), stream.Publishing, err)
+		tx.outages.Failed(operation, err)
+		if !retry.Sleep(ctx, pause.NextBackOff()) {
 			return 0, context.Cause(ctx)
 		}
 	}
+}
+
+// restart lets everything be published again, in a new transaction.
+func (tx *transaction) restart() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.sent, tx.failed = 0, nil
+}
+
+// fail notes that an output was not written. The client calls it from a goroutine
+// of its own.
+func (tx *transaction) fail(o *output, err error) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.failed = append(tx.failed, failure{o, err})
+}
+
+// takeFailed returns the outputs that were not written, and forgets them.
+func (tx *transaction) takeFailed() []failure {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	failed := tx.failed
+	tx.failed = nil
+	return failed
+}
+
+func (tx *transaction) hasFailed() bool {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return len(tx.failed) > 0
 }

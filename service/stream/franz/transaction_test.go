@@ -19,8 +19,8 @@ import (
 	"inceptor/service/stream"
 )
 
-// An answer is seen at once if nothing else is in flight, else after the
-// interval, or with so many records.
+// An answer is visible at once if nothing else is in flight, and otherwise after the
+// interval or with so many records.
 func TestWhenAnswersAreSeen(t *testing.T) {
 	const never = 4 * time.Minute
 	for name, test := range map[string]struct {
@@ -87,8 +87,7 @@ func TestWhenAnswersAreSeen(t *testing.T) {
 	}
 }
 
-// Where records come one by one, a tenth of the interval lies between two
-// transactions.
+// If records come one by one, a tenth of the interval lies between two transactions.
 func TestTransactionsAreApart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(1, "in", "out"))
@@ -108,8 +107,8 @@ func TestTransactionsAreApart(t *testing.T) {
 	}
 }
 
-// A process with the transactional id of one that was killed ends at once what
-// that one has left open. The brokers are told after how long they may do so.
+// A process with the transactional id of a killed one ends the killed one's transaction at
+// once. Brokers are told the timeout after which they end it.
 func TestEndsWhatAKilledOneLeft(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(1, "in", "out"))
@@ -139,8 +138,8 @@ func TestEndsWhatAKilledOneLeft(t *testing.T) {
 	}
 }
 
-// Of two processes with one transactional id one is fenced, warns, and goes on
-// with another id; every record is answered once.
+// Of two processes with one transactional id, one is fenced, warns, and goes on with
+// another id. Each record is answered once.
 func TestTwoWithOneID(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(2, "in", "out"))
@@ -149,7 +148,7 @@ func TestTwoWithOneID(t *testing.T) {
 	bound.ID = "g-same"
 	var fenced atomic.Int64
 	cfg.Log = slog.New(slog.NewTextHandler(writer(func(line string) {
-		if strings.Contains(line, `level=WARN msg="the transactional id was taken away, going on with a new one" id=g-`) {
+		if strings.Contains(line, `level=WARN msg="transactional id fenced; going on with a new one" id=g-`) {
 			fenced.Add(1)
 		}
 	}), nil))
@@ -180,7 +179,7 @@ func TestTwoWithOneID(t *testing.T) {
 	}
 }
 
-// Brokers of Kafka 2.5 have all that it needs.
+// Exactly once works with brokers of Kafka 2.5.
 func TestOldBroker(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, kfake.SeedTopics(1, "in", "out"), kfake.MaxVersions(kversion.V2_5_0()))
@@ -193,26 +192,26 @@ func TestOldBroker(t *testing.T) {
 	stop()
 }
 
-// A generation that another one follows before anybody has worked on it is
-// ended, with what waits for its records.
+// A generation is ended if another one follows before the loop has worked on it.
 func TestGenerationsFollow(t *testing.T) {
 	d, err := New(config("127.0.0.1:1"), testBound, echo)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := newClient(t, d.cfg)
-	s := &session{Driver: d, wake: make(chan struct{}, 1), resume: make(chan struct{}, 1)}
-	s.onAssigned(t.Context(), client, map[string][]int32{"in": {0, 1}})
+	s := &session{sessionContext: d.newSessionContext(nil)}
+	m := &membership{sessionContext: s.sessionContext, worker: d.worker, budget: d.budget}
+	m.onAssigned(t.Context(), client, map[string][]int32{"in": {0, 1}})
 	first := s.latest.Load()
-	s.onAssigned(t.Context(), client, map[string][]int32{"in": {1}})
+	m.onAssigned(t.Context(), client, map[string][]int32{"in": {1}})
 	if !first.ended {
 		t.Error("the first goes on")
 	}
-	if err := s.adopt(t.Context(), first); err != nil || s.current != nil {
-		t.Errorf("the first is adopted all the same: %v", err)
+	if err := s.begin(t.Context(), first); err != nil || s.current != nil {
+		t.Errorf("the first is worked on all the same: %v", err)
 	}
 	second := s.latest.Load()
-	s.endUntaken()
+	s.endUnclaimed()
 	if !second.ended {
 		t.Error("the second goes on")
 	}

@@ -1,139 +1,101 @@
 package franz
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
+	"inceptor/service/stream/internal/outage"
 )
 
-// A share is what one partition has in a transaction.
-type share struct {
-	next    int64 // offset to commit
-	records int
-	bytes   int64 // of records and outputs
-	charges []*stream.Charge
+// withheldPartitions are the partitions of a generation that stay out of its
+// transactions, so that the others go on. Of the session's loop.
+type withheldPartitions struct {
+	// Set once.
+	cfg        stream.Config
+	outages    *outage.Log
+	generation *generation
+
+	of map[stream.Partition]*withheld
 }
 
-// chargesOf takes the charges of a run, whose records are needed for longer
-// than they are in their window.
-func chargesOf(run stream.Run) (charges []*stream.Charge) {
-	for _, slot := range run.Slots {
-		switch c := slot.Charge; {
-		case c == nil:
-		case len(charges) > 0 && charges[len(charges)-1] == c: // one reference is enough
-			continue
-		default:
-			charges = append(charges, c)
-		}
-		slot.Charge = nil
-	}
-	return charges
-}
-
-// release gives back the memory of what is committed.
-func (s *share) release() {
-	for _, c := range s.charges {
-		c.Release()
-	}
-}
-
-// A withheld partition has an output that its topic does not take, nor
-// anything in its place. It stays out of the transactions, with everything
-// behind that output, so that the other partitions go on.
+// A withheld partition has an output that its topic does not take, nor any
+// replacement. It waits with that output and everything that follows.
 type withheld struct {
-	share
+	covered
 	outputs   []*output
 	operation string
-	pause     backoff.ExponentialBackOff
+	pause     retry.Backoff
 	until     time.Time // when it is tried again
 	tried     bool      // it is in the transaction again
 }
 
-// withhold takes a partition out of the transaction, and says why.
-func (s *transactional) withhold(id stream.Partition, topic string, reason error) {
-	w := s.withheld[id]
-	if w == nil {
-		w = &withheld{
+// withhold takes a partition out of a transaction, and reports why.
+func (w *withheldPartitions) withhold(tx *transaction, id stream.Partition, topic string, reason error) {
+	p := w.of[id]
+	if p == nil {
+		p = &withheld{
 			operation: "publish to " + topic,
-			pause:     backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: stream.MaxRefusedPause, Multiplier: 2, RandomizationFactor: 0.5},
+			pause:     retry.NewBackoff(100*time.Millisecond, flight.MaxRefusedPause),
 		}
-		s.withheld[id] = w
+		w.of[id] = p
 	}
-	w.tried = false
-	w.until = time.Now().Add(w.pause.NextBackOff())
-	w.share, w.outputs = s.tx.take(id)
-	s.current.partitions[id].uncollect()
-	for _, o := range w.outputs {
-		o.record, o.replaced = o.first, 0
+	p.tried = false
+	p.until = time.Now().Add(p.pause.NextBackOff())
+	p.covered, p.outputs = tx.remove(id)
+	w.generation.partitions[id].progress.uncollect()
+	for _, o := range p.outputs {
+		o.Restore()
 	}
-	s.cfg.Observer.Retrying(id, stream.Publishing, reason)
-	s.trouble.Failed(w.operation, reason, "source", id)
+	w.cfg.Observer.Retrying(id, stream.Publishing, reason)
+	w.outages.Failed(p.operation, reason, "source", id)
 }
 
-// take removes a partition from the transaction, and returns what it had there.
-func (tx *transaction) take(id stream.Partition) (share, []*output) {
-	var taken, rest []*output
-	for _, o := range tx.outputs {
-		if o.source.Source() == id {
-			taken = append(taken, o)
-		} else {
-			rest = append(rest, o)
-		}
-	}
-	had := share{}
-	if s := tx.shares[id]; s != nil {
-		had = *s
-	}
-	delete(tx.shares, id)
-	tx.outputs = rest
-	tx.records -= had.records
-	tx.bytes -= had.bytes
-	return had, taken
-}
-
-// again puts withheld partitions back into the transaction whose pause is over.
-func (s *transactional) again(now time.Time) {
-	for id, w := range s.withheld {
-		if w.tried || now.Before(w.until) || s.current.drains() {
+// retry puts the partitions back into a transaction whose pause is over.
+func (w *withheldPartitions) retry(tx *transaction, now time.Time) {
+	for id, p := range w.of {
+		if p.tried || now.Before(p.until) || w.generation.drains() {
 			continue
 		}
-		w.tried = true
-		s.current.partitions[id].collect(w.next)
-		s.tx.add(id, w.share, w.outputs)
+		p.tried = true
+		w.generation.partitions[id].progress.collect(p.next)
+		tx.add(id, p.covered, p.outputs)
 	}
 }
 
-// released notes that what was withheld is committed.
-func (s *transactional) released() {
-	for id, w := range s.withheld {
-		if w.tried && s.tx.shares[id] != nil {
-			delete(s.withheld, id)
-			s.cfg.Observer.Retrying(id, stream.Publishing, nil)
-			s.trouble.Worked(w.operation)
+// committed releases the partitions that a committed transaction has covered.
+func (w *withheldPartitions) committed(tx *transaction) {
+	for id, p := range w.of {
+		if p.tried && tx.covered[id] != nil {
+			delete(w.of, id)
+			w.cfg.Observer.Retrying(id, stream.Publishing, nil)
+			w.outages.Recovered(p.operation)
 		}
 	}
 }
 
-// nextTry is how long it is until a withheld partition is tried again, an hour
-// at most: while the generation drains, none is.
-func (s *transactional) nextTry() time.Duration {
+// nextTry returns how long it is until a partition is tried again, an hour at most.
+// While the generation drains, none is.
+func (w *withheldPartitions) nextTry() time.Duration {
 	most := time.Hour
-	if s.current.drains() {
+	if w.generation.drains() {
 		return most
 	}
-	for _, w := range s.withheld {
-		if !w.tried {
-			most = min(most, max(0, time.Until(w.until)))
+	for _, p := range w.of {
+		if !p.tried {
+			most = min(most, max(0, time.Until(p.until)))
 		}
 	}
 	return most
 }
 
-// refusedForGood is why a partition is withheld.
-func refusedForGood(o *output, reason error) error {
-	return fmt.Errorf("what offset %d of %v caused is refused: %w",
-		o.source.Offset, o.source.Source(), reason)
+// records counts the records that wait here and are in no transaction.
+func (w *withheldPartitions) records() (n int) {
+	for _, p := range w.of {
+		if !p.tried {
+			n += p.records
+		}
+	}
+	return n
 }

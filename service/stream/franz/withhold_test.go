@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
+	"inceptor/service/stream/internal/resume"
 )
 
-// lags remembers the lags that the observer is told.
+// lags keeps the lags that the observer is told.
 type lags struct {
 	stream.Unobserved
 	told []int64
@@ -21,9 +23,9 @@ func (o *lags) Committed(_ stream.Partition, _, lag int64) { o.told = append(o.t
 // only is the partition of these tests.
 var only = stream.Partition{Topic: "in"}
 
-// withholding4test returns a delivery in which partition 0, of which offset 10
-// is committed, is withheld with one record.
-func withholding4test(t *testing.T, observer stream.Observer) *transactional {
+// withholdOne returns a transaction from which partition 0, of which offset 10 is
+// committed, is withheld with one record.
+func withholdOne(t *testing.T, observer stream.Observer) *transaction {
 	t.Helper()
 	cfg := config("x:1")
 	cfg.Observer = observer
@@ -32,28 +34,29 @@ func withholding4test(t *testing.T, observer stream.Observer) *transactional {
 		t.Fatal(err)
 	}
 	nothing := func(stream.Partition) {}
-	s := &transactional{session: &session{Driver: d}, tx: newTransaction(), withheld: map[stream.Partition]*withheld{}}
-	s.current = newGeneration([]stream.Partition{only}, d.cfg, d.worker, d.budget, func() {}, nothing, nothing)
-	p := s.current.partitions[only]
-	p.start(startAt(10, stream.TopicID{}, false))
-	p.watermark(11)
-	p.collect(11)
-	s.tx.add(only, share{next: 11, records: 1, bytes: 1}, []*output{{source: stream.Record{Topic: "in", Offset: 10}}})
-	s.withhold(only, "out", errors.New("refused"))
-	return s
+	g := newGeneration([]stream.Partition{only}, d.cfg, d.worker, d.budget, func() {}, nothing, nothing)
+	w := &withheldPartitions{cfg: d.cfg, outages: d.outages, generation: g, of: map[stream.Partition]*withheld{}}
+	tx := newTransaction(nil, g, w, newTopicRules())
+	p := g.partitions[only]
+	p.start(startAt(10, resume.TopicID{}, false))
+	p.progress.watermark(11)
+	p.progress.collect(11)
+	tx.add(only, covered{next: 11, records: 1, bytes: 1}, []*output{{Output: flight.NewOutput(stream.Record{Topic: "in", Offset: 10}, stream.Record{})}})
+	w.withhold(tx, only, "out", errors.New("refused"))
+	return tx
 }
 
-// The lag of a withheld partition is told as it grows, until it is in a
-// transaction again, which tells it.
+// The lag of a withheld partition is reported as it grows, until the partition is in
+// a transaction again, which reports it.
 func TestWithheldLag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		observer := &lags{}
-		s := withholding4test(t, observer)
-		defer s.current.end()
-		p := s.current.partitions[only]
+		tx := withholdOne(t, observer)
+		defer tx.generation.end()
+		p := tx.generation.partitions[only].progress
 		p.watermark(15)
-		time.Sleep(stream.MaxRefusedPause)
-		s.again(time.Now())
+		time.Sleep(flight.MaxRefusedPause)
+		tx.withheld.retry(tx, time.Now())
 		p.watermark(16)
 		p.commit(11)
 		if want := []int64{1, 5, 5}; !slices.Equal(observer.told, want) {
@@ -62,21 +65,21 @@ func TestWithheldLag(t *testing.T) {
 	})
 }
 
-// A withheld partition is tried again when its pause is over, but not, and so
-// not waited for, while the generation drains.
+// A withheld partition is tried again when its pause is over. While the generation drains
+// it is not, and nothing waits for it.
 func TestWithheldNextTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := withholding4test(t, stream.Unobserved{})
-		defer s.current.end()
-		if wait := s.nextTry(); wait <= 0 || wait > stream.MaxRefusedPause {
+		tx := withholdOne(t, stream.Unobserved{})
+		defer tx.generation.end()
+		if wait := tx.withheld.nextTry(); wait <= 0 || wait > flight.MaxRefusedPause {
 			t.Errorf("tried in %v, want a pause", wait)
 		}
-		time.Sleep(stream.MaxRefusedPause)
-		if wait := s.nextTry(); wait != 0 {
+		time.Sleep(flight.MaxRefusedPause)
+		if wait := tx.withheld.nextTry(); wait != 0 {
 			t.Errorf("after its pause: tried in %v, want at once", wait)
 		}
-		s.current.drain()
-		if wait := s.nextTry(); wait != time.Hour {
+		tx.generation.drain()
+		if wait := tx.withheld.nextTry(); wait != time.Hour {
 			t.Errorf("while it drains: tried in %v, want %v", wait, time.Hour)
 		}
 	})

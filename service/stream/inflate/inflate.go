@@ -1,7 +1,7 @@
 // Package inflate decompresses fetched batches of records within a bound.
 //
-// A batch of a few hundred bytes can hold gigabytes, in one record or in
-// millions of empty ones, and what bounds a fetch counts compressed bytes only.
+// A batch of a few hundred bytes can hold gigabytes, in one record or in millions of empty ones;
+// and the bounds of a fetch count compressed bytes only.
 package inflate
 
 import (
@@ -20,41 +20,39 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ErrLater is why a batch is not decompressed that would be alone: with those
-// before it, or with those of other partitions, it is too much. It is to be fetched again.
+// ErrLater is the error for a batch that is within the bound by itself, but not with the batches
+// before it, or with those of other partitions. Fetch it again.
 var ErrLater = errors.New("too much for one fetch")
 
 var errTooLarge = errors.New("larger than the limit")
 
-// What a client needs for each record and each header, besides their bytes.
+// The memory that a client needs for each record and each header, besides their bytes.
 const (
 	RecordCost = 200
 	headerCost = 64
 )
 
-// A Decompressor decompresses batches that take at most a number of bytes of
-// memory each, and together since the last Reset. A batch may always take
-// twice its compressed size, which is in memory anyway. The error for a larger
-// one, and for one that cannot be decompressed at all, wraps
-// kgo.ErrMaxDecompress: its checksum is right, so it will never be different,
-// and there is nothing but to pass it. Safe for concurrent use.
+// A Decompressor decompresses batches within a bound on their memory: on each batch, and on all
+// since the last Reset. A batch may always take twice its compressed size, which is in memory
+// anyway. The error for a larger batch, and for one that cannot be decompressed at all, wraps
+// kgo.ErrMaxDecompress: its checksum is right, so a retry cannot help, and it must be skipped.
+// Safe for concurrent use.
 type Decompressor struct {
-	// Slots, if not nil, bounds how many Decompressors that share it work at a
-	// time: each puts something into it meanwhile.
+	// Slots, if not nil, bounds how many Decompressors that share it work at a time: each sends
+	// to it before, and receives afterwards. Set it, and Fits, before use.
 	Slots chan struct{}
-	// Room, if not nil, is asked whether there is room for what was
-	// decompressed since the last Reset, in bytes. If not, the last batch of it
-	// is left for later.
-	Room func(bytes int64) bool
+	// Fits, if not nil, tells whether there is memory for the bytes that were decompressed since
+	// the last Reset. If not, the last batch gets ErrLater.
+	Fits func(bytes int64) bool
 
-	limit int64
-	zstd  sync.Pool
+	limit int64     // set once
+	zstd  sync.Pool // of *zstd.Decoder
 
 	mu    sync.Mutex
-	spent int64 // since the last Reset
+	spent int64 // bytes since the last Reset; guarded by mu
 }
 
-// New returns a Decompressor with a limit in bytes.
+// New returns a Decompressor with a bound in bytes.
 func New(limit int64) *Decompressor {
 	d := &Decompressor{limit: limit}
 	d.zstd.New = func() any {
@@ -67,14 +65,14 @@ func New(limit int64) *Decompressor {
 	return d
 }
 
-// Spent is how many bytes were decompressed since the last Reset.
+// Spent returns how many bytes of memory the batches since the last Reset take.
 func (d *Decompressor) Spent() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.spent
 }
 
-// Reset forgets what was decompressed before: it is taken.
+// Reset begins to count anew.
 func (d *Decompressor) Reset() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +96,7 @@ func (d *Decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.spent > 0 && d.spent+took > limit || d.Room != nil && !d.Room(d.spent+took) {
+	if d.spent > 0 && d.spent+took > limit || d.Fits != nil && !d.Fits(d.spent+took) {
 		return nil, ErrLater
 	}
 	d.spent += took
@@ -146,9 +144,9 @@ func (d *Decompressor) unzstd(src []byte, limit int64) ([]byte, error) {
 			return out, err
 		}
 	}
-	// Its highest levels declare a window of up to 128 MiB, whatever there is
-	// to compress. DecodeAll needs none; but its own limit is one for windows
-	// too, so the room that there is has to be the limit.
+	// The highest levels of zstd declare a window of up to 128 MiB, however small the data is.
+	// DecodeAll needs no window, but its memory limit applies to declared windows too. So the
+	// capacity of the output is the limit here.
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		return nil, err
@@ -169,7 +167,7 @@ func unsnappy(src []byte, limit int64) ([]byte, error) {
 	}
 	var out []byte
 	var err error
-	for src = src[16:]; len(src) > 0; { // behind the versions
+	for src = src[16:]; len(src) > 0; { // after the versions
 		if len(src) < 4 {
 			return nil, errXerial
 		}
@@ -185,7 +183,7 @@ func unsnappy(src []byte, limit int64) ([]byte, error) {
 	return out, nil
 }
 
-// unsnappyBlock appends a block, whose decompressed length stands before it.
+// unsnappyBlock appends a block, which begins with its decompressed length.
 func unsnappyBlock(out, block []byte, limit int64) ([]byte, error) {
 	n, err := s2.DecodedLen(block)
 	if err != nil {
@@ -201,8 +199,8 @@ func unsnappyBlock(out, block []byte, limit int64) ([]byte, error) {
 	return append(out, decoded...), err
 }
 
-// cost is how many bytes of memory the records take. What is not in the format
-// of records counts by its length.
+// cost returns how many bytes of memory the records take. Bytes that are not in the format of
+// records count by their number.
 func cost(records []byte) int64 {
 	n := int64(len(records))
 	for in := records; len(in) > 0; {
@@ -228,7 +226,7 @@ func cost(records []byte) int64 {
 	return n
 }
 
-// A reader reads one record. It is bad once something was not there.
+// A reader reads one record. It is bad when a field is missing.
 type reader struct {
 	in  []byte
 	bad bool

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// records are n records with a value and headers of no bytes.
+// records returns n records with a value and empty headers.
 func records(n, value, headers int) []byte {
 	body := []byte{0, 0, 0}              // attributes, time, offset
 	body = binary.AppendVarint(body, -1) // no key
@@ -88,8 +88,8 @@ func zstandard(t testing.TB, window int, data []byte) []byte {
 	return compress(t, w, &out, nil)
 }
 
-// What fits comes out as it went in; what does not is refused, and takes
-// little more memory than the limit.
+// A batch within the limit comes out as it went in. A larger one is refused, and takes little more
+// memory than the limit.
 func TestDecompress(t *testing.T) {
 	const limit = 1 << 20
 	noise := make([]byte, 3*limit)
@@ -126,7 +126,7 @@ func TestDecompress(t *testing.T) {
 	}
 }
 
-// What is broken is refused as what is too large is: it is not worth a second try.
+// A broken batch is refused like one that is too large: a retry cannot help.
 func TestBroken(t *testing.T) {
 	for name, c := range codecs {
 		whole := c.compress(t, records(100, 1000, 2))
@@ -143,13 +143,13 @@ func TestBroken(t *testing.T) {
 	if _, err := New(1<<20).Decompress(nil, 7); !errors.Is(err, kgo.ErrMaxDecompress) {
 		t.Errorf("an unknown codec: got %v", err)
 	}
-	// Its length is declared, and there is nothing.
+	// It declares a length, and has no data.
 	if _, err := New(1<<20).Decompress(binary.AppendUvarint(nil, 1<<31), kgo.CodecSnappy); !errors.Is(err, kgo.ErrMaxDecompress) {
 		t.Errorf("snappy without a body: got %v", err)
 	}
 }
 
-// Together they must fit too; the first one always does.
+// Batches must fit together too; the first one always does.
 func TestTogether(t *testing.T) {
 	d := New(1 << 20)
 	src := codecs["zstd"].compress(t, records(1, 600<<10, 0))
@@ -164,7 +164,7 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// The cost is worked out for whatever bytes there are.
+// The cost is computed for any bytes.
 func FuzzCost(f *testing.F) {
 	f.Add(records(3, 10, 2))
 	f.Add([]byte{0})

@@ -4,16 +4,18 @@ import (
 	"context"
 
 	"github.com/segmentio/kafka-go"
+
+	"inceptor/internal/retry"
 )
 
-// A balancer is one of kafka-go's. kafka-go gives it no partitions at all when one
-// of several topics does not exist; then it divides those of the others.
+// A balancer is one of kafka-go's. If one of several topics does not exist, kafka-go passes it no
+// partitions at all; then it looks up those of the others.
 type balancer struct {
 	kafka.GroupBalancer
 	cluster *cluster
 }
 
-// balancers are those that kafka-go takes by default.
+// balancers returns those that kafka-go uses by default.
 func balancers(c *cluster) []kafka.GroupBalancer {
 	return []kafka.GroupBalancer{balancer{kafka.RangeGroupBalancer{}, c}, balancer{kafka.RoundRobinGroupBalancer{}, c}}
 }
@@ -26,8 +28,8 @@ func (b balancer) AssignGroups(members []kafka.GroupMember, partitions []kafka.P
 	return b.GroupBalancer.AssignGroups(members, partitions)
 }
 
-// existing are the partitions of the members' topics, as of the last metadata.
-// The group waits for it, so not for long.
+// existing returns the partitions of the members' topics, from the last metadata. The group waits
+// meanwhile, so it gives up after dialTimeout.
 func (b balancer) existing(members []kafka.GroupMember) []kafka.Partition {
 	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
 	defer cancel()
@@ -40,7 +42,7 @@ func (b balancer) existing(members []kafka.GroupMember) []kafka.Partition {
 			}
 			seen[topic] = true
 			n, err := b.cluster.partitions(ctx, topic)
-			for err != nil && sleep(ctx, rejoinBackoff) {
+			for err != nil && retry.Sleep(ctx, rejoinBackoff) {
 				n, err = b.cluster.partitions(ctx, topic)
 			}
 			for id := range n {

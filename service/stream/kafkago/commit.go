@@ -8,87 +8,89 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/outage"
+	"inceptor/service/stream/internal/resume"
 )
 
 const (
-	// commitEvery is the least time between two commits. One commit writes
-	// down all partitions, so a busy driver commits this often, and an idle
-	// one at once.
+	// commitEvery is the least time between two commits. One commit is for all partitions, so a
+	// busy driver commits this often, and an idle one at once.
 	commitEvery = 50 * time.Millisecond
 
-	// commitTimeout bounds a commit, and both the one under way and the last
-	// one of a generation; but the last one has lastCommit at least.
+	// commitTimeout bounds a commit. When a generation ends, it bounds the commit under way and the
+	// last one together; but the last one has lastCommit at least.
 	commitTimeout = 5 * time.Second
 	lastCommit    = time.Second
 
-	// lagEvery is how often the lag is looked up, for partitions whose
-	// window is full: nothing is fetched then, and nothing told.
+	// lagEvery is how often the lag is looked up. Fetches report it too, but a partition whose
+	// window is full is not fetched.
 	lagEvery = 10 * time.Second
 )
 
-// commits writes down the progress of one generation. Partitions only leave
-// a note; the latest one wins.
+// commits commits the progress of one generation. Partitions only record theirs; the latest one is
+// committed. Safe for concurrent use.
 type commits struct {
+	// Set once.
 	cfg     stream.Config
 	cluster *cluster
-	trouble *stream.Trouble
+	outages *outage.Log
 	gen     *kafka.Generation
 	wake    chan struct{}
 
-	mu    sync.Mutex
-	notes map[stream.Partition]*note
+	mu sync.Mutex
+	of map[stream.Partition]*progress // guarded by mu
 }
 
-type note struct {
-	next      stream.Position // every record before it is published
-	committed stream.Position // negative: must be committed anew
-	stored    bool            // the group has an offset
-	high      int64           // watermark
-	told      int64           // lag that the observer knows
+// A progress is how far one partition has come. It is guarded by the mu of commits.
+type progress struct {
+	next      resume.Position // the outputs of every record before it are published
+	committed resume.Position // negative: must be committed again
+	stored    bool            // the group has an offset of this partition
+	high      int64           // the partition's high watermark
+	reported  int64           // lag that the observer was last told
 }
 
-// nowhere is the position of a partition that has none.
-var nowhere = stream.Position{Offset: -1}
+// nowhere means that a partition has no position.
+var nowhere = resume.Position{Offset: -1}
 
-func newCommits(cfg stream.Config, cluster *cluster, t *stream.Trouble, gen *kafka.Generation) *commits {
-	return &commits{cfg: cfg, cluster: cluster, trouble: t, gen: gen, wake: make(chan struct{}, 1), notes: map[stream.Partition]*note{}}
+func newCommits(cfg stream.Config, cluster *cluster, t *outage.Log, gen *kafka.Generation) *commits {
+	return &commits{cfg: cfg, cluster: cluster, outages: t, gen: gen, wake: make(chan struct{}, 1), of: map[stream.Partition]*progress{}}
 }
 
-// start notes where the reading of a partition begins, and whether the group
-// has that offset.
-func (c *commits) start(partition stream.Partition, at stream.Position, stored bool) {
+// start records where the reading of a partition begins, and whether the group has that offset.
+func (c *commits) start(partition stream.Partition, at resume.Position, stored bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes[partition] = &note{next: at, committed: at, stored: stored, told: -1}
+	c.of[partition] = &progress{next: at, committed: at, stored: stored, reported: -1}
 }
 
-// add notes that every record before next is published.
+// add records that the outputs of every record before next are published.
 func (c *commits) add(partition stream.Partition, next int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes[partition].next.Offset = next
-	c.hurry()
+	c.of[partition].next.Offset = next
+	c.wakeUp()
 }
 
-// rewind notes that reading goes on elsewhere. It is committed at once: the
-// old offset may come to mean another record.
-func (c *commits) rewind(partition stream.Partition, at stream.Position) {
+// rewind records that reading goes on at another position. It is committed at once: the old
+// offset may come to mean another record.
+func (c *commits) rewind(partition stream.Partition, at resume.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.notes[partition] = &note{next: at, committed: nowhere, told: -1}
-	c.hurry()
+	c.of[partition] = &progress{next: at, committed: nowhere, reported: -1}
+	c.wakeUp()
 }
 
-// positions are those that the group has.
-func (c *commits) positions() map[stream.Partition]stream.Position {
+// positions returns those that the group has.
+func (c *commits) positions() map[stream.Partition]resume.Position {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := map[stream.Partition]stream.Position{}
-	for id, n := range c.notes {
+	all := map[stream.Partition]resume.Position{}
+	for id, n := range c.of {
 		if n.stored {
 			all[id] = n.committed
 		}
@@ -96,41 +98,41 @@ func (c *commits) positions() map[stream.Partition]stream.Position {
 	return all
 }
 
-func (c *commits) hurry() {
+func (c *commits) wakeUp() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// watermark notes how long the log is, and tells the lag if nothing else will.
+// watermark records the end of the log, and reports the lag if no commit will.
 func (c *commits) watermark(partition stream.Partition, high int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := c.notes[partition]
+	n := c.of[partition]
 	if n == nil || high < 0 {
 		return
 	}
 	n.high = high
-	if n.next == n.committed && n.lag() != n.told {
-		c.tell(partition, n)
+	if n.next == n.committed && n.lag() != n.reported {
+		c.reportLag(partition, n)
 	}
 }
 
-func (n *note) lag() int64 { return max(0, n.high-n.committed.Offset) }
+func (n *progress) lag() int64 { return max(0, n.high-n.committed.Offset) }
 
-func (c *commits) tell(partition stream.Partition, n *note) {
-	n.told = n.lag()
-	c.cfg.Observer.Committed(partition, n.committed.Offset, n.told)
+func (c *commits) reportLag(partition stream.Partition, n *progress) {
+	n.reported = n.lag()
+	c.cfg.Observer.Committed(partition, n.committed.Offset, n.reported)
 }
 
-// run commits whenever there is something to commit, until ctx ends. Once
-// draining is closed it commits every so often all the same: an ending generation
-// sends no heartbeats, and to the broker a commit is as good as one.
+// run commits whenever there is something to commit, until ctx ends. Once draining is closed it
+// also commits each time that keepAlive has passed: an ending generation sends no heartbeats, and
+// for the broker a commit counts as one.
 func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive time.Duration) error {
-	// Short pauses: a broker that is back forgets a silent member after the
-	// session timeout, and with it the right to commit.
-	pause := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, MaxInterval: 300 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5}
+	// Short pauses: a broker that is back removes a silent member after the session timeout, and
+	// then takes no commit of it.
+	pause := retry.NewBackoff(100*time.Millisecond, 300*time.Millisecond)
 	var alive <-chan time.Time
 	for {
 		all := false
@@ -148,9 +150,9 @@ func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive t
 			return nil
 		}
 		wait := commitEvery
-		// Not broken off when ctx ends: the broker might get to it after the
-		// last commit of the generation, and take that back. It may still do so
-		// with one that has taken commitTimeout.
+		// A commit is not cancelled when ctx ends: the broker might handle it after the last
+		// commit of the generation, and so undo that. With a commit that has taken commitTimeout
+		// it still may.
 		switch err := c.commit(context.WithoutCancel(ctx), all); {
 		case ctx.Err() != nil:
 			return nil
@@ -158,65 +160,65 @@ func (c *commits) run(ctx context.Context, draining <-chan struct{}, keepAlive t
 			pause.Reset()
 		case permanent(err):
 			return err
-		case outOfGeneration(err): // the heartbeat learns it too, and ends it
-			c.trouble.Failed("commit offsets", err)
+		case outOfGeneration(err): // the heartbeat gets the same error, and ends the generation
+			c.outages.Failed("commit offsets", err)
 			return nil
 		default:
-			c.trouble.Failed("commit offsets", err)
+			c.outages.Failed("commit offsets", err)
 			wait = pause.NextBackOff()
-			c.hurry()
+			c.wakeUp()
 		}
-		if !sleep(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 	}
 }
 
-// flush is the last commit of a generation, by the deadline.
+// flush makes the last commit of a generation, by the deadline.
 func (c *commits) flush(deadline time.Time) error {
 	ctx, cancel := context.WithTimeout(context.Background(), max(lastCommit, time.Until(deadline)))
 	defer cancel()
 	for {
 		err := c.commit(ctx, false)
-		if err == nil || permanent(err) || outOfGeneration(err) || errors.Is(err, kafka.UnknownTopicID) || !sleep(ctx, 200*time.Millisecond) {
+		if err == nil || permanent(err) || outOfGeneration(err) || errors.Is(err, kafka.UnknownTopicID) || !retry.Sleep(ctx, 200*time.Millisecond) {
 			return err
 		}
 	}
 }
 
-// commit writes down what has changed, or all that is known.
+// commit commits the positions that have changed, or all.
 func (c *commits) commit(ctx context.Context, all bool) error {
-	todo := map[stream.Partition]stream.Position{}
+	positions := map[stream.Partition]resume.Position{}
 	c.mu.Lock()
-	for id, n := range c.notes {
+	for id, n := range c.of {
 		if all || n.next != n.committed {
-			todo[id] = n.next
+			positions[id] = n.next
 		}
 	}
 	c.mu.Unlock()
-	if len(todo) == 0 {
+	if len(positions) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	refused, err := c.cluster.commit(ctx, c.gen, todo)
+	refused, err := c.cluster.commit(ctx, c.gen, positions)
 	if err != nil {
 		return c.wrap(err)
 	}
-	for id, position := range todo {
+	for id, position := range positions {
 		if reason := refused[id]; reason != nil {
 			err = c.wrap(reason)
 			continue
 		}
 		c.mu.Lock()
-		if n := c.notes[id]; n.next.Topic == position.Topic { // else it was rewound meanwhile
+		if n := c.of[id]; n.next.Topic == position.Topic { // else there was a rewind meanwhile
 			n.committed, n.stored = position, true
-			c.tell(id, n)
+			c.reportLag(id, n)
 		}
 		c.mu.Unlock()
 	}
 	if err == nil {
-		c.trouble.Worked("commit offsets")
+		c.outages.Recovered("commit offsets")
 	}
 	return err
 }
@@ -225,12 +227,12 @@ func (c *commits) wrap(err error) error {
 	return fmt.Errorf("commit offsets of group %s for %s: %w", c.cfg.Group, strings.Join(c.cfg.Inputs, ", "), err)
 }
 
-// watchLag looks the watermarks up, for partitions that are not fetched.
+// watchLag looks up the high watermarks, for partitions that are not fetched.
 func (c *commits) watchLag(ctx context.Context) {
-	for sleep(ctx, lagEvery) {
+	for retry.Sleep(ctx, lagEvery) {
 		ask := map[string][]kafka.OffsetRequest{}
 		c.mu.Lock()
-		for id := range c.notes {
+		for id := range c.of {
 			ask[id.Topic] = append(ask[id.Topic], kafka.LastOffsetOf(id.ID))
 		}
 		c.mu.Unlock()
@@ -239,7 +241,7 @@ func (c *commits) watchLag(ctx context.Context) {
 		}
 		res, err := c.cluster.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: ask})
 		if err != nil {
-			continue // fetching tells of it
+			continue // a fetch reports the same fault
 		}
 		for topic, offsets := range res.Topics {
 			for _, o := range offsets {

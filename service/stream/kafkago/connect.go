@@ -11,47 +11,51 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/wire"
 )
 
 const (
 	clientID    = "inceptor"
 	dialTimeout = 5 * time.Second
 
-	// requestTimeout is how long an answer may take. Generous, for a produce
-	// request that is given up and sent again may be stored twice; a broker
-	// that is gone shows at once, one that is frozen by the heartbeat.
+	// requestTimeout is how long an answer may take. It is long, because a produce request that
+	// is given up and sent again may be stored twice. A broker that is gone is noticed at once,
+	// and one that is frozen by the heartbeat.
 	requestTimeout = 30 * time.Second
 
-	// pauseMargin is how long an answer may take that comes after a pause.
+	// pauseMargin is how long an answer may take after a pause.
 	pauseMargin = time.Second
 
-	// metadataTTL is how long a moved leader may go unnoticed.
+	// metadataTTL is how long a change of leaders may go unnoticed.
 	metadataTTL = 4 * time.Second
 )
 
-// A cluster is the way to one Kafka cluster: all connections of one driver.
+// A cluster holds the clients and connections of one driver to one Kafka cluster.
 type cluster struct {
+	// Set once.
 	cfg       stream.Config
 	client    *kafka.Client
-	producer  *kafka.Client // whose requests end with their contexts only
+	producer  *kafka.Client // its requests end with their contexts only
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
-	conns     *stream.Connections
-	end       context.CancelFunc // of what kafka-go does by itself
+	conns     *wire.Connections
+	end       context.CancelFunc // ends what kafka-go does in the background
 	exchanger exchanger
-	id        string      // of the Kafka cluster; set before a generation works
-	compares  atomic.Bool // brokers compare topics' ids, as far as is known
+
+	id       string      // of the Kafka cluster; set before the partitions of a generation start
+	compares atomic.Bool // brokers compare topics' ids, as far as is known
 }
 
-// connect prepares the way; connections are made when they are needed. With
-// topics it knows only these, and learns of each what is wrong with it; without,
-// the broker leaves those out that are forbidden to us, as if there were none.
+// connect returns a cluster; connections are opened when they are needed. With topics it asks
+// only for these, and the broker says what is wrong with each. Without, the broker leaves out the
+// topics that are forbidden to us, as if they did not exist.
 func connect(cfg stream.Config, topics ...string) *cluster {
 	if cfg.Observer == nil {
 		cfg.Observer = stream.Unobserved{}
 	}
-	c := &cluster{cfg: cfg, conns: stream.NewConnections(cfg)}
+	c := &cluster{cfg: cfg, conns: wire.NewConnections(cfg)}
 	c.dialer = &kafka.Dialer{
 		ClientID: clientID,
 		Timeout:  dialTimeout,
@@ -76,42 +80,42 @@ func connect(cfg stream.Config, topics ...string) *cluster {
 	return c
 }
 
-// patient returns a context for one request. It ends when the answer has taken
-// the client's timeout, or later if brokers want a pause by their quotas: the answer
-// comes after the pause, and a request that was given up would be sent again, for
-// the same pause. Its deadline is without pauses, for a connection adds its own.
-func (c *cluster) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+// requestContext returns a context for one request. It ends after the client's timeout, or later
+// if brokers ask for a pause because of their quotas: the answer comes after the pause, and a
+// request that is given up would be sent again, and get the same pause. Its deadline does not
+// include pauses, for a connection adds its own.
+func (c *cluster) requestContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	deadline := time.Now().Add(c.client.Timeout)
-	late := time.AfterFunc(c.client.Timeout, func() {
+	timeout := time.AfterFunc(c.client.Timeout, func() {
 		for pause := c.conns.Paused(); pause > 0; pause = c.conns.Paused() {
-			if !sleep(ctx, pause+pauseMargin) {
+			if !retry.Sleep(ctx, pause+pauseMargin) {
 				return
 			}
 		}
 		cancel(context.DeadlineExceeded)
 	})
-	return patience{ctx, deadline}, func() {
-		late.Stop()
+	return requestContext{ctx, deadline}, func() {
+		timeout.Stop()
 		cancel(nil)
 	}
 }
 
-// A patience is a context that may last longer than its deadline.
-type patience struct {
+// A requestContext is a context that may last longer than its deadline.
+type requestContext struct {
 	context.Context //nolint:containedctx // it is one
 	deadline        time.Time
 }
 
 // Deadline implements context.Context.
-func (p patience) Deadline() (time.Time, bool) {
+func (p requestContext) Deadline() (time.Time, bool) {
 	if earlier, ok := p.Context.Deadline(); ok && earlier.Before(p.deadline) {
 		return earlier, true
 	}
 	return p.deadline, true
 }
 
-// partitions counts a topic's partitions as of the last metadata; a topic that
+// partitions returns the number of a topic's partitions, from the last metadata. A topic that
 // does not exist has none.
 func (c *cluster) partitions(ctx context.Context, topic string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -127,17 +131,17 @@ func (c *cluster) partitions(ctx context.Context, topic string) (int, error) {
 	return len(t.Partitions), nil
 }
 
-// close ends every connection, also those that wait for an answer, so that no
-// goroutine of kafka-go outlives the driver. A request that comes late would make
-// kafka-go begin anew, but for the context.
+// close closes every connection, also those that wait for an answer, so that no goroutine of
+// kafka-go outlives the driver. Without the end of the context, a late request would start
+// kafka-go again.
 func (c *cluster) close() {
 	c.end()
 	c.transport.CloseIdleConnections()
 	c.conns.Close()
 }
 
-// dial makes a connection on which requests can be sent. kafka-go knows nothing of TLS and SASL: it
-// could not read credentials again, has no OAUTHBEARER, and does not renew a login.
+// dial opens a connection that is ready for requests. kafka-go's own TLS and SASL are not used:
+// it cannot read credentials again, has no OAUTHBEARER, and does not renew a login.
 func (c *cluster) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := c.conns.Dial(ctx, network, address)
 	if err != nil || c.cfg.SASL.Mechanism == "" {

@@ -23,28 +23,23 @@ import (
 
 	"inceptor/service/stream"
 	"inceptor/service/stream/inflate"
+	"inceptor/service/stream/internal/flight"
 )
 
 func config(brokers ...string) stream.Config {
 	return stream.Config{
-		Brokers:      brokers,
-		Group:        "g",
-		Inputs:       []string{"in"},
-		Outputs:      []string{"out"},
-		Window:       stream.Window{Records: 4},
-		Unread:       func(stream.Batch) []stream.Record { return nil },
-		DrainTimeout: 5 * time.Second,
+		Brokers:       brokers,
+		Group:         "g",
+		Inputs:        []string{"in"},
+		Outputs:       []string{"out"},
+		Window:        stream.Window{Records: 4},
+		ReplaceUnread: func(stream.Batch) []stream.Record { return nil },
+		DrainTimeout:  5 * time.Second,
 	}
 }
 
 func echo(_ context.Context, r stream.Record) ([]stream.Record, error) {
 	return []stream.Record{{Topic: "out", Value: r.Value}}, nil
-}
-
-func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // run runs a driver until it ends or d has passed.
@@ -90,22 +85,16 @@ func TestLogin(t *testing.T) {
 			c := cluster4test(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "me", "secret"), kfake.SeedTopics(1, "in", "out"))
 			cfg := config(c.ListenAddrs()...)
 			cfg.SASL = stream.SASL{Mechanism: mechanism, Login: stream.Always(stream.Login{User: "me", Password: "secret"})}
-			if _, err := CheckTopics(limited(t), cfg, false); err != nil {
-				t.Error(err)
-			}
 			if err := run(t, cfg, time.Second); err != nil {
 				t.Error(err)
 			}
-			// kfake breaks the connection off; Kafka answers.
+			// kfake closes the connection; Kafka answers.
 			c.ControlKey(kmsg.SASLAuthenticate.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 				c.KeepControl()
 				res := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
 				res.ErrorCode = int16(kafka.SASLAuthenticationFailed)
 				return res, nil, true
 			})
-			if _, err := CheckTopics(limited(t), cfg, false); !errors.Is(err, kafka.SASLAuthenticationFailed) {
-				t.Errorf("check: %v", err)
-			}
 			if err := run(t, cfg, 10*time.Second); !errors.Is(err, kafka.SASLAuthenticationFailed) {
 				t.Errorf("run: %v", err)
 			}
@@ -123,20 +112,19 @@ func TestTLS(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(s.Certificate())
 	cfg.TLS = &tls.Config{RootCAs: pool}
-	if _, err := CheckTopics(limited(t), cfg, false); err != nil {
-		t.Error(err)
-	}
 	if err := run(t, cfg, time.Second); err != nil {
 		t.Error(err)
 	}
 	cfg.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
 	var unknown x509.UnknownAuthorityError
-	if _, err := CheckTopics(limited(t), cfg, false); !errors.As(err, &unknown) {
-		t.Errorf("check: %v", err)
+	cluster := connect(cfg)
+	defer cluster.close()
+	if _, err := cluster.partitions(t.Context(), "in"); !errors.As(err, &unknown) {
+		t.Errorf("ask for the topic: %v", err)
 	}
 }
 
-// What is forbidden ends the driver, with the topic or group named.
+// A missing permission ends the driver, and the error names the topic or group.
 func TestForbidden(t *testing.T) {
 	topic := func(name string, op kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: kmsg.ACLResourceTypeTopic, Pattern: kmsg.ACLResourcePatternTypeLiteral, Name: name, Operation: op, Allow: true}
@@ -168,10 +156,6 @@ func TestForbidden(t *testing.T) {
 			if err := run(t, cfg, limit); !errors.Is(err, test.err) || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("run: %v", err)
 			}
-			_, err := CheckTopics(limited(t), cfg, false)
-			if errors.Is(test.err, kafka.TopicAuthorizationFailed) != errors.Is(err, kafka.TopicAuthorizationFailed) {
-				t.Errorf("check: %v", err)
-			}
 		})
 	}
 }
@@ -187,7 +171,7 @@ func produce(t *testing.T, cfg stream.Config, topic, value string) {
 	}
 }
 
-// Nobody there: the driver waits, without flooding the log, and can be stopped.
+// Without a broker the driver waits, does not flood the log, and can be stopped.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	var lines lineCounter
@@ -203,14 +187,9 @@ func TestUnreachable(t *testing.T) {
 	if n := lines.n.Load(); n != 1 {
 		t.Errorf("%d lines in the log", n)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if _, err := CheckTopics(ctx, cfg, false); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("check: %v", err)
-	}
 }
 
-// The input topic does not exist: the driver waits for it, calmly.
+// If the input topic does not exist, the driver waits for it, and does not flood the log.
 func TestInputAppears(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "out"))
@@ -247,7 +226,7 @@ func TestInputAppears(t *testing.T) {
 	}
 }
 
-// One of several input topics does not exist, perhaps not any more: the others are read.
+// If one of several input topics does not exist, the others are read.
 func TestOneInputMissing(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
@@ -288,7 +267,7 @@ func TestOneInputMissing(t *testing.T) {
 	}
 }
 
-// answerFetches answers the fetches in the place of the broker, without records.
+// answerFetches answers fetches in place of the broker, without records.
 func answerFetches(c *kfake.Cluster, code func(partition int32) kafka.Error) {
 	c.ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -305,7 +284,7 @@ func answerFetches(c *kfake.Cluster, code func(partition int32) kafka.Error) {
 	})
 }
 
-// A leader that has not caught up yet is not asked without a pause.
+// A leader that has not caught up yet is asked again with pauses.
 func TestOutOfRangeIsPatient(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
@@ -322,7 +301,7 @@ func TestOutOfRangeIsPatient(t *testing.T) {
 	}
 }
 
-// A partition without a leader beside one that works does not flood the log.
+// A partition without a leader does not flood the log while another one works.
 func TestHalfAnOutage(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(2, "in", "out"))
@@ -344,7 +323,7 @@ func TestHalfAnOutage(t *testing.T) {
 	}
 }
 
-// Who makes the replacement is told that the time is at fault.
+// Config.ReplaceRefused is told that the time is the fault.
 func TestInvalidTime(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
@@ -362,7 +341,7 @@ func TestInvalidTime(t *testing.T) {
 		return res, nil, true
 	})
 	var reasons []error
-	cfg.Refused = func(_, output stream.Record, reason error) (stream.Record, error) {
+	cfg.ReplaceRefused = func(_, output stream.Record, reason error) (stream.Record, error) {
 		reasons = append(reasons, reason)
 		return output, nil
 	}
@@ -374,8 +353,7 @@ func TestInvalidTime(t *testing.T) {
 	}
 }
 
-// The last commit of a stop does not overtake the one under way, which would
-// take it back.
+// The last commit of a stop waits for the one under way, which would undo it otherwise.
 func TestLastCommitIsLast(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
@@ -425,7 +403,7 @@ func (l *lineCounter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A batch as a broker keeps it, from its first to its last offset.
+// batch4test returns a batch as a broker stores it, from its first to its last offset.
 func batch4test(first, last int64, offsets ...int64) []byte {
 	b := kmsg.RecordBatch{FirstOffset: first, LastOffsetDelta: int32(last - first), Magic: 2, NumRecords: int32(len(offsets))}
 	for _, o := range offsets {
@@ -437,7 +415,7 @@ func batch4test(first, last int64, offsets ...int64) []byte {
 	return seal(b)
 }
 
-// compressed4test is batch4test, compressed.
+// compressed4test returns the batch of batch4test, compressed.
 func compressed4test(t *testing.T, first, last int64, offsets ...int64) []byte {
 	var b kmsg.RecordBatch
 	if err := b.ReadFrom(batch4test(first, last, offsets...)); err != nil {
@@ -453,7 +431,7 @@ func compressed4test(t *testing.T, first, last int64, offsets ...int64) []byte {
 	return seal(b)
 }
 
-// seal writes a batch with its length and its checksum.
+// seal returns a batch with its length and its checksum.
 func seal(b kmsg.RecordBatch) []byte {
 	b.Length = int32(49 + len(b.Records))
 	raw := b.AppendTo(nil)
@@ -461,9 +439,9 @@ func seal(b kmsg.RecordBatch) []byte {
 	return raw
 }
 
-// Batches that compaction has emptied, wholly or at their end, are passed; one
-// in which nothing can be read is an error, and not passed. One that has to wait
-// for the next fetch does not keep those before it from being passed.
+// Batches that compaction has emptied, wholly or at their end, are skipped. One in which nothing
+// can be read is an error, and is not skipped. One that must wait for the next fetch does not
+// hold back those before it.
 func TestBatches(t *testing.T) {
 	broken := batch4test(20, 20, 20)
 	broken[len(broken)-1]++
@@ -490,12 +468,12 @@ func TestBatches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := &partition{cfg: d.cfg, trouble: d.trouble, next: 10, worker: d.worker, inflate: inflate.New(1500), // bytes; each record costs some 200
-				flight: stream.NewFlight(stream.Window{Records: 10}, 10), share: d.budget.Share(1)}
-			p.begin = func(s *stream.Slot) { s.Done(nil) }
+			p := &partition{cfg: d.cfg, outages: d.outages, next: 10, worker: d.worker, inflate: inflate.New(1500), // bytes; each record costs some 200
+				flight: flight.New(stream.Window{Records: 10}, 10), share: d.budget.Share(1)}
+			p.begin = func(s *flight.Slot) { s.Done(nil) }
 			batches := bytes.Join(test.batches, nil)
-			room := &room{charge: p.share.Charge(), size: int64(len(batches))}
-			err = p.admit(t.Context(), &kmsg.FetchResponseTopicPartition{RecordBatches: batches}, room)
+			reserved := &reservation{charge: p.share.Charge(), size: int64(len(batches))}
+			err = p.admitAll(t.Context(), &kmsg.FetchResponseTopicPartition{RecordBatches: batches}, reserved)
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("got %v, want %q", err, test.err)
 			}

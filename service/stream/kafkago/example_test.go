@@ -14,7 +14,7 @@ import (
 )
 
 func Example() {
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "in"))
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "in", "out"))
 	if err != nil {
 		panic(err)
 	}
@@ -26,17 +26,11 @@ func Example() {
 		Outputs:      []string{"out"},
 		Window:       stream.Window{Records: 16, Bytes: 1 << 20},
 		DrainTimeout: 10 * time.Second,
-		Unread: func(b stream.Batch) []stream.Record {
+		ReplaceUnread: func(b stream.Batch) []stream.Record {
 			return []stream.Record{{Topic: "out", Value: fmt.Appendf(nil, "offsets %d to %d are too large", b.First, b.Last)}}
 		},
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	topics, err := kafkago.CheckTopics(ctx, cfg, true)
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(topics[1].Name, topics[1].Partitions, topics[1].Created)
-
 	driver, err := kafkago.New(cfg, func(_ context.Context, r stream.Record) ([]stream.Record, error) {
 		return []stream.Record{{Topic: "out", Key: r.Key, Value: bytes.ToUpper(r.Value)}}, nil
 	})
@@ -57,7 +51,6 @@ func Example() {
 	stop()
 	fmt.Println(<-ended)
 	// Output:
-	// out 1 true
 	// HELLO
 	// <nil>
 }

@@ -10,20 +10,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// maxResponse bounds a response. A batch is never larger than the request that
-// a broker has taken it in, at most 100 MiB by default.
+// maxResponse bounds a response. A batch is never larger than the request in which a broker has
+// accepted it, at most 100 MiB by default.
 const maxResponse = 512 << 20
 
-// An exchanger sends requests that kafka-go does not know, or not in the
-// version that is wanted, over kafka-go's connections. Safe for concurrent use.
+// An exchanger sends requests over kafka-go's connections that kafka-go does not know, or not in
+// the needed version. Safe for concurrent use.
 type exchanger struct {
 	mu     sync.Mutex
-	newest map[string]map[int16]int16 // the newest version of each request, by the broker's address
+	newest map[string]map[int16]int16 // newest version of each request, by the broker's address; guarded by mu
 }
 
-// version is the newest one of a request that both the broker and we know, and
-// most at most.
-func (e *exchanger) version(rw io.ReadWriter, key, most int16) (int16, error) {
+// version returns the newest version of a request that the broker knows, but newest at most.
+func (e *exchanger) version(rw io.ReadWriter, key, newest int16) (int16, error) {
 	address := addressOf(rw)
 	e.mu.Lock()
 	known, ok := e.newest[address]
@@ -44,14 +43,14 @@ func (e *exchanger) version(rw io.ReadWriter, key, most int16) (int16, error) {
 		e.newest[address] = known
 		e.mu.Unlock()
 	}
-	return min(known[key], most), nil
+	return min(known[key], newest), nil
 }
 
-// send sends a request whose version is set, and returns its response, which is
-// read into room, if that is not nil.
-func (e *exchanger) send(rw io.ReadWriter, req kmsg.Request, room *room) (kmsg.Response, error) {
-	res, err := roundTrip(rw, req, maxResponse, room)
-	if err != nil { // perhaps the broker was changed for an older one
+// send sends a request whose version is set, and returns its response. If reserved is not nil, the
+// response is charged to it before it is read.
+func (e *exchanger) send(rw io.ReadWriter, req kmsg.Request, reserved *reservation) (kmsg.Response, error) {
+	res, err := roundTrip(rw, req, maxResponse, reserved)
+	if err != nil { // perhaps an older broker has replaced this one
 		e.mu.Lock()
 		delete(e.newest, addressOf(rw))
 		e.mu.Unlock()
@@ -66,11 +65,11 @@ func addressOf(rw io.ReadWriter) string {
 	return ""
 }
 
-// roundTrip sends a request whose version is set, and returns its response, of at
-// most so many bytes. It is read into room, if that is not nil.
-func roundTrip(rw io.ReadWriter, req kmsg.Request, most int64, room *room) (kmsg.Response, error) {
+// roundTrip sends a request whose version is set, and returns its response, of maxBytes at most. If
+// reserved is not nil, the response is charged to it before it is read.
+func roundTrip(rw io.ReadWriter, req kmsg.Request, maxBytes int64, reserved *reservation) (kmsg.Response, error) {
 	name := kmsg.NameForKey(req.Key())
-	const correlation = 1 // one request at a time is on a connection
+	const correlation = 1 // a connection has one request at a time
 	if _, err := rw.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, req, correlation)); err != nil {
 		return nil, err
 	}
@@ -79,11 +78,11 @@ func roundTrip(rw io.ReadWriter, req kmsg.Request, most int64, room *room) (kmsg
 		return nil, err
 	}
 	size := int64(binary.BigEndian.Uint32(head[:])) - 4
-	if got := binary.BigEndian.Uint32(head[4:]); got != correlation || size < 0 || size > most {
+	if got := binary.BigEndian.Uint32(head[4:]); got != correlation || size < 0 || size > maxBytes {
 		return nil, fmt.Errorf("%s: a response of %d bytes to request %d; does the broker speak Kafka's protocol?", name, size, got)
 	}
-	if room != nil {
-		if err := room.await(size); err != nil {
+	if reserved != nil {
+		if err := reserved.await(size); err != nil {
 			return nil, err
 		}
 	}
@@ -93,8 +92,8 @@ func roundTrip(rw io.ReadWriter, req kmsg.Request, most int64, room *room) (kmsg
 	}
 	res := req.ResponseKind()
 	if req.IsFlexible() && req.Key() != int16(kmsg.ApiVersions) {
-		if len(body) == 0 || body[0] != 0 { // a header with tags, of which there are none
-			return nil, fmt.Errorf("%s: a response whose header cannot be read", name)
+		if len(body) == 0 || body[0] != 0 { // a header with tags, which Kafka does not use
+			return nil, fmt.Errorf("%s: the header of the response cannot be read", name)
 		}
 		body = body[1:]
 	}

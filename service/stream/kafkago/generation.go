@@ -11,21 +11,18 @@ import (
 	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
 
+	"inceptor/internal/retry"
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
+	"inceptor/service/stream/internal/wire"
 )
 
 // generation works on the assigned partitions until the group goes on
-// (genCtx), the driver is stopped (ctx), or an error occurs that cannot pass.
-// Either way it drains: fetching ends at once; what is in flight has
-// DrainTimeout to be handled and published; what was published is committed.
+// (genCtx), the driver is stopped (ctx), or an error occurs for which a retry cannot help.
+// Then it drains: fetching ends at once; records in flight have DrainTimeout to be
+// handled and published; what was published is committed.
 func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *kafka.Generation) error {
-	var assigned []stream.Partition
-	for topic, of := range gen.Assignments {
-		for _, a := range of {
-			assigned = append(assigned, stream.Partition{Topic: topic, ID: a.ID})
-		}
-	}
-	slices.SortFunc(assigned, stream.ComparePartitions)
+	assigned := assignedPartitions(gen)
 	d.cfg.Log.Info("assigned", "group", gen.GroupID, "generation", gen.ID, "partitions", assigned)
 	d.cfg.Observer.Assigned(assigned)
 	defer d.cfg.Observer.Revoked()
@@ -37,40 +34,20 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 	defer endWork()
 
 	workers, fetchCtx := errgroup.WithContext(life)
-	commits := newCommits(d.cfg, cluster, d.trouble, gen)
-	publisher := &stream.Publisher{
-		Config: d.cfg, Trouble: d.trouble,
-		Transport: &transport{cfg: d.cfg, cluster: cluster, codec: d.codec},
-	}
-	var partitions []*partition
-	for id, beginning := range d.beginnings(life, cluster, gen.ID, assigned) {
-		partitions = append(partitions, &partition{
-			cfg:       d.cfg,
-			cluster:   cluster,
-			inflate:   d.inflater(),
-			share:     d.budget.Share(len(assigned)),
-			trouble:   d.trouble,
-			id:        id,
-			beginning: beginning,
-			flight:    stream.NewFlight(d.cfg.Window, 0),
-			publisher: publisher,
-			commits:   commits,
-			worker:    d.worker,
-			draining:  make(chan struct{}),
-		})
-	}
+	commits := newCommits(d.cfg, cluster, d.outages, gen)
+	partitions := d.newPartitions(life, cluster, gen, assigned, commits)
 
-	aside, endAside := context.WithCancel(context.Background())
-	defer endAside()
-	var sides sync.WaitGroup
+	background, endBackground := context.WithCancel(context.Background())
+	defer endBackground()
+	var watchers sync.WaitGroup
 	var commitErr error
-	sides.Go(func() {
-		if commitErr = commits.run(aside, fetchCtx.Done(), stream.Heartbeat(d.session)); commitErr != nil {
+	watchers.Go(func() {
+		if commitErr = commits.run(background, fetchCtx.Done(), wire.Heartbeat(d.cfg.Session)); commitErr != nil {
 			end()
 		}
 	})
-	sides.Go(func() { commits.watchLag(aside) })
-	sides.Go(func() { d.watchPartitions(aside, cluster, end) })
+	watchers.Go(func() { commits.watchLag(background) })
+	watchers.Go(func() { d.watchPartitions(background, cluster, end) })
 
 	for _, p := range partitions {
 		p.start(fetchCtx, work, workers)
@@ -80,13 +57,13 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 		return nil
 	})
 	<-fetchCtx.Done()
-	late := time.AfterFunc(d.cfg.DrainTimeout, endWork)
+	timeout := time.AfterFunc(d.cfg.DrainTimeout, endWork)
 	err := workers.Wait()
-	late.Stop()
+	timeout.Stop()
 	endWork()
 	deadline := time.Now().Add(commitTimeout)
-	endAside()
-	sides.Wait()
+	endBackground()
+	watchers.Wait()
 
 	flushErr := commits.flush(deadline)
 	maps.Copy(d.positions, commits.positions())
@@ -95,28 +72,66 @@ func (d *Driver) generation(ctx, genCtx context.Context, cluster *cluster, gen *
 		left += p.abandon()
 	}
 	if left > 0 || flushErr != nil {
-		d.cfg.Log.Warn("generation ended with records uncommitted, which come again",
+		d.cfg.Log.Warn("generation ended with uncommitted records; they will be read again",
 			"generation", gen.ID, "in_flight", left, "commit_err", flushErr)
 	}
 	return errors.Join(err, commitErr)
 }
 
-// watchPartitions ends the generation when an input topic has not as many
-// partitions as before the group was joined: new ones are nobody's yet. It
-// stands in for kafka-go's watch, which begins to count after they have been
-// assigned, misses what comes between, and rejoins without a pause for as
-// long as there is no topic.
+// assignedPartitions returns what a generation is assigned, in order.
+func assignedPartitions(gen *kafka.Generation) (assigned []stream.Partition) {
+	for topic, of := range gen.Assignments {
+		for _, a := range of {
+			assigned = append(assigned, stream.Partition{Topic: topic, ID: a.ID})
+		}
+	}
+	slices.SortFunc(assigned, stream.ComparePartitions)
+	return assigned
+}
+
+// newPartitions looks up where the assigned partitions begin, and returns them. There are none if
+// ctx ends before.
+func (d *Driver) newPartitions(
+	ctx context.Context, cluster *cluster, gen *kafka.Generation, assigned []stream.Partition, commits *commits,
+) (partitions []*partition) {
+	publisher := &flight.Publisher{
+		Config: d.cfg, Outages: d.outages,
+		Transport: &transport{cfg: d.cfg, cluster: cluster, codec: d.codec},
+	}
+	for id, start := range d.startPoints(ctx, cluster, gen.ID, assigned) {
+		partitions = append(partitions, &partition{
+			cfg:        d.cfg,
+			cluster:    cluster,
+			inflate:    d.inflater(),
+			share:      d.budget.Share(len(assigned)),
+			outages:    d.outages,
+			id:         id,
+			startPoint: start,
+			flight:     flight.New(d.cfg.Window, 0),
+			publisher:  publisher,
+			commits:    commits,
+			worker:     d.worker,
+			draining:   make(chan struct{}),
+		})
+	}
+	return partitions
+}
+
+// watchPartitions ends the generation when an input topic has another number of partitions than
+// before the group was joined: new ones are assigned to no member yet. It replaces kafka-go's
+// watch, which begins to count after the assignment, misses what comes between, and rejoins
+// without a pause while a topic does not exist.
 func (d *Driver) watchPartitions(ctx context.Context, cluster *cluster, end func()) {
-	for sleep(ctx, partitionWatch) {
+	for retry.Sleep(ctx, partitionWatch) {
 		for _, topic := range d.cfg.Inputs {
 			n, err := cluster.partitions(ctx, topic)
 			if err != nil {
-				continue // fetching tells of it
+				continue // a fetch reports the same fault
 			}
 			before, known := d.partitions[topic]
 			d.partitions[topic] = n
 			if known && n != before {
-				d.cfg.Log.Info("the number of partitions has changed, joining the group again", "topic", topic, "before", before, "now", n)
+				d.cfg.Log.Info("number of partitions changed; joining the group again", "topic", topic, "before", before, "now", n)
 				end()
 				return
 			}

@@ -7,17 +7,19 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"inceptor/internal/retry"
 )
 
-// leaderWatch is how often it is checked, while a request waits, whether its broker
-// still leads the partition.
+// leaderWatch is how long a request may wait before it is checked whether its broker still leads
+// the partition.
 const leaderWatch = 3 * time.Second
 
-var errMoved = errors.New("another broker leads the partition now")
+var errLeaderMoved = errors.New("another broker leads the partition now")
 
-// whileLed returns a context that ends when another broker leads the partition: a
-// frozen one would keep a request until its time is over.
-func whileLed(ctx context.Context, client *kafka.Client, topic string, partition int) (context.Context, context.CancelFunc) {
+// whileLeader returns a context that ends when another broker leads the partition: a frozen
+// broker would keep a request until its timeout.
+func whileLeader(ctx context.Context, client *kafka.Client, topic string, partition int) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	before, known := leader(ctx, client, topic, partition)
 	if !known {
@@ -26,9 +28,9 @@ func whileLed(ctx context.Context, client *kafka.Client, topic string, partition
 	watch := time.AfterFunc(leaderWatch, func() {
 		for {
 			if now, known := leader(ctx, client, topic, partition); known && now != before {
-				cancel(errMoved)
+				cancel(errLeaderMoved)
 			}
-			if !sleep(ctx, leaderWatch/3) {
+			if !retry.Sleep(ctx, leaderWatch/3) {
 				return
 			}
 		}
@@ -39,8 +41,8 @@ func whileLed(ctx context.Context, client *kafka.Client, topic string, partition
 	}
 }
 
-// leader is the broker that leads a partition, as of the last metadata. It is asked
-// for with each request, and kafka.Client.Metadata would copy all partitions.
+// leader returns the broker that leads a partition, from the last metadata. It is called for each
+// request, and kafka.Client.Metadata would copy all partitions.
 func leader(ctx context.Context, client *kafka.Client, topic string, partition int) (broker int32, known bool) {
 	res, err := client.Transport.RoundTrip(ctx, client.Addr, &metadata.Request{TopicNames: []string{topic}})
 	if err != nil {
@@ -56,11 +58,11 @@ func leader(ctx context.Context, client *kafka.Client, topic string, partition i
 	return 0, false
 }
 
-// moved returns why a request failed: errMoved if another broker leads the partition
-// now, context.DeadlineExceeded if its time is over.
-func moved(ctx context.Context, err error) error {
+// leaderMoved returns why a request failed: errLeaderMoved if another broker leads the partition
+// now, context.DeadlineExceeded after the timeout, else err.
+func leaderMoved(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
-	if err != nil && (errors.Is(cause, errMoved) || errors.Is(cause, context.DeadlineExceeded)) {
+	if err != nil && (errors.Is(cause, errLeaderMoved) || errors.Is(cause, context.DeadlineExceeded)) {
 		return cause
 	}
 	return err

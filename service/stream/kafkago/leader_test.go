@@ -13,8 +13,8 @@ import (
 	"inceptor/service/stream"
 )
 
-// A broker that freezes with a request in its hands keeps it only until
-// another one leads the partition.
+// A broker that freezes while it has a request delays it only until another broker leads the
+// partition.
 func TestLeaderMoves(t *testing.T) {
 	for name, key := range map[string]kmsg.Key{"Fetch": kmsg.Fetch, "Produce": kmsg.Produce} {
 		t.Run(name, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestLeaderMoves(t *testing.T) {
 			var published atomic.Int32
 			d, err := New(stream.Config{
 				Brokers: c.ListenAddrs(), Group: "g", Inputs: []string{"in"}, Outputs: []string{"out"}, Session: 3 * time.Second,
-				Window: stream.Window{Records: 1}, Unread: func(stream.Batch) []stream.Record { return nil },
+				Window: stream.Window{Records: 1}, ReplaceUnread: func(stream.Batch) []stream.Record { return nil },
 				Observer: counter{count: &published},
 			}, func(_ context.Context, r stream.Record) ([]stream.Record, error) {
 				return []stream.Record{{Topic: "out", Value: r.Value}}, nil
@@ -79,7 +79,7 @@ func TestLeaderMoves(t *testing.T) {
 	}
 }
 
-// A counter counts what is published.
+// A counter counts published records.
 type counter struct {
 	stream.Unobserved
 	count *atomic.Int32

@@ -14,35 +14,38 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/wire"
 )
 
 const (
-	// loginTimeout bounds a login, with the time that its token may take to come.
+	// loginTimeout bounds a login, including the time to get a token.
 	loginTimeout = 5 * time.Second
 
-	// maxLoginResponse bounds what a broker may send before the login is over.
+	// maxLoginResponse bounds a response that a broker may send during a login.
 	maxLoginResponse = 1 << 20
 
 	// maxLifetime is longer than any connection lasts.
 	maxLifetime = 365 * 24 * time.Hour
 )
 
-// A login is a connection that is authenticated, and is so again before its session expires
-// (KIP-368): a broker with connections.max.reauth.ms closes others. kafka-go authenticates once,
-// and would lose the connection that its heartbeats are on, and with it the generation.
+// A login is a connection that is authenticated, and authenticated again before its session
+// expires (KIP-368): a broker with connections.max.reauth.ms closes a connection otherwise.
+// kafka-go authenticates once, and would lose the connection of its heartbeats, and with it the
+// generation.
 //
-// It relies on how kafka-go uses a connection: whoever writes a request reads the answer, and
-// nobody reads while no answer is due.
+// It relies on how kafka-go uses a connection: one goroutine writes a request and reads the
+// answer, and none reads while no answer is due.
 type login struct {
+	// Set once.
 	net.Conn
 	sasl    stream.SASL
 	report  func(error) // of each handshake, nil if it went well
-	version int16       // of SaslAuthenticate that the broker takes
+	version int16       // of SaslAuthenticate, as the broker knows it; set by the first handshake
 
-	mu             sync.Mutex
-	renew          time.Time // when the session must be renewed; zero: never
+	mu             sync.Mutex // guards the fields below
+	renew          time.Time  // when the session must be renewed; zero: never
 	sent, received frames
-	reads, writes  time.Time // kafka-go's deadlines, set aside for a handshake
+	reads, writes  time.Time // kafka-go's deadlines, which a handshake replaces for its time
 }
 
 // logIn authenticates a connection. It closes it if it returns an error.
@@ -110,7 +113,7 @@ func (l *login) authenticate(ctx context.Context) error {
 			_ = l.Close()
 		}
 	})()
-	// A deadline, and no mere close, shows that it is the broker which is silent.
+	// With a deadline, and not only a close, it is seen that the broker is silent.
 	deadline, _ := ctx.Deadline()
 	err := l.Conn.SetDeadline(deadline)
 	var lifetime time.Duration
@@ -132,9 +135,9 @@ func (l *login) authenticate(ctx context.Context) error {
 	return err
 }
 
-// renewal is when a session that lasts for lifetime from now on is renewed: after 85 to 95 % of
-// it, as in Kafka's own client, so that connections do not all log in at once. A broker accepts no
-// second handshake within a second.
+// renewal returns when to renew a session that lasts for lifetime: after 85 to 95 % of it, as in
+// Kafka's own client, so that connections do not all log in at once. A broker accepts no second
+// handshake within a second.
 func renewal(now time.Time, lifetime time.Duration, random float64) time.Time {
 	if lifetime <= 0 {
 		return time.Time{}
@@ -143,7 +146,7 @@ func renewal(now time.Time, lifetime time.Duration, random float64) time.Time {
 	return now.Add(max(share, 1100*time.Millisecond))
 }
 
-// handshake logs in as KIP-152 has it, and returns for how long that counts; zero: for ever.
+// handshake logs in as KIP-152 says, and returns how long the session lasts; zero means for ever.
 func (l *login) handshake(ctx context.Context) (time.Duration, error) {
 	if l.version == 0 && l.renew.IsZero() {
 		var err error
@@ -160,7 +163,7 @@ func (l *login) handshake(ctx context.Context) (time.Duration, error) {
 	if answer := res.(*kmsg.SASLHandshakeResponse); answer.ErrorCode != 0 {
 		return 0, l.refused(fmt.Errorf("%w: the broker offers %q", kafka.Error(answer.ErrorCode), answer.SupportedMechanisms))
 	}
-	session, message, err := l.sasl.Client().Authenticate(ctx, l.RemoteAddr().String())
+	session, message, err := wire.SASL(l.sasl).Authenticate(ctx, l.RemoteAddr().String())
 	if err != nil {
 		return 0, err
 	}
@@ -194,10 +197,10 @@ func (l *login) refused(err error) error {
 	return &stream.AuthenticationError{Source: l.sasl.Source, Err: err}
 }
 
-// authenticateVersion is 1 if the broker tells how long a session lasts, as it does since Kafka
-// 2.2.
+// authenticateVersion returns 1 if the broker tells how long a session lasts, as since Kafka 2.2,
+// else 0.
 func (l *login) authenticateVersion() (int16, error) {
-	res, err := l.exchange(kmsg.NewPtrApiVersionsRequest()) // of version 0, which all take
+	res, err := l.exchange(kmsg.NewPtrApiVersionsRequest()) // version 0, which every broker knows
 	if err != nil {
 		return 0, err
 	}
@@ -218,8 +221,8 @@ func (l *login) exchange(req kmsg.Request) (kmsg.Response, error) {
 	return res, nil
 }
 
-// frames counts the messages that pass in one direction: four bytes of length and as many bytes as
-// they say.
+// frames counts the messages in one direction. A message is four bytes of length, and as many
+// bytes as these say.
 type frames struct {
 	count int
 	head  [4]byte
@@ -227,7 +230,7 @@ type frames struct {
 	left  int64 // bytes of the body that have not
 }
 
-// between tells whether the last message has passed whole.
+// between tells whether the last message is complete.
 func (f *frames) between() bool { return f.n == 0 && f.left == 0 }
 
 func (f *frames) pass(p []byte) {

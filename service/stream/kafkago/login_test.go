@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Messages are counted however they are cut.
+// Messages are counted, however they are divided into writes.
 func TestFrames(t *testing.T) {
 	message := func(n int) []byte { return append([]byte{0, 0, 0, byte(n)}, make([]byte, n)...) }
 	all := append(append(message(3), message(0)...), message(7)...)

@@ -13,42 +13,43 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
+	"inceptor/service/stream/internal/resume"
 )
 
-// What was published of the old log is noted before the position changes, also
-// where it is only offsets without a record. It would be a position in the new log.
+// The published offsets of the old log are recorded before the position changes, also if they are
+// only offsets without a record. Later they would count as a position in the new log.
 func TestResetAfterOffsetsWithoutRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := stream.Config{Log: slog.New(slog.DiscardHandler), Observer: stream.Unobserved{}}
 		id := stream.Partition{Topic: "in"}
 		p := &partition{
-			cfg: cfg, id: id, flight: stream.NewFlight(stream.Window{Records: 1}, 0),
+			cfg: cfg, id: id, flight: flight.New(stream.Window{Records: 1}, 0),
 			commits: newCommits(cfg, nil, nil, nil),
 		}
-		p.commits.start(id, stream.Position{Topic: stream.TopicID{1}}, true)
+		p.commits.start(id, resume.Position{Topic: resume.TopicID{1}}, true)
 		p.skipTo(5)
-		run, err := p.flight.Take(t.Context())
+		stretch, err := p.flight.Take(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan error, 1)
 		go func() {
-			ended <- p.reset(t.Context(), stream.Reset{Reason: stream.Recreated, From: 5}, stream.TopicID{2})
+			ended <- p.reset(t.Context(), stream.Reset{Reason: stream.Recreated, From: 5}, resume.TopicID{2})
 		}()
 		time.Sleep(time.Second)
-		p.commits.add(id, run.Next)
-		p.flight.Release(run)
+		p.commits.add(id, stretch.Next)
+		p.flight.Release(stretch)
 		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}
-		if got, want := p.commits.notes[id].next, (stream.Position{Topic: stream.TopicID{2}}); got != want {
+		if got, want := p.commits.of[id].next, (resume.Position{Topic: resume.TopicID{2}}); got != want {
 			t.Errorf("it goes on at %v, want %v", got, want)
 		}
 	})
 }
 
-// Brokers that know no ids of topics, after others that did, go on with what
-// the group has committed.
+// If brokers without topic ids follow others with them, the driver goes on at the committed offset.
 func TestBrokersWithoutTopicIDs(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"), kfake.MaxVersions(kversion.V2_7_0()))
@@ -59,7 +60,7 @@ func TestBrokersWithoutTopicIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	at := stream.Position{Topic: stream.TopicID{1}}
+	at := resume.Position{Topic: resume.TopicID{1}}
 	offsets := kadm.Offsets{}
 	offsets.Add(kadm.Offset{Topic: "in", At: at.Offset, LeaderEpoch: -1, Metadata: at.Metadata("")})
 	if err := kadm.NewClient(client).CommitAllOffsets(t.Context(), cfg.Group, offsets); err != nil {

@@ -5,43 +5,43 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/flight"
 )
 
-// maxRequest is a little less than the socket.request.max.bytes of a broker,
-// which breaks the connection beyond it, without a word.
+// maxRequest is a little less than a broker's default socket.request.max.bytes: for a larger
+// request it closes the connection without an answer.
 const maxRequest = 100<<20 - 64<<10
 
-var errRequestTooLarge = errors.New("larger than any request that a broker takes")
+var errRequestTooLarge = errors.New("record larger than any request that a broker takes")
 
-// transport writes batches with kafka-go, for one generation. Safe for
-// concurrent use.
+// A transport writes batches with kafka-go, for one generation. Safe for concurrent use.
 type transport struct {
+	// Set once.
 	cfg     stream.Config
 	cluster *cluster
 	codec   kafka.Compression
 
 	mu     sync.Mutex
-	counts map[string]int // of partitions of each output topic
+	counts map[string]int // number of partitions, by output topic; guarded by mu
 }
 
-// Verdict implements stream.Transport.
-func (*transport) Verdict(err error) stream.Verdict {
+// Reaction implements flight.Transport.
+func (*transport) Reaction(err error) flight.Reaction {
 	switch {
 	case refused(err):
-		return stream.Refuse
+		return flight.Refuse
 	case permanent(err) && !forbidden(err):
-		return stream.GiveUp
+		return flight.GiveUp
 	}
-	return stream.TryAgain
+	return flight.TryAgain
 }
 
-// Send implements stream.Transport.
+// Send implements flight.Transport.
 func (t *transport) Send(ctx context.Context, topic string, number int, rs []stream.Record) error {
 	if len(rs) == 1 && rs[0].Size() > maxRequest {
 		return errRequestTooLarge
@@ -53,7 +53,7 @@ func (t *transport) Send(ctx context.Context, topic string, number int, rs []str
 	case withoutKey(err):
 		return fmt.Errorf("%w: %w", stream.ErrKeyless, err)
 	case errors.Is(err, kafka.UnknownTopicOrPartition), errors.Is(err, protocol.ErrNoPartition):
-		t.forget(topic) // it may have been made anew
+		t.forget(topic) // it may be created again
 	}
 	return err
 }
@@ -70,9 +70,9 @@ func (t *transport) try(ctx context.Context, topic string, number int, rs []stre
 			records[i].Headers = append(records[i].Headers, kafka.Header{Key: h.Key, Value: h.Value})
 		}
 	}
-	ctx, cancel := t.cluster.patient(ctx)
+	ctx, cancel := t.cluster.requestContext(ctx)
 	defer cancel()
-	ctx, end := whileLed(ctx, t.cluster.client, topic, number%n)
+	ctx, end := whileLeader(ctx, t.cluster.client, topic, number%n)
 	defer end()
 	res, err := t.cluster.producer.Produce(ctx, &kafka.ProduceRequest{
 		Topic:        topic,
@@ -81,14 +81,14 @@ func (t *transport) try(ctx context.Context, topic string, number int, rs []stre
 		Compression:  t.codec,
 		Records:      kafka.NewRecordReader(records...),
 	})
-	if err = moved(ctx, err); err != nil {
+	if err = leaderMoved(ctx, err); err != nil {
 		return err
 	}
 	return res.Error
 }
 
-// partitions counts those of a topic, once in a generation: the count decides
-// where the outputs of a partition go, and must not change under way.
+// partitions returns the number of a topic's partitions. It is looked up once in a generation: it
+// decides where the outputs of a partition go, and must not change meanwhile.
 func (t *transport) partitions(ctx context.Context, topic string) (int, error) {
 	t.mu.Lock()
 	n := t.counts[topic]
@@ -118,8 +118,7 @@ func (t *transport) partitions(ctx context.Context, topic string) (int, error) {
 	return len(found.Partitions), nil
 }
 
-// unknown finds out why a topic is not known: there is none, or it is
-// forbidden.
+// unknown finds out why the broker does not know a topic: it does not exist, or it is forbidden.
 func (t *transport) unknown(ctx context.Context, topic string) error {
 	cluster := connect(t.cfg, topic)
 	defer cluster.close()
@@ -137,16 +136,4 @@ func (t *transport) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.counts, topic)
-}
-
-// sleep tells whether d has passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -12,7 +12,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// An output is published once all replicas in sync have it.
+// An output counts as published when all replicas in sync have it.
 func TestAllReplicasAcknowledge(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "in", "out"))
@@ -35,8 +35,8 @@ func TestAllReplicasAcknowledge(t *testing.T) {
 	}
 }
 
-// A quota's pause may be longer than an answer may take. The records are written
-// by then: sent again they would be there twice, and the next pause longer.
+// A quota's pause may be longer than the request timeout. The records are already written: sent
+// again they would be repeated, and the next pause would be longer.
 func TestPauseLongerThanTimeout(t *testing.T) {
 	t.Parallel()
 	c := cluster4test(t, kfake.SeedTopics(1, "out"))

@@ -14,10 +14,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/resume"
 )
 
-// The first versions that name a topic by its id, and the last ones that name
-// it by its name.
+// The first versions of requests that name a topic by its id, and the last ones that use its name.
 const (
 	fetchByID    = 13 // Kafka 3.1
 	fetchByName  = 11
@@ -26,17 +26,16 @@ const (
 	metadataByID = 10 // Kafka 2.8
 )
 
-// A fetchRequest is kafka-go's, whose response is taken as it is: kafka-go
-// decompresses all that is in one before it gives anything away, and without
-// a bound.
+// A fetchRequest is kafka-go's, but its response is not decoded by kafka-go, which decompresses
+// all of it at once, without a bound.
 type fetchRequest struct {
 	fetch.Request
 	exchanger *exchanger
-	topic     stream.TopicID
-	room      *room
+	topic     resume.TopicID
+	reserved  *reservation
 }
 
-// A fetchResponse is the answer for the one partition that was asked for.
+// A fetchResponse is the answer for the one partition of the request.
 type fetchResponse struct {
 	kmsg.FetchResponseTopicPartition
 	byID bool // the broker has compared the topic's id
@@ -54,7 +53,7 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	byID := version == fetchByID && r.topic != stream.TopicID{}
+	byID := version == fetchByID && r.topic != resume.TopicID{}
 	if !byID {
 		version = min(version, fetchByName)
 	}
@@ -68,7 +67,7 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	partition.Partition, partition.FetchOffset, partition.PartitionMaxBytes = t.Partitions[0].Partition, t.Partitions[0].FetchOffset, t.Partitions[0].PartitionMaxBytes
 	topic.Partitions = append(topic.Partitions, partition)
 	req.Topics = append(req.Topics, topic)
-	answer, err := r.exchanger.send(rw, req, r.room)
+	answer, err := r.exchanger.send(rw, req, r.reserved)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +75,7 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if res.ErrorCode != 0 {
 		return &fetchResponse{FetchResponseTopicPartition: kmsg.FetchResponseTopicPartition{ErrorCode: res.ErrorCode}, byID: byID}, nil
 	}
-	if len(res.Topics) == 0 { // a throttled broker has sent nothing
+	if len(res.Topics) == 0 { // a throttled broker sends no records
 		return &fetchResponse{FetchResponseTopicPartition: kmsg.FetchResponseTopicPartition{HighWatermark: -1}, byID: byID}, nil
 	}
 	if len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1 {
@@ -85,28 +84,28 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	return &fetchResponse{res.Topics[0].Partitions[0], byID}, nil
 }
 
-// fetch asks for the records of a partition from a position on, which a broker
-// keeps waiting for them as long as wait. They are read into room.
-func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from stream.Position, wait time.Duration, room *room) (*fetchResponse, error) {
-	ctx, cancel := c.patient(ctx)
+// fetch asks for the records of a partition from a position on. The broker waits for records as
+// long as wait. The response is charged to reserved.
+func (c *cluster) fetch(ctx context.Context, partition stream.Partition, from resume.Position, wait time.Duration, reserved *reservation) (*fetchResponse, error) {
+	ctx, cancel := c.requestContext(ctx)
 	defer cancel()
-	ctx, end := whileLed(ctx, c.client, partition.Topic, partition.ID)
+	ctx, end := whileLeader(ctx, c.client, partition.Topic, partition.ID)
 	defer end()
-	room.ctx = ctx
-	req := &fetchRequest{exchanger: &c.exchanger, room: room, topic: from.Topic, Request: fetch.Request{
-		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: room.fetch,
+	reserved.ctx = ctx
+	req := &fetchRequest{exchanger: &c.exchanger, reserved: reserved, topic: from.Topic, Request: fetch.Request{
+		MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: reserved.maxBytes,
 		Topics: []fetch.RequestTopic{{Topic: partition.Topic, Partitions: []fetch.RequestPartition{{
-			Partition: int32(partition.ID), FetchOffset: from.Offset, PartitionMaxBytes: room.fetch,
+			Partition: int32(partition.ID), FetchOffset: from.Offset, PartitionMaxBytes: reserved.maxBytes,
 		}}}},
 	}}
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, req)
-	if err = moved(ctx, err); err != nil {
+	if err = leaderMoved(ctx, err); err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
 	return res.(*fetchResponse), nil
 }
 
-// A metadataRequest asks for the ids of topics, of which kafka-go knows nothing.
+// A metadataRequest asks for the ids of topics, which kafka-go does not know.
 type metadataRequest struct {
 	exchanger *exchanger
 	topics    []string
@@ -144,33 +143,33 @@ func (r *metadataRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error
 	return metadataResponse{res.(*kmsg.MetadataResponse)}, nil
 }
 
-// topicID looks up a topic's id; zero where the brokers know of none. What one
-// broker says may be older than what another has said.
-func (c *cluster) topicID(ctx context.Context, topic string) (stream.TopicID, error) {
+// topicID looks up a topic's id; it is zero if the brokers have no ids. One broker's answer may
+// be older than what another has answered before.
+func (c *cluster) topicID(ctx context.Context, topic string) (resume.TopicID, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, &metadataRequest{&c.exchanger, []string{topic}})
 	if err != nil {
-		return stream.TopicID{}, fmt.Errorf("look up the id of topic %s: %w", topic, err)
+		return resume.TopicID{}, fmt.Errorf("look up the id of topic %s: %w", topic, err)
 	}
 	for _, t := range res.(metadataResponse).Topics {
 		if t.Topic != nil && *t.Topic == topic {
 			if t.ErrorCode != 0 {
-				return stream.TopicID{}, kafka.Error(t.ErrorCode)
+				return resume.TopicID{}, kafka.Error(t.ErrorCode)
 			}
 			return t.TopicID, nil
 		}
 	}
-	return stream.TopicID{}, kafka.UnknownTopicOrPartition
+	return resume.TopicID{}, kafka.UnknownTopicOrPartition
 }
 
-// A commitRequest is kafka-go's with the topics' ids, where the broker takes
-// them: it refuses the offsets of a topic that is gone.
+// A commitRequest is kafka-go's with the topics' ids, if the broker knows them: it then refuses the
+// offsets of a topic that is gone.
 type commitRequest struct {
 	offsetcommit.Request
 	exchanger *exchanger
 	cluster   string // its id
-	positions map[stream.Partition]stream.Position
+	positions map[stream.Partition]resume.Position
 }
 
 // A commitResponse has an error for each partition whose offset was refused.
@@ -192,11 +191,11 @@ func (r *commitRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 	}
 	type topic struct {
 		name string
-		id   stream.TopicID
+		id   resume.TopicID
 	}
 	topics := map[topic][]kmsg.OffsetCommitRequestTopicPartition{}
 	for id, position := range r.positions {
-		if position.Topic == (stream.TopicID{}) {
+		if position.Topic == (resume.TopicID{}) {
 			version = min(version, commitByName)
 		}
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
@@ -228,7 +227,7 @@ func (r *commitRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 		for _, p := range t.Partitions {
 			id := stream.Partition{Topic: t.Topic, ID: int(p.Partition)}
 			for of := range topics {
-				if version >= commitByID && of.id == stream.TopicID(t.TopicID) {
+				if version >= commitByID && of.id == resume.TopicID(t.TopicID) {
 					id.Topic = of.name
 				}
 			}
@@ -243,7 +242,7 @@ func (r *commitRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 
 // commit commits positions of a group, and returns an error for each partition
 // whose position was refused.
-func (c *cluster) commit(ctx context.Context, gen *kafka.Generation, positions map[stream.Partition]stream.Position) (map[stream.Partition]error, error) {
+func (c *cluster) commit(ctx context.Context, gen *kafka.Generation, positions map[stream.Partition]resume.Position) (map[stream.Partition]error, error) {
 	res, err := c.transport.RoundTrip(ctx, c.client.Addr, &commitRequest{
 		Request:   offsetcommit.Request{GroupID: gen.GroupID, GenerationID: gen.ID, MemberID: gen.MemberID},
 		exchanger: &c.exchanger, cluster: c.id, positions: positions,

@@ -30,9 +30,8 @@ func suite(brokers []string) streamtest.Suite {
 			}
 			return New(cfg, h)
 		},
-		CheckTopics: CheckTopics,
-		Session:     testSession,
-		Brokers:     brokers,
+		Session: testSession,
+		Brokers: brokers,
 	}
 }
 
@@ -85,13 +84,13 @@ func TestSecured(t *testing.T) {
 	})
 }
 
-// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery -benchtime 20000x
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Delivery
 func BenchmarkDelivery(b *testing.B) {
 	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
 	suite([]string{k.Addr()}).Benchmark(b)
 }
 
-// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Latency -benchtime 500x
+// go test ./service/stream/kafkago ./service/stream/franz -run '^$' -bench Latency
 func BenchmarkLatency(b *testing.B) {
 	k := testenv.StartBroker(b, "group.min.session.timeout.ms=1000")
 	suite([]string{k.Addr()}).BenchmarkLatency(b)

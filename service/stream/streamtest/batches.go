@@ -20,9 +20,8 @@ import (
 	"inceptor/service/stream"
 )
 
-// Bomb returns an option for a client that sends one record at a time, each of
-// at least 500 bytes: in its place goes one of n zeros, whose batch is much
-// smaller.
+// Bomb returns an option for a client that sends one record at a time, each of at least 500
+// bytes. It replaces the record by one of n zeros, whose compressed batch is much smaller.
 func Bomb(n int64) kgo.Opt {
 	body := []byte{0, 0, 0}              // attributes, time, offset
 	body = binary.AppendVarint(body, -1) // no key
@@ -53,7 +52,7 @@ func (f fixed) Compress(*bytes.Buffer, []byte, ...kgo.CompressFlag) ([]byte, kgo
 }
 
 // bomb sends a record of n zeros.
-func (b *bench) bomb(partition int32, n int64) {
+func (b *harness) bomb(partition int32, n int64) {
 	b.Helper()
 	c := b.newClient(Bomb(n))
 	defer c.Close()
@@ -63,9 +62,9 @@ func (b *bench) bomb(partition int32, n int64) {
 	}
 }
 
-// A batch that is too large when it is decompressed is not read: something else
-// is published in its place, in order, and once. Other partitions go on.
-func unreadBatch(t *testing.T, b *bench) {
+// A batch that is too large when it is decompressed is not read. What ReplaceUnread returns is
+// published in its place, in order, and once. Other partitions go on.
+func unreadBatch(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	b.bomb(0, 50<<20) // the very first record
@@ -77,7 +76,7 @@ func unreadBatch(t *testing.T, b *bench) {
 	cfg.BatchBytes = 1 << 20
 	var mu sync.Mutex
 	var batches []stream.Batch
-	cfg.Unread = func(u stream.Batch) []stream.Record {
+	cfg.ReplaceUnread = func(u stream.Batch) []stream.Record {
 		mu.Lock()
 		defer mu.Unlock()
 		batches = append(batches, u)
@@ -92,7 +91,7 @@ func unreadBatch(t *testing.T, b *bench) {
 	if d := cmp.Diff(sequence(1, 6), got[1]); d != "" {
 		t.Error(d)
 	}
-	b.until("lag 0", func() bool { return d.look(func(r *recorder) bool { return r.committed[0] == 9 && r.lag[0] == 0 }) })
+	b.until("lag 0", func() bool { return d.check(func(r *recorder) bool { return r.committed[0] == 9 && r.lag[0] == 0 }) })
 	d.stop()
 	mu.Lock()
 	if d := cmp.Diff([]stream.Batch{{Topic: b.input, First: 0, Last: 0}, {Topic: b.input, First: 6, Last: 6}}, batches); d != "" {
@@ -107,8 +106,9 @@ func unreadBatch(t *testing.T, b *bench) {
 	d.stop()
 }
 
-// Batches that are small enough each, but not all that a fetch brings, are read.
-func largeBatches(t *testing.T, b *bench) {
+// Batches that are small enough by themselves are read, though those of one fetch are too large
+// together.
+func largeBatches(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2, "max.message.bytes=4000000")
 	for range 10 {
@@ -118,7 +118,7 @@ func largeBatches(t *testing.T, b *bench) {
 	}
 	cfg := b.config()
 	cfg.BatchBytes = 1 << 20
-	cfg.Unread = func(u stream.Batch) []stream.Record {
+	cfg.ReplaceUnread = func(u stream.Batch) []stream.Record {
 		t.Errorf("%+v is not read", u)
 		return nil
 	}
@@ -135,7 +135,7 @@ func largeBatches(t *testing.T, b *bench) {
 			t.Error(d)
 		}
 	}
-	d.look(func(r *recorder) bool {
+	d.check(func(r *recorder) bool {
 		if slices.ContainsFunc(r.retries, func(err error) bool { return err != nil }) {
 			t.Errorf("retries: %v", r.retries)
 		}
@@ -144,9 +144,9 @@ func largeBatches(t *testing.T, b *bench) {
 	d.stop()
 }
 
-// Records that a broken disk has changed cost their partition only, which is
-// told, and goes on once they can be read.
-func corrupt(t *testing.T, b *bench) {
+// If a disk fault has changed records, only their partition waits. The observer is told, and the
+// partition goes on when the records can be read.
+func corrupt(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	b.fill(2, 0, 5)
@@ -175,8 +175,8 @@ func corrupt(t *testing.T, b *bench) {
 	b.fill(1, 5, 1)
 	flip()
 	d = b.start(b.config(), b.echo)
-	b.until("what is wrong", func() bool {
-		return d.look(func(r *recorder) bool {
+	b.until("the error", func() bool {
+		return d.check(func(r *recorder) bool {
 			return len(r.retries) > 0 && r.retries[0] != nil && strings.Contains(r.retries[0].Error(), "crc") && strings.Contains(r.retries[0].Error(), b.input)
 		})
 	})
@@ -186,17 +186,17 @@ func corrupt(t *testing.T, b *bench) {
 	if d := cmp.Diff(sequence(1, 25), values(b.read(b.output, 30))[1]); d != "" {
 		t.Error(d)
 	}
-	d.look(func(r *recorder) bool {
+	d.check(func(r *recorder) bool {
 		if r.generations != 1 {
 			t.Errorf("%d generations, want one", r.generations)
 		}
 		return true
 	})
-	for range 255 { // one more turn, and it is as it was
+	for range 255 { // with the first one this restores the byte
 		flip()
 	}
 	b.until("the partition", func() bool {
-		return d.look(func(r *recorder) bool { return r.committed[0] == 6 && r.retries[len(r.retries)-1] == nil })
+		return d.check(func(r *recorder) bool { return r.committed[0] == 6 && r.retries[len(r.retries)-1] == nil })
 	})
 	if d := cmp.Diff(sequence(0, 6), values(b.read(b.output, 31))[0]); d != "" {
 		t.Error(d)

@@ -14,9 +14,9 @@ import (
 	"inceptor/service/stream"
 )
 
-// A compacted output takes no record without a key. Each of them is replaced,
-// in its place, for a reason that says so; the others are published.
-func compactedOutput(t *testing.T, b *bench) {
+// A compacted output takes no record without a key. Each of these is replaced, and the reason
+// says so; the others are published.
+func compactedOutput(t *testing.T, b *harness) {
 	const n = 200
 	b.topic(b.input, 2)
 	b.topic(b.output, 2, "cleanup.policy=compact,delete")
@@ -38,7 +38,7 @@ func compactedOutput(t *testing.T, b *bench) {
 	b.send(rs...)
 	var asked atomic.Int64
 	cfg := b.config()
-	cfg.Refused = func(in, out stream.Record, reason error) (stream.Record, error) {
+	cfg.ReplaceRefused = func(in, out stream.Record, reason error) (stream.Record, error) {
 		asked.Add(1)
 		if !errors.Is(reason, stream.ErrKeyless) || !strings.Contains(reason.Error(), b.output) {
 			t.Errorf("offset %d is refused for: %v", in.Offset, reason)
@@ -61,10 +61,9 @@ func compactedOutput(t *testing.T, b *bench) {
 	}
 }
 
-// Where the replacement goes to a compacted topic as well, and has no key, its
-// partition waits with that reason, and the others go on, until there is one
-// that the topic takes.
-func compactedReplacement(t *testing.T, b *bench) {
+// If the replacement has no key either, and its topic is compacted too, the partition waits with
+// that reason, and the others go on, until the topic takes it.
+func compactedReplacement(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2, "cleanup.policy=compact")
 	b.topic(b.dead, 2, "cleanup.policy=compact")
@@ -73,16 +72,16 @@ func compactedReplacement(t *testing.T, b *bench) {
 			&kgo.Record{Topic: b.input, Partition: 1, Key: fmt.Append(nil, i), Value: fmt.Appendf(nil, "1-%d", i)})
 	}
 	cfg := b.config()
-	cfg.Refused = func(in, out stream.Record, _ error) (stream.Record, error) {
+	cfg.ReplaceRefused = func(in, out stream.Record, _ error) (stream.Record, error) {
 		if out.Topic == b.dead {
 			return stream.Record{}, errors.New("nothing else to publish")
 		}
 		return stream.Record{Topic: b.dead, Value: in.Value}, nil
 	}
 	d := b.start(cfg, b.echo)
-	b.until("the other partition", func() bool { return d.look(func(r *recorder) bool { return r.committed[1] == 5 }) })
-	b.until("what is wrong", func() bool {
-		return d.look(func(r *recorder) bool {
+	b.until("the other partition", func() bool { return d.check(func(r *recorder) bool { return r.committed[1] == 5 }) })
+	b.until("the error", func() bool {
+		return d.check(func(r *recorder) bool {
 			return slices.ContainsFunc(r.retries, func(err error) bool {
 				return errors.Is(err, stream.ErrKeyless) && strings.Contains(err.Error(), b.dead)
 			})
@@ -92,6 +91,6 @@ func compactedReplacement(t *testing.T, b *bench) {
 	if d := cmp.Diff(sequence(0, 5), values(b.read(b.dead, 5))[0]); d != "" {
 		t.Error(d)
 	}
-	b.until("the partition that waited", func() bool { return d.look(func(r *recorder) bool { return r.committed[0] == 5 }) })
+	b.until("the partition that waited", func() bool { return d.check(func(r *recorder) bool { return r.committed[0] == 5 }) })
 	d.stop()
 }

@@ -15,8 +15,8 @@ import (
 	"inceptor/service/stream"
 )
 
-// A stop in the middle and a new start: every record once.
-func stopAndRestart(t *testing.T, b *bench) {
+// After a stop in the middle and a restart, every record is answered once.
+func stopAndRestart(t *testing.T, b *harness) {
 	const partitions, n = 2, 100
 	b.topic(b.input, partitions)
 	b.topic(b.output, partitions)
@@ -32,9 +32,9 @@ func stopAndRestart(t *testing.T, b *bench) {
 		b.until("some records", func() bool { return seen.count() >= upTo })
 		d.stop()
 	}
-	d := b.start(b.config(), slow) // which has nothing to commit
-	b.until("what is committed", func() bool {
-		return d.look(func(r *recorder) bool { return r.committed[0] == n && r.committed[1] == n })
+	d := b.start(b.config(), slow) // it has nothing to commit
+	b.until("the committed offsets", func() bool {
+		return d.check(func(r *recorder) bool { return r.committed[0] == n && r.committed[1] == n })
 	})
 	d.stop()
 	got := values(b.read(b.output, partitions*n))
@@ -45,8 +45,8 @@ func stopAndRestart(t *testing.T, b *bench) {
 	}
 }
 
-// A stop that does not wait: records are repeated, none is lost.
-func dropAndRestart(t *testing.T, b *bench) {
+// After a stop that does not wait for handlers, records are repeated, and none is lost.
+func dropAndRestart(t *testing.T, b *harness) {
 	const n = 60
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
@@ -78,9 +78,9 @@ func dropAndRestart(t *testing.T, b *bench) {
 	b.complete(t, b.read(b.output, n), 1, n)
 }
 
-// complete checks that every record is there, first ones in order, and how
-// often it may be.
-func (b *bench) complete(t *testing.T, rs []*kgo.Record, partitions, n int) {
+// complete checks that every record is there, that the first copies are in order, and that there
+// are no repeats if there must be none.
+func (b *harness) complete(t *testing.T, rs []*kgo.Record, partitions, n int) {
 	t.Helper()
 	for p, got := range values(rs) {
 		var firsts []string
@@ -100,9 +100,9 @@ func (b *bench) complete(t *testing.T, rs []*kgo.Record, partitions, n int) {
 	}
 }
 
-// A second instance comes, the first goes, with work in flight: nothing is
-// lost, and since all drain in time, nothing repeated.
-func rebalance(t *testing.T, b *bench) {
+// A second member joins and the first leaves, with records in flight. None is lost, and because all
+// drain in time, none is repeated.
+func rebalance(t *testing.T, b *harness) {
 	const partitions, n = 4, 150
 	b.topic(b.input, partitions)
 	b.topic(b.output, partitions)
@@ -120,7 +120,7 @@ func rebalance(t *testing.T, b *bench) {
 	second := b.start(cfg, slow)
 	b.until("two partitions each", func() bool {
 		two := func(r *recorder) bool { return len(r.assigned) == 2 }
-		return first.look(two) && second.look(two)
+		return first.check(two) && second.check(two)
 	})
 	b.until("more records", func() bool { return seen.count() >= 200 })
 	first.stop()
@@ -133,9 +133,9 @@ func rebalance(t *testing.T, b *bench) {
 	}
 }
 
-// A rebalance waits for a handler that needs longer than the session timeout,
-// and its record is not done twice.
-func slowDrain(t *testing.T, b *bench) {
+// A rebalance waits for a handler that takes longer than the session timeout, and its record is not
+// handled twice.
+func slowDrain(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	b.fill(2, 0, 1)
@@ -150,7 +150,7 @@ func slowDrain(t *testing.T, b *bench) {
 	second := b.start(b.config(), b.echo)
 	b.until("a partition each", func() bool {
 		one := func(r *recorder) bool { return len(r.assigned) == 1 }
-		return first.look(one) && second.look(one)
+		return first.check(one) && second.check(one)
 	})
 	b.fill(2, 1, 1)
 	got := values(b.read(b.output, 4))
@@ -163,9 +163,9 @@ func slowDrain(t *testing.T, b *bench) {
 	}
 }
 
-// A rebalance waits for a handler that does not return, but not for longer
-// than the drain timeout; its record comes again.
-func stuckDrain(t *testing.T, b *bench) {
+// A rebalance waits for a handler that does not return, for the drain timeout at most. Its record
+// is handled again.
+func stuckDrain(t *testing.T, b *harness) {
 	const n = 3
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
@@ -190,7 +190,7 @@ func stuckDrain(t *testing.T, b *bench) {
 	second := b.start(cfg, h)
 	b.until("a partition each", func() bool {
 		one := func(r *recorder) bool { return len(r.assigned) == 1 }
-		return first.look(one) && second.look(one)
+		return first.check(one) && second.check(one)
 	})
 	close(release)
 	got := values(b.read(b.output, 2*n))
@@ -204,7 +204,7 @@ func stuckDrain(t *testing.T, b *bench) {
 }
 
 // A handler may take longer than the session timeout.
-func slowHandler(t *testing.T, b *bench) {
+func slowHandler(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.fill(1, 0, 1)
@@ -221,8 +221,8 @@ func slowHandler(t *testing.T, b *bench) {
 	}
 }
 
-// A handler that cannot succeed now does not hold a stop back.
-func errorAtStop(t *testing.T, b *bench) {
+// A handler that keeps failing does not hold back a stop.
+func errorAtStop(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.fill(1, 0, 8)
@@ -232,14 +232,14 @@ func errorAtStop(t *testing.T, b *bench) {
 		}
 		return b.echo(ctx, r)
 	})
-	b.until("three attempts", func() bool { return d.look(func(r *recorder) bool { return len(r.retries) >= 3 }) })
+	b.until("three attempts", func() bool { return d.check(func(r *recorder) bool { return len(r.retries) >= 3 }) })
 	begin := time.Now()
 	d.stop()
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
-	// The end of a transaction is acknowledged before its offsets can be seen.
-	b.until("the commit of what was answered", func() bool { return b.offsets(0)[0] == 5 })
+	// The end of a transaction is acknowledged a little before its offsets can be read.
+	b.until("the commit of the answered records", func() bool { return b.offsets(0)[0] == 5 })
 	d = b.start(b.config(), b.echo)
 	if d := cmp.Diff(sequence(0, 8), values(b.read(b.output, 8))[0]); d != "" {
 		t.Error(d)
@@ -248,11 +248,11 @@ func errorAtStop(t *testing.T, b *bench) {
 }
 
 // New partitions are noticed without a restart.
-func partitionGrowth(t *testing.T, b *bench) {
+func partitionGrowth(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	d := b.start(b.config(), b.echo)
-	b.until("the assignment", func() bool { return d.look(func(r *recorder) bool { return len(r.assigned) == 1 }) })
+	b.until("the assignment", func() bool { return d.check(func(r *recorder) bool { return len(r.assigned) == 1 }) })
 	req := kmsg.NewPtrCreatePartitionsRequest()
 	rt := kmsg.NewCreatePartitionsRequestTopic()
 	rt.Topic, rt.Count = b.input, 3
@@ -261,15 +261,14 @@ func partitionGrowth(t *testing.T, b *bench) {
 	if _, err := req.RequestWith(b.context(), b.client); err != nil {
 		t.Fatal(err)
 	}
-	b.until("the new partitions", func() bool { return d.look(func(r *recorder) bool { return len(r.assigned) == 3 }) })
+	b.until("the new partitions", func() bool { return d.check(func(r *recorder) bool { return len(r.assigned) == 3 }) })
 	b.fill(3, 0, 5)
 	b.read(b.output, 15)
 	d.stop()
 }
 
-// A broker that is killed and comes back: nothing is lost, and the driver
-// works again by itself.
-func killed(t *testing.T, b *bench) {
+// The broker is killed and restarted. No record is lost, and the driver recovers by itself.
+func killed(t *testing.T, b *harness) {
 	const partitions, n = 4, 200
 	b.topic(b.input, partitions)
 	b.topic(b.output, partitions)
@@ -287,7 +286,7 @@ func killed(t *testing.T, b *bench) {
 	begin := time.Now()
 	before := seen.count()
 	b.until("the next record", func() bool { return seen.count() > before })
-	t.Logf("works again %v after the broker", time.Since(begin).Round(time.Millisecond))
+	t.Logf("recovered %v after the broker", time.Since(begin).Round(time.Millisecond))
 	b.until("the end", func() bool {
 		o := b.offsets(0, 1, 2, 3)
 		return o[0] == n && o[1] == n && o[2] == n && o[3] == n
@@ -296,9 +295,9 @@ func killed(t *testing.T, b *bench) {
 	b.complete(t, b.read(b.output, partitions*n), partitions, n)
 }
 
-// A broker that is frozen longer than the session, with the driver stopped
-// meanwhile too: the stop ends, and nothing is lost.
-func frozen(t *testing.T, b *bench) {
+// The broker is frozen for longer than the session, and one of two drivers is stopped meanwhile.
+// The stop ends, and no record is lost.
+func frozen(t *testing.T, b *harness) {
 	const partitions, n = 2, 100
 	b.topic(b.input, partitions)
 	b.topic(b.output, partitions)
@@ -314,10 +313,13 @@ func frozen(t *testing.T, b *bench) {
 	going, stopped := b.start(cfg, slow), b.start(cfg, slow)
 	b.until("some records", func() bool {
 		one := func(r *recorder) bool { return len(r.assigned) == 1 }
-		return going.look(one) && stopped.look(one) && seen.count() >= 40
+		return going.check(one) && stopped.check(one) && seen.count() >= 40
 	})
 	b.Broker.Freeze()
 	begin := time.Now()
+	time.Sleep(time.Second) // acknowledgements that were on their way
+	count := func() int { return len(going.deliveries(b.input, 0)) + len(going.deliveries(b.input, 1)) }
+	before := count()
 	stopped.cancel()
 	if err := stopped.ended(); err != nil {
 		t.Errorf("run: %v", err)
@@ -328,6 +330,9 @@ func frozen(t *testing.T, b *bench) {
 		t.Error("that is longer than the drain timeout and 15s")
 	}
 	time.Sleep(time.Until(begin.Add(2 * b.Session)))
+	if now := count(); now != before {
+		t.Errorf("%d records are delivered while the broker is frozen", now-before)
+	}
 	b.Broker.Thaw()
 	b.until("the end", func() bool {
 		o := b.offsets(0, 1)

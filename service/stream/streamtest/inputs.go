@@ -13,11 +13,11 @@ import (
 	"inceptor/service/stream"
 )
 
-// Two topics are read as one: the answers to both go to one output, each to the
-// partition of its own number, and each topic's order is kept. The offsets of
-// equal partitions are two. A record that fails holds back its own partition,
-// and not that of the same number in the other topic.
-func severalTopics(t *testing.T, b *bench) {
+// With two input topics, the answers to both go to one output, each to the partition with its
+// number, and each topic's order is kept. Partitions with the same number have offsets of their
+// own. A record that fails holds back its own partition, and not that of the other topic with the
+// same number.
+func severalTopics(t *testing.T, b *harness) {
 	const each = 30
 	other := b.input + ".other"
 	b.topic(b.input, 2)
@@ -33,22 +33,22 @@ func severalTopics(t *testing.T, b *bench) {
 	b.send(rs...)
 	cfg := b.config()
 	cfg.Inputs = []string{b.input, other}
-	var well atomic.Bool
+	var recovered atomic.Bool
 	d := b.start(cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
-		if string(r.Value) == "a0-10" && !well.Load() {
+		if string(r.Value) == "a0-10" && !recovered.Load() {
 			return nil, errors.New("not now")
 		}
 		return b.echo(ctx, r)
 	})
 	b.until("the other partitions' answers", func() bool {
-		return d.look(func(r *recorder) bool {
+		return d.check(func(r *recorder) bool {
 			return r.next[stream.Partition{Topic: b.input, ID: 1}] == each && r.next[stream.Partition{Topic: other}] == each
 		})
 	})
-	if d.look(func(r *recorder) bool { return r.next[stream.Partition{Topic: b.input}] > 10 }) {
-		t.Error("what has failed is committed")
+	if d.check(func(r *recorder) bool { return r.next[stream.Partition{Topic: b.input}] > 10 }) {
+		t.Error("a record that failed is committed")
 	}
-	well.Store(true)
+	recovered.Store(true)
 	got := values(b.read(b.output, 3*each))
 	d.stop()
 	var a0, b0, a1 []string
@@ -70,7 +70,7 @@ func severalTopics(t *testing.T, b *bench) {
 		}
 	}
 	again := b.start(cfg, b.echo)
-	b.until("the lag of all", func() bool { return again.look(func(r *recorder) bool { return len(r.next) == 3 }) })
+	b.until("the lag of all", func() bool { return again.check(func(r *recorder) bool { return len(r.next) == 3 }) })
 	again.stop()
 	for p, next := range again.next {
 		if next != each {

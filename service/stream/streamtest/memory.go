@@ -15,10 +15,9 @@ import (
 	"inceptor/service/stream"
 )
 
-// totalBytes has five times as much to read as there may be in memory, and half
-// of the partitions stand still with as much as they can get. The others go on
-// all the same, within the bound.
-func totalBytes(_ *testing.T, b *bench) {
+// totalBytes has five times as many bytes to read as may be in memory. Half of the partitions stand
+// still, with as much memory as they can get. The others must go on, within the bound.
+func totalBytes(_ *testing.T, b *harness) {
 	const (
 		partitions, stuck = 20, 10
 		records           = 20
@@ -47,13 +46,13 @@ func totalBytes(_ *testing.T, b *bench) {
 		return []stream.Record{{Topic: b.output, Key: r.Key}}, nil
 	})
 	published := func(n int) func() bool {
-		return func() bool { return r.look(func(r *recorder) bool { return r.published >= n }) }
+		return func() bool { return r.check(func(r *recorder) bool { return r.published >= n }) }
 	}
 	b.until("the records of the partitions that do not stand still", published((partitions-stuck)*records))
 	freed.Store(true)
 	b.until("the others", published(partitions*records))
 	r.stop()
-	r.look(func(r *recorder) bool {
+	r.check(func(r *recorder) bool {
 		b.Logf("%d bytes at most, of %d; %d partitions waited", r.mostBytes, bound, r.waited)
 		if r.mostBytes > bound+over {
 			b.Errorf("%d bytes are held, want at most %d", r.mostBytes, bound+over)
@@ -65,15 +64,15 @@ func totalBytes(_ *testing.T, b *bench) {
 	})
 }
 
-// Memory lets as much pile up as a driver takes in, of 100 partitions, and
-// measures the heap: it stays within the bound over all partitions, and what
-// the doc comments of stream.Budget say comes on top. Nothing else may run beside it.
+// Memory lets a driver of 100 partitions fetch as much as it can while no handler returns, and
+// measures the heap. It must stay within the bound, and what the comment of flight.Budget adds.
+// No other test may run at the same time.
 func (s Suite) Memory(t *testing.T, records, bytes int, bound int64) {
 	const (
 		partitions = 100
-		quiet      = 3 * time.Second // in which nothing more was let in
+		quiet      = 3 * time.Second // in which no more records were admitted
 	)
-	b := newBench(t, s)
+	b := newHarness(t, s)
 	b.topic(b.input, partitions)
 	b.topic(b.output, partitions)
 	value := noise(bytes)
@@ -102,8 +101,8 @@ func (s Suite) Memory(t *testing.T, records, bytes int, bound int64) {
 	})
 	var last int
 	var since time.Time
-	b.until("a time in which nothing more is let in", func() bool {
-		r.look(func(r *recorder) bool {
+	b.until("a time without new records", func() bool {
+		r.check(func(r *recorder) bool {
 			if r.records != last || r.records == 0 {
 				last, since = r.records, time.Now()
 			}
@@ -114,26 +113,26 @@ func (s Suite) Memory(t *testing.T, records, bytes int, bound int64) {
 	held := liveHeap() - before
 	b.Logf("%d records of %d MB in flight, %d MB of %d MB buffered, the heap has grown by %d MB",
 		last, int64(last)*int64(bytes)/1e6, r.mostBytes/1e6, bound/1e6, held/1e6)
-	// One response beyond the bound, what franz polls and reads ahead (an eighth
-	// each), and what connections and goroutines of so many partitions need.
+	// Added to the bound: one response, what franz polls and reads ahead (an eighth each), and the
+	// connections and goroutines of so many partitions.
 	if most := bound + bound/4 + 16<<20; held > most {
 		b.Errorf("the heap has grown by %d bytes, want at most %d for a bound of %d", held, most, bound)
 	}
 	if last == 0 || held < bound/4 {
-		b.Errorf("%d records, %d bytes are held: nothing has piled up", last, held)
+		b.Errorf("%d records, %d bytes are held: nothing was kept", last, held)
 	}
 	close(begin)
 	for part := range 10 {
 		b.until("the answers", func() bool {
-			return r.look(func(r *recorder) bool { return r.published >= (part+1)*partitions*records/10 })
+			return r.check(func(r *recorder) bool { return r.published >= (part+1)*partitions*records/10 })
 		})
 	}
 	r.stop()
 }
 
-// liveHeap is what the collector leaves.
+// liveHeap returns the size of the heap after a collection.
 func liveHeap() int64 {
-	for range 3 { // what is pooled survives two
+	for range 3 { // pools survive two
 		debug.FreeOSMemory()
 	}
 	var m runtime.MemStats

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,9 +20,9 @@ import (
 	"inceptor/service/stream"
 )
 
-// Handlers end in any order and answer with none, one or two records; every
-// partition comes out in order, in the partition that belongs to it.
-func order(t *testing.T, b *bench) {
+// Handlers end in any order, and answer with none, one or two records. The outputs of each
+// partition are in order, and in the partition that belongs to it.
+func order(t *testing.T, b *harness) {
 	const partitions, n = 4, 60
 	b.topic(b.input, partitions)
 	b.topic(b.output, 3)
@@ -55,19 +56,19 @@ func order(t *testing.T, b *bench) {
 		}
 	}
 	b.until("lag 0", func() bool {
-		return d.look(func(r *recorder) bool {
+		return d.check(func(r *recorder) bool {
 			return r.committed[0] == n && r.committed[3] == n && r.lag[0] == 0 && r.lag[3] == 0
 		})
 	})
 	d.stop()
-	b.until("the last commits", func() bool { o := b.offsets(0, 1, 2, 3); return min(o[0], o[1], o[2], o[3]) >= n }) // seen a little after they are acknowledged
+	b.until("the last commits", func() bool { o := b.offsets(0, 1, 2, 3); return min(o[0], o[1], o[2], o[3]) >= n }) // they can be read a little after their acknowledgement
 	if d := cmp.Diff(map[int32]int64{0: n, 1: n, 2: n, 3: n}, b.offsets(0, 1, 2, 3)); d != "" {
 		t.Error(d)
 	}
 }
 
-// Keys, values, headers and times pass through as they are, with every codec.
-func fidelity(t *testing.T, b *bench) {
+// Keys, values, headers and times stay as they are, with every codec.
+func fidelity(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	at := time.UnixMilli(time.Now().UnixMilli() - 5000)
@@ -111,41 +112,100 @@ func fidelity(t *testing.T, b *bench) {
 	}
 }
 
-// same tells nil from empty.
+// same compares two values; nil and empty differ.
 func same(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 
-// While the broker does not acknowledge the output, here for want of a topic,
-// nothing is committed; the driver waits for it.
-func commitAfterAck(t *testing.T, b *bench) {
+// While the broker does not acknowledge the output, here because its topic does not exist,
+// nothing is committed, and the driver waits.
+func commitAfterAck(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.fill(1, 0, 10)
 	d := b.start(b.config(), b.echo)
-	b.until("a retry", func() bool { return d.look(func(r *recorder) bool { return len(r.retries) > 2 }) })
+	b.until("a retry", func() bool { return d.check(func(r *recorder) bool { return len(r.retries) > 2 }) })
 	if got := b.offsets(0)[0]; got > 0 {
 		t.Fatalf("committed %d before any output was acknowledged", got)
+	}
+	if got := d.deliveries(b.input, 0); len(got) > 0 {
+		t.Fatalf("delivered are %v before any output was acknowledged", got)
 	}
 	b.topic(b.output, 1)
 	if d := cmp.Diff(sequence(0, 10), values(b.read(b.output, 10))[0]); d != "" {
 		t.Error(d)
 	}
 	d.stop()
-	b.until("the last commit", func() bool { return b.offsets(0)[0] >= 10 }) // seen a little after it is acknowledged
+	b.until("the last commit", func() bool { return b.offsets(0)[0] >= 10 }) // it can be read a little after its acknowledgement
 	if got := b.offsets(0)[0]; got != 10 {
 		t.Errorf("committed %d, want 10", got)
 	}
+	if diff := cmp.Diff([]int64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, d.deliveries(b.input, 0)); diff != "" {
+		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
 }
 
-// The window bounds the records that handlers are given.
-func windowRecords(t *testing.T, b *bench) {
-	b.windowed(t, stream.Window{Records: 4, Bytes: 1 << 20}, 4)
+// deliveries returns the offsets of a partition that were delivered, as they were told.
+func (r *running) deliveries(topic string, partition int) []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.delivered[stream.Partition{Topic: topic, ID: partition}])
 }
 
-// The window bounds their bytes; one that is larger passes alone.
-func windowBytes(t *testing.T, b *bench) {
-	b.windowed(t, stream.Window{Records: 100, Bytes: 2500}, 2)
+// The observer is told once of each record that its outputs are acknowledged, in the order of the
+// offsets and before the commit: not when the handler has ended, and also when there is no output.
+func delivered(t *testing.T, b *harness) {
+	const partitions, n, held = 2, 40, 25
+	b.topic(b.input, partitions)
+	b.topic(b.output, partitions)
+	b.fill(partitions, 0, n)
+	release := make(chan struct{})
+	var ended atomic.Int64
+	d := b.start(b.config(), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		if r.Partition == 1 && r.Offset == held {
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		defer ended.Add(1)
+		if r.Offset%3 == 0 {
+			return nil, nil
+		}
+		return b.echo(ctx, r)
+	})
+	all := make([]int64, n)
+	for i := range all {
+		all[i] = int64(i)
+	}
+	b.until("the records before the one that waits", func() bool {
+		return len(d.deliveries(b.input, 0)) >= n && len(d.deliveries(b.input, 1)) >= held
+	})
+	window := int64(b.config().Window.Records)
+	b.until("the handlers of the window", func() bool { return ended.Load() >= n+min(n, held+window)-1 })
+	if diff := cmp.Diff([][]int64{all, all[:held]}, [][]int64{d.deliveries(b.input, 0), d.deliveries(b.input, 1)}); diff != "" {
+		t.Errorf("delivered while record %d waits (-want +got):\n%s", held, diff)
+	}
+	close(release)
+	b.until("all records", func() bool { return len(d.deliveries(b.input, 1)) >= n })
+	d.stop()
+	if diff := cmp.Diff([][]int64{all, all}, [][]int64{d.deliveries(b.input, 0), d.deliveries(b.input, 1)}); diff != "" {
+		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	if len(d.early) > 0 {
+		t.Errorf("committed before they were delivered: %v", d.early)
+	}
 }
 
-func (b *bench) windowed(t *testing.T, w stream.Window, limit int64) {
+// The window bounds the records that handlers get.
+func windowRecords(t *testing.T, b *harness) {
+	windowed(t, b, stream.Window{Records: 4, Bytes: 1 << 20}, 4)
+}
+
+// The window bounds their bytes; a larger record passes alone.
+func windowBytes(t *testing.T, b *harness) {
+	windowed(t, b, stream.Window{Records: 100, Bytes: 2500}, 2)
+}
+
+func windowed(t *testing.T, b *harness, w stream.Window, limit int64) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	var rs []*kgo.Record
@@ -179,8 +239,9 @@ func (b *bench) windowed(t *testing.T, w stream.Window, limit int64) {
 	}
 }
 
-// An error is tried again until it passes, and told; what comes later waits.
-func handlerError(t *testing.T, b *bench) {
+// A failing handler is called again until it succeeds, the observer is told, and later records
+// wait.
+func handlerError(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.fill(1, 0, 10)
@@ -203,13 +264,13 @@ func handlerError(t *testing.T, b *bench) {
 		t.Error(d)
 	}
 	b.until("the end of the retries", func() bool {
-		return d.look(func(r *recorder) bool { return len(r.retries) >= 4 && r.retries[len(r.retries)-1] == nil })
+		return d.check(func(r *recorder) bool { return len(r.retries) >= 4 && r.retries[len(r.retries)-1] == nil })
 	})
 	d.stop()
 }
 
-// What waits in one partition holds no other one back, however much it is.
-func stuckPartition(t *testing.T, b *bench) {
+// A partition that stands still holds back no other one, however long its backlog.
+func stuckPartition(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	const backlog, more = 3000, 20
@@ -237,8 +298,8 @@ func stuckPartition(t *testing.T, b *bench) {
 	d.stop()
 }
 
-// A record comes and goes fast while nothing else is there.
-func latency(t *testing.T, b *bench) {
+// A single record passes fast.
+func latency(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	d := b.start(b.config(), b.echo)

@@ -11,7 +11,7 @@ import (
 
 // silentAddress gives a driver two addresses to start from that accept
 // connections and never answer, before the one that does.
-func silentAddress(t *testing.T, b *bench) {
+func silentAddress(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.fill(1, 0, 10)
@@ -41,13 +41,13 @@ func silentListener(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// throttled keeps a driver to a quota, under which the broker wants pauses that
-// are longer than the session: it stays in the group, and goes on.
-func throttled(t *testing.T, b *bench) {
+// throttled sets a quota under which the broker asks for pauses that are longer than the session.
+// The driver must stay in the group, and go on.
+func throttled(t *testing.T, b *harness) {
 	const n = 2000
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
-	small := b.newClient(kgo.ProducerBatchMaxBytes(16 << 10)) // a larger batch than the quota's window is never sent
+	small := b.newClient(kgo.ProducerBatchMaxBytes(16 << 10)) // a batch larger than the quota's window is never sent
 	var rs []*kgo.Record
 	for i := range n {
 		rs = append(rs, &kgo.Record{Topic: b.input, Partition: int32(i % 2), Value: noise(400)})
@@ -58,21 +58,21 @@ func throttled(t *testing.T, b *bench) {
 	b.quota("consumer_byte_rate", 20_000)
 	defer b.quota("consumer_byte_rate", 0)
 	d := b.start(b.config(), b.echo)
-	b.until("records beyond the window of the quota", func() bool { return d.look(func(r *recorder) bool { return r.published >= 700 }) })
-	if d.look(func(r *recorder) bool { return r.generations > 1 }) {
-		t.Error("it has joined the group more than once")
+	b.until("records beyond the window of the quota", func() bool { return d.check(func(r *recorder) bool { return r.published >= 700 }) })
+	if d.check(func(r *recorder) bool { return r.generations > 1 }) {
+		t.Error("the driver has joined the group more than once")
 	}
-	if d.look(func(r *recorder) bool {
+	if d.check(func(r *recorder) bool {
 		return slices.ContainsFunc(r.retries, func(err error) bool { return err != nil })
 	}) {
-		t.Errorf("it has failed: %v", d.retries)
+		t.Errorf("the driver has failed: %v", d.retries)
 	}
 	b.quota("consumer_byte_rate", 0)
 	d.stop()
 }
 
-// quota bounds what drivers may do; zero lifts the bound.
-func (b *bench) quota(key string, value float64) {
+// quota sets a quota for drivers; zero removes it.
+func (b *harness) quota(key string, value float64) {
 	b.Helper()
 	client := "inceptor"
 	res, err := kadm.NewClient(b.client).AlterClientQuotas(b.context(), []kadm.AlterClientQuotaEntry{{

@@ -15,10 +15,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"inceptor/service/stream"
+	"inceptor/service/stream/internal/resume"
 )
 
 // positionTests are about positions that are lost, and about where a group starts.
-var positionTests = map[string]func(*testing.T, *bench){
+var positionTests = map[string]func(*testing.T, *harness){
 	"OutOfRange":       outOfRange,
 	"Overtaken":        overtaken,
 	"BeyondEnd":        beyondEnd,
@@ -34,23 +35,23 @@ var positionTests = map[string]func(*testing.T, *bench){
 	"StartTogether":    startTogether,
 }
 
-// RunOld runs what brokers before Kafka 3.1 have a part in, which do not compare
-// the ids of topics in fetches.
+// RunOld runs the tests that matter for brokers before Kafka 3.1, which do not compare the ids of
+// topics in fetches.
 func (s Suite) RunOld(t *testing.T) {
-	for name, test := range map[string]func(*testing.T, *bench){
+	for name, test := range map[string]func(*testing.T, *harness){
 		"OutOfRange": outOfRange, "RecreatedBetween": recreatedBetween, "RecreatedUnseen": recreatedUnseen,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, newBench(t, s))
+			test(t, newHarness(t, s))
 		})
 	}
 }
 
-// RunExpired runs what happens when the offsets of a group are gone that a driver
-// works for. c is the broker.
+// RunExpired tests what happens when a group's offsets are gone while a driver runs. c is the
+// broker.
 func (s Suite) RunExpired(t *testing.T, c *kfake.Cluster) {
-	b := newBench(t, s)
+	b := newHarness(t, s)
 	b.topic(b.input, 1)
 	b.topic(b.output, 2)
 	b.named("a", 0, 10)
@@ -68,7 +69,7 @@ func (s Suite) RunExpired(t *testing.T, c *kfake.Cluster) {
 	b.answered("a", 0, 15)
 }
 
-// forget lets a broker answer that a group has no offsets.
+// forget makes a broker answer that a group has no offsets.
 func forget(c *kfake.Cluster, group string) {
 	c.ControlKey(kmsg.OffsetFetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -106,7 +107,7 @@ func forget(c *kfake.Cluster, group string) {
 }
 
 // deleteRecords removes the records of a partition of the input before an offset.
-func (b *bench) deleteRecords(partition int32, before int64) {
+func (b *harness) deleteRecords(partition int32, before int64) {
 	b.Helper()
 	offsets := kadm.Offsets{}
 	offsets.AddOffset(b.input, partition, before, -1)
@@ -119,8 +120,8 @@ func (b *bench) deleteRecords(partition int32, before int64) {
 	}
 }
 
-// stored is what the group has committed for partition 0 of the input.
-func (b *bench) stored() kadm.Offset {
+// stored returns what the group has committed for partition 0 of the input.
+func (b *harness) stored() kadm.Offset {
 	b.Helper()
 	offsets, err := kadm.NewClient(b.client).FetchOffsets(b.context(), b.group)
 	if err != nil {
@@ -130,9 +131,9 @@ func (b *bench) stored() kadm.Offset {
 	return o.Offset
 }
 
-// store commits an offset for partition 0 of the input, by the topic's name, as
-// a process does that has not seen what happened to it.
-func (b *bench) store(at int64, metadata string) {
+// store commits an offset for partition 0 of the input, by the topic's name, as a process does
+// that does not know what happened to the topic.
+func (b *harness) store(at int64, metadata string) {
 	b.Helper()
 	p := kmsg.NewOffsetCommitRequestTopicPartition()
 	p.Offset, p.Metadata = at, &metadata
@@ -140,14 +141,14 @@ func (b *bench) store(at int64, metadata string) {
 	topic.Topic, topic.Partitions = b.input, append(topic.Partitions, p)
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.Topics = b.group, append(req.Topics, topic)
-	b.until("the commit", func() bool { // not at once after another member has left
+	b.until("the commit", func() bool { // fails for a moment after another member has left
 		res, err := req.RequestWith(b.context(), b.newClient(kgo.MaxVersions(byName())))
 		return err == nil && res.Topics[0].Partitions[0].ErrorCode == 0
 	})
 }
 
 // named sends n records to partition 0 of the input, whose values begin with name.
-func (b *bench) named(name string, from, n int) {
+func (b *harness) named(name string, from, n int) {
 	b.Helper()
 	var rs []*kgo.Record
 	for i := from; i < from+n; i++ {
@@ -156,9 +157,8 @@ func (b *bench) named(name string, from, n int) {
 	b.send(rs...)
 }
 
-// answered checks that the output holds all of named(name, from, n): exactly
-// once, or at least, and in their order.
-func (b *bench) answered(name string, from, n int) {
+// answered checks that the output has all of named(name, from, n), once each and in their order.
+func (b *harness) answered(name string, from, n int) {
 	b.Helper()
 	var got []string
 	b.until(fmt.Sprintf("%d answers of %s", n, name), func() bool {
@@ -184,7 +184,7 @@ func (b *bench) answered(name string, from, n int) {
 func (r *running) reset(want stream.Reset) {
 	r.Helper()
 	want.Partition = stream.Partition{Topic: r.input}
-	r.until("the reset", func() bool { return r.look(func(r *recorder) bool { return len(r.resets) > 0 }) })
+	r.until("the reset", func() bool { return r.check(func(r *recorder) bool { return len(r.resets) > 0 }) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if d := cmp.Diff([]stream.Reset{want}, r.resets); d != "" {
@@ -192,7 +192,7 @@ func (r *running) reset(want stream.Reset) {
 	}
 }
 
-func (r *running) none() {
+func (r *running) noResets() {
 	r.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -201,23 +201,23 @@ func (r *running) none() {
 	}
 }
 
-// until waits for the group's offset of partition 0.
+// commits waits until the driver has committed an offset of partition 0.
 func (r *running) commits(next int64) {
 	r.Helper()
 	r.until(fmt.Sprintf("the commit of offset %d", next), func() bool {
-		return r.look(func(r *recorder) bool { return r.committed[0] == next })
+		return r.check(func(r *recorder) bool { return r.committed[0] == next })
 	})
 }
 
-// Retention has overtaken the committed offset: go on with what is left.
-func outOfRange(t *testing.T, b *bench) {
+// Retention has removed the record at the committed offset: the driver goes on with what is left.
+func outOfRange(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 5)
 	d := b.start(b.config(), b.echo)
 	d.commits(5)
 	d.stop()
-	d.none()
+	d.noResets()
 	b.named("b", 0, 310)
 	b.deleteRecords(0, 305)
 	d = b.start(b.config(), b.echo)
@@ -227,8 +227,8 @@ func outOfRange(t *testing.T, b *bench) {
 	b.answered("b", 300, 10)
 }
 
-// Retention overtakes a driver that runs: what is skipped is counted.
-func overtaken(t *testing.T, b *bench) {
+// Retention removes records while a driver runs: those that are skipped are counted.
+func overtaken(t *testing.T, b *harness) {
 	const n, kept = 2000, 100
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
@@ -248,8 +248,8 @@ func overtaken(t *testing.T, b *bench) {
 		}
 		return b.echo(ctx, r)
 	})
-	b.until("a full window", func() bool { return d.look(func(r *recorder) bool { return r.records >= 16 }) })
-	time.Sleep(time.Second) // for what is fetched ahead
+	b.until("a full window", func() bool { return d.check(func(r *recorder) bool { return r.records >= 16 }) })
+	time.Sleep(time.Second) // for records that are fetched ahead
 	b.deleteRecords(0, n-kept)
 	b.named("b", 0, kept)
 	close(gate)
@@ -269,9 +269,9 @@ func overtaken(t *testing.T, b *bench) {
 	}
 }
 
-// The log ends before the committed offset, as after the election of a leader
-// that lacked records, or where a topic was restored.
-func beyondEnd(t *testing.T, b *bench) {
+// The log ends before the committed offset, as after the election of a leader that lacked
+// records, or after a topic was restored.
+func beyondEnd(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 30)
@@ -285,9 +285,9 @@ func beyondEnd(t *testing.T, b *bench) {
 	b.answered("a", 0, 40)
 }
 
-// A driver that must not reset ends instead, before it commits or publishes
-// anything, and says what to do. With the offset set by hand it goes on.
-func stopOnReset(t *testing.T, b *bench) {
+// With StopOnReset a driver ends before it commits or publishes anything, and says what to do.
+// When the offset is set by hand it goes on.
+func stopOnReset(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 30)
@@ -297,7 +297,7 @@ func stopOnReset(t *testing.T, b *bench) {
 	cfg.StopOnReset = true
 	d := b.start(cfg, b.echo)
 	err := d.ended()
-	d.none()
+	d.noResets()
 	var lost *stream.ResetError
 	if !errors.As(err, &lost) {
 		t.Fatalf("run: %v", err)
@@ -313,21 +313,20 @@ func stopOnReset(t *testing.T, b *bench) {
 	d = b.start(cfg, b.echo)
 	d.commits(30)
 	d.stop()
-	d.none()
+	d.noResets()
 	b.answered("a", 20, 10)
 }
 
-// An offset that another client has committed, without saying of which topic,
-// is trusted.
-func foreignCommit(_ *testing.T, b *bench) { b.trusts("somebody-else's") }
+// An offset that another client has committed, without a topic's id, is used.
+func foreignCommit(_ *testing.T, b *harness) { trusts(b, "somebody-else's") }
 
-// An offset that was copied from another cluster, as MirrorMaker does it, is
-// trusted too: the id of that cluster's topic says nothing of this one's.
-func copiedCommit(_ *testing.T, b *bench) {
-	b.trusts(stream.Position{Offset: 20, Topic: stream.TopicID{1, 2, 3}}.Metadata("another-cluster"))
+// An offset that was copied from another cluster, as MirrorMaker does it, is used too: the
+// topic's id means nothing in this cluster.
+func copiedCommit(_ *testing.T, b *harness) {
+	trusts(b, resume.Position{Offset: 20, Topic: resume.TopicID{1, 2, 3}}.Metadata("another-cluster"))
 }
 
-func (b *bench) trusts(metadata string) {
+func trusts(b *harness, metadata string) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 30)
@@ -335,13 +334,13 @@ func (b *bench) trusts(metadata string) {
 	d := b.start(b.config(), b.echo)
 	d.commits(30)
 	d.stop()
-	d.none()
+	d.noResets()
 	b.answered("a", 20, 10)
 }
 
-// A group without offsets that starts at the latest record leaves out those
-// before it: once, and not in a partition that the topic gets later.
-func startLatest(t *testing.T, b *bench) {
+// A group without offsets that starts at the latest record skips those before it: only the first
+// time, and not in a partition that is added later.
+func startLatest(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 3)
 	b.fill(2, 0, 10)
@@ -363,21 +362,21 @@ func startLatest(t *testing.T, b *bench) {
 		topics, err := kadm.NewClient(b.client).ListTopics(b.context(), b.input)
 		return err == nil && len(topics[b.input].Partitions) == 3
 	})
-	b.client = b.newClient() // the old one learns of it by and by
+	b.client = b.newClient() // the old one learns of it only later
 	b.send(&kgo.Record{Topic: b.input, Partition: 2, Value: []byte("2-0")})
 	d = b.start(cfg, b.echo)
 	want := map[int][]string{0: sequence(0, 20)[10:], 1: sequence(1, 20)[15:], 2: {"2-0"}}
 	got := values(b.read(b.output, 16))
 	d.stop()
-	d.none()
+	d.noResets()
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("answers (-want +got):\n%s", d)
 	}
 }
 
-// Another member of a new group has committed where it begins when we look up
-// where we do: our partition is none that came later.
-func startTogether(t *testing.T, b *bench) {
+// Another member of a new group has committed its start when we look up ours. Our partition must
+// not count as one that was added later.
+func startTogether(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	b.fill(2, 0, 10)
@@ -392,8 +391,8 @@ func startTogether(t *testing.T, b *bench) {
 	}
 }
 
-// A group without offsets starts at the first record that is as late as a time.
-func startTime(t *testing.T, b *bench) {
+// A group without offsets starts at the first record at a time, or later.
+func startTime(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
@@ -401,7 +400,7 @@ func startTime(t *testing.T, b *bench) {
 	for i := range 10 {
 		rs = append(rs, &kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "0-%d", i), Timestamp: begin.Add(time.Duration(i) * time.Minute)})
 	}
-	rs = append(rs, &kgo.Record{Topic: b.input, Partition: 1, Value: []byte("1-0"), Timestamp: begin}) // nothing as late
+	rs = append(rs, &kgo.Record{Topic: b.input, Partition: 1, Value: []byte("1-0"), Timestamp: begin}) // none at the time or later
 	b.send(rs...)
 	cfg := b.config()
 	cfg.Start = stream.Start{Time: begin.Add(7 * time.Minute)}
@@ -411,12 +410,12 @@ func startTime(t *testing.T, b *bench) {
 		return at[0] == 10 && at[1] == 1
 	})
 	d.stop()
-	d.none()
+	d.noResets()
 	got := values(b.read(b.output, 3))
 	if d := cmp.Diff(map[int][]string{0: sequence(0, 10)[7:]}, got); d != "" {
 		t.Errorf("answers (-want +got):\n%s", d)
 	}
 }
 
-// byName are the versions of requests that name topics by their names.
+// byName returns versions of requests that name topics by their names.
 func byName() *kversion.Versions { return kversion.V3_0_0() }

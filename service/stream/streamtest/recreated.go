@@ -11,7 +11,7 @@ import (
 )
 
 // recreate deletes the input and creates it again, empty.
-func (b *bench) recreate(partitions int32) {
+func (b *harness) recreate(partitions int32) {
 	b.Helper()
 	admin := kadm.NewClient(b.client)
 	old, err := admin.Metadata(b.context(), b.input)
@@ -21,13 +21,13 @@ func (b *bench) recreate(partitions int32) {
 	if err != nil {
 		b.Fatalf("delete %s: %v", b.input, err)
 	}
-	b.until("the new topic", func() bool { // not at once, while the old one is being deleted
+	b.until("the new topic", func() bool { // fails while the old one is being deleted
 		_, err := admin.CreateTopic(b.context(), partitions, 1, nil, b.input)
 		return err == nil
 	})
-	b.client = b.newClient() // the old one sticks to the old topic
+	b.client = b.newClient() // a client keeps the id of the old topic
 	admin = kadm.NewClient(b.client)
-	b.until("the new topic's leaders", func() bool { // a broker may not have heard of it yet
+	b.until("the new topic's leaders", func() bool { // brokers learn of it one by one
 		now, err := admin.Metadata(b.context(), b.input)
 		if err != nil || now.Topics[b.input].ID == old.Topics[b.input].ID {
 			return false
@@ -37,9 +37,9 @@ func (b *bench) recreate(partitions int32) {
 	})
 }
 
-// The topic is deleted and recreated under a driver that waits for records: it
-// begins anew.
-func recreated(t *testing.T, b *bench) {
+// The topic is deleted and recreated while a driver waits for records: it begins at the first
+// record of the new one.
+func recreated(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 100)
@@ -57,18 +57,23 @@ func recreated(t *testing.T, b *bench) {
 	}
 }
 
-// The topic is recreated while no driver runs, and the group's offset is that of
-// the old one, which the new one has too.
-func recreatedBetween(t *testing.T, b *bench) {
+// The topic is recreated while no driver runs. The group's offset belongs to the old one, but
+// exists in the new one too.
+func recreatedBetween(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 100)
 	d := b.start(b.config(), b.echo)
 	d.commits(100)
 	d.stop()
-	old := b.stored()
+	var old kadm.Offset
+	b.until("the commit", func() bool { // the end of a transaction shows a little later
+		old = b.stored()
+		return old.At == 100
+	})
 	b.recreate(1)
 	b.named("b", 0, 300)
+	b.until("the brokers forget the old topic's offset", func() bool { return b.stored().At != old.At })
 	b.store(old.At, old.Metadata)
 	d = b.start(b.config(), b.echo)
 	d.commits(300)
@@ -76,16 +81,16 @@ func recreatedBetween(t *testing.T, b *bench) {
 	d.reset(stream.Reset{Reason: stream.Recreated, From: 100, To: 0})
 	b.answered("b", 0, 300)
 
-	d = b.start(b.config(), b.echo) // what it has committed is the new topic's
+	d = b.start(b.config(), b.echo) // its offset belongs to the new topic now
 	d.commits(300)
 	d.stop()
-	d.none()
+	d.noResets()
 }
 
-// The topic is recreated, and what lies behind the old position is read before
-// anybody has looked: that is made up for. At least once says how many records
-// come again; exactly once answers none twice.
-func recreatedUnseen(t *testing.T, b *bench) {
+// The topic is recreated, and records after the old position are read before the driver compares
+// the ids. The records before it must not be lost. At least once, the reset says how many are
+// repeated; exactly once, none is answered twice.
+func recreatedUnseen(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.named("a", 0, 100)
@@ -111,10 +116,10 @@ func recreatedUnseen(t *testing.T, b *bench) {
 	}
 }
 
-// The topic is recreated while the window is full, so that nothing is fetched;
-// the new one is longer. What was in flight is answered, or not, but its offsets
-// are not committed as those of the new topic.
-func recreatedFull(t *testing.T, b *bench) {
+// The topic is recreated while the window is full, so that nothing is fetched; the new one is
+// longer. Records in flight may be answered, but their offsets must not be committed as the new
+// topic's.
+func recreatedFull(t *testing.T, b *harness) {
 	const n = 1000
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
@@ -132,11 +137,11 @@ func recreatedFull(t *testing.T, b *bench) {
 	})
 	d.commits(100)
 	b.named("a", 100, n)
-	b.until("a full window", func() bool { return d.look(func(r *recorder) bool { return r.records >= 16 }) })
+	b.until("a full window", func() bool { return d.check(func(r *recorder) bool { return r.records >= 16 }) })
 	b.recreate(1)
 	b.named("b", 0, 3*n)
 	close(gate)
-	b.until("the reset", func() bool { return d.look(func(r *recorder) bool { return len(r.resets) > 0 }) })
+	b.until("the reset", func() bool { return d.check(func(r *recorder) bool { return len(r.resets) > 0 }) })
 	d.commits(3 * n)
 	d.stop()
 	b.answered("b", 0, 3*n)
@@ -147,9 +152,9 @@ func recreatedFull(t *testing.T, b *bench) {
 	}
 }
 
-// The recreated topic has more partitions: the group joins again, and finds no
-// offsets, for the broker has deleted them with the topic.
-func recreatedWider(t *testing.T, b *bench) {
+// The recreated topic has more partitions. The group joins again, and finds no offsets: the
+// broker has deleted them with the topic.
+func recreatedWider(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 2)
 	b.named("a", 0, 100)
@@ -162,7 +167,7 @@ func recreatedWider(t *testing.T, b *bench) {
 	b.fill(2, 0, 150)
 	d.commits(150)
 	d.reset(stream.Reset{Reason: stream.Recreated, From: 100, To: 0})
-	b.until("the other partition", func() bool { return d.look(func(r *recorder) bool { return r.committed[1] == 150 }) })
+	b.until("the other partition", func() bool { return d.check(func(r *recorder) bool { return r.committed[1] == 150 }) })
 	d.stop()
 	got := values(b.read(b.output, 400))
 	if d := cmp.Diff(sequence(0, 150), got[0][100:]); d != "" {

@@ -21,17 +21,19 @@ type Secured struct {
 	User, Password string
 }
 
-// RunSecured runs a driver with TLS and SASL, and with each of the
-// permissions it needs missing in turn: it must end and say so, naming
-// operation and topic, group or transactional id. Without the one for the
-// output it says so, and waits for it.
+// A securedTest is a driver with a configuration, and what its end must say.
+type securedTest struct {
+	missing   string // kinds of permissions
+	password  string // empty: the right one
+	mechanism string
+	want      []string // parts of the error; nil: it works
+}
+
+// RunSecured runs a driver with TLS and SASL, and with each of the permissions it needs missing in
+// turn: it must end and say so, naming operation and topic, group or transactional id. Without the
+// one for the output it says so, and waits for it.
 func (s Suite) RunSecured(t *testing.T, at Secured) {
-	all := []string{"group", "input", "output", "id"}
-	tests := map[string]struct {
-		missing, password string
-		mechanism         string
-		want              []string // parts of the error
-	}{
+	tests := map[string]securedTest{
 		"SCRAM-SHA-256":  {mechanism: "SCRAM-SHA-256"},
 		"SCRAM-SHA-512":  {mechanism: "SCRAM-SHA-512"},
 		"WrongPassword":  {password: "wrong", want: []string{"authentication failed (as me)", "invalid credentials"}},
@@ -40,18 +42,14 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 		"NothingAllowed": {missing: "group input output id", want: []string{"uthoriz"}},
 	}
 	if s.ExactlyOnce {
-		tests["IDDenied"] = struct {
-			missing, password string
-			mechanism         string
-			want              []string
-		}{missing: "id", want: []string{"Write on transactional-id GROUP-"}}
+		tests["IDDenied"] = securedTest{missing: "id", want: []string{"Write on transactional-id GROUP-"}}
 	}
 	t.Run("OutputDenied", func(t *testing.T) {
 		t.Parallel()
-		b, cfg := newSecuredBench(t, s, at, "group", "input", "id")
+		b, cfg := newSecuredHarness(t, s, at, "group", "input", "id")
 		d := b.start(cfg, b.echo)
-		b.until("what is wrong", func() bool {
-			return d.look(func(r *recorder) bool {
+		b.until("the error", func() bool {
+			return d.check(func(r *recorder) bool {
 				return len(r.retries) > 0 && r.retries[0] != nil && strings.Contains(r.retries[0].Error(), "publish to "+b.output)
 			})
 		})
@@ -62,38 +60,43 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			allowed := slices.DeleteFunc(slices.Clone(all), func(what string) bool { return strings.Contains(test.missing, what) })
-			b, cfg := newSecuredBench(t, s, at, allowed...)
-			if test.mechanism != "" {
-				cfg.SASL.Mechanism = test.mechanism
-			}
-			if test.password != "" {
-				cfg.SASL.Login = stream.Always(stream.Login{User: at.User, Password: test.password})
-			}
-			d := b.start(cfg, b.echo)
-			if test.want == nil {
-				if got := b.read(b.output, 10); len(got) != 10 {
-					t.Errorf("published %d records", len(got))
-				}
-				d.stop()
-				return
-			}
-			err := d.ended()
-			t.Logf("run: %v", err)
-			names := strings.NewReplacer("GROUP", b.group, "INPUT", b.input, "OUTPUT", b.output)
-			for _, want := range test.want {
-				if want := names.Replace(want); err == nil || !strings.Contains(err.Error(), want) {
-					t.Errorf("run: %v: want %q in it", err, want)
-				}
-			}
+			test.run(t, s, at)
 		})
 	}
 }
 
-// newSecuredBench has ten records in the input, and a configuration for a user
+func (test securedTest) run(t *testing.T, s Suite, at Secured) {
+	all := []string{"group", "input", "output", "id"}
+	allowed := slices.DeleteFunc(all, func(what string) bool { return strings.Contains(test.missing, what) })
+	b, cfg := newSecuredHarness(t, s, at, allowed...)
+	if test.mechanism != "" {
+		cfg.SASL.Mechanism = test.mechanism
+	}
+	if test.password != "" {
+		cfg.SASL.Login = stream.Always(stream.Login{User: at.User, Password: test.password})
+	}
+	d := b.start(cfg, b.echo)
+	if test.want == nil {
+		if got := b.read(b.output, 10); len(got) != 10 {
+			t.Errorf("published %d records", len(got))
+		}
+		d.stop()
+		return
+	}
+	err := d.ended()
+	t.Logf("run: %v", err)
+	names := strings.NewReplacer("GROUP", b.group, "INPUT", b.input, "OUTPUT", b.output)
+	for _, want := range test.want {
+		if want := names.Replace(want); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("run: %v: want %q in it", err, want)
+		}
+	}
+}
+
+// newSecuredHarness has ten records in the input, and a configuration for a user
 // who is allowed these things.
-func newSecuredBench(t *testing.T, s Suite, at Secured, allowed ...string) (*bench, stream.Config) {
-	b := newBench(t, s)
+func newSecuredHarness(t *testing.T, s Suite, at Secured, allowed ...string) (*harness, stream.Config) {
+	b := newHarness(t, s)
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	b.fill(1, 0, 10)
@@ -109,7 +112,7 @@ func newSecuredBench(t *testing.T, s Suite, at Secured, allowed ...string) (*ben
 }
 
 // allow lets a user do what a driver has to do with one kind of resource.
-func (b *bench) allow(user, what string) {
+func (b *harness) allow(user, what string) {
 	b.Helper()
 	c := kmsg.NewCreateACLsRequestCreation()
 	c.Principal, c.Host = "User:"+user, "*"

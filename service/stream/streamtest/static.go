@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// static restarts one of two members that have names of their own: the other
-// one goes on, in the same generation, and the one that comes back has the
-// partition that it had.
-func static(t *testing.T, b *bench) {
+// static restarts one of two members with instance ids. The other one must go on in the same
+// generation, and the one that comes back must get its partition again.
+func static(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
 	start := func(name string) *running {
@@ -19,36 +18,36 @@ func static(t *testing.T, b *bench) {
 	}
 	first, second := start("first"), start("second")
 	one := func(r *recorder) bool { return len(r.assigned) == 1 }
-	b.until("a partition each", func() bool { return first.look(one) && second.look(one) })
+	b.until("a partition each", func() bool { return first.check(one) && second.check(one) })
 	b.fill(2, 0, 5)
 	b.read(b.output, 10)
 	var had, before int
-	first.look(func(r *recorder) bool { had = r.assigned[0].ID; return true })
-	second.look(func(r *recorder) bool { before = r.generations; return true })
+	first.check(func(r *recorder) bool { had = r.assigned[0].ID; return true })
+	second.check(func(r *recorder) bool { before = r.generations; return true })
 	first.stop()
 	first = start("first")
-	b.until("its partition again", func() bool { return first.look(one) })
+	b.until("its partition again", func() bool { return first.check(one) })
 	b.fill(2, 5, 5)
 	b.complete(t, b.read(b.output, 20), 2, 10)
-	if !first.look(func(r *recorder) bool { return r.assigned[0].ID == had }) {
+	if !first.check(func(r *recorder) bool { return r.assigned[0].ID == had }) {
 		t.Errorf("it has another partition than %d", had)
 	}
-	if !second.look(func(r *recorder) bool { return r.generations == before }) {
+	if !second.check(func(r *recorder) bool { return r.generations == before }) {
 		t.Error("the other member has seen a new generation")
 	}
 	first.stop()
 	second.stop()
 }
 
-// fencedInstance starts a second process with the name of the first, which
-// ends, and says why.
-func fencedInstance(t *testing.T, b *bench) {
+// fencedInstance starts a second process with the instance id of the first. The first must end,
+// and say why.
+func fencedInstance(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	cfg := b.config()
 	cfg.Instance = "pod-0"
 	first := b.start(cfg, b.echo)
-	b.until("the assignment", func() bool { return first.look(func(r *recorder) bool { return len(r.assigned) == 1 }) })
+	b.until("the assignment", func() bool { return first.check(func(r *recorder) bool { return len(r.assigned) == 1 }) })
 	second := b.start(cfg, b.echo)
 	err := first.ended()
 	if err == nil || !strings.Contains(err.Error(), "another process has kafka.instance-id pod-0") {
@@ -60,7 +59,7 @@ func fencedInstance(t *testing.T, b *bench) {
 }
 
 // sessionRefused asks for a session that is shorter than the broker allows.
-func sessionRefused(t *testing.T, b *bench) {
+func sessionRefused(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	cfg := b.config()
 	cfg.Session = 100 * time.Millisecond

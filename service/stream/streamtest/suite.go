@@ -14,30 +14,29 @@ import (
 	"inceptor/service/stream"
 )
 
-// A Driver is what is tested.
+// A Driver is the driver under test.
 type Driver interface {
 	Run(ctx context.Context) error
 }
 
-// A Suite says what to test, and where.
+// A Suite says which driver to test, on which broker, and what the driver can do.
 type Suite struct {
 	New func(stream.Config, stream.Handler) (Driver, error)
-	// CheckTopics is nil for a driver that leaves this to another one.
+	// CheckTopics is nil for a driver without one.
 	CheckTopics func(ctx context.Context, cfg stream.Config, create bool) ([]stream.Topic, error)
 	Session     time.Duration // after which a driver without heartbeats is out of its group
 
-	// ExactlyOnce tells that the driver gives no repeats, whatever happens, to
-	// readers of committed records.
+	// ExactlyOnce tells that readers of committed records never see a repeat.
 	ExactlyOnce bool
-	// CommittedInput tells that it reads only committed records.
+	// CommittedInput tells that the driver reads only committed records.
 	CommittedInput bool
 
 	Static bool // the driver knows static membership
 
 	Brokers []string
-	Compact func() // cleans the log now; nil: the broker does it by itself, soon
+	Compact func() // compacts the logs now; nil: the broker does so by itself, soon
 
-	// Broker is nil where a broker cannot be killed, and has no files.
+	// Broker is nil for a broker that cannot be killed, and has no files.
 	Broker interface {
 		Log(topic string, partition int) string
 		Kill()
@@ -50,72 +49,78 @@ type Suite struct {
 // Run runs the suite. Its tests share the broker, not topics or groups.
 func (s Suite) Run(t *testing.T) {
 	t.Run("together", func(t *testing.T) {
-		tests := map[string]func(*testing.T, *bench){
-			"Order":           order,
-			"Fidelity":        fidelity,
-			"CommitAfterAck":  commitAfterAck,
-			"StopAndRestart":  stopAndRestart,
-			"DropAndRestart":  dropAndRestart,
-			"Rebalance":       rebalance,
-			"SlowDrain":       slowDrain,
-			"StuckDrain":      stuckDrain,
-			"WindowRecords":   windowRecords,
-			"WindowBytes":     windowBytes,
-			"TotalBytes":      totalBytes,
-			"SlowHandler":     slowHandler,
-			"HandlerError":    handlerError,
-			"StuckPartition":  stuckPartition,
-			"ErrorAtStop":     errorAtStop,
-			"TooLarge":        tooLarge,
-			"BatchTooLarge":   batchTooLarge,
-			"RefusedForGood":  refusedForGood,
-			"UnreadBatch":     unreadBatch,
-			"LargeBatches":    largeBatches,
-			"Transactions":    transactions,
-			"Compaction":      compaction,
-			"PartitionGrowth": partitionGrowth,
-			"SeveralTopics":   severalTopics,
-			"Standby":         standby,
-			"SlowMember":      slowMember,
-			"Latency":         latency,
-			"SilentAddress":   silentAddress,
-			"SessionRefused":  sessionRefused,
-		}
-		maps.Copy(tests, positionTests)
-		if s.CommittedInput {
-			tests["Aborted"], tests["HeldBack"] = aborted, heldBack
-		} else {
-			tests["ReadsAborted"] = readsAborted
-		}
-		if s.Static {
-			tests["Static"], tests["FencedInstance"] = static, fencedInstance
-		}
-		if s.CheckTopics != nil {
-			tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics
-		}
-		if s.Broker != nil {
-			tests["Corrupt"] = corrupt
-			tests["CompactedOutput"], tests["CompactedReplacement"] = compactedOutput, compactedReplacement
-		}
-		for name, test := range tests {
+		for name, test := range s.tests() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				test(t, newBench(t, s))
+				test(t, newHarness(t, s))
 			})
 		}
 	})
 	if s.Broker != nil {
-		t.Run("Throttled", func(t *testing.T) { throttled(t, newBench(t, s)) })
-		t.Run("Killed", func(t *testing.T) { killed(t, newBench(t, s)) })
-		t.Run("Frozen", func(t *testing.T) { frozen(t, newBench(t, s)) })
+		t.Run("Throttled", func(t *testing.T) { throttled(t, newHarness(t, s)) })
+		t.Run("Killed", func(t *testing.T) { killed(t, newHarness(t, s)) })
+		t.Run("Frozen", func(t *testing.T) { frozen(t, newHarness(t, s)) })
 	}
 }
 
-// Benchmark moves records of 10 kB through the driver and a handler that costs
-// nothing: an upper bound for whatever else happens to a record.
+// tests returns the tests that may run at the same time.
+func (s Suite) tests() map[string]func(*testing.T, *harness) {
+	tests := map[string]func(*testing.T, *harness){
+		"Order":           order,
+		"Fidelity":        fidelity,
+		"CommitAfterAck":  commitAfterAck,
+		"Delivered":       delivered,
+		"StopAndRestart":  stopAndRestart,
+		"DropAndRestart":  dropAndRestart,
+		"Rebalance":       rebalance,
+		"SlowDrain":       slowDrain,
+		"StuckDrain":      stuckDrain,
+		"WindowRecords":   windowRecords,
+		"WindowBytes":     windowBytes,
+		"TotalBytes":      totalBytes,
+		"SlowHandler":     slowHandler,
+		"HandlerError":    handlerError,
+		"StuckPartition":  stuckPartition,
+		"ErrorAtStop":     errorAtStop,
+		"TooLarge":        tooLarge,
+		"BatchTooLarge":   batchTooLarge,
+		"RefusedForGood":  refusedForGood,
+		"UnreadBatch":     unreadBatch,
+		"LargeBatches":    largeBatches,
+		"Transactions":    transactions,
+		"Compaction":      compaction,
+		"PartitionGrowth": partitionGrowth,
+		"SeveralTopics":   severalTopics,
+		"Standby":         standby,
+		"SlowMember":      slowMember,
+		"Latency":         latency,
+		"SilentAddress":   silentAddress,
+		"SessionRefused":  sessionRefused,
+	}
+	maps.Copy(tests, positionTests)
+	if s.CommittedInput {
+		tests["Aborted"], tests["HeldBack"] = aborted, heldBack
+	} else {
+		tests["ReadsAborted"] = readsAborted
+	}
+	if s.Static {
+		tests["Static"], tests["FencedInstance"] = static, fencedInstance
+	}
+	if s.CheckTopics != nil {
+		tests["MissingTopics"], tests["CreateTopics"] = missingTopics, createTopics
+	}
+	if s.Broker != nil {
+		tests["Corrupt"] = corrupt
+		tests["CompactedOutput"], tests["CompactedReplacement"] = compactedOutput, compactedReplacement
+	}
+	return tests
+}
+
+// Benchmark passes records of 10 kB through the driver, with a handler that costs nothing. It is an
+// upper bound for any other handler.
 func (s Suite) Benchmark(b *testing.B) {
 	const partitions = 4
-	n := newBench(b, s)
+	n := newHarness(b, s)
 	n.topic(n.input, partitions)
 	n.topic(n.output, partitions)
 	each := (b.N + partitions - 1) / partitions
@@ -142,13 +147,13 @@ func (s Suite) Benchmark(b *testing.B) {
 		return n.echo(ctx, r)
 	})
 	n.until("the first commit", func() bool { // joining a group is not what is measured
-		return d.look(func(r *recorder) bool { return len(r.committed) == partitions && r.published >= partitions })
+		return d.check(func(r *recorder) bool { return len(r.committed) == partitions && r.published >= partitions })
 	})
 	b.ResetTimer()
 	before := processorTime()
 	close(begin)
 	n.until("the last commit", func() bool {
-		return d.look(func(r *recorder) bool {
+		return d.check(func(r *recorder) bool {
 			done := 0
 			for _, next := range r.committed {
 				if next >= int64(each) {
@@ -165,8 +170,8 @@ func (s Suite) Benchmark(b *testing.B) {
 	d.stop()
 }
 
-// processorTime is what this process has used. It depends less than the time on
-// what else the machine does.
+// processorTime returns the processor time of this process. It depends less on other processes
+// than the time that passes.
 func processorTime() time.Duration {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
@@ -175,10 +180,10 @@ func processorTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// BenchmarkLatency sends records one by one, each when the one before has come
-// back, through a handler that costs nothing.
+// BenchmarkLatency sends one record at a time, each when the answer to the last one has come,
+// through a handler that costs nothing.
 func (s Suite) BenchmarkLatency(b *testing.B) {
-	n := newBench(b, s)
+	n := newHarness(b, s)
 	n.topic(n.input, 1)
 	n.topic(n.output, 1)
 	cfg := n.config()
@@ -186,21 +191,21 @@ func (s Suite) BenchmarkLatency(b *testing.B) {
 	d := n.start(cfg, n.echo)
 	c := n.newReader(n.output)
 	value := noise(10_000)
-	there := func() time.Duration {
+	roundTrip := func() time.Duration {
 		begin := time.Now()
 		n.send(&kgo.Record{Topic: n.input, Value: value})
-		for came := 0; came == 0; {
-			came = len(c.PollFetches(n.context()).Records())
+		for received := 0; received == 0; {
+			received = len(c.PollFetches(n.context()).Records())
 		}
 		return time.Since(begin)
 	}
 	for range 20 { // joining a group is not what is measured
-		there()
+		roundTrip()
 	}
 	took := make([]time.Duration, b.N)
 	b.ResetTimer()
 	for i := range took {
-		took[i] = there()
+		took[i] = roundTrip()
 	}
 	b.StopTimer()
 	slices.Sort(took)

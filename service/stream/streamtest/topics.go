@@ -18,7 +18,7 @@ import (
 	"inceptor/service/stream"
 )
 
-// noise does not compress.
+// noise returns n bytes that do not compress.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -27,14 +27,14 @@ func noise(n int) []byte {
 	return b
 }
 
-// A record that is too large for its topic is replaced, in its place.
-func tooLarge(t *testing.T, b *bench) {
+// A record that is too large for its topic is replaced, and the order is kept.
+func tooLarge(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1, "max.message.bytes=20000")
 	b.fill(1, 0, 10)
 	var source atomic.Int64
 	cfg := b.config()
-	cfg.Refused = func(in, out stream.Record, reason error) (stream.Record, error) {
+	cfg.ReplaceRefused = func(in, out stream.Record, reason error) (stream.Record, error) {
 		source.Store(in.Offset)
 		switch {
 		case reason == nil:
@@ -64,13 +64,13 @@ func tooLarge(t *testing.T, b *bench) {
 	}
 }
 
-// Records that are small enough each, but not together, are not refused.
-func batchTooLarge(t *testing.T, b *bench) {
+// Records that are small enough by themselves, but not together, are not refused.
+func batchTooLarge(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1, "max.message.bytes=20000")
 	b.fill(1, 0, 12)
 	cfg := b.config()
-	cfg.Refused = func(_, _ stream.Record, reason error) (stream.Record, error) {
+	cfg.ReplaceRefused = func(_, _ stream.Record, reason error) (stream.Record, error) {
 		return stream.Record{}, fmt.Errorf("nothing is too large here: %w", reason)
 	}
 	d := b.start(cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
@@ -89,10 +89,10 @@ func batchTooLarge(t *testing.T, b *bench) {
 	d.stop()
 }
 
-// Where a refused record has no replacement, or each one is refused as well,
-// its partition waits and says so, and the others go on. A stop does not wait
-// for it. Once the topic takes the record, it is published in its place.
-func refusedForGood(t *testing.T, b *bench) {
+// If a refused record has no replacement, or each one is refused as well, its partition waits and
+// says so, and the others go on. A stop does not wait for it. When the topic takes the record, it
+// is published in its place.
+func refusedForGood(t *testing.T, b *harness) {
 	for name, refused := range map[string]func(_, out stream.Record, _ error) (stream.Record, error){
 		"NoReplacement": func(_, _ stream.Record, _ error) (stream.Record, error) {
 			return stream.Record{}, errors.New("nothing smaller")
@@ -101,70 +101,76 @@ func refusedForGood(t *testing.T, b *bench) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, b.Suite)
-			b.topic(b.input, 2)
-			b.topic(b.output, 2, "max.message.bytes=20000")
-			b.fill(2, 0, 5)
+			b := newHarness(t, b.Suite)
 			cfg := b.config()
-			cfg.Refused = refused
-			handler := func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
-				if r.Partition == 0 && r.Offset == 2 {
-					return []stream.Record{{Topic: b.output, Value: noise(50_000)}}, nil
-				}
-				return b.echo(ctx, r)
-			}
-			said := func(r *recorder) bool {
-				return slices.ContainsFunc(r.retries, func(err error) bool {
-					return err != nil && strings.Contains(err.Error(), b.output) && strings.Contains(err.Error(), "offset 2")
-				})
-			}
-			d := b.start(cfg, handler)
-			b.until("what is wrong", func() bool { return d.look(said) })
-			begin := time.Now()
-			d.stop()
-			if took := time.Since(begin); took > cfg.DrainTimeout {
-				t.Errorf("the stop took %v", took)
-			}
-			d = b.start(cfg, handler)
-			b.until("what is wrong, once more", func() bool { return d.look(said) })
-			b.fill(2, 5, 5)
-			b.until("the other partition", func() bool { return d.look(func(r *recorder) bool { return r.committed[1] == 10 }) })
-			if got := b.offsets(0)[0]; got > 2 {
-				t.Errorf("committed %d beyond the refused record", got)
-			}
-			b.configure(b.output, "max.message.bytes", "100000")
-			b.until("the refused one", func() bool { return d.look(func(r *recorder) bool { return r.committed[0] == 10 }) })
-			b.until("that it is well again", func() bool {
-				return d.look(func(r *recorder) bool { return r.retries[len(r.retries)-1] == nil })
-			})
-			d.stop()
-			got := values(b.read(b.output, 20))
-			if !b.ExactlyOnce { // what came before the refused one may come again
-				seen := map[string]bool{}
-				got[0] = slices.DeleteFunc(got[0], func(v string) bool {
-					again := seen[v]
-					seen[v] = true
-					return again
-				})
-			}
-			if len(got[0]) != 10 || len(got[0][2]) != 50_000 {
-				t.Fatalf("%d records in partition 0", len(got[0]))
-			}
-			if d := cmp.Diff(append(sequence(0, 2), sequence(0, 10)[3:]...), slices.Delete(got[0], 2, 3)); d != "" {
-				t.Error(d)
-			}
-			if d := cmp.Diff(sequence(1, 10), got[1]); d != "" {
-				t.Error(d)
-			}
+			cfg.ReplaceRefused = refused
+			refusedUntilConfigured(t, b, cfg)
 		})
 	}
 }
 
-// What compaction leaves over is read, tombstones included.
-func compaction(t *testing.T, b *bench) {
+// refusedUntilConfigured runs a driver whose topic refuses offset 2 of partition 0, until the topic
+// is configured to take it.
+func refusedUntilConfigured(t *testing.T, b *harness, cfg stream.Config) {
+	b.topic(b.input, 2)
+	b.topic(b.output, 2, "max.message.bytes=20000")
+	b.fill(2, 0, 5)
+	handler := func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+		if r.Partition == 0 && r.Offset == 2 {
+			return []stream.Record{{Topic: b.output, Value: noise(50_000)}}, nil
+		}
+		return b.echo(ctx, r)
+	}
+	reported := func(r *recorder) bool {
+		return slices.ContainsFunc(r.retries, func(err error) bool {
+			return err != nil && strings.Contains(err.Error(), b.output) && strings.Contains(err.Error(), "offset 2")
+		})
+	}
+	d := b.start(cfg, handler)
+	b.until("the error", func() bool { return d.check(reported) })
+	begin := time.Now()
+	d.stop()
+	if took := time.Since(begin); took > cfg.DrainTimeout {
+		t.Errorf("the stop took %v", took)
+	}
+	d = b.start(cfg, handler)
+	b.until("the error, once more", func() bool { return d.check(reported) })
+	b.fill(2, 5, 5)
+	b.until("the other partition", func() bool { return d.check(func(r *recorder) bool { return r.committed[1] == 10 }) })
+	if got := b.offsets(0)[0]; got > 2 {
+		t.Errorf("committed %d beyond the refused record", got)
+	}
+	b.configure(b.output, "max.message.bytes", "100000")
+	b.until("the refused one", func() bool { return d.check(func(r *recorder) bool { return r.committed[0] == 10 }) })
+	b.until("the recovery", func() bool {
+		return d.check(func(r *recorder) bool { return r.retries[len(r.retries)-1] == nil })
+	})
+	d.stop()
+	got := values(b.read(b.output, 20))
+	if !b.ExactlyOnce { // records before the refused one may be repeated
+		seen := map[string]bool{}
+		got[0] = slices.DeleteFunc(got[0], func(v string) bool {
+			again := seen[v]
+			seen[v] = true
+			return again
+		})
+	}
+	if len(got[0]) != 10 || len(got[0][2]) != 50_000 {
+		t.Fatalf("%d records in partition 0", len(got[0]))
+	}
+	if d := cmp.Diff(append(sequence(0, 2), sequence(0, 10)[3:]...), slices.Delete(got[0], 2, 3)); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(sequence(1, 10), got[1]); d != "" {
+		t.Error(d)
+	}
+}
+
+// The records that compaction leaves are read, with tombstones.
+func compaction(t *testing.T, b *harness) {
 	b.topic(b.input, 1, "cleanup.policy=compact", "min.cleanable.dirty.ratio=0.0001", "segment.ms=200", "max.compaction.lag.ms=200", "delete.retention.ms=600000")
 	b.topic(b.output, 1)
-	for i := range 5 { // batches whose records go wholly, in part, and not at all
+	for i := range 5 { // batches of which all records are removed, some, or none
 		var rs []*kgo.Record
 		for k := range 10 {
 			rs = append(rs, &kgo.Record{Topic: b.input, Key: fmt.Appendf(nil, "%d", k*(1+i%2)), Value: fmt.Appendf(nil, "%d", i)})
@@ -185,7 +191,7 @@ func compaction(t *testing.T, b *bench) {
 	d := b.start(b.config(), b.echo)
 	got := b.read(b.output, len(want))
 	b.until("lag 0", func() bool {
-		return d.look(func(r *recorder) bool { return r.committed[0] == 52 && r.lag[0] == 0 })
+		return d.check(func(r *recorder) bool { return r.committed[0] == 52 && r.lag[0] == 0 })
 	})
 	d.stop()
 	for i, w := range want {
@@ -196,7 +202,7 @@ func compaction(t *testing.T, b *bench) {
 }
 
 // Missing topics are an error that names each of them.
-func missingTopics(t *testing.T, b *bench) {
+func missingTopics(t *testing.T, b *harness) {
 	b.topic(b.output, 1)
 	_, err := b.CheckTopics(b.context(), b.config(), false)
 	if !errors.Is(err, stream.ErrMissingTopics) || !strings.Contains(err.Error(), b.input) ||
@@ -205,8 +211,9 @@ func missingTopics(t *testing.T, b *bench) {
 	}
 }
 
-// Outputs are created with the input's number of partitions and room for more; limits are told.
-func createTopics(t *testing.T, b *bench) {
+// Outputs are created with the input's number of partitions and a larger limit, and limits are
+// returned.
+func createTopics(t *testing.T, b *harness) {
 	b.topic(b.input, 3, "max.message.bytes=2000000")
 	got, err := b.CheckTopics(b.context(), b.config(), true)
 	if err != nil {

@@ -13,16 +13,16 @@ import (
 	"inceptor/service/stream"
 )
 
-// An upstream fills the input in transactions.
+// An upstream is a producer that fills the input in transactions.
 type upstream struct {
-	*bench
+	*harness
 	client *kgo.Client
 	open   bool
 }
 
-func (b *bench) newUpstream() *upstream {
+func newUpstream(b *harness) *upstream {
 	b.Helper()
-	return &upstream{bench: b, client: b.newClient(kgo.TransactionalID(b.group + "-upstream"))}
+	return &upstream{harness: b, client: b.newClient(kgo.TransactionalID(b.group + "-upstream"))}
 }
 
 func (u *upstream) send(values ...string) {
@@ -48,18 +48,18 @@ func (u *upstream) end(how kgo.TransactionEndTry) {
 	}
 }
 
-// Markers of transactions are not records; the commit passes them.
-func transactions(t *testing.T, b *bench) {
+// Markers of transactions are not records, and the committed offset passes them.
+func transactions(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
-	up := b.newUpstream()
+	up := newUpstream(b)
 	for i := range 3 {
 		up.send(fmt.Sprintf("0-%d", i))
 		up.end(kgo.TryCommit)
 	}
 	d := b.start(b.config(), b.echo)
-	b.until("lag 0 behind the last marker", func() bool {
-		return d.look(func(r *recorder) bool { return r.committed[0] == 6 && r.lag[0] == 0 })
+	b.until("lag 0 after the last marker", func() bool {
+		return d.check(func(r *recorder) bool { return r.committed[0] == 6 && r.lag[0] == 0 })
 	})
 	if d := cmp.Diff(sequence(0, 3), values(b.read(b.output, 3))[0]); d != "" {
 		t.Error(d)
@@ -67,13 +67,12 @@ func transactions(t *testing.T, b *bench) {
 	d.stop()
 }
 
-// Records of transactions that were aborted are not read, nor those of one
-// that is open; what a driver that reads uncommitted ones does with them is
-// its own affair. The commit passes all of them.
-func aborted(t *testing.T, b *bench) {
+// Records of aborted transactions are not read, nor those of an open one. The committed offset
+// passes all of them.
+func aborted(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
-	up := b.newUpstream()
+	up := newUpstream(b)
 	for i := range 20 {
 		up.send(fmt.Sprintf("0-%d", i), fmt.Sprintf("0-%d", i+1000))
 		if i%3 == 1 {
@@ -81,7 +80,7 @@ func aborted(t *testing.T, b *bench) {
 			up.send(fmt.Sprintf("0-%d", i), fmt.Sprintf("0-%d", i+1000))
 		}
 		up.end(kgo.TryCommit)
-		b.send(&kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "0-%d", i+2000)}) // of no transaction
+		b.send(&kgo.Record{Topic: b.input, Value: fmt.Appendf(nil, "0-%d", i+2000)}) // in no transaction
 	}
 	up.send("0-20", "0-1020")
 	up.end(kgo.TryAbort)
@@ -99,19 +98,19 @@ func aborted(t *testing.T, b *bench) {
 	if d := cmp.Diff(append(want, "0-21"), values(b.read(b.output, len(want)+1))[0]); d != "" {
 		t.Errorf("after it (-want +got):\n%s", d)
 	}
-	b.until("lag 0", func() bool { return d.look(func(r *recorder) bool { return r.committed[0] > 0 && r.lag[0] == 0 }) })
+	b.until("lag 0", func() bool { return d.check(func(r *recorder) bool { return r.committed[0] > 0 && r.lag[0] == 0 }) })
 	d.stop()
 }
 
-// Records behind an open transaction wait for its end. It is told what they wait
-// for, and that they go on.
-func heldBack(t *testing.T, b *bench) {
+// Records after an open transaction wait for its end. The observer is told what they wait for,
+// and when the partition has recovered.
+func heldBack(t *testing.T, b *harness) {
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
-	up := b.newUpstream()
+	up := newUpstream(b)
 	b.fill(2, 0, 3)
 	up.send("0-3")
-	b.fill(1, 4, 3) // behind it
+	b.fill(1, 4, 3) // after it
 	id, epoch, err := up.client.ProducerID(b.context())
 	if err != nil {
 		t.Fatal(err)
@@ -122,8 +121,8 @@ func heldBack(t *testing.T, b *bench) {
 		fmt.Sprintf("producer id %d, epoch %d", id, epoch), b.group + "-upstream", "began at", "timeout of",
 	}
 	var told []string
-	b.until("what holds partition 0 back", func() bool {
-		return d.look(func(r *recorder) bool {
+	b.until("the error of partition 0", func() bool {
+		return d.check(func(r *recorder) bool {
 			told = nil
 			for _, err := range r.retries {
 				if errors.Is(err, stream.ErrOpenTransaction) {
@@ -148,18 +147,17 @@ func heldBack(t *testing.T, b *bench) {
 	if d := cmp.Diff(sequence(0, 7), values(b.read(b.output, 10))[0]); d != "" {
 		t.Errorf("after its end (-want +got):\n%s", d)
 	}
-	b.until("that it is well again", func() bool {
-		return d.look(func(r *recorder) bool { return r.retries[len(r.retries)-1] == nil })
+	b.until("the recovery", func() bool {
+		return d.check(func(r *recorder) bool { return r.retries[len(r.retries)-1] == nil })
 	})
 	d.stop()
 }
 
-// A driver that reads uncommitted records answers those of aborted
-// transactions too.
-func readsAborted(t *testing.T, b *bench) {
+// A driver that reads uncommitted records answers those of aborted transactions too.
+func readsAborted(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
-	up := b.newUpstream()
+	up := newUpstream(b)
 	up.send("0-0")
 	up.end(kgo.TryAbort)
 	up.send("0-1")
@@ -171,17 +169,17 @@ func readsAborted(t *testing.T, b *bench) {
 	d.stop()
 }
 
-// More members than partitions: one waits, and takes over when the other goes.
-func standby(t *testing.T, b *bench) {
+// With more members than partitions, one member waits, and takes over when the other leaves.
+func standby(t *testing.T, b *harness) {
 	b.topic(b.input, 1)
 	b.topic(b.output, 1)
 	first := b.start(b.config(), b.echo)
-	b.until("the partition", func() bool { return first.look(func(r *recorder) bool { return len(r.assigned) == 1 }) })
+	b.until("the partition", func() bool { return first.check(func(r *recorder) bool { return len(r.assigned) == 1 }) })
 	second := b.start(b.config(), b.echo)
 	b.until("two generations, one partition", func() bool {
 		has := func(r *recorder) bool { return r.generations > 0 && len(r.assigned) == 1 }
 		hasNot := func(r *recorder) bool { return r.generations > 0 && r.assigned != nil && len(r.assigned) == 0 }
-		return first.look(has) && second.look(hasNot) || first.look(hasNot) && second.look(has)
+		return first.check(has) && second.check(hasNot) || first.check(hasNot) && second.check(has)
 	})
 	b.fill(1, 0, 10)
 	b.read(b.output, 10)
