@@ -16,9 +16,9 @@ import (
 // An inceptor is the service as a process.
 type inceptor struct{ *measure.Process }
 
-func startInceptor(binary, broker string, args []string) (inceptor, error) {
+func startInceptor(binary, broker, dir string, args []string) (inceptor, error) {
 	p, err := measure.Start(binary, append([]string{
-		"run", "--log.format", "json", "--kafka.brokers", broker, "--model.dir", modelDir, "--http.listen", "127.0.0.1:0",
+		"run", "--log.format", "json", "--kafka.brokers", broker, "--model.dir", dir, "--http.listen", "127.0.0.1:0",
 	}, args...)...)
 	return inceptor{p}, err
 }
@@ -28,7 +28,7 @@ type event struct {
 	Time    time.Time
 	Msg     string
 	Address string        // of "listening"
-	Took    time.Duration // of "passed its gates"
+	Took    time.Duration // of "version passed its gates"
 }
 
 // event finds the first one with this message.

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -13,19 +15,21 @@ import (
 
 	"inceptor/bench/measure"
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
 )
 
-// batchSizes are those of the raw loop, whose best one is the limit.
+// batchSizes are those of the raw loop. The best one is the limit.
 var batchSizes = []int{1, 2, 4, 8}
+
+const signature = "serving_default"
 
 //go:embed decode.pbtxt
 var decodeGraph string
 
-// raw is the C API without anything of ours between it and the caller but
-// package savedmodel: sessions with default options, tensors made beforehand,
-// and the graph that the service runs, by its model.optimize.
+// raw is the C API with only package savedmodel above it: sessions with default options, tensors
+// made beforehand, and the graph that the service runs with its settings of the model.
 type raw struct {
 	photos  [][]byte
 	decoder *savedmodel.Session
@@ -35,17 +39,31 @@ type raw struct {
 	pixels  map[int]*savedmodel.Tensor // by batch size
 }
 
-func newRaw(ctx context.Context, photos [][]byte, optimize bool) (r *raw, err error) {
+func newRaw(ctx context.Context, photos [][]byte, c model.Config) (r *raw, err error) {
 	r = &raw{photos: photos, pixels: map[int]*savedmodel.Tensor{}}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	if r.model, err = savedmodel.Load(ctx, modelDir+"/1", savedmodel.Options{Optimize: optimize}); err != nil {
+	version := filepath.Join(c.Dir, "1")
+	settings := c.Options().Session
+	o := savedmodel.Options{
+		Optimize: settings.Optimize, Kernels: settings.Kernels, Precision: settings.Precision, Signature: signature,
+	}
+	if o.Precision == savedmodel.PrecisionInt8 {
+		calibration, err := infer.ReadCalibration(version)
+		if err != nil {
+			return nil, err
+		}
+		o.Ranges = calibration.Ranges()
+	}
+	if r.model, err = savedmodel.Load(ctx, version, o); err != nil {
 		return nil, err
 	}
-	const signature = "serving_default"
+	if r.model.WhyFloat32 != "" {
+		return nil, fmt.Errorf("the model does not run in %v: %s", o.Precision, r.model.WhyFloat32)
+	}
 	sig, err := r.model.Signature(signature)
 	if err != nil {
 		return nil, err
@@ -72,7 +90,7 @@ func newRaw(ctx context.Context, photos [][]byte, optimize bool) (r *raw, err er
 		if r.pixels[n], err = r.batch(ctx, n); err != nil {
 			return nil, err
 		}
-		for range 2 { // the first runs set kernels up
+		for range 2 { // the first runs initialize kernels
 			if err := r.run(ctx, n); err != nil {
 				return nil, err
 			}
@@ -223,7 +241,7 @@ func newClassify(ctx context.Context, c model.Config) (*classify, error) {
 }
 
 // BatchRun implements model.Observer.
-func (m *classify) BatchRun(_ int64, r model.Run) {
+func (m *classify) BatchRun(_ int64, r infer.Run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.batches++
@@ -236,8 +254,8 @@ func (m *classify) counts() (batches, size int) {
 	return m.batches, m.size
 }
 
-// measureClassify has many callers classify for a while. What the last of them
-// see, with fewer beside them, does not count.
+// measureClassify lets many callers classify for a while. The answers at the end do not count,
+// since there are fewer callers then.
 func (b *bench) measureClassify(ctx context.Context) error {
 	batches, size := b.classify.counts()
 	cpu := measure.OwnCPU()

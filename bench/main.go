@@ -1,24 +1,27 @@
-// Command bench measures how much of a machine's speed inceptor makes
-// something of, with Inception v3 on photos of 640 pixels. It runs, in one
-// go and in turns,
+// Command bench measures how much of a machine's speed inceptor uses, with Inception v3 on photos
+// of 640 pixels. It measures in turns
 //
-//	raw       the C API's bare loop on decoded pixels, and the decode alone
+//	raw       a loop of bare C API calls on decoded pixels, and decoding alone
 //	classify  decode and run in process, through model.Manager.Classify
 //	service   the service, a process, between two topics of a real broker
-//	latency   the same at 40 % of that load, sent at a fixed rate
+//	latency   the same at 40 % of that load, at a fixed rate
 //	start     from the start of the process to the first answer
 //
 // and, if -only names it and after testenv/setup.sh bench,
 //
 //	outside   the raw loop in another library: onnxruntime, on the same weights
 //
-// several rounds of each, and prints medians with their spread, and each part's
-// share of what the one before it allows, as Markdown. The machine's other
-// work disturbs all parts of a round alike, so ratios are made within rounds.
+// in several rounds. It prints as Markdown medians with their spread, and how much of the speed of
+// each part the next one reaches. Other work on the machine affects all parts of a round alike, so
+// ratios are made within rounds.
 //
 // Run it in the checkout's folder after `testenv/setup.sh test`; `make bench`
 // does both. Arguments after the flags are settings of the service, as
 // "inceptor run" takes them: go run ./bench -only classify,service -- --model.batch.max 4
+//
+// With --model.precision int8 all parts run in int8: inceptor's on a copy of the model with ranges
+// that "inceptor quantize" measures on other photos. ONEDNN_MAX_CPU_ISA, such as AVX2 or
+// AVX512_CORE_VNNI, caps the instructions of all parts but outside.
 package main
 
 import (
@@ -31,8 +34,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"inceptor/bench/measure"
 	"inceptor/service"
@@ -63,7 +64,7 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds; each value is the median of them")
 	seconds := flags.Float64("seconds", 9, "seconds of each of classify, service and latency in a round")
-	only := flags.String("only", strings.Join(parts, ","), "parts to measure, "+optional+" is one more; without one of them there are no ratios to it")
+	only := flags.String("only", strings.Join(parts, ","), "parts to measure, and "+optional+"; ratios to a part need it")
 	short := flags.Bool("short", false, "a rough answer within 90 seconds: 2 rounds, 5 seconds")
 	flags.StringVar(&o.binary, "binary", "", "inceptor to measure as the service; empty: build it")
 	flags.StringVar(&o.out, "out", "", "file to write the tables to as well")
@@ -92,11 +93,11 @@ func parse(args []string) (options, error) {
 
 func (o options) has(part string) bool { return slices.Contains(o.only, part) }
 
-// A bench is one run of this command.
+// A bench is one run of this command. Only the main goroutine uses its fields.
 type bench struct {
 	options
 	photos  [][]byte
-	config  service.Config // with the service's arguments
+	config  service.Config // with the service's arguments, and the model's directory
 	results measure.Results
 	system  *measure.System
 
@@ -132,6 +133,11 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	if b.int8() {
+		if b.config.Model.Dir, err = measure.Quantize(ctx, b.binary, modelDir, dir); err != nil {
+			return err
+		}
+	}
 	if err := b.prepare(ctx, dir); err != nil {
 		return err
 	}
@@ -143,21 +149,18 @@ func run(ctx context.Context, args []string) error {
 	return b.report(ctx)
 }
 
-// configure gives Classify the settings that the service gets.
+// configure gives Classify the settings of the service.
 func (b *bench) configure() error {
-	parser, err := kong.New(&b.config, kong.Name("bench"))
-	if err != nil {
-		return err
-	}
-	if _, err := parser.Parse(b.service); err != nil {
-		return fmt.Errorf("the service's arguments: %w", err)
-	}
+	var err error
+	b.config, err = measure.Settings(b.service...)
 	b.config.Model.Dir = modelDir
-	b.config.Model.Session = b.config.TensorFlow.Options()
-	return nil
+	return err
 }
 
-// prepare starts what the parts need, and measures the start on the way.
+// int8 tells whether the parts run in int8.
+func (b *bench) int8() bool { return b.config.Model.Precision == "int8" }
+
+// prepare starts what the parts need, and measures the start of the service.
 func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	if b.has("service") || b.has("latency") || b.has("start") {
 		if b.kafka, err = measure.StartKafka(ctx, dir); err != nil {
@@ -170,13 +173,13 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	}
 	if b.has("raw") {
 		measure.Progress("loading the model: raw")
-		if b.raw, err = newRaw(ctx, b.photos, b.config.Model.Optimize == "auto"); err != nil {
+		if b.raw, err = newRaw(ctx, b.photos, b.config.Model); err != nil {
 			return fmt.Errorf("raw: %w", err)
 		}
 	}
 	if b.has(optional) {
 		measure.Progress("loading the model: outside")
-		if b.outside, err = newOutside(); err != nil {
+		if b.outside, err = newOutside(b.int8()); err != nil {
 			return err
 		}
 		b.system.Watch(b.outside.Process.Pid)
@@ -199,7 +202,7 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// round measures each part once. The raw loops' batch sizes change places.
+// round measures each part once. The order of the raw loops' batch sizes changes each time.
 func (b *bench) round(ctx context.Context, round int) error {
 	type phase struct {
 		name string
@@ -221,7 +224,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	if b.classify != nil {
 		phases = append(phases, phase{"classify", b.measureClassify})
 	}
-	if b.has("service") || b.has("latency") { // whose rate is a part of the service's
+	if b.has("service") || b.has("latency") { // its rate is a part of the service's
 		phases = append(phases, phase{"service", b.measureService})
 	}
 	if b.has("latency") {
@@ -241,7 +244,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	return nil
 }
 
-// close stops all that was started.
+// close stops everything that was started.
 func (b *bench) close() {
 	if b.inceptor.Process != nil {
 		b.inceptor.Kill()

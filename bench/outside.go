@@ -11,10 +11,8 @@ import (
 	"inceptor/bench/measure"
 )
 
-const onnxModel = ".tools/onnx/inception.onnx"
-
-// outside is the raw loop of another library, in a process that waits to be
-// told what to run, so that both take turns.
+// outside is the raw loop of another library. Its process waits for orders, so that both take
+// turns.
 type outside struct {
 	*exec.Cmd
 	orders  io.WriteCloser
@@ -23,7 +21,11 @@ type outside struct {
 }
 
 // newOutside starts the process. It answers when its model is loaded and warm.
-func newOutside() (*outside, error) {
+func newOutside(int8 bool) (*outside, error) {
+	onnxModel := ".tools/onnx/inception.onnx"
+	if int8 {
+		onnxModel = ".tools/onnx/inception-int8.onnx"
+	}
 	if _, err := os.Stat(onnxModel); err != nil {
 		return nil, fmt.Errorf("%w: run `testenv/setup.sh bench`", err)
 	}
@@ -44,20 +46,20 @@ func newOutside() (*outside, error) {
 	return o, err
 }
 
-// run runs batches of n for so long, about. It returns how many images that
-// were, and how long it took.
+// run runs batches of n for about this long. It returns the number of images and the seconds they
+// took.
 func (o *outside) run(n int, d time.Duration) (images, seconds float64, err error) {
 	if _, err = fmt.Fprintln(o.orders, n, d.Seconds()); err == nil {
 		_, err = fmt.Fscanln(o.results, &images, &seconds)
 	}
 	if err != nil {
-		o.close() // now its log is whole
+		o.close() // completes its log
 		return 0, 0, fmt.Errorf("bench/outside.py: %w\n%s", err, o.log.String())
 	}
 	return images, seconds, nil
 }
 
-// close ends the process, which reads no more orders.
+// close ends the process: it ends when there are no more orders.
 func (o *outside) close() {
 	_ = o.orders.Close()
 	_ = o.Wait()

@@ -80,8 +80,12 @@ func (b *bench) writeThroughput(w io.Writer) {
 	for _, n := range batchSizes {
 		row(fmt.Sprintf("(a) bare C API on decoded pixels, the same graph, batch %d", n), rawRate(n), rawCPU(n), "")
 	}
+	outside := "(o) onnxruntime on pixels, the same weights"
+	if b.int8() {
+		outside += " in int8 (QDQ)"
+	}
 	for _, n := range batchSizes {
-		row(fmt.Sprintf("(o) onnxruntime on pixels, the same weights, batch %d", n), outsideRate(n), outsideCPU(n), "")
+		row(fmt.Sprintf("%s, batch %d", outside, n), outsideRate(n), outsideCPU(n), "")
 	}
 	if b.raw != nil {
 		r[allowed] = limit(r, runtime.NumCPU())
@@ -106,6 +110,8 @@ func (b *bench) writeThroughput(w io.Writer) {
 	}
 	share("(b) / (a')", r[classifyRate], r[allowed], "≥ 0.97")
 	share("(c) / (b)", r[serviceRate], r[classifyRate], "≥ 0.95")
+	share("(c) / (b), had (c) the processor time of broker, sender and reader too", alone(r), r[classifyRate], "")
+	share("(c) / (a')", r[serviceRate], r[allowed], "≥ 0.9")
 	share("CPU an image, (b) / (a + decode)", r[classifyCPU], needed(r), "")
 	share("CPU an image, (c) / (b)", r[serviceCPU], r[classifyCPU], "")
 }

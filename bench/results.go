@@ -83,3 +83,11 @@ func limit(r measure.Results, cores int) []float64 {
 func needed(r measure.Results) []float64 {
 	return measure.Each(r[rawCPU(bestBatch(r))], r[decodeCPU], measure.Sum)
 }
+
+// alone is, for each round, what the service would answer if it also had the processor time that
+// the broker, the sender and the reader take on its machine: images a second.
+func alone(r measure.Results) []float64 {
+	others := measure.Each(r[brokerServiceCPU], r[ownServiceCPU], measure.Sum)
+	all := measure.Each(r[serviceCPU], others, measure.Sum)
+	return measure.Each(r[serviceRate], measure.Each(all, r[serviceCPU], measure.Ratio), func(a, b float64) float64 { return a * b })
+}

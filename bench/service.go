@@ -18,7 +18,7 @@ func (b *bench) start(ctx context.Context, last bool) error {
 	if err := b.client.Backlog(ctx, b.photos, startBacklog); err != nil {
 		return err
 	}
-	p, err := startInceptor(b.binary, b.kafka.Addr(), b.service)
+	p, err := startInceptor(b.binary, b.kafka.Addr(), b.config.Model.Dir, b.service)
 	if err != nil {
 		return err
 	}
@@ -31,10 +31,10 @@ func (b *bench) start(ctx context.Context, last bool) error {
 	}
 	b.results.Add(startCPU, measure.ProcessCPU(p.Pid()).Seconds())
 	b.results.Add(startFirst, answers[0].Appended.Sub(p.Started).Seconds())
-	if passed, ok := p.event("passed its gates"); ok {
+	if passed, ok := p.event("version passed its gates"); ok {
 		b.results.Add(startLoading, passed.Time.Add(-passed.Took).Sub(p.Started).Seconds())
 	}
-	if serving, ok := p.event("serving"); ok {
+	if serving, ok := p.event("version serving"); ok {
 		b.results.Add(startServing, serving.Time.Sub(p.Started).Seconds())
 	}
 	if assigned, ok := p.event("assigned"); ok {

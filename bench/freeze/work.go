@@ -45,7 +45,7 @@ func measureRuns(o savedmodel.Options) (measurement, error) {
 	if err != nil {
 		return m, err
 	}
-	defer func() { _ = model.Close() }() // whose memory nobody measures any more
+	defer func() { _ = model.Close() }() // its memory is no longer measured
 	if err := run(images); err != nil {
 		return m, err
 	}

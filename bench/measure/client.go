@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"inceptor/internal/retry"
 )
 
 // Topics are those of one service.
@@ -18,8 +20,8 @@ type Topics struct{ Input, Output, DeadLetter string }
 // partitions of each topic.
 const partitions = 2
 
-// A Client sends records to a service and reads its answers. Each is known by
-// its key, a number that is used once. It is for one goroutine.
+// A Client sends records to a service and reads its answers. The key of each is a number that is
+// used once. A Client is for one goroutine.
 type Client struct {
 	*kgo.Client
 	topics Topics
@@ -27,7 +29,7 @@ type Client struct {
 	unread map[int]bool // keys whose answers are due
 }
 
-// An Answer is one that came.
+// An Answer is one that was read.
 type Answer struct {
 	Key      int
 	Appended time.Time // to the output topic, as the broker says
@@ -35,9 +37,9 @@ type Answer struct {
 	Value    []byte
 }
 
-// NewClient makes the topics, the output's with the times at which the broker
-// appends, and reads the output from its beginning. What it sends waits for
-// company for as long as linger.
+// NewClient creates the topics and reads the output from its beginning. The records of the output
+// get the time at which the broker appends them. A record that is sent waits up to linger for
+// others of its batch.
 func NewClient(ctx context.Context, broker string, t Topics, linger time.Duration) (*Client, error) {
 	kc, err := kgo.NewClient(
 		kgo.SeedBrokers(broker),
@@ -67,7 +69,7 @@ func NewClient(ctx context.Context, broker string, t Topics, linger time.Duratio
 	return &Client{Client: kc, topics: t, unread: map[int]bool{}}, nil
 }
 
-// reserve takes the next n keys, and returns the first.
+// reserve reserves the next n keys and returns the first.
 func (c *Client) reserve(n int) (first int) {
 	first = c.next
 	c.next += n
@@ -77,7 +79,7 @@ func (c *Client) reserve(n int) (first int) {
 	return first
 }
 
-// send gives a record with a reserved key to the producer.
+// send sends a record with a reserved key, without waiting.
 func (c *Client) send(ctx context.Context, key int, value []byte, failed func(error)) {
 	c.Produce(ctx, &kgo.Record{
 		Topic: c.topics.Input, Key: []byte(strconv.Itoa(key)), Value: value,
@@ -102,14 +104,14 @@ func (c *Client) Backlog(ctx context.Context, values [][]byte, n int) error {
 	return context.Cause(ctx)
 }
 
-// patience is how long an answer may be due.
-const patience = 60 * time.Second
+// answerTimeout is how long to wait for the next answer.
+const answerTimeout = 60 * time.Second
 
-// Await reads n answers, by the time at which they were appended.
+// Await reads n answers and returns them in the order in which they were appended.
 func (c *Client) Await(ctx context.Context, n int) ([]Answer, error) {
 	var answers []Answer
 	for last := time.Now(); len(answers) < n; {
-		pollCtx, cancel := context.WithDeadline(ctx, last.Add(patience))
+		pollCtx, cancel := context.WithDeadline(ctx, last.Add(answerTimeout))
 		fetches := c.PollFetches(pollCtx)
 		cancel()
 		now := time.Now()
@@ -139,12 +141,11 @@ func (c *Client) Await(ctx context.Context, n int) ([]Answer, error) {
 	return answers, nil
 }
 
-// tail is how many answers at the end of a backlog do not count: there the
-// batches are no longer full.
+// tail is how many answers at the end of a backlog do not count: batches are no longer full there.
 const tail = 16
 
-// Throughput is how many records a second the service works off, of a backlog
-// of n and some more; all is how many it got.
+// Throughput returns how many records a second the service answers from a backlog of n and a few
+// more, and how many there were.
 func (c *Client) Throughput(ctx context.Context, values [][]byte, n int) (rate float64, all int, err error) {
 	all = n + tail
 	if err := c.Backlog(ctx, values, all); err != nil {
@@ -162,8 +163,8 @@ func (c *Client) Throughput(ctx context.Context, values [][]byte, n int) (rate f
 	return rate, all, err
 }
 
-// Latency sends records at a fixed rate, and measures from when each was due to
-// be sent, whatever became of those before it, until its answer is read.
+// Latency sends records at a fixed rate. It measures from when each was due to be sent, whether or
+// not those before it were answered, until its answer is read.
 func (c *Client) Latency(ctx context.Context, values [][]byte, rate float64, long time.Duration) (answers []Answer, took []time.Duration, err error) {
 	interval := time.Duration(float64(time.Second) / rate)
 	n := int(long / interval)
@@ -175,9 +176,7 @@ func (c *Client) Latency(ctx context.Context, values [][]byte, rate float64, lon
 	go func() {
 		for i := range n {
 			if wait := time.Until(due(first + i)); wait > 0 {
-				select {
-				case <-time.After(wait):
-				case <-sendCtx.Done():
+				if !retry.Sleep(sendCtx, wait) {
 					return
 				}
 			}

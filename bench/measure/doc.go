@@ -1,3 +1,3 @@
-// Package measure has what the benchmarks share: the photos, how they are sent,
-// what /proc tells of processes and the machine, and medians.
+// Package measure provides what the benchmarks share: photos, clients that send them, the use of
+// processor and memory from /proc, and medians.
 package measure

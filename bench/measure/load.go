@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"inceptor/internal/retry"
 )
 
 // photoFiles are the sample photos of 640×427 pixels.
@@ -28,16 +30,15 @@ func Photos() ([][]byte, error) {
 	return photos, nil
 }
 
-// Callers are what classify at once: as many as the service's window of one
-// partition.
+// Callers is how many classify at once: as many as the service's window of one partition.
 const Callers = 64
 
-// LatencyLoad is the part of the throughput at which latency is measured.
+// LatencyLoad is the share of the throughput at which latency is measured.
 const LatencyLoad = 0.4
 
-// Flood has many callers classify photos, each the next as soon as it has an
-// answer. None begins another one after that long. It returns when it began
-// and when answers came, in order.
+// Flood lets many callers classify photos, each the next one as soon as it has an answer. None
+// begins another one after that time. It returns when it began, and when the answers came, in
+// order.
 func Flood(ctx context.Context, long time.Duration, photos [][]byte, classify func(ctx context.Context, photo []byte) error) (begin time.Time, ends []time.Time, err error) {
 	var mu sync.Mutex
 	begin = time.Now()
@@ -59,10 +60,9 @@ func Flood(ctx context.Context, long time.Duration, photos [][]byte, classify fu
 	return begin, ends, err
 }
 
-// Rate is how many a second of things that happen at these times, in order:
-// the slope of the line through their count, which does not depend on where in
-// a burst the first and the last one lie. The first tenth is left out, as long
-// as it takes until the work is steady.
+// Rate returns how many events a second happen, from their times in order. It is the slope of the
+// line through their count, which does not depend on where in a burst the first and the last one
+// lie. The first tenth is left out, while the work is not steady yet.
 func Rate(times []time.Time) (float64, error) {
 	times = times[len(times)/10:]
 	n := float64(len(times))
@@ -77,9 +77,8 @@ func Rate(times []time.Time) (float64, error) {
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx), nil
 }
 
-// AtRate calls send so many times a second, whether the calls before have
-// returned or not, with when each was due, until ctx ends; then it waits for
-// those under way.
+// AtRate calls send at a rate per second until ctx ends, whether or not earlier calls have
+// returned, with the time when each was due. Then it waits for the calls that have not returned.
 func AtRate(ctx context.Context, rate float64, send func(n int, due time.Time)) {
 	var g sync.WaitGroup
 	defer g.Wait()
@@ -87,9 +86,7 @@ func AtRate(ctx context.Context, rate float64, send func(n int, due time.Time)) 
 	begin := time.Now()
 	for n := 1; ; n++ {
 		due := begin.Add(time.Duration(n) * interval)
-		select {
-		case <-time.After(time.Until(due)):
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, time.Until(due)) {
 			return
 		}
 		g.Go(func() { send(n, due) })

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,7 +51,28 @@ func WriteMachine(ctx context.Context, w io.Writer, what, binary, library string
 		}
 		WriteRow(w, key, strings.TrimSpace(value))
 	}
+	if isa := os.Getenv(maxISA); isa != "" {
+		WriteRow(w, "instructions of oneDNN", "at most "+isa+" ("+maxISA+")")
+	}
 	return nil
+}
+
+// maxISA is the variable in the environment that caps the instructions of oneDNN, in this process
+// and in those that it starts.
+const maxISA = "ONEDNN_MAX_CPU_ISA"
+
+// knownISAs are the values that oneDNN takes for maxISA. It ignores any other.
+var knownISAs = []string{
+	"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_FP16",
+	"AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16", "DEFAULT", "ALL",
+}
+
+// checkISA refuses a cap that oneDNN would ignore.
+func checkISA(isa string) error {
+	if isa == "" || slices.Contains(knownISAs, strings.ToUpper(isa)) {
+		return nil
+	}
+	return fmt.Errorf("%s: %q is none of %s", maxISA, isa, strings.Join(knownISAs, ", "))
 }
 
 // WriteRow writes a row of a table.

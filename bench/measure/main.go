@@ -6,18 +6,23 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
+	"github.com/alecthomas/kong"
+
+	"inceptor/internal/interrupt"
+	"inceptor/service"
 	"inceptor/testenv"
 )
 
 // Main runs a benchmark as a program, with the command line's arguments, until
 // SIGINT or SIGTERM. Its error is printed, and makes the exit status 1.
 func Main(name string, run func(ctx context.Context, args []string) error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
+	ctx, stop := interrupt.Context()
+	err := checkISA(os.Getenv(maxISA))
+	if err == nil {
+		err = run(ctx, os.Args[1:])
+	}
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		stop()
@@ -40,4 +45,19 @@ func StartKafka(ctx context.Context, dir string) (*testenv.Kafka, error) {
 		return nil, err
 	}
 	return testenv.StartKafka(ctx, KafkaLib, dir)
+}
+
+// Settings returns the service's configuration with these settings, as "inceptor run" takes them,
+// and the defaults for the others. With TensorFlow's settings it is ready to load a model.
+func Settings(args ...string) (service.Config, error) {
+	var c service.Config
+	parser, err := kong.New(&c, kong.Name("settings"))
+	if err != nil {
+		return c, err
+	}
+	if _, err := parser.Parse(args); err != nil {
+		return c, fmt.Errorf("the settings: %w", err)
+	}
+	c.Model.Session = c.TensorFlow.Options()
+	return c, nil
 }

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// A Process is a service that is measured. What it says is kept.
+// A Process is a service that is measured. It keeps the service's output.
 type Process struct {
+	// Set once.
 	Started time.Time
-
-	cmd  *exec.Cmd
-	gone chan struct{}
+	cmd     *exec.Cmd
+	gone    chan struct{} // closed when the process has ended
 
 	mu  sync.Mutex
-	log bytes.Buffer
+	log bytes.Buffer // guarded by mu
 }
 
 // Start starts a service, which ends with this process.
@@ -38,30 +38,30 @@ func Start(name string, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// Write implements io.Writer, for what the process says.
+// Write implements io.Writer, for the output of the process.
 func (p *Process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.Write(b)
 }
 
-// Output is what it has said.
+// Output returns the output so far.
 func (p *Process) Output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.String()
 }
 
-// Pid is the process's number.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Kill ends it at once.
+// Kill ends the process at once.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended by itself
 	<-p.gone
 }
 
-// Stop ends it in order, by SIGTERM.
+// Stop ends the process with SIGTERM and waits for it.
 func (p *Process) Stop(ctx context.Context) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err

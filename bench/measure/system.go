@@ -80,18 +80,17 @@ func number(s string) int64 {
 	return n
 }
 
-// A System tells what the machine does beside the benchmark. The zero value
-// counts only this process to the benchmark.
+// A System measures the other work on the machine during a benchmark. The zero value counts only
+// this process as a part of the benchmark.
 type System struct{ pids []int }
 
-// Watch counts a process to the benchmark.
+// Watch counts a process as a part of the benchmark.
 func (s *System) Watch(pid int) { s.pids = append(s.pids, pid) }
 
-// A Usage is processor time so far: of the benchmark, of everything, and what
-// there was in all.
+// A Usage is processor time so far: of the benchmark, of all processes, and including idle time.
 type Usage struct{ own, busy, all time.Duration }
 
-// Now is the usage so far.
+// Now returns the usage so far.
 func (s *System) Now() Usage {
 	u := Usage{own: OwnCPU()}
 	for _, pid := range s.pids {
@@ -117,7 +116,7 @@ func (s *System) Now() Usage {
 	return u
 }
 
-// Foreign is the part of the machine that others have used since then.
+// Foreign returns the share of the machine that other processes have used since then.
 func (s *System) Foreign(since Usage) float64 {
 	now := s.Now()
 	all := now.all - since.all

@@ -16,6 +16,8 @@ import (
 
 	"inceptor/bench/measure"
 	"inceptor/model"
+	"inceptor/model/fallback"
+	"inceptor/model/infer"
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service"
@@ -40,7 +42,7 @@ type reply struct {
 // A classifier is the model, wherever that is.
 type classifier interface {
 	Load(ctx context.Context) error
-	Classify(ctx context.Context, key, image []byte) (model.Prediction, error)
+	Classify(ctx context.Context, key, image []byte) (infer.Prediction, error)
 	Close()
 }
 
@@ -56,7 +58,7 @@ type caller struct {
 }
 
 // BatchRun implements model.Observer.
-func (c *caller) BatchRun(int64, model.Run) { c.batches.Add(1) }
+func (c *caller) BatchRun(int64, infer.Run) { c.batches.Add(1) }
 
 // CallDone implements remote.Observer.
 func (c *caller) CallDone(op, code string, _ time.Duration) {
@@ -77,7 +79,7 @@ func client(ctx context.Context, config service.Config) error {
 		return err
 	}
 	if config.Model.Backend == model.OnlyRemote {
-		c.classifier, err = model.NewServer(config.Model, config.Fallback, log, c)
+		c.classifier, err = fallback.NewServer(config.Model, config.Fallback, log, c)
 	} else if err = savedmodel.OpenLibrary(config.TensorFlow.Library); err == nil {
 		c.classifier, err = model.New(config.Model, log, c)
 	}

@@ -30,8 +30,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"inceptor/bench/measure"
 	"inceptor/model"
 	"inceptor/service"
@@ -113,15 +111,9 @@ func parse(args []string) (options, error) {
 	if o.rounds < 1 || o.phase < time.Second {
 		return o, errors.New("want at least one round, and one second")
 	}
-	parser, err := kong.New(&o.config, kong.Name("remote"))
-	if err != nil {
-		return o, err
-	}
-	if _, err := parser.Parse(slices.Concat(defaults, o.settings)); err != nil {
-		return o, fmt.Errorf("the settings: %w", err)
-	}
-	o.config.Model.Session = o.config.TensorFlow.Options()
-	return o, nil
+	var err error
+	o.config, err = measure.Settings(slices.Concat(defaults, o.settings)...)
+	return o, err
 }
 
 // A bench is one run of this command.

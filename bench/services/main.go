@@ -2,21 +2,28 @@
 // read images from a Kafka topic and write predictions to another, of one model,
 // on the same machine and broker:
 //
-//	inceptor      with the default settings: at least once
-//	exactly once  the same with kafka.delivery=exactly_once
-//	bfloat16      the same with model.precision=bfloat16, on processors that have it
-//	python        service.py: confluent-kafka and TensorFlow for Python
-//	streams       streams/Service.java: Kafka Streams and TensorFlow for Java
+//	inceptor          with the default settings: at least once
+//	exactly-once      the same with kafka.delivery=exactly_once
+//	bfloat16          the same with model.precision=bfloat16, on processors that have it
+//	int8              the same with model.precision=int8, on a copy from "inceptor quantize"
+//	python            service.py: confluent-kafka and TensorFlow for Python
+//	onnxruntime       service.py with onnxruntime
+//	onnxruntime-int8  the same in int8, with ranges of the same images
+//	streams           streams/Service.java: Kafka Streams and TensorFlow for Java
 //
 // Each works off a backlog, then gets records at a fixed rate. What they answer
-// must be the same. They change places from round to round, and those that wait
-// for their turn hold their memory and do nothing. What is printed, as Markdown,
-// are medians with their spread; ratios are made within rounds.
+// must be the same, as far as precision and decoder allow. They change places
+// from round to round, and those that wait for their turn hold their memory and
+// do nothing. What is printed, as Markdown, are medians with their spread;
+// ratios are made within rounds.
 //
 // Run it in the checkout's folder after `testenv/setup.sh bench`. Arguments
 // after the flags are settings of inceptor:
 //
 //	go run ./bench/services -model tiny -only inceptor,exactly-once -- --kafka.window.records 500
+//
+// ONEDNN_MAX_CPU_ISA, such as AVX2 or AVX512_CORE_VNNI, caps the instructions of all services but
+// those of onnxruntime.
 package main
 
 import (
@@ -61,15 +68,18 @@ func parse(args []string) (options, error) {
 	seconds := flags.Float64("seconds", 9, "seconds of each backlog, about, and of each fixed rate")
 	flags.Float64Var(&o.rate, "rate", 0, "the fixed `rate`, records a second; 0: 40 % of what the slowest did in the round")
 	flags.StringVar(&o.model, "model", "inception", "inception on photos; or what costs nothing: tiny on images of 246 bytes, dense on JSON rows of 200")
-	only := flags.String("only", strings.Join(names(), ","), "services to measure")
+	only := flags.String("only", "", "services to measure; empty: all of "+strings.Join(names("inception"), ",")+" that run the model")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	o.phase = time.Duration(*seconds * float64(time.Second))
-	o.only, o.settings = strings.Split(*only, ","), flags.Args()
+	o.only, o.settings = names(o.model), flags.Args()
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
 	for _, name := range o.only {
-		if !slices.Contains(names(), name) {
-			return o, fmt.Errorf("-only: %q is none of %s", name, strings.Join(names(), ", "))
+		if !slices.Contains(names(o.model), name) {
+			return o, fmt.Errorf("-only: %q is none of %s, which run the model %s", name, strings.Join(names(o.model), ", "), o.model)
 		}
 	}
 	if !slices.Contains([]string{"inception", "tiny", "dense"}, o.model) {
@@ -86,6 +96,8 @@ type bench struct {
 	options
 	binary   string
 	modelDir string
+	int8Dir  string   // modelDir with ranges
+	absent   []string // contenders whose precision this processor has not
 	records  [][]byte
 	guess    float64       // records a second, before anything is measured
 	linger   time.Duration // of the sender
@@ -128,6 +140,11 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 	if err := b.chooseModel(ctx, dir); err != nil {
 		return err
 	}
+	if slices.Contains(b.only, quantized) {
+		if b.int8Dir, err = measure.Quantize(ctx, b.binary, b.modelDir, dir); err != nil {
+			return err
+		}
+	}
 	if b.kafka, err = measure.StartKafka(ctx, dir); err != nil {
 		return err
 	}
@@ -141,11 +158,26 @@ func (b *bench) prepare(ctx context.Context, dir string) (err error) {
 			return err
 		}
 		b.services = append(b.services, s)
-		for i := range b.starts {
-			measure.Progress("%s: start %d of %d", c.name, i+1, b.starts)
-			if err := b.start(ctx, s, i == b.starts-1); err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
+		err := b.startAll(ctx, s)
+		if errors.Is(err, errPrecision) {
+			b.absent = append(b.absent, s.name)
+			b.services = b.services[:len(b.services)-1]
+			s.close()
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// startAll starts a service as often as that is measured.
+func (b *bench) startAll(ctx context.Context, s *service) error {
+	for i := range b.starts {
+		measure.Progress("%s: start %d of %d", s.name, i+1, b.starts)
+		if err := b.start(ctx, s, i == b.starts-1); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -230,10 +262,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 // close stops all that was started.
 func (b *bench) close() {
 	for _, s := range b.services {
-		if s.process != nil {
-			s.process.Kill()
-		}
-		s.client.Close()
+		s.close()
 	}
 	if b.kafka != nil {
 		b.kafka.Kill()

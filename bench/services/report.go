@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"inceptor/bench/measure"
@@ -43,6 +44,9 @@ func (b *bench) write(ctx context.Context, w io.Writer) error {
 	if len(b.settings) > 0 {
 		measure.WriteRow(w, "settings", "`"+strings.Join(b.settings, " ")+"`")
 	}
+	if len(b.absent) > 0 {
+		measure.WriteRow(w, "not in their precision here, left out", strings.Join(b.absent, ", "))
+	}
 	measure.WriteRow(w, "measured", fmt.Sprintf("%d rounds, medians (least – largest)", b.rounds))
 	measure.WriteRow(w, "other processes", fmt.Sprintf("took %s %% of the machine meanwhile", measure.Spread(b.results[foreign], 100, 0)))
 
@@ -63,14 +67,30 @@ func (b *bench) write(ctx context.Context, w io.Writer) error {
 			measure.Spread(r[key(steadyCPU, s)], 1000, 3),
 		)
 	}
+	for i, base := range b.services {
+		if i == 0 || slices.Contains(bases, base.name) {
+			b.writeRatios(w, base)
+		}
+	}
+	return nil
+}
+
+// bases are the services, besides the first one, that inceptor is compared with.
+var bases = []string{"bfloat16", "python", "onnxruntime", "onnxruntime-int8"}
+
+// writeRatios prints how the services compare with the first one, or how inceptor compares with
+// another one, from ratios within rounds.
+func (b *bench) writeRatios(w io.Writer, base *service) {
 	fmt.Fprintln(w)
-	measure.WriteRow(w, "ratio to "+b.services[0].what, "records/s", "CPU a record", "memory", "first answer", "p50", "p99")
+	measure.WriteRow(w, "ratio to "+base.what, "records/s", "CPU a record", "memory", "first answer", "p50", "p99")
 	measure.WriteRow(w, "---", "---", "---", "---", "---", "---", "---")
-	for _, s := range b.services[1:] {
+	for _, s := range b.services {
+		if s == base || base != b.services[0] && !s.own {
+			continue
+		}
 		ratio := func(what string) string {
-			return measure.Spread(measure.Each(r[key(what, s)], r[key(what, b.services[0])], measure.Ratio), 1, 2)
+			return measure.Spread(measure.Each(b.results[key(what, s)], b.results[key(what, base)], measure.Ratio), 1, 2)
 		}
 		measure.WriteRow(w, s.what, ratio(throughput), ratio(serviceCPU), ratio(resident), ratio(firstAnswer), ratio(p50), ratio(p99))
 	}
-	return nil
 }

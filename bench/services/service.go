@@ -7,37 +7,59 @@ import (
 	"inceptor/bench/measure"
 )
 
-// A contender is one way to do the job.
+// A contender is a service that is compared.
 type contender struct {
 	name, what string
 	command    func(b *bench, t measure.Topics) []string
+	precision  string  // that its answers must name; empty: they need not
+	tolerance  float64 // by how much its scores may differ from the first service's
+	inception  bool    // it runs no other model
+	own        bool    // it is inceptor
 }
+
+// tolerance is by how much scores may differ between services that compute the same: bfloat16 and
+// int8 change them, and Pillow decodes a bit differently.
+const tolerance, wideTolerance = 5e-3, 5e-2
 
 var contenders = []contender{
-	{"inceptor", "inceptor", func(b *bench, t measure.Topics) []string { return b.inceptor(t) }},
-	{"exactly-once", "inceptor, exactly once", func(b *bench, t measure.Topics) []string {
-		return b.inceptor(t, "--kafka.delivery=exactly_once")
-	}},
-	{"bfloat16", "inceptor, bfloat16", func(b *bench, t measure.Topics) []string {
-		return b.inceptor(t, "--model.precision=bfloat16")
-	}},
-	{"python", "Python: confluent-kafka, TensorFlow", func(b *bench, t measure.Topics) []string {
-		return []string{
-			"env", "PYTHONPATH=.tools/rivals", python, "-B", "bench/services/service.py", "--brokers", b.kafka.Addr(), "--group", t.Input,
-			"--input", t.Input, "--output", t.Output, "--model", b.modelDir + "/1",
-		}
-	}},
-	{"streams", "Java: Kafka Streams, TensorFlow", func(b *bench, t measure.Topics) []string {
-		return []string{
-			"java", "-Dorg.bytedeco.javacpp.cachedir=.tools/streams/cache", "-cp", ".tools/streams/classes:.tools/streams/lib/*", "Service",
-			"--brokers", b.kafka.Addr(), "--group", t.Input, "--input", t.Input, "--output", t.Output, "--model", b.modelDir + "/1",
-		}
-	}},
+	{name: "inceptor", own: true, what: "inceptor", tolerance: tolerance,
+		command: func(b *bench, t measure.Topics) []string { return b.inceptor(t) }},
+	{name: "exactly-once", own: true, what: "inceptor, exactly once", tolerance: tolerance,
+		command: func(b *bench, t measure.Topics) []string { return b.inceptor(t, "--kafka.delivery=exactly_once") }},
+	{name: "bfloat16", own: true, what: "inceptor, bfloat16", tolerance: tolerance, precision: "bfloat16", inception: true,
+		command: func(b *bench, t measure.Topics) []string { return b.inceptor(t, "--model.precision=bfloat16") }},
+	{name: quantized, own: true, what: "inceptor, int8", tolerance: wideTolerance, precision: "int8", inception: true,
+		command: func(b *bench, t measure.Topics) []string {
+			return b.inceptor(t, "--model.precision=int8", "--model.dir="+b.int8Dir)
+		}},
+	{name: "python", what: "Python: confluent-kafka, TensorFlow", tolerance: tolerance,
+		command: func(b *bench, t measure.Topics) []string { return b.python(t) }},
+	{name: "onnxruntime", what: "Python: confluent-kafka, onnxruntime", tolerance: wideTolerance, inception: true,
+		command: func(b *bench, t measure.Topics) []string {
+			return b.python(t, "--onnx", ".tools/onnx/inception.onnx")
+		}},
+	{name: "onnxruntime-int8", what: "Python: confluent-kafka, onnxruntime, int8 (QDQ)", tolerance: wideTolerance, inception: true,
+		command: func(b *bench, t measure.Topics) []string {
+			return b.python(t, "--onnx", ".tools/onnx/inception-int8.onnx")
+		}},
+	{name: "streams", what: "Java: Kafka Streams, TensorFlow", tolerance: tolerance,
+		command: func(b *bench, t measure.Topics) []string {
+			return []string{
+				"java", "-Dorg.bytedeco.javacpp.cachedir=.tools/streams/cache", "-cp", ".tools/streams/classes:.tools/streams/lib/*", "Service",
+				"--brokers", b.kafka.Addr(), "--group", t.Input, "--input", t.Input, "--output", t.Output, "--model", b.modelDir + "/1",
+			}
+		}},
 }
 
-func names() (all []string) {
+// quantized is the contender that needs ranges.
+const quantized = "int8"
+
+// names returns the contenders that run a model.
+func names(model string) (all []string) {
 	for _, c := range contenders {
-		all = append(all, c.name)
+		if model == "inception" || !c.inception {
+			all = append(all, c.name)
+		}
 	}
 	return all
 }
@@ -53,7 +75,14 @@ func (b *bench) inceptor(t measure.Topics, more ...string) []string {
 	return append(append(args, b.settings...), more...)
 }
 
-// A service is a contender at work.
+func (b *bench) python(t measure.Topics, more ...string) []string {
+	return append([]string{
+		"env", "PYTHONPATH=.tools/rivals", python, "-B", "bench/services/service.py", "--brokers", b.kafka.Addr(), "--group", t.Input,
+		"--input", t.Input, "--output", t.Output, "--model", b.modelDir + "/1",
+	}, more...)
+}
+
+// A service is a running contender.
 type service struct {
 	contender
 	topics  measure.Topics
@@ -62,11 +91,20 @@ type service struct {
 	rate    float64 // of the last backlog
 }
 
-// startBacklog is what waits for a service when it starts.
-const startBacklog = 16
+// close stops the service.
+func (s *service) close() {
+	if s.process != nil {
+		s.process.Kill()
+	}
+	s.client.Close()
+}
 
-// start starts a service on a backlog, and measures the way to its first
-// answer. The last one stays.
+// startBacklog is the number of records that wait for a service when it starts. A rate takes a
+// backlog of leastBacklog.
+const startBacklog, leastBacklog = 16, 20
+
+// start starts a service on a backlog, and measures the time until its first answer. The last one
+// that is started keeps running.
 func (b *bench) start(ctx context.Context, s *service, last bool) (err error) {
 	if err := s.client.Backlog(ctx, b.records, startBacklog); err != nil {
 		return err
@@ -82,12 +120,13 @@ func (b *bench) start(ctx context.Context, s *service, last bool) (err error) {
 		return err
 	}
 	b.results.Add(key(firstAnswer, s), answers[0].Appended.Sub(s.process.Started).Seconds())
-	if err := b.agree(answers); err != nil {
+	if err := b.agree(s, answers); err != nil {
 		return err
 	}
 	if last {
 		b.system.Watch(s.process.Pid())
-		return nil
+		s.rate, _, err = s.client.Throughput(ctx, b.records, int(b.guess*2)) // how long a backlog takes
+		return err
 	}
 	cancel()
 	p := s.process
@@ -95,16 +134,12 @@ func (b *bench) start(ctx context.Context, s *service, last bool) (err error) {
 	return p.Stop(context.WithoutCancel(ctx))
 }
 
-// throughput lets a service work off a backlog.
+// throughput measures a service on a backlog.
 func (b *bench) throughput(ctx context.Context, s *service) (float64, error) {
 	ctx, cancel := s.process.While(ctx)
 	defer cancel()
-	expected := s.rate
-	if expected == 0 {
-		expected = b.guess
-	}
 	before, cpu, broker := b.system.Now(), measure.ProcessCPU(s.process.Pid()), measure.ProcessCPU(b.kafka.Pid())
-	rate, n, err := s.client.Throughput(ctx, b.records, int(expected*b.phase.Seconds()))
+	rate, n, err := s.client.Throughput(ctx, b.records, max(leastBacklog, int(s.rate*b.phase.Seconds())))
 	if err != nil {
 		return 0, err
 	}
@@ -119,7 +154,7 @@ func (b *bench) throughput(ctx context.Context, s *service) (float64, error) {
 	return rate, nil
 }
 
-// latency sends records at a fixed rate.
+// latency measures a service at a fixed rate.
 func (b *bench) latency(ctx context.Context, s *service, rate float64) error {
 	ctx, cancel := s.process.While(ctx)
 	defer cancel()

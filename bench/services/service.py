@@ -1,46 +1,45 @@
 #!/usr/bin/env python3
 """The same job in Python, for comparison: images, or rows of numbers as JSON, from a Kafka topic, predictions to another.
 
-    service.py --brokers HOST:PORT --group GROUP --input TOPIC --output TOPIC --model DIR
+    service.py --brokers HOST:PORT --group GROUP --input TOPIC --output TOPIC --model DIR [--onnx FILE]
 
-Done as well as it can be without leaving Python: TensorFlow's own threads for the model, two threads that decode, batches of
+Done as well as it can be without leaving Python: the library's own threads for the model, two threads that decode, batches of
 what is there, at most 8 images or 256 rows, and the next batch decoded while one runs. At least once: offsets are committed after
-the answers are acknowledged.
+the answers are acknowledged. The library is TensorFlow or, with --onnx, onnxruntime, which runs that file; then Pillow decodes,
+and TensorFlow is not loaded.
 """
 
 import argparse
 import concurrent.futures
+import io
 import json
 import os
 import pathlib
 import signal
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import tensorflow as tf
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("brokers", "group", "input", "output"):
-        parser.add_argument("--" + name, required=True)
-    parser.add_argument("--model", type=pathlib.Path, required=True)
-    a = parser.parse_args()
+IMAGES, ROWS = 8, 256  # of a batch at most
 
-    predict = tf.saved_model.load(str(a.model)).signatures["serving_default"]
+
+def in_tensorflow(model):
+    """Returns functions that decode a record and run a batch, what a blank record decodes to, and the largest batch."""
+    import tensorflow as tf
+
+    predict = tf.saved_model.load(str(model)).signatures["serving_default"]
     (images,) = predict.structured_input_signature[1].values()
     rows = images.shape.rank == 2
-    most = 256 if rows else 8  # a batch
     if rows:
-        labels = [None] * 10
 
         def decode(row):
             return np.array(json.loads(row), np.float32)
 
     else:
         _, height, width, _ = images.shape
-        labels = (a.model / "assets/labels.txt").read_text().split("\n")
         scale = 1 / 255 if height == 299 else 1.0  # as inceptor.yaml says
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
@@ -49,11 +48,33 @@ def main():
             resized = tf.compat.v1.image.resize_bilinear(pixels[None], [height, width], align_corners=height == 299)
             return resized[0] * scale
 
-    def run(images):
-        (scores,) = predict(tf.constant(np.stack(images)) if rows else tf.stack(images)).values()
+    def run(batch):
+        (scores,) = predict(tf.constant(np.stack(batch)) if rows else tf.stack(batch)).values()
         return scores.numpy()
 
-    blank = tf.zeros(images.shape[1:])
+    return decode, run, tf.zeros(images.shape[1:]), ROWS if rows else IMAGES
+
+
+def in_onnxruntime(file):
+    """The same for Inception in onnxruntime."""
+    sys.path.append(str(pathlib.Path(__file__).parent.parent))
+    import outside
+
+    predict = outside.load(file)
+    blank = np.zeros((outside.SIDE, outside.SIDE, 3), np.float32)
+    return lambda image: outside.pixels_of(io.BytesIO(image)), lambda batch: predict(np.stack(batch)), blank, IMAGES
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("brokers", "group", "input", "output"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--onnx")
+    a = parser.parse_args()
+
+    decode, run, blank, most = in_onnxruntime(a.onnx) if a.onnx else in_tensorflow(a.model)
+    labels = [None] * 10 if most == ROWS else (a.model / "assets/labels.txt").read_text().split("\n")
     for n in (1, 2, 4, most):
         run([blank] * n)
 

@@ -1,6 +1,6 @@
-// Command soak lets the service work at a steady rate for a long time, Inception
-// v3 on photos between two topics of a real broker, and watches what it holds:
-// resident memory, file descriptors, threads. It prints a table, and draws a plot.
+// Command soak runs the service at a steady rate for a long time, with Inception v3 on photos
+// between two topics of a real broker. It samples resident memory, file descriptors and threads,
+// prints a table and draws a plot.
 //
 // Run it in the checkout's folder after `testenv/setup.sh test`. Arguments after
 // the flags are settings of the service:
@@ -27,14 +27,13 @@ type options struct {
 }
 
 const (
-	every   = 5 * time.Second // the service is looked at
+	every   = 5 * time.Second // between samples
 	backlog = 200             // photos that wait when it starts
 )
 
 func main() { measure.Main("soak", run) }
 
-// A sample is what the service held at one moment, and how it answered until
-// then since the one before.
+// A sample is the state of the service at one moment, and its latencies since the sample before.
 type sample struct {
 	at          time.Duration
 	rss         float64 // bytes
@@ -102,13 +101,11 @@ func run(ctx context.Context, args []string) error {
 	return os.WriteFile(o.plot, plot(samples), 0o644) //nolint:gosec // for everybody to read
 }
 
-// watch sends photos and looks at the service. A photo that is not answered
-// ends it.
+// watch sends photos and samples the service. A photo that is not answered is an error.
 func watch(ctx context.Context, client *measure.Client, p *measure.Process, photos [][]byte, rate float64, long time.Duration) ([]sample, error) {
 	ctx, cancel := p.While(ctx)
 	defer cancel()
-	// It starts on a backlog: so batches, and the memory for them, have been as
-	// large as they get.
+	// It starts on a backlog, so that batches and their memory reach their largest size first.
 	if err := client.Backlog(ctx, photos, backlog); err != nil {
 		return nil, err
 	}

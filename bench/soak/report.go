@@ -10,7 +10,7 @@ import (
 	"inceptor/bench/measure"
 )
 
-// write compares the parts of the time with each other.
+// write prints a row for each quarter of the time.
 func write(w io.Writer, samples []sample, o options) {
 	sent := 0
 	for _, s := range samples {

@@ -1,13 +1,11 @@
-// Command swap measures what new versions cost those who are being served. It
-// sends photos at a steady rate to an Inception v3 in process, through
-// model.Manager, while one version after the other comes and the one before
-// it goes, and prints as Markdown what remains of each in memory, how long it
-// takes to serve, and what the latencies are meanwhile.
+// Command swap measures what a new version costs the requests that are being answered. It sends
+// photos at a steady rate to an Inception v3 in process, through model.Manager, while one version
+// replaces the other. It prints as Markdown how much memory each leaves behind, how long it takes
+// to serve, and the latencies meanwhile.
 //
-// A photo counts to a swap if any of its time lies between the start of a
-// version's loading and half a second after it serves, when the old one has
-// been freed. The waiting time between swaps gives the steady state, of the
-// same minutes: what else the machine does disturbs both alike.
+// A photo counts to a swap if any of its time lies between the start of a version's load and half a
+// second after the version serves, when the old one has been freed. The time between swaps gives
+// the steady state of the same minutes, so other work on the machine affects both alike.
 //
 // Run it in the checkout's folder after `testenv/setup.sh test`. Arguments
 // after the flags are settings, as "inceptor run" takes them:
@@ -27,18 +25,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"inceptor/bench/measure"
+	"inceptor/internal/retry"
 	"inceptor/model"
-	"inceptor/service"
+	"inceptor/model/infer"
 )
 
 const (
 	modelDir = "savedmodel/inception/1"
 	photo    = ".tools/photos/china.jpg"
 
-	early = 20 // the swap whose memory is compared with the last one's
+	early = 20 // the swap whose memory is compared with that of the last one
 	after = 500 * time.Millisecond
 )
 
@@ -63,21 +60,13 @@ func parse(args []string) (options, error) {
 	if o.swaps < 2 || !(o.rate > 0) || o.rest <= after {
 		return o, fmt.Errorf("want two swaps, a positive rate, and a rest of more than %v", after)
 	}
-	var c service.Config
-	parser, err := kong.New(&c, kong.Name("swap"))
-	if err != nil {
-		return o, err
-	}
-	// Else the versions would wait for each other.
-	if _, err := parser.Parse(append([]string{"--model.probation.period=0s"}, flags.Args()...)); err != nil {
-		return o, fmt.Errorf("the settings: %w", err)
-	}
+	// With probation, each version would wait for the one before.
+	c, err := measure.Settings(append([]string{"--model.probation.period=0s"}, flags.Args()...)...)
 	o.config = c.Model
-	o.config.Session = c.TensorFlow.Options()
-	return o, nil
+	return o, err
 }
 
-// A swap is what one change of versions was like.
+// A swap is the result of one change of versions.
 type swap struct {
 	took       time.Duration // from directory complete to serving
 	begin, end time.Time     // when its photos were sent or answered
@@ -86,22 +75,25 @@ type swap struct {
 
 // A bench is one run of this command.
 type bench struct {
+	// Set once.
 	options
 	model.Unobserved
 	manager *model.Manager
 	source  string // a copy of the version, to be linked
 
-	began   time.Time      // the load of the version that was loaded last
 	serving chan time.Time // the same, of a version that has begun to serve
-	refused chan error
+	failed  chan error
 
+	began time.Time // when the latest load began; used by the manager's goroutine only
+
+	// Guarded by mu.
 	mu     sync.Mutex
 	photos []sent
 	done   []swap
 }
 
 // VersionLoaded implements model.Observer.
-func (b *bench) VersionLoaded(_ int64, took model.Durations) { b.began = time.Now().Add(-took.Gates) }
+func (b *bench) VersionLoaded(_ int64, took infer.Durations) { b.began = time.Now().Add(-took.Gates) }
 
 // VersionServing implements model.Observer.
 func (b *bench) VersionServing(_ int64, ok bool) {
@@ -110,9 +102,9 @@ func (b *bench) VersionServing(_ int64, ok bool) {
 	}
 }
 
-// VersionRefused implements model.Observer.
-func (b *bench) VersionRefused(version int64, gate string) {
-	b.refused <- fmt.Errorf("version %d was refused at gate %s", version, gate)
+// VersionFailed implements model.Observer.
+func (b *bench) VersionFailed(version int64, gate string) {
+	b.failed <- fmt.Errorf("version %d failed at the gate %s", version, gate)
 }
 
 func run(ctx context.Context, args []string) error {
@@ -131,9 +123,9 @@ func run(ctx context.Context, args []string) error {
 	defer os.RemoveAll(dir)
 	b := &bench{
 		options: o, source: filepath.Join(dir, "source"),
-		serving: make(chan time.Time, 1), refused: make(chan error, 1),
+		serving: make(chan time.Time, 1), failed: make(chan error, 1),
 	}
-	// Links to somebody's files would change with each of his own links.
+	// A copy, so that the links do not change the files of the original.
 	if err := os.CopyFS(b.source, os.DirFS(modelDir)); err != nil {
 		return err
 	}
@@ -164,7 +156,7 @@ func (b *bench) measure(ctx context.Context, image []byte) error {
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
-	g.Go(func() { _ = b.manager.Run(ctx) }) // which only ends, with ctx
+	g.Go(func() { _ = b.manager.Run(ctx) }) // it ends only with ctx
 	g.Go(func() { b.send(ctx, image) })
 	if err := pause(ctx, b.rest); err != nil {
 		return err
@@ -181,8 +173,7 @@ func (b *bench) measure(ctx context.Context, image []byte) error {
 	return nil
 }
 
-// swap puts the version after old beside it, and waits until it serves and
-// has settled.
+// swap publishes the version after old, and waits until it serves and has settled.
 func (b *bench) swap(ctx context.Context, old int64) (swap, error) {
 	if err := b.publish(old + 1); err != nil {
 		return swap{}, err
@@ -191,7 +182,7 @@ func (b *bench) swap(ctx context.Context, old int64) (swap, error) {
 	s := swap{}
 	select {
 	case s.begin = <-b.serving:
-	case err := <-b.refused:
+	case err := <-b.failed:
 		return s, err
 	case <-ctx.Done():
 		return s, ctx.Err()
@@ -227,10 +218,6 @@ func (b *bench) publish(n int64) error {
 }
 
 func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	retry.Sleep(ctx, d)
+	return ctx.Err()
 }
