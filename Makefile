@@ -3,31 +3,51 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TESTFLAGS ?=
 
+# Tests of these packages run models, which take the whole machine.
+HEAVY := cmd/inceptor model model/infer savedmodel
+HEAVYFLAGS ?=
+
 .PHONY: help demo build test nightly lint bench setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## photos classified through an embedded Kafka broker (ONCE=1: ends by itself)
-	@testenv/setup.sh demo
-	@$(MAKE) --no-print-directory build
-	@bin/inceptor demo --model.dir savedmodel/inception --photos .tools/photos $(if $(ONCE),--once)
+# By MODEL and WEIGHTS: what setup.sh brings, and the model's name and directory.
+demo__         := demo inception savedmodel/inception
+demo_things_   := things efficientnet .tools/efficientnet
+demo__imagenet := imagenet inception .tools/inception-imagenet
+DEMO = $(demo_$(MODEL)_$(WEIGHTS))
+
+demo: ## photos classified through an embedded Kafka broker (MODEL=things: names objects; WEIGHTS=imagenet: too, needs internet; BROWSER=1: opens the page; ONCE=1: ends by itself; DEMOFLAGS=-v: shows the log)
+	@$(if $(DEMO),,$(error make demo takes MODEL=things or WEIGHTS=imagenet or none of the two))testenv/setup.sh $(word 1,$(DEMO))
+	@[ -x bin/inceptor ] || echo "build bin/inceptor, which takes a minute the first time" >&2
+	@$(MAKE) --no-print-directory --silent build
+	@bin/inceptor demo --model.name $(word 2,$(DEMO)) --model.dir $(word 3,$(DEMO)) --photos .tools/photos \
+		$(if $(ONCE),--once) $(if $(BROWSER),--browser) $(DEMOFLAGS)
 
 build: ## bin/inceptor
 	go build -ldflags "-X main.version=$(VERSION)" -o bin/inceptor ./cmd/inceptor
 
-test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go test)
+test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go test, HEAVYFLAGS=… for its heavy packages)
 	@testenv/setup.sh test
-	@.tools/venv/bin/python -B -m unittest discover --start-directory savedmodel/inception --pattern '*_test.py' >&2
-	go test -race -count=1 -timeout 30m $(TESTFLAGS) ./...
-	go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo' $(TESTFLAGS) ./model/... ./service ./cmd/inceptor
+	@PYTHONPATH=savedmodel/inception:savedmodel/efficientnet .tools/venv/bin/python -B -m unittest export_test convert_test >&2
+	@failed=0; \
+	try() { echo "$$*" >&2; "$$@" || failed=1; }; \
+	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $(HEAVYFLAGS) $(addprefix ./,$(HEAVY)); \
+	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $$(go list ./... | grep -vxF $(patsubst %,-e inceptor/%,$(HEAVY))); \
+	try go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)' \
+		$(TESTFLAGS) ./savedmodel ./model/... ./service ./service/internal/... ./cmd/inceptor; \
+	try go -C testenv/browser test -count=1 -timeout 15m $(TESTFLAGS) ./...; \
+	exit $$failed
 
-nightly: ## what takes longer: every mutant of the corpus, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, 60 rounds of faults
+nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults
 	@testenv/setup.sh nightly
-	INCEPTOR_MUTANTS=all go test ./model -run 'TestMutants$$' -count=1 -v -timeout 1h
-	go test ./model/zoo -run 'TestZoo$$' -count=1 -nightly
+	INCEPTOR_MUTANTS=all go test ./model/infer -run 'TestMutants$$' -count=1 -v -timeout 1h
+	go test ./savedmodel ./model/infer -run 'TestInt8(RandomInception|Accuracy)$$' -count=1 -v -nightly -timeout 1h
+	go test ./model/zoo -run 'TestZoo(Int8)?$$' -count=1 -nightly -timeout 1h
 	go test ./cmd/inceptor -run 'TestVersionHangs$$' -count=1 -v -nightly
 	go test ./cmd/inceptor -run 'TestCluster$$' -count=1 -v -nightly -timeout 1h
+	go test ./cmd/inceptor -run 'TestPrecisionFromTheStream$$' -count=1 -v -nightly -timeout 1h
 	go test -p 1 ./service/stream/kafkago ./service/stream/franz -run 'TestMemory$$' -count=1 -v -nightly
 	go test ./cmd/inceptor -run 'TestFaults$$' -count=1 -v -faults.seed 1 -faults.rounds 60 -faults.franz -timeout 90m
 
@@ -37,6 +57,8 @@ lint: ## gofmt, go vet, golangci-lint
 	if [ -n "$$unformatted" ]; then echo "gofmt these: $$unformatted" >&2; exit 1; fi
 	go vet ./...
 	.tools/bin/golangci-lint run ./...
+	go -C testenv/browser vet ./...
+	cd testenv/browser && ../../.tools/bin/golangci-lint run ./...
 
 bench: ## images per second, latency and memory, against the bare C API (also: go run ./bench/services, swap, remote, freeze, soak)
 	@testenv/setup.sh test

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// A Broker is a Kafka that belongs to a test.
+// A Broker is a Kafka broker of a test.
 type Broker struct {
 	*Kafka
 	tb testing.TB
 }
 
-// StartBroker starts a broker and waits until it answers; the test stops it.
-// Properties, "key=value", are StartKafka's.
+// StartBroker starts a broker and waits until it answers. The end of the test stops it. Properties,
+// "key=value", are those of StartKafka.
 func StartBroker(tb testing.TB, properties ...string) *Broker {
 	tb.Helper()
 	k, err := StartKafka(tb.Context(), filepath.Join(Root(tb), ".tools/kafka/lib"), tb.TempDir(), properties...)
@@ -24,7 +24,7 @@ func StartBroker(tb testing.TB, properties ...string) *Broker {
 	return &Broker{k, tb}
 }
 
-// Restart starts a broker that was killed, and waits until it answers.
+// Restart starts a killed broker again and waits until it answers.
 func (b *Broker) Restart() {
 	b.tb.Helper()
 	if err := b.Kafka.Restart(b.tb.Context()); err != nil {
@@ -32,10 +32,10 @@ func (b *Broker) Restart() {
 	}
 }
 
-// Freeze stops the broker's process: connections stay open, nothing answers.
+// Freeze stops the broker's process: connections stay open, but nothing answers.
 func (b *Broker) Freeze() { b.signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen broker go on.
+// Thaw resumes a frozen broker.
 func (b *Broker) Thaw() { b.signal(syscall.SIGCONT) }
 
 func (b *Broker) signal(s syscall.Signal) {

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,9 @@ func TestBroker(t *testing.T) {
 	begin := time.Now()
 	b := StartBroker(t)
 	t.Logf("started in %v", time.Since(begin))
+	if log, err := os.ReadFile(b.log()); err != nil || strings.Contains(string(log), "[cds") {
+		t.Errorf("the archive of classes is not used: %v\n%s", err, log)
+	}
 	b.Freeze()
 	b.Thaw()
 	if err := b.await(t.Context(), 10*time.Second); err != nil {
@@ -22,7 +26,7 @@ func TestBroker(t *testing.T) {
 	t.Logf("restarted in %v", time.Since(begin))
 }
 
-// A broker that lost its port to another one must not be taken for ready.
+// A broker that has lost its port to another one is not ready.
 func TestBrokerOfAnother(t *testing.T) {
 	other := StartBroker(t)
 	mine := &Kafka{dir: t.TempDir(), addr: other.Addr(), id: newID(), gone: make(chan struct{})}

@@ -11,27 +11,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A Cluster is several Kafka brokers that belong to a test. Broker i has the
-// node id i+1, and is a controller, too. Topics have a replica on each of up to
-// three brokers, and acks=all needs two of them, unless told otherwise. Each broker
-// also has a listener that requires SCRAM-SHA-256.
+// A Cluster is several Kafka brokers of a test. Broker i has the node id i+1 and is also a
+// controller. By default, topics have a replica on each of up to three brokers, and acks=all needs
+// two of them. Each broker also has a listener that requires SCRAM-SHA-256.
 type Cluster struct {
 	Brokers []*Broker
-	secure  []string // addresses of the listeners that want a login
+	secure  []string // addresses of the listeners that require a login
 	tb      testing.TB
 	admin   *kadm.Client
 }
 
-// StartCluster starts n brokers and waits until they know each other; the test
-// stops them. Properties, "key=value", come on top of these.
+// StartCluster starts n brokers and waits until they know each other. The end of the test stops
+// them. Properties, "key=value", are added to the following ones.
 //
-// What the test shortens, against the defaults of Kafka 4.3.1: a broker that
-// cannot be reached is fenced, and its partitions get other leaders, after 3 s
-// (broker.session.timeout.ms, 9 s); the first member of a group does not wait
-// for others (group.initial.rebalance.delay.ms, 3 s). The internal topics have
-// 3 partitions instead of 50, and the threads and buffers are those of a small
-// machine. All other times are the defaults: so a new controller is elected
-// after 2 s without the old one (controller.quorum.fetch.timeout.ms).
+// Two times are shorter than the defaults of Kafka 4.3.1. A broker that cannot be reached is
+// fenced, and its partitions get other leaders, after 3 s (broker.session.timeout.ms, 9 s). The
+// first member of a group does not wait for others (group.initial.rebalance.delay.ms, 3 s). The
+// internal topics have 3 partitions instead of 50, and threads and buffers suit a small machine.
+// All other times are the defaults: a new controller is elected after 2 s without one
+// (controller.quorum.fetch.timeout.ms).
 func StartCluster(tb testing.TB, n int, properties ...string) *Cluster {
 	tb.Helper()
 	ports, err := freePorts(3 * n)
@@ -93,7 +91,7 @@ func StartCluster(tb testing.TB, n int, properties ...string) *Cluster {
 	return c
 }
 
-// Addrs are where clients connect, host:port, in the order of the brokers.
+// Addrs returns the addresses for clients, host:port, in the order of the brokers.
 func (c *Cluster) Addrs() []string {
 	var addrs []string
 	for _, b := range c.Brokers {
@@ -102,12 +100,11 @@ func (c *Cluster) Addrs() []string {
 	return addrs
 }
 
-// SecureAddrs are where clients connect that log in, host:port, in the order of
-// the brokers.
+// SecureAddrs returns the addresses for clients that log in, host:port, in the order of the
+// brokers.
 func (c *Cluster) SecureAddrs() []string { return slices.Clone(c.secure) }
 
-// SetPassword makes a user for the secure listeners, or gives it another
-// password.
+// SetPassword creates a user for the secure listeners, or changes its password.
 func (c *Cluster) SetPassword(user, password string) {
 	c.tb.Helper()
 	altered, err := c.admin.AlterUserSCRAMs(c.tb.Context(), nil, []kadm.UpsertSCRAM{
@@ -121,8 +118,8 @@ func (c *Cluster) SetPassword(user, password string) {
 	}
 }
 
-// RollingRestart stops and starts the brokers one after the other, as an
-// administrator does: each is back in sync before the next one goes.
+// RollingRestart stops and starts the brokers one after the other, as an administrator does: each
+// is back in sync before the next one stops.
 func (c *Cluster) RollingRestart() {
 	c.tb.Helper()
 	for _, b := range c.Brokers {
@@ -132,7 +129,7 @@ func (c *Cluster) RollingRestart() {
 	}
 }
 
-// AwaitInSync waits until all brokers run and each replica is in sync.
+// AwaitInSync waits until all brokers run and every replica is in sync.
 func (c *Cluster) AwaitInSync() {
 	c.tb.Helper()
 	for end := time.Now().Add(startLimit); ; time.Sleep(100 * time.Millisecond) {
@@ -146,14 +143,14 @@ func (c *Cluster) AwaitInSync() {
 	}
 }
 
-// behind tells what is not in sync, "" where everything is.
+// behind describes what is not in sync. It is empty if everything is.
 func (c *Cluster) behind() string {
 	m, err := c.admin.Metadata(c.tb.Context())
 	if err != nil {
 		return err.Error()
 	}
 	if len(m.Brokers) < len(c.Brokers) {
-		return fmt.Sprintf("only brokers %v are there", m.Brokers.NodeIDs())
+		return fmt.Sprintf("only brokers %v are known", m.Brokers.NodeIDs())
 	}
 	var behind []string
 	m.Topics.EachPartition(func(p kadm.PartitionDetail) {
@@ -164,7 +161,7 @@ func (c *Cluster) behind() string {
 	return strings.Join(behind, "; ")
 }
 
-// Leader is the broker that leads a partition, by its index; -1: none does.
+// Leader returns the index of the broker that leads a partition, or -1 if none does.
 func (c *Cluster) Leader(topic string, partition int32) int {
 	c.tb.Helper()
 	m, err := c.admin.Metadata(c.tb.Context(), topic)
@@ -177,8 +174,8 @@ func (c *Cluster) Leader(topic string, partition int32) int {
 	return -1
 }
 
-// Lead lets a broker, by its index, lead all partitions of the topics, and
-// waits until it does. Each broker has to have a replica of them.
+// Lead makes a broker, by its index, the leader of all partitions of the topics, and waits until it
+// is. It must have a replica of each.
 func (c *Cluster) Lead(broker int, topics ...string) {
 	c.tb.Helper()
 	leader := int32(broker) + 1
@@ -204,7 +201,7 @@ func (c *Cluster) Lead(broker int, topics ...string) {
 		c.tb.Fatal(err)
 	}
 	for end := time.Now().Add(startLimit); ; time.Sleep(100 * time.Millisecond) {
-		// The reply does not matter: an election is not needed, or not possible yet.
+		// Its error does not matter: no election is needed, or none is possible yet.
 		_, _ = c.admin.ElectLeaders(c.tb.Context(), kadm.ElectPreferredReplica, which)
 		elsewhere := 0
 		m, err := c.admin.Metadata(c.tb.Context(), topics...)

@@ -16,39 +16,51 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A Kafka is a real Apache Kafka of one node, a process with ports of
-// 127.0.0.1 of its own.
+// A Kafka is a real Apache Kafka broker, a process with ports of its own on 127.0.0.1. It is not
+// for concurrent use.
 type Kafka struct {
-	lib   string // folder of jars
+	// Set once.
+	lib   string // folder of the jars
 	dir   string // configuration, log and data
 	addr  string
-	id    string   // of its cluster, which no other test has
-	heap  string   // most of the JVM, as -Xmx takes it
-	flags []string // of the JVM, besides
-	java  *exec.Cmd
-	gone  chan struct{} // closed when java has ended
+	id    string   // of its cluster, unique to the test
+	heap  string   // largest heap of the JVM, as -Xmx takes it
+	flags []string // further ones for the JVM
+
+	// Set by each start.
+	java *exec.Cmd
+	gone chan struct{} // closed when java has ended
 }
 
-// StartKafka starts a broker from the jars in lib, which keeps everything in
-// the empty folder dir, and waits until it answers. Kill ends it, and so does
-// the end of this process. Properties, "key=value", come on top of those that
-// make one node start, recover and rebalance fast.
+// StartKafka starts a broker from the jars in lib and waits until it answers. The broker keeps all
+// its files in the empty folder dir. Kill ends it, and so does the end of this process. Properties,
+// "key=value", are added to those that make a single node start, recover and rebalance fast.
 func StartKafka(ctx context.Context, lib, dir string, properties ...string) (*Kafka, error) {
 	return startKafka(ctx, lib, dir, nil, nil, nil, properties)
 }
 
-// A listener is one beside that in the clear.
+// A listener is one in addition to the plaintext listener.
 type listener struct{ name, protocol, address, advertised string }
 
-// startKafka is StartKafka with further listeners, flags for the JVM, and
-// arguments for the formatting of the storage.
+// startKafka is StartKafka with further listeners, flags for the JVM, and arguments for formatting
+// the storage.
 func startKafka(ctx context.Context, lib, dir string, listeners []listener, flags, format, properties []string) (*Kafka, error) {
+	k, err := newKafka(lib, dir, listeners, flags, format, properties)
+	if err != nil {
+		return nil, err
+	}
+	return k, k.Restart(ctx)
+}
+
+// newKafka returns a broker that is ready to start.
+func newKafka(lib, dir string, listeners []listener, flags, format, properties []string) (*Kafka, error) {
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
@@ -65,14 +77,11 @@ func startKafka(ctx context.Context, lib, dir string, listeners []listener, flag
 		"share.coordinator.state.topic.replication.factor=1",
 		"share.coordinator.state.topic.min.isr=1",
 	}, properties)
-	if err := k.format(1, ports[1], listeners, format, properties); err != nil {
-		return nil, err
-	}
-	return k, k.Restart(ctx)
+	return k, k.format(1, ports[1], listeners, format, properties)
 }
 
-// format writes the configuration of a broker, which is a controller, too, and
-// makes its storage.
+// format writes the broker's configuration and formats its storage. The broker is also a
+// controller.
 func (k *Kafka) format(node int, controller string, listeners []listener, args, properties []string) error {
 	if jars, _ := filepath.Glob(filepath.Join(k.lib, "kafka_*.jar")); len(jars) == 0 {
 		return fmt.Errorf("no Kafka broker in %s: run `make setup`", k.lib)
@@ -80,7 +89,10 @@ func (k *Kafka) format(node int, controller string, listeners []listener, args, 
 	if strings.Contains(k.dir, ",") {
 		return fmt.Errorf("a broker's data cannot be in %s: log.dirs is a list with commas", k.dir)
 	}
-	lib, err := filepath.Abs(k.lib)
+	lib, err := filepath.EvalSymlinks(k.lib) // the archive of classes holds the jars' real paths
+	if err == nil {
+		lib, err = filepath.Abs(lib)
+	}
 	if err != nil {
 		return err
 	}
@@ -110,15 +122,14 @@ func (k *Kafka) format(node int, controller string, listeners []listener, args, 
 	return k.makeStorage(node, args)
 }
 
-// formatted is the storage of the first broker that was made without further
-// arguments. That of others differs in its ids alone, and a JVM for each takes
-// two seconds.
+// formatted keeps the storage of the first broker that was formatted without further arguments. The
+// storage of others differs only in ids, and formatting it with a JVM takes two seconds.
 var formatted struct {
 	sync.Mutex
 	bootstrap []byte // the file with the features
 }
 
-// makeStorage makes the folder of a broker's data.
+// makeStorage formats the folder of the broker's data.
 func (k *Kafka) makeStorage(node int, args []string) error {
 	formatted.Lock()
 	defer formatted.Unlock()
@@ -140,10 +151,10 @@ func (k *Kafka) makeStorage(node int, args []string) error {
 	return err
 }
 
-// Addr is where clients connect, host:port.
+// Addr returns the address for clients, host:port.
 func (k *Kafka) Addr() string { return k.addr }
 
-// Pid is the process's number.
+// Pid returns the process id.
 func (k *Kafka) Pid() int { return k.java.Process.Pid }
 
 // Kill ends the broker like kill -9.
@@ -156,8 +167,8 @@ func (k *Kafka) Kill() {
 	k.java = nil
 }
 
-// Stop ends the broker as an administrator does: it gives its partitions away,
-// if there is another one that can lead them. It is killed if that takes long.
+// Stop shuts the broker down as an administrator does: it hands its partitions over if another
+// broker can lead them. A broker that takes longer than a minute is killed.
 func (k *Kafka) Stop() {
 	if k.java == nil {
 		return
@@ -171,8 +182,8 @@ func (k *Kafka) Stop() {
 	}
 }
 
-// Restart starts a broker that has ended, and waits until it answers; one
-// that does not is killed.
+// Restart starts a broker that has ended, and waits until it answers. A broker that does not answer
+// is killed.
 func (k *Kafka) Restart(ctx context.Context) error {
 	if err := k.launch(); err != nil {
 		return err
@@ -184,8 +195,7 @@ func (k *Kafka) Restart(ctx context.Context) error {
 	return nil
 }
 
-// startLimit is how long a broker may take until it answers, several of them
-// on a busy machine.
+// startLimit is how long a broker may take until it answers, while several start on a busy machine.
 const startLimit = 2 * time.Minute
 
 // launch starts the process.
@@ -208,30 +218,32 @@ func (k *Kafka) launch() error {
 	return nil
 }
 
-// Log is the file that holds the first records of a partition.
+// Log returns the file with the first records of a partition.
 func (k *Kafka) Log(topic string, partition int) string {
 	return filepath.Join(k.dir, "data", fmt.Sprintf("%s-%d", topic, partition), fmt.Sprintf("%020d.log", 0))
 }
 
-// Signal sends its process a signal.
+// Signal sends a signal to the process.
 func (k *Kafka) Signal(s syscall.Signal) error { return k.java.Process.Signal(s) }
 
 func (k *Kafka) config() string { return filepath.Join(k.dir, "server.properties") }
 func (k *Kafka) log() string    { return filepath.Join(k.dir, "log") }
 
-// command runs a main class of Kafka's, one core's worth of JVM, which dies
-// with this process.
+// command runs one of Kafka's main classes, in a JVM for one core. The JVM ends with this process.
 func (k *Kafka) command(class string, args ...string) *exec.Cmd {
-	cmd := exec.Command("java", slices.Concat([]string{
+	flags := slices.Concat([]string{
 		"-Xmx" + k.heap, "-Djava.io.tmpdir=" + k.dir, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-	}, k.flags, []string{"-cp", filepath.Join(k.lib, "*"), class}, args)...)
+	}, k.flags)
+	if archive := classArchive(k.lib); exists(archive) {
+		flags = append(flags, "-XX:SharedArchiveFile="+archive) // ignored if it fits another JVM
+	}
+	cmd := exec.Command("java", slices.Concat(flags, []string{"-cp", filepath.Join(k.lib, "*"), class}, args)...)
 	cmd.Dir = k.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-// newID is a random UUID as Kafka writes it, which must not look like an
-// option.
+// newID returns a random UUID as Kafka writes it. It must not look like an option.
 func newID() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
@@ -239,8 +251,8 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// await waits until the broker answers. Its port was free when it was chosen,
-// so that another one may have it by now: that one's answer does not count.
+// await waits until the broker answers. Another broker may have taken its port since it was chosen:
+// an answer of that one does not count.
 func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.addr))
 	if err != nil {
@@ -272,20 +284,30 @@ func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// given are the ports that this process has been given: a broker needs seconds
-// until it listens.
+// given are the addresses that freePorts has returned. A broker needs seconds until it listens
+// there.
 var given sync.Map
 
-// Ports from firstPort up to firstEphemeral are given to brokers. The system gives
-// those above, by default on Linux, to outgoing connections and to listeners on
-// port 0: to one of these a broker could lose its port before it listens, or
-// while it is down.
+// Brokers get ports from firstPort up to firstEphemeral. The ports above, by default on Linux, go
+// to outgoing connections and to listeners on port 0: one of these could take a broker's port
+// before the broker listens, or while it is down.
 const (
 	firstPort      = 10_000
 	firstEphemeral = 32_768
 )
 
-// freePorts finds ports of 127.0.0.1 that nobody listens on, each only once.
+// FreeAddress returns an address of 127.0.0.1 that nobody listens on, for a server of the test. The
+// system will not give its port to a connection in the meantime.
+func FreeAddress(tb testing.TB) string {
+	tb.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ports[0]
+}
+
+// freePorts returns n addresses of 127.0.0.1 that nobody listens on, each only once.
 func freePorts(n int) ([]string, error) {
 	var ports []string
 	for tries := 0; len(ports) < n; tries++ {

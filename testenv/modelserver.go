@@ -7,18 +7,18 @@ import (
 	"testing"
 )
 
-// A ModelServer is a Serving that belongs to a test.
+// A ModelServer is a model server of a test.
 type ModelServer struct {
 	*Serving
 	tb testing.TB
 }
 
-// StartServing serves every version in the base directory dir under a name,
-// and waits until it answers; the test stops it. Options are serving.py's.
-// The test is skipped where what it needs is missing.
+// StartServing serves every version in the base directory dir under a name, and waits until the
+// server answers. The end of the test stops it. Options are those of serving.py. The test is
+// skipped if a Python package is missing.
 func StartServing(tb testing.TB, name, dir string, options ...string) *ModelServer {
 	tb.Helper()
-	python := brought(tb, ".tools/venv/bin/python")
+	python := setUp(tb, ".tools/venv/bin/python")
 	find := "import importlib.util as u, sys; sys.exit(u.find_spec('tensorflow_serving') is None)"
 	if err := exec.Command(python, "-B", "-c", find).Run(); err != nil {
 		tb.Skip("the Python package tensorflow-serving-api is missing: run `make setup`")
@@ -31,7 +31,7 @@ func StartServing(tb testing.TB, name, dir string, options ...string) *ModelServ
 	return &ModelServer{s, tb}
 }
 
-// Restart starts a server that was killed, and waits until it answers.
+// Restart starts a killed server again and waits until it answers.
 func (m *ModelServer) Restart() {
 	m.tb.Helper()
 	if err := m.Serving.Restart(m.tb.Context()); err != nil {
@@ -39,10 +39,10 @@ func (m *ModelServer) Restart() {
 	}
 }
 
-// Freeze stops the server's process: connections stay open, nothing answers.
+// Freeze stops the server's process: connections stay open, but nothing answers.
 func (m *ModelServer) Freeze() { m.signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen server go on.
+// Thaw resumes a frozen server.
 func (m *ModelServer) Thaw() { m.signal(syscall.SIGCONT) }
 
 func (m *ModelServer) signal(s syscall.Signal) {

@@ -7,25 +7,25 @@ import (
 	"testing"
 )
 
-// A Preprocessed is what Python TensorFlow or Keras makes of a picture, in one way.
+// A Preprocessed is the tensor that Python TensorFlow or Keras makes of a picture in one way.
 type Preprocessed struct {
-	Name    string // of the way
+	Name    string // of the way of preprocessing
 	Picture string // the file's name
 	File    []byte
 	Format  string // jpeg or png
 	Width   int
 	Height  int
-	Input   json.RawMessage // what inceptor.yaml says under this key, to make the same
+	Input   json.RawMessage // the key input of an inceptor.yaml that does the same
 	Layout  string          // nhwc or nchw
 	DType   string          // as Python TensorFlow calls it
-	Tensor  []byte          // its content, in the layout and the type
+	Tensor  []byte          // its content, in that layout and type
 }
 
-// Preprocessing has some hundred ways of preprocessing for each of some pictures, see
+// Preprocessing returns about a hundred ways of preprocessing for each of several pictures. See
 // testenv/preprocessing.py.
 func Preprocessing(tb testing.TB) []Preprocessed {
 	tb.Helper()
-	dir := brought(tb, ".tools/preprocessing")
+	dir := setUp(tb, ".tools/preprocessing")
 	read := func(name string) []byte {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// A proxy passes connections on to an address.
+// A proxy forwards connections to an address.
 type proxy struct {
-	net.Listener
-	to string
+	net.Listener        // set once
+	to           string // set once
 
 	mu   sync.Mutex
-	open map[net.Conn]struct{} // both sides of every connection
+	open map[net.Conn]struct{} // both sides of every connection; guarded by mu
 }
 
-// newProxy starts one; the test stops it.
+// newProxy starts a proxy. The end of the test stops it.
 func newProxy(tb testing.TB, to string) *proxy {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,7 +43,7 @@ func newProxy(tb testing.TB, to string) *proxy {
 	return p
 }
 
-// Addr is where clients connect, host:port.
+// Addr returns the address for clients, host:port.
 func (p *proxy) Addr() string { return p.Listener.Addr().String() }
 
 func (p *proxy) pass(client net.Conn) {

@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// Validate checks JSON values, each on one line, against the JSON Schema in a file. It returns what is wrong with each
-// of them; empty: nothing. The validator is a module of its own, so the first use on a machine fetches it.
+// Validate checks JSON values, each on one line, against the JSON Schema in a file. It returns what
+// is wrong with each of them, or an empty string. The validator is a Go module of its own, which
+// the first use on a machine downloads.
 func Validate(tb testing.TB, schema string, values ...[]byte) []string {
 	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), "go", "run", ".", schema)

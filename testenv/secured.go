@@ -16,20 +16,20 @@ import (
 	"time"
 )
 
-// A SecuredBroker has, besides the listener that admits everybody to everything, some with TLS or
-// a login, where only what was allowed is. Clients reach them through a proxy, which can cut them
-// off.
+// A SecuredBroker has a plaintext listener that allows everything, and listeners with TLS or a
+// login, which allow only what was granted. Clients reach those through a proxy, which can cut
+// their connections.
 type SecuredBroker struct {
 	*Broker
-	Secure         string         // address of TLS with SCRAM, host:port
-	Mutual         string         // of TLS with a client's certificate; "client" may do everything
-	Bearer         string         // of OAUTHBEARER in the clear, for unsecured tokens; "token-of-me" may do everything
-	Issued         string         // of OAUTHBEARER in the clear, for tokens of SecuredOptions.JWKS
-	Authorities    *x509.CertPool // the broker's certificate's
+	Secure         string         // address with TLS and SCRAM, host:port
+	Mutual         string         // with TLS and client certificates; "client" may do everything
+	Bearer         string         // with OAUTHBEARER in plaintext, for unsecured tokens; "token-of-me" may do everything
+	Issued         string         // with OAUTHBEARER in plaintext, for tokens of SecuredOptions.JWKS
+	Authorities    *x509.CertPool // have signed the broker's certificate
 	AuthoritiesPEM string         // a file with the same
 	User, Password string         // for SCRAM-SHA-256 and SCRAM-SHA-512
 
-	Own, Clients *Authority // whose certificates it shows, and takes
+	Own, Clients *Authority // have signed its own certificate, and those that it accepts
 
 	dir     string
 	proxies []*proxy
@@ -37,12 +37,11 @@ type SecuredBroker struct {
 
 // SecuredOptions of a SecuredBroker.
 type SecuredOptions struct {
-	JWKS       string   // URL of the keys of who issues tokens; empty: there is no listener Issued
+	JWKS       string   // URL of the token issuer's keys; empty: there is no listener Issued
 	Properties []string // "key=value"
 }
 
-// StartSecuredBroker starts a broker and waits until it answers; the test
-// stops it.
+// StartSecuredBroker starts a broker and waits until it answers. The end of the test stops it.
 func StartSecuredBroker(tb testing.TB, options SecuredOptions) *SecuredBroker {
 	tb.Helper()
 	b := &SecuredBroker{User: "me", Password: "secret-of-me", dir: tb.TempDir()}
@@ -101,8 +100,8 @@ func StartSecuredBroker(tb testing.TB, options SecuredOptions) *SecuredBroker {
 
 const bearerModule = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
 
-// Renew gives the broker a certificate of an authority, and has it trust the clients of another
-// one. It counts from the next start on.
+// Renew gives the broker a certificate of one authority, and makes it trust the clients of another
+// one. It takes effect at the next start.
 func (b *SecuredBroker) Renew(tb testing.TB, own, clients *Authority) {
 	tb.Helper()
 	cert, key := own.Issue(tb, "broker")
@@ -117,7 +116,7 @@ func (b *SecuredBroker) Renew(tb testing.TB, own, clients *Authority) {
 	}
 }
 
-// Cut breaks off every connection to the secured listeners.
+// Cut closes every connection to the secured listeners.
 func (b *SecuredBroker) Cut() {
 	for _, p := range b.proxies {
 		p.cut()
@@ -131,7 +130,7 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority.
+// NewAuthority returns an authority with a self-signed certificate.
 func NewAuthority(tb testing.TB, name string) *Authority {
 	tb.Helper()
 	a := &Authority{}
@@ -150,7 +149,7 @@ func NewAuthority(tb testing.TB, name string) *Authority {
 	return a
 }
 
-// Issue makes a certificate for 127.0.0.1, as PEM, that servers and clients may use.
+// Issue returns a certificate and a key for 127.0.0.1, as PEM, for servers and clients.
 func (a *Authority) Issue(tb testing.TB, name string) (cert, key []byte) {
 	tb.Helper()
 	template := &x509.Certificate{
@@ -168,7 +167,8 @@ func (a *Authority) Issue(tb testing.TB, name string) (cert, key []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
-// sign makes a key and a certificate for it, which signs itself without a parent.
+// sign returns a new key and a certificate for it. Without a parent, the certificate is
+// self-signed.
 func sign(tb testing.TB, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -15,22 +15,22 @@ import (
 	"time"
 )
 
-// A Serving is a model server with TensorFlow Serving's official interface on
-// Python TensorFlow, a process with a port of 127.0.0.1 of its own. See
-// serving.py.
+// A Serving is a model server with TensorFlow Serving's gRPC interface, on Python TensorFlow: a
+// process with a port of its own on 127.0.0.1. See serving.py. It is not for concurrent use.
 type Serving struct {
+	// Set once.
 	command []string
-	addr    string
-	log     string
+	log     string // file
 
+	addr   string // its port is chosen at the first start
 	python *exec.Cmd
 	stdin  io.Closer
 	gone   chan struct{} // closed when python has ended
 }
 
-// RunServing serves every version in the base directory dir under a name, and
-// waits until it answers. Root is the checkout; options are serving.py's;
-// the log goes to a file. Kill ends it, and so does the end of this process.
+// RunServing serves every version in the base directory dir under a name, and waits until the
+// server answers. Root is the checkout. Options are those of serving.py. The log goes to a file.
+// Kill ends the server, and so does the end of this process.
 func RunServing(ctx context.Context, root, log, name, dir string, options ...string) (*Serving, error) {
 	python := filepath.Join(root, ".tools/venv/bin/python")
 	s := &Serving{addr: "127.0.0.1:0", log: log}
@@ -38,10 +38,10 @@ func RunServing(ctx context.Context, root, log, name, dir string, options ...str
 	return s, s.Restart(ctx)
 }
 
-// Addr is where clients connect, host:port.
+// Addr returns the address for clients, host:port.
 func (s *Serving) Addr() string { return s.addr }
 
-// Pid is the process's number.
+// Pid returns the process id.
 func (s *Serving) Pid() int { return s.python.Process.Pid }
 
 // Kill ends the server like kill -9.
@@ -55,11 +55,11 @@ func (s *Serving) Kill() {
 	s.python = nil
 }
 
-// Signal sends its process a signal.
+// Signal sends a signal to the process.
 func (s *Serving) Signal(signal syscall.Signal) error { return s.python.Process.Signal(signal) }
 
-// Restart starts a server that was killed, at its old address, and waits until
-// it answers; one that does not is killed.
+// Restart starts a killed server again at its old address, and waits until it answers. A server
+// that does not answer is killed.
 func (s *Serving) Restart(ctx context.Context) error {
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Serving) Restart(ctx context.Context) error {
 	python, gone := exec.Command(command[0], command[1:]...), make(chan struct{})
 	python.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	python.Stderr = log
-	stdin, err := python.StdinPipe() // it ends with it
+	stdin, err := python.StdinPipe() // the server ends when this is closed
 	if err != nil {
 		return err
 	}
@@ -83,18 +83,18 @@ func (s *Serving) Restart(ctx context.Context) error {
 		return err
 	}
 	s.python, s.stdin, s.gone = python, stdin, gone
-	said := make(chan string, 1)
+	firstLine := make(chan string, 1)
 	go func() {
 		defer close(gone)
-		line, _ := bufio.NewReader(stdout).ReadString('\n') // nothing, if it ends
-		said <- line
+		line, _ := bufio.NewReader(stdout).ReadString('\n') // empty if the server ends
+		firstLine <- line
 		_ = python.Wait() // how it ended is in its log
 	}()
 
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("it says nothing"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("it prints no address"))
 	defer cancel()
 	select {
-	case line := <-said:
+	case line := <-firstLine:
 		_, err = fmt.Sscanf(line, "listening %s", &port)
 	case <-ctx.Done():
 		err = context.Cause(ctx)

@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # Brings what inceptor's demo, tests and lint need into the checkout's ignored
-# folders, through pip, npm, mvn and go:
+# folders, through pip, npm, mvn and go. Only Chromium is installed into the
+# system, with apt-get by root, where there is no browser yet:
 #
 #   testenv/setup.sh demo     TensorFlow's library, the Inception model, photos
-#   testenv/setup.sh test     the same, a Kafka broker, the reference answers, a zoo of models
+#   testenv/setup.sh things   the same with EfficientNet-lite0, which names objects, and no Inception
+#   testenv/setup.sh imagenet the same with an Inception that names objects, from the internet
+#   testenv/setup.sh test     what demo and things bring, a Kafka broker, the reference answers, a zoo of
+#                             models, Chromium, and what reads the answers
 #   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
 #   testenv/setup.sh bench    the same, and the rest of what inceptor is compared with
 #   testenv/setup.sh lint     golangci-lint
@@ -41,12 +45,40 @@ step() {
 
 digest() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
-# quietly NAME COMMAND... shows the command's output only where it fails.
+# quietly NAME COMMAND... shows the command's output only where it fails. On a
+# terminal it counts the seconds meanwhile, and what has come into $fetched, the
+# folder that the command downloads to.
 quietly() {
-	local log=$tools/log/$1.txt
+	local log=$tools/log/$1.txt failed=0
 	shift
-	"$@" >"$log" 2>&1 </dev/null || { cat "$log" >&2; die "did not work: $*"; }
+	start_progress
+	"$@" >"$log" 2>&1 </dev/null || failed=1
+	stop_progress
+	# Without TensorFlow's greetings, which say nothing about the failure.
+	[[ $failed == 0 ]] || { grep -vE '^(I0000|WARNING: All log messages before absl)' "$log" >&2; die "did not work: $*"; }
 }
+
+progress= # the process that shows it
+start_progress() {
+	[[ -t 2 ]] || return 0
+	local since=$SECONDS before
+	before=$(megabytes)
+	while sleep 1 && kill -0 $$ 2>/dev/null; do
+		printf '\r\033[K       %d s' $((SECONDS - since)) >&2
+		[[ -z ${fetched-} ]] || printf ', %d MB fetched' $(($(megabytes) - before)) >&2
+	done &
+	progress=$!
+}
+stop_progress() {
+	[[ -n $progress ]] || return 0
+	kill "$progress" 2>/dev/null || true
+	wait "$progress" 2>/dev/null || true
+	progress=
+	printf '\r\033[K' >&2
+}
+trap stop_progress EXIT
+
+megabytes() { [[ -d ${fetched-} ]] && du -sk "$fetched" 2>/dev/null | awk '{ print int($1 / 1000) }' || echo 0; }
 
 # find_python prints a Python that TensorFlow has wheels for.
 find_python() {
@@ -82,26 +114,54 @@ make_photos() {
 	mv "$tools/photos.new" "$tools/photos"
 }
 
+need_npm() { need npm "apt-get install npm, or brew install node"; }
+
 make_model() {
-	need npm "apt-get install npm, or brew install node"
+	need_npm
 	say "Inception's weights (24 MB to fetch) and their export to $model"
 	rm -rf "$tools/model.new"
-	quietly model "$python" savedmodel/inception/export.py --weights moderation --cache "$tools/weights" --out "$tools/model.new" --version 1
-	rm -rf "$model"
+	# npm's own cache is in a place of its own, so that what is fetched can be counted.
+	npm_config_cache=$tools/npm fetched=$tools/npm quietly model \
+		"$python" savedmodel/inception/export.py --weights moderation --cache "$tools/weights" --out "$tools/model.new" --version 1
+	rm -rf "$model" "$tools/npm"
 	mv "$tools/model.new/1" "$model"
 	rmdir "$tools/model.new"
 }
 
-make_kafka() {
+make_things() {
+	say "EfficientNet-lite0's weights and names (18 MB to fetch) and their conversion to .tools/efficientnet"
+	rm -rf "$tools/efficientnet.new"
+	fetched=$tools/weights quietly things "$python" -B savedmodel/efficientnet/convert.py --cache "$tools/weights" --out "$tools/efficientnet.new" --version 1
+	rm -rf "$tools/efficientnet"
+	mv "$tools/efficientnet.new" "$tools/efficientnet"
+}
+
+make_imagenet() {
+	say "Inception's weights for ImageNet (96 MB to fetch from storage.googleapis.com, which needs internet) and their export to .tools/inception-imagenet"
+	rm -rf "$tools/inception-imagenet.new"
+	(KERAS_HOME=$tools/keras fetched=$tools/keras quietly imagenet \
+		"$python" -B savedmodel/inception/export.py --weights imagenet --out "$tools/inception-imagenet.new" --version 1) ||
+		die "no weights for ImageNet, see above; without internet, make demo MODEL=things names objects too"
+	rm -rf "$tools/inception-imagenet"
+	mv "$tools/inception-imagenet.new" "$tools/inception-imagenet"
+}
+
+# need_java stops without Maven and a Java that runs the broker.
+need_java() {
 	local java
 	need java "version 17 or newer, apt-get install default-jre-headless, or brew install openjdk"
 	need mvn "apt-get install maven, or brew install maven"
-	java=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/.*java.specification.version = //p')
-	[[ ${java%%.*} -ge 17 ]] || die "java is version $java, 17 or newer is needed: apt-get install openjdk-17-jre-headless"
+	java=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/.*java.specification.version = //p') || true
+	[[ ${java%%.*} =~ ^[0-9]+$ && ${java%%.*} -ge 17 ]] || die "java is version ${java:-unknown}, 17 or newer is needed: apt-get install openjdk-17-jre-headless"
+}
+
+make_kafka() {
+	need_java
 	say "a Kafka broker for the tests (46 MB to fetch)"
 	rm -rf "$tools/kafka" "$tools/kafka.new"
 	quietly kafka mvn --batch-mode --quiet -f testenv/pom.xml dependency:copy-dependencies -DoutputDirectory="$tools/kafka.new/lib"
 	mv "$tools/kafka.new" "$tools/kafka"
+	quietly classes go run ./testenv/classes "$tools/kafka/lib"
 }
 
 make_reference() {
@@ -123,6 +183,12 @@ make_zoo() {
 	mv "$tools/zoo.new" "$tools/zoo"
 }
 
+make_readers() {
+	say "what reads the answers in docs/reading.md: DuckDB, librdkafka (25 MB to fetch)"
+	rm -rf "$tools/readers"
+	quietly readers "$python" -m pip --disable-pip-version-check install --no-compile --no-deps --target "$tools/readers" -r testenv/readers.txt
+}
+
 make_rivals() {
 	say "what inceptor is compared with"
 	rm -rf "$tools/rivals"
@@ -137,13 +203,57 @@ make_onnx() {
 		--out "$tools/onnx/inception.onnx"
 }
 
+make_calibration() {
+	local photo
+	rm -rf "$tools/calibration" "$tools/calibration.new"
+	mkdir "$tools/calibration.new"
+	for photo in "$tools"/originals/*; do
+		case ${photo##*/} in
+		china.jpg | flower.jpg | rocket.jpg) ;; # what the benchmarks send
+		*) cp "$photo" "$tools/calibration.new" ;;
+		esac
+	done
+	mv "$tools/calibration.new" "$tools/calibration"
+}
+
+make_onnx_int8() {
+	say "the same in int8"
+	quietly onnx-int8 env PYTHONPATH="$tools/rivals" "$python" -B bench/outside.py quantize --model "$tools/onnx/inception.onnx" \
+		--photo "$tools/photos/rocket.jpg" --images "$tools/calibration" --out "$tools/onnx/inception-int8.onnx"
+}
+
+need_javac() { need javac "apt-get install default-jdk-headless, or brew install openjdk"; }
+
 make_streams() {
-	need javac "apt-get install default-jdk-headless, or brew install openjdk"
+	need_javac
 	say "Kafka Streams with TensorFlow Java (190 MB to fetch)"
 	rm -rf "$tools/streams" "$tools/streams.new"
 	quietly streams mvn --batch-mode --quiet -f bench/services/streams/pom.xml compiler:compile dependency:copy-dependencies \
 		-Dout="$tools/streams.new" -DoutputDirectory="$tools/streams.new/lib"
 	mv "$tools/streams.new" "$tools/streams"
+}
+
+# find_browser prints the path of a Chromium.
+find_browser() {
+	command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable ||
+		ls "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" 2>/dev/null
+}
+
+installs_browser() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
+
+need_browser() {
+	find_browser >/dev/null || installs_browser ||
+		die "a browser is missing: apt-get install chromium, or brew install --cask google-chrome"
+}
+
+make_browser() {
+	need_browser
+	if ! find_browser >/dev/null; then
+		say "Chromium for the tests of the page (100 MB to fetch)"
+		quietly browser sh -c 'apt-get update && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core'
+	fi
+	rm -f "$tools/browser"
+	ln -s "$(find_browser)" "$tools/browser"
 }
 
 make_lint() {
@@ -152,19 +262,44 @@ make_lint() {
 	GOBIN=$tools/bin go install "$golangci" || die "golangci-lint was not built, see above"
 }
 
-for_demo() {
+for_any_demo() {
 	[[ -x $python ]] || rm -f "$tools/stamps/venv" # its Python was upgraded or removed
 	step venv "$tools/tensorflow/include" testenv/requirements.txt
 	step photos "$tools/photos/china.jpg" testenv/photos.py
-	step model "$model/saved_model.pb" savedmodel/inception/export.py testenv/requirements.txt
+}
+
+# What a step needs is looked for before the downloads of those before it.
+first() { [[ -e $1 ]] || "$2"; }
+
+for_demo() {
+	first "$model/saved_model.pb" need_npm
+	for_any_demo
+	step model "$model/saved_model.pb" savedmodel/inception/{export,tfjs}.py testenv/requirements.txt
+}
+
+for_things() {
+	for_any_demo
+	step things "$tools/efficientnet/1/saved_model.pb" savedmodel/efficientnet/{convert,torchfile}.py savedmodel/inception/export.py testenv/requirements.txt
+}
+
+for_imagenet() {
+	for_any_demo
+	step imagenet "$tools/inception-imagenet/1/saved_model.pb" savedmodel/inception/export.py testenv/requirements.txt
 }
 
 for_test() {
+	first "$tools/kafka/classes.jsa" need_java
+	first "$tools/browser" need_browser
 	for_demo
-	step kafka "$tools/kafka/lib" testenv/pom.xml
-	step reference "$tools/reference/answers.json" testenv/reference.py testenv/photos.py savedmodel/inception/export.py testenv/requirements.txt
+	for_things
+	# The archive of the broker's classes is for one version of Java.
+	step kafka "$tools/kafka/classes.jsa" testenv/pom.xml "$(java -version 2>&1)"
+	step reference "$tools/reference/answers.json" testenv/reference.py testenv/photos.py savedmodel/inception/{export,tfjs}.py testenv/requirements.txt
 	step preprocessing "$tools/preprocessing/cases.json" testenv/preprocessing.py testenv/requirements.txt
 	quietly jsonschema go -C testenv/jsonschema mod download
+	step readers "$tools/readers/duckdb" testenv/readers.txt
+	step browser "$tools/browser" browser
+	quietly chromedp go -C testenv/browser mod download
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
@@ -174,8 +309,11 @@ for_nightly() {
 }
 
 for_bench() {
+	first "$tools/streams/classes" need_javac
 	for_nightly
-	step onnx "$tools/onnx/inception.onnx" bench/outside.py bench/services/requirements.txt savedmodel/inception/export.py testenv/requirements.txt
+	step onnx "$tools/onnx/inception.onnx" bench/outside.py bench/services/requirements.txt savedmodel/inception/{export,tfjs}.py testenv/requirements.txt
+	step calibration "$tools/calibration/coffee.png" testenv/photos.py
+	step onnx_int8 "$tools/onnx/inception-int8.onnx" "$tools/stamps/onnx" "$tools/stamps/calibration"
 	step streams "$tools/streams/classes" bench/services/streams/{pom.xml,Service.java,Model.java}
 }
 
@@ -184,16 +322,19 @@ for_lint() { step lint "$tools/bin/golangci-lint" "$golangci" "$(go env GOVERSIO
 need go "version 1.26 or newer, from your packages or the Go project"
 command -v "$(go env CC)" >/dev/null || die "a C compiler ($(go env CC)) is missing: apt-get install gcc libc6-dev, or xcode-select --install"
 mkdir -p "$tools/stamps" "$tools/log"
-if command -v flock >/dev/null; then # two set-ups at once would undo each other's work
-	exec 9>"$tools/lock"
+# Two set-ups of the same things at once would undo each other's work.
+if command -v flock >/dev/null; then
+	exec 9>"$tools/lock-$([[ ${1-} == lint ]] && echo lint || echo tools)"
 	flock --nonblock 9 || { say "another set-up runs here, waiting for it"; flock 9; }
 fi
 case ${1:-all} in
 demo) for_demo ;;
+things) for_things ;;
+imagenet) for_imagenet ;;
 test) for_test ;;
 nightly) for_nightly ;;
 bench) for_bench ;;
 lint) for_lint ;;
-all) for_test && for_lint ;;
-*) die "$1: demo, test, nightly, bench, lint or nothing for all" ;;
+all) for_test; testenv/setup.sh lint ;; # && would turn -e off in for_test
+*) die "$1: demo, things, imagenet, test, nightly, bench, lint or nothing for all" ;;
 esac

@@ -12,16 +12,15 @@ import (
 	"golang.org/x/image/draw"
 )
 
-// A Shot is a JPEG made of a photo: of all of it or a part, as it is or as large as a camera's
-// pictures.
+// A Shot is a JPEG made from a photo: the whole or a part, in its own size or in a camera's.
 type Shot struct {
 	File    string
 	Middle  bool // three fifths of both sides; false: the whole
-	Side    int  // the short side is enlarged to it; 0: it is not
+	Side    int  // length to which the short side is enlarged; 0: none
 	Quality int
 }
 
-// JPEG encodes it.
+// JPEG returns the encoded image.
 func (s Shot) JPEG(tb testing.TB) []byte {
 	tb.Helper()
 	f, err := os.Open(s.File)
@@ -50,11 +49,11 @@ func (s Shot) JPEG(tb testing.TB) []byte {
 	return out.Bytes()
 }
 
-// Originals are twenty photos of many kinds, for tests that state how far two ways of decoding are
-// apart.
+// Originals returns twenty photos of many kinds, for tests that measure how much two decoders
+// differ.
 func Originals(tb testing.TB) []string {
 	tb.Helper()
-	dir := brought(tb, ".tools/originals")
+	dir := setUp(tb, ".tools/originals")
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil || len(files) < 20 {
 		tb.Fatalf("%s has %d photos, want 20: %v", dir, len(files), err)

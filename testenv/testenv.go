@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Root is the checkout's folder: the nearest one upwards with a go.mod.
+// Root returns the folder of the checkout: the nearest parent with a go.mod.
 func Root(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.Getwd()
@@ -26,40 +26,47 @@ func Root(tb testing.TB) string {
 	}
 }
 
-// TensorFlow is the folder with TensorFlow's library.
-func TensorFlow(tb testing.TB) string { return brought(tb, ".tools/tensorflow") }
+// TensorFlow returns the folder with TensorFlow's library.
+func TensorFlow(tb testing.TB) string { return setUp(tb, ".tools/tensorflow") }
 
-// Model is Inception's base directory, the one with version 1 in it.
-func Model(tb testing.TB) string { return filepath.Dir(brought(tb, "savedmodel/inception/1")) }
+// Model returns Inception's base directory, which contains version 1.
+func Model(tb testing.TB) string { return filepath.Dir(setUp(tb, "savedmodel/inception/1")) }
 
-// Photos is the folder with the sample photos.
-func Photos(tb testing.TB) string { return brought(tb, ".tools/photos") }
+// EfficientNet returns the base directory of EfficientNet-lite0, which tells ImageNet's classes. It
+// has version 1.
+func EfficientNet(tb testing.TB) string { return filepath.Dir(setUp(tb, ".tools/efficientnet/1")) }
 
-// Python is the interpreter that has TensorFlow.
-func Python(tb testing.TB) string { return brought(tb, ".tools/venv/bin/python") }
+// Photos returns the folder with the sample photos.
+func Photos(tb testing.TB) string { return setUp(tb, ".tools/photos") }
 
-// Rivals is the folder with the Python packages of what inceptor is compared with, librdkafka
-// among them.
-func Rivals(tb testing.TB) string { return brought(tb, ".tools/rivals") }
+// Python returns the interpreter that has TensorFlow.
+func Python(tb testing.TB) string { return setUp(tb, ".tools/venv/bin/python") }
 
-// KafkaLib is the folder with the real broker's jars.
-func KafkaLib(tb testing.TB) string { return brought(tb, ".tools/kafka/lib") }
+// Rivals returns the folder with the Python packages that inceptor is compared with, such as
+// librdkafka.
+func Rivals(tb testing.TB) string { return setUp(tb, ".tools/rivals") }
 
-// An Answer is what Python TensorFlow says about one image.
+// Readers returns the folder with the Python packages that read answers: DuckDB and librdkafka.
+func Readers(tb testing.TB) string { return setUp(tb, ".tools/readers") }
+
+// KafkaLib returns the folder with the real broker's jars.
+func KafkaLib(tb testing.TB) string { return setUp(tb, ".tools/kafka/lib") }
+
+// An Answer is Python TensorFlow's answer to one image.
 type Answer struct {
 	File   string    // absolute
 	Format string    // jpeg, png, gif, bmp, webp
-	Width  int       // as decoded; 0 where it is refused
+	Width  int       // as decoded; 0 if it is refused
 	Height int       //
-	Scores []float64 // one a class
+	Scores []float64 // one per class
 	Error  string    // why Python TensorFlow refuses the image; then there are no scores
 }
 
-// Answers are Python TensorFlow's answers of Model's version 1 to the photos and to images made
-// from them in other formats, refused ones included.
+// Answers returns Python TensorFlow's answers of Model's version 1 to the photos and to images made
+// from them in other formats, including refused ones.
 func Answers(tb testing.TB) []Answer {
 	tb.Helper()
-	file := brought(tb, ".tools/reference/answers.json")
+	file := setUp(tb, ".tools/reference/answers.json")
 	data, err := os.ReadFile(file)
 	if err != nil {
 		tb.Fatal(err)
@@ -74,9 +81,9 @@ func Answers(tb testing.TB) []Answer {
 	return answers
 }
 
-// brought is the absolute path of something that the set-up brings; the test is skipped where it
-// is missing.
-func brought(tb testing.TB, path string) string {
+// setUp returns the absolute path of a file that setup.sh brings. The test is skipped if it is
+// missing.
+func setUp(tb testing.TB, path string) string {
 	tb.Helper()
 	path = filepath.Join(Root(tb), path)
 	if _, err := os.Stat(path); err != nil {

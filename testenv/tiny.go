@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Tiny makes a model that costs nothing, with tiny.py's options, and returns
-// its base directory.
+// Tiny writes a model that takes hardly any time, with the options of tiny.py, and returns its base
+// directory.
 func Tiny(tb testing.TB, options ...string) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -20,11 +20,11 @@ func Tiny(tb testing.TB, options ...string) string {
 	return dir
 }
 
-// A tinyMaker is tiny.py, started once for all the models of a test binary:
-// it takes much longer to import TensorFlow than to make a model. It ends with
-// the test binary, whose end of the pipe is closed then.
+// A tinyMaker is tiny.py, started once for all models of a test binary: importing TensorFlow takes
+// much longer than writing a model. It ends with the test binary, which then closes its end of the
+// pipe.
 type tinyMaker struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	options io.Writer
 	answers *bufio.Reader
 }

@@ -2,7 +2,7 @@
 """A model that costs nothing, for tests and benchmarks of what is around the model.
 
     tiny.py --stdin
-    tiny.py --out DIR [--version N] [--kind image|dense|mixed|example] [--crash | --overflow | --hang FILE]
+    tiny.py --out DIR [--version N] [--kind image|convolutions|dense|mixed|example] [--crash | --overflow | --hang FILE]
             [--hungry] [--needs FILE]
 
 writes DIR/N; with --stdin, what the lines say, each a JSON array of the options of one model, and answers each with a line: an
@@ -12,6 +12,9 @@ error, or nothing. What it is for:
              as a fault in native code does, when an image of the batch has a white pixel; with --overflow a thread of
              TensorFlow's has no stack left then; with --hang it makes FILE, and does not end. With --hungry it takes 2.8 GB
              for a batch whose brightest pixel is 253. With --needs its runs fail while there is no empty file FILE0.
+    convolutions
+             images of 48×48: the same as image, behind four convolutions that keep an image of one grey as it is. With
+             --outlier one channel of a layer is 10,000 times as large as the others, so that 8 bits cannot hold both.
     dense    rows of 32 numbers: two dense layers, ten classes without labels
     mixed    rows of several inputs: one value, age / 2 + the sum of two numbers + 100 if member + the length of word
     example  tf.Examples with two numbers x: dark and bright
@@ -83,6 +86,24 @@ class Tiny(tf.Module):
         return tf.reduce_sum(tf.fill([700_000_000], white)) * 0.0
 
 
+class Convolutions(tf.Module):
+    def __init__(self):
+        super().__init__()
+        random = tf.random.Generator.from_seed(1)
+        depths = [3, 64, 128, 128, 128]  # so many that int8 takes far less time
+        shares = [random.uniform([3, 3, before, after]) for before, after in zip(depths, depths[1:])]
+        self.filters = [tf.Variable(s / tf.reduce_sum(s, [0, 1, 2])) for s in shares]
+        self.weights = tf.Variable([[-0.03 / depths[-1], 0.03 / depths[-1]]] * depths[-1])
+        self.bias = tf.Variable([3.0, -3.0])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 48, 48, 3], tf.float32, name="images")])
+    def serve(self, images):
+        x = images
+        for f in self.filters:
+            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, f, 1, "VALID"), tf.zeros([f.shape[-1]])))
+        return {"scores": tf.nn.softmax(tf.reduce_mean(x, [1, 2]) @ self.weights + self.bias)}
+
+
 class Dense(tf.Module):
     def __init__(self):
         super().__init__()
@@ -116,6 +137,14 @@ class Example(tf.Module):
         return {"scores": tf.nn.softmax(x)}
 
 
+def add_outlier(model):
+    """Gives Convolutions the same answers, by a layer whose first channel is 10,000 times as large as the others."""
+    channels = model.filters[1].shape[-1]
+    factors = tf.concat([[1e4], tf.ones([channels - 1])], 0)
+    model.filters[1].assign(model.filters[1] * factors)
+    model.filters[2].assign(model.filters[2] / factors[:, tf.newaxis])
+
+
 def main():
     if sys.argv[1:] != ["--stdin"]:
         write(sys.argv[1:])
@@ -132,16 +161,19 @@ def write(options):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--version", type=int, default=1)
-    parser.add_argument("--kind", choices=["image", "dense", "mixed", "example"], default="image")
+    parser.add_argument("--kind", choices=["image", "convolutions", "dense", "mixed", "example"], default="image")
     parser.add_argument("--crash", action="store_true")
     parser.add_argument("--overflow", action="store_true")
     parser.add_argument("--hang", metavar="FILE")
     parser.add_argument("--hungry", action="store_true")
     parser.add_argument("--needs", metavar="FILE")
+    parser.add_argument("--outlier", action="store_true")
     arguments = parser.parse_args(options)
     tiny = Tiny(arguments.crash, arguments.overflow, arguments.hang, arguments.hungry, arguments.needs)
-    kinds = {"dense": Dense, "mixed": Mixed, "example": Example}
+    kinds = {"convolutions": Convolutions, "dense": Dense, "mixed": Mixed, "example": Example}
     model = kinds[arguments.kind]() if arguments.kind in kinds else tiny
+    if arguments.outlier:
+        add_outlier(model)
     directory = arguments.out / str(arguments.version)
     tf.saved_model.save(model, str(directory), signatures={"serving_default": model.serve})
     if arguments.kind in ("dense", "mixed"):

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Zoo is the folder of models as people have them, ZOO/NAME/VERSION, which
-// testenv/zoo builds. A test that needs it fails where it is missing.
+// Zoo returns the folder of models as people have them, ZOO/NAME/VERSION, which testenv/zoo builds.
+// The test fails if it is missing.
 func Zoo(tb testing.TB) string {
 	tb.Helper()
 	dir := filepath.Join(Root(tb), ".tools/zoo")
@@ -18,27 +18,26 @@ func Zoo(tb testing.TB) string {
 	return dir
 }
 
-// A ZooAnswer is what Python TensorFlow says of a photo, or of a row, to one
-// of the zoo's models.
+// A ZooAnswer is the answer of one of the zoo's models to a photo or a row, from Python TensorFlow.
 type ZooAnswer struct {
 	File    string         // of a photo, absolute
-	Row     string         // in place of a photo, JSON
-	Example []byte         // the same as a tf.Example
-	Classes []ZooClass     // the best first
+	Row     string         // instead of a photo, JSON
+	Example []byte         // the row as a tf.Example
+	Classes []ZooClass     // best first
 	Outputs map[string]any // named arrays, of float64, bool and string
-	Error   string         // why there are none
+	Error   string         // why there is no answer
 }
 
-// A ZooClass is one class of an answer. It has a label where the model brings
-// its own words, else an index.
+// A ZooClass is one class of an answer. It has a label if the model has class labels, else an
+// index.
 type ZooClass struct {
 	Label *string
 	Index *int
 	Score float64
 }
 
-// ZooAnswers are the answers of a model of the zoo, by the name of the reading:
-// one way of calling one of its signatures, see testenv/zoo/answers.py.
+// ZooAnswers returns the answers of a model of the zoo, by the name of the reading: one way to call
+// one of its signatures. See testenv/zoo/answers.py.
 func ZooAnswers(tb testing.TB, model string) map[string][]ZooAnswer {
 	tb.Helper()
 	zoo := Zoo(tb)

@@ -9,8 +9,22 @@ import (
 	"strings"
 )
 
-// bombs are small values that would be large pictures, or much work.
+// bombs adds small values that would become large pictures or cost much work.
 func (c *cases) bombs() {
+	c.bombsJPEG()
+	c.bombsPNG()
+	c.bombsGIF()
+	for _, d := range [][2]int32{
+		{1 << 30, 1 << 30}, {1<<31 - 1, 1<<31 - 1}, {1<<31 - 1, -1 << 31}, {65536, 65536},
+		{-1 << 31, -1 << 31}, {46341, 46341}, {65536, -65536}, {1 << 28, 16},
+	} {
+		v := append(bmpHeader(d[0], d[1], 24, 1000), make([]byte, 1000)...)
+		c.add(fmt.Sprintf("bomb bmp/%d×%d", d[0], d[1]), v, either(broken, bomb)...)
+	}
+	c.bombsWebP()
+}
+
+func (c *cases) bombsJPEG() {
 	j := jpegImage()
 	sof := bytes.Index(j, []byte("\xff\xc0"))
 	for _, d := range [][2]uint16{{65535, 65535}, {65500, 65500}, {65535, 20000}, {30000, 30000}} {
@@ -23,7 +37,9 @@ func (c *cases) bombs() {
 	c.add("bomb jpeg/1000 scans", scans, "too-complex")
 	psof := bytes.Index(scans, []byte("\xff\xc2"))
 	c.add("bomb jpeg/1000 scans of 8000×8000", patched(scans, psof+5, 0x1f, 0x40, 0x1f, 0x40), bomb...)
+}
 
+func (c *cases) bombsPNG() {
 	few := deflated([]byte("x"))
 	for _, d := range [][2]uint32{
 		{60000, 60000}, {1 << 30, 1}, {1, 1 << 30}, {1<<31 - 1, 1<<31 - 1}, {1000000, 1000000}, {40000, 40000}, {65536, 65536}, {46341, 46341},
@@ -44,7 +60,9 @@ func (c *cases) bombs() {
 		c.add("bomb png/"+kind+" of 2 GiB", slices.Concat(whole[:33], long), broken...)
 		c.add("bomb png/"+kind+" of 2 GiB behind the data", slices.Concat(whole[:end], long, whole[end:]), broken...)
 	}
+}
 
+func (c *cases) bombsGIF() {
 	frames := func(n int, w, h uint16) []byte { return gifOf(w, h, strings.Repeat(gifFrame(w, h), n)) }
 	c.add("bomb gif/65535×65535", frames(1, 65535, 65535), bomb...)
 	c.add("bomb gif/400 frames of 4000×4000", frames(400, 4000, 4000), bomb...)
@@ -52,18 +70,14 @@ func (c *cases) bombs() {
 	c.add("bomb gif/100000 frames of a pixel", frames(100_000, 1, 1), bomb...)
 	c.add("bomb gif/wide and high", gifOf(1, 1, gifFrame(65535, 1), gifFrame(1, 65535)), bomb...)
 	c.add("bomb gif/second frame", gifOf(1, 1, gifFrame(1, 1), gifFrame(65535, 65535)), bomb...)
-	// An extension whose first block is empty does not end there: what looks
-	// like a small frame and the end is 44 bytes of a block, 0x2c.
+	// An extension does not end with its first block if that is empty. So what looks like a small
+	// frame and the end of the file is a block of 44 bytes, 0x2c.
 	inside := gifFrame(1, 1) + ";" + strings.Repeat("\x00", 29)
 	c.add("bomb gif/hidden frames", gifOf(1, 1, "\x21\xfe\x00"+inside+"\x00", strings.Repeat(gifFrame(65535, 65535), 4)), bomb...)
 	c.add("bomb gif/1000000 extension blocks", gifOf(1, 1, "\x21\xfe"+strings.Repeat("\x01x", 1_000_000)+"\x00", gifFrame(1, 1)), "too-complex")
+}
 
-	for _, d := range [][2]int32{
-		{1 << 30, 1 << 30}, {1<<31 - 1, 1<<31 - 1}, {1<<31 - 1, -1 << 31}, {65536, 65536}, {-1 << 31, -1 << 31}, {46341, 46341}, {65536, -65536}, {1 << 28, 16},
-	} {
-		c.add(fmt.Sprintf("bomb bmp/%d×%d", d[0], d[1]), append(bmpHeader(d[0], d[1], 24, 1000), make([]byte, 1000)...), either(broken, bomb)...)
-	}
-
+func (c *cases) bombsWebP() {
 	for _, d := range [][2]int{{1 << 24, 1 << 24}, {1 << 24, 1 << 7}, {100000, 100000}} {
 		for name, flags := range ordered(map[string]byte{"": 0, ", alpha": 0x10, ", animated": 0x02}) {
 			x := binary.LittleEndian.AppendUint32([]byte{flags, 0, 0, 0}, uint32(d[0]-1))[:7]
@@ -77,8 +91,7 @@ func (c *cases) bombs() {
 	c.add("bomb webp/lossy 16383×16383", patched(webpLossy(), 26, 0xff, 0x3f, 0xff, 0x3f), either(bomb, broken)...)
 }
 
-// deflatedRun is n×times equal bytes, deflated without going through them
-// all: one block is made and repeated.
+// deflatedRun returns n×times equal bytes, deflated. It deflates n of them and repeats the block.
 func deflatedRun(b byte, n, times int) []byte {
 	block := encoded(func(out *bytes.Buffer) error {
 		z := zlib.NewWriter(out)
@@ -104,7 +117,7 @@ func deflated(b []byte) []byte {
 	})
 }
 
-// polyglots begin like one kind and are another, or both.
+// polyglots adds values that begin like one kind of file and are another, or both.
 func (c *cases) polyglots() {
 	js := "=1;alert(1);/*" + strings.Repeat("x", 200) + "*/"
 	zip := "PK\x03\x04\x14\x00\x00\x00\x08\x00" + strings.Repeat("\x00", 40) + "PK\x05\x06" + strings.Repeat("\x00", 18)

@@ -1,10 +1,8 @@
-// Package corpus makes records that no image can be read from, for tests that
-// show what becomes of them: one dead letter each, whole, with a true reason,
-// and nothing else disturbed.
+// Package corpus makes bad records, from which no image can be read. Tests show with them that each
+// becomes one whole dead letter with a true reason, and that no other record is affected.
 //
-// Bad needs nothing; Files lays out a folder and Serve starts a server, and
-// both give the records that name what is there. Everything follows from the
-// seed, and no file from outside is used.
+// Bad needs nothing. Files fills a folder, and Serve starts a server: both return the records that
+// name what is there. Everything is made from the seed. No file from outside is used.
 package corpus
 
 import (
@@ -23,15 +21,14 @@ type Case struct {
 	Name  string
 	Value []byte
 
-	// Reasons are words of packages input and model; whichever of them the
-	// dead letter has is true.
+	// Reasons are words of packages input and model. The dead letter may have any of them.
 	Reasons []string
 
-	// Either says that an answer is right, too: some decoders read it.
+	// Either says that an answer is right as well: some decoders read it.
 	Either bool
 }
 
-// Bad returns more than 500 cases that need neither files nor a server.
+// Bad returns more than 500 cases, which need neither files nor a server.
 func Bad(seed uint64) []Case {
 	c := &cases{rand: rand.New(rand.NewPCG(seed, 3))}
 	c.empty()
@@ -46,8 +43,8 @@ func Bad(seed uint64) []Case {
 	return c.list
 }
 
-// Good returns images that can be read and decoded, by name, of 24×16 pixels
-// each: the control group.
+// Good returns images that can be read and decoded, by name: the control group. Each has 24×16
+// pixels.
 func Good() map[string][]byte {
 	return map[string][]byte{
 		"jpeg":             jpegImage(),
@@ -72,7 +69,7 @@ func (c *cases) add(name string, value []byte, reasons ...string) {
 	c.list = append(c.list, Case{Name: name, Value: value, Reasons: reasons})
 }
 
-// either adds a case that may be answered as well.
+// either adds a case that may also be answered.
 func (c *cases) either(name string, value []byte, reasons ...string) {
 	c.list = append(c.list, Case{Name: name, Value: value, Reasons: reasons, Either: true})
 }
@@ -95,8 +92,7 @@ func inEnvelope(image []byte) []byte {
 	return []byte(`{"image":"` + base64.StdEncoding.EncodeToString(image) + `"}`)
 }
 
-// The reasons that the layers may give, together: which one comes depends on
-// how far a reader gets.
+// Lists of reasons that different layers give. Which one comes depends on how far a reader gets.
 var (
 	broken  = []string{"bad-header", "undecodable"}
 	bomb    = []string{"too-many-pixels", "too-complex"}
@@ -125,7 +121,7 @@ func (c *cases) empty() {
 	c.add("too large/jpeg", append(jpegImage(), make([]byte, 17<<20)...), "too-large")
 }
 
-// ordered goes through a map by its keys: a seed is to give the same cases.
+// ordered iterates over a map in the order of its keys, so that a seed always gives the same cases.
 func ordered[V any](m map[string]V) iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
 		for _, k := range slices.Sorted(maps.Keys(m)) {
@@ -138,7 +134,7 @@ func ordered[V any](m map[string]V) iter.Seq2[string, V] {
 
 func fill(n int, b byte) []byte { return bytes.Repeat([]byte{b}, n) }
 
-// noise is bytes of no kind, and of each kind behind its signature.
+// noise adds random bytes, alone and after the signature of each kind of image.
 func (c *cases) noise() {
 	random := func(n int) []byte {
 		b := make([]byte, n)

@@ -13,7 +13,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
-	"inceptor/model"
+	"inceptor/internal/settings"
+	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/testenv/corpus"
 )
@@ -34,14 +35,14 @@ func reason(t *testing.T, r *input.Reader, value []byte) (string, error) {
 		t.Errorf("not the record's fault: %v", err)
 		return "", err
 	}
-	h, err := model.ParseHeader(image.Bytes)
-	if bad := new(model.InputError); errors.As(err, &bad) {
+	h, err := infer.ParseHeader(image.Bytes)
+	if bad := new(infer.InputError); errors.As(err, &bad) {
 		return bad.Reason, err
 	} else if err != nil {
 		t.Errorf("header: %T: %v", err, err)
 	}
 	if h.Pixels > pixels {
-		return model.ReasonTooManyPixels, nil
+		return infer.ReasonTooManyPixels, nil
 	}
 	return "", nil
 }
@@ -56,7 +57,7 @@ func judge(t *testing.T, r *input.Reader, c corpus.Case) {
 		t.Errorf("%s: took %s", c.Name, took)
 	}
 	switch {
-	case got == "" && (c.Either || slices.Contains(c.Reasons, model.ReasonUndecodable)):
+	case got == "" && (c.Either || slices.Contains(c.Reasons, infer.ReasonUndecodable)):
 	case got == "":
 		t.Errorf("%s: read without an error, want one of %s", c.Name, c.Reasons)
 	case !slices.Contains(c.Reasons, got):
@@ -85,7 +86,7 @@ func judgeAll(t *testing.T, r *input.Reader, cases []corpus.Case) {
 
 func reader(t *testing.T, change func(*input.Config)) *input.Reader {
 	t.Helper()
-	c := input.Default()
+	c := settings.Default[input.Config]()
 	c.Fetch.Timeout = time.Second
 	change(&c)
 	r, err := input.New(c)
@@ -163,7 +164,7 @@ func TestGood(t *testing.T) {
 		if got, err := reason(t, r, b); got != "" {
 			t.Errorf("%s: %s (%v)", name, got, err)
 		}
-		h, err := model.ParseHeader(b)
+		h, err := infer.ParseHeader(b)
 		if err != nil || h.Width != 24 || h.Height != 16 {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
@@ -211,7 +212,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A record that is read when the service stops is nobody's dead letter.
+// A record that is being read when the service stops is not blamed.
 func TestCancelled(t *testing.T) {
 	site := corpus.Serve(t)
 	r := reader(t, func(c *input.Config) {

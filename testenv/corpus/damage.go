@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// truncated cuts each kind of image at every kind of place. TensorFlow 2.21
-// refuses all of them (a JPEG even when only half its end marker is gone) but
-// a GIF, of which it keeps the frames that are whole.
+// truncated adds each kind of image, cut at every kind of place. TensorFlow 2.21 refuses all of
+// them, a JPEG even if only half its end marker is missing, except a GIF: it keeps the whole frames
+// of that.
 func (c *cases) truncated() {
 	cut := func(kind string, whole []byte, n int, reasons []string, either bool) {
 		c.list = append(c.list, Case{
@@ -58,14 +58,14 @@ func (c *cases) truncated() {
 	}
 }
 
-// patched is an image with bytes overwritten at one place.
+// patched returns an image with some bytes overwritten.
 func patched(b []byte, at int, with ...byte) []byte {
 	b = slices.Clone(b)
 	copy(b[at:], with)
 	return b
 }
 
-// replaced is an image with the first occurrence of some bytes replaced.
+// replaced returns an image with the first occurrence of old replaced.
 func replaced(b []byte, old, with string) []byte {
 	if !bytes.Contains(b, []byte(old)) {
 		panic(fmt.Sprintf("corpus: %q is not in the image", old))
@@ -73,8 +73,28 @@ func replaced(b []byte, old, with string) []byte {
 	return bytes.Replace(b, []byte(old), []byte(with), 1)
 }
 
-// damaged is wrong lengths, wrong fields, and flipped bits.
+// damaged adds images with wrong lengths, wrong fields and flipped bits.
 func (c *cases) damaged() {
+	c.damagedJPEG()
+	c.damagedPNG()
+	c.damagedGIF()
+	c.damagedBMP()
+	c.damagedWebP()
+	for kind, whole := range ordered(map[string][]byte{
+		"jpeg": jpegImage(), "png": pngImage(), "gif": gifImage(3), "webp": webpLossy(), "webp-lossless": webpLossless(),
+	}) {
+		for i := range 12 {
+			v := slices.Clone(whole)
+			for range 1 + c.rand.IntN(8) {
+				at := 12 + c.rand.IntN(len(v)-12)
+				v[at] ^= 1 << c.rand.IntN(8)
+			}
+			c.either(fmt.Sprintf("flipped %s/%d", kind, i), v, either(broken, bomb)...)
+		}
+	}
+}
+
+func (c *cases) damagedJPEG() {
 	j := jpegImage()
 	sof := bytes.Index(j, []byte("\xff\xc0"))
 	sos := bytes.Index(j, []byte("\xff\xda"))
@@ -101,14 +121,16 @@ func (c *cases) damaged() {
 	for name, at := range ordered(map[string]int{"quantization": dqt, "Huffman": dht, "frame": sof, "scan": sos}) {
 		for _, n := range []uint16{0, 1, 2, 3, 0xffff} {
 			v := patched(j, at+2, byte(n>>8), byte(n))
-			if name != "frame" { // tables may be those of the standard then
+			if name != "frame" { // the decoder may use the standard's tables then
 				c.either(fmt.Sprintf("damaged jpeg/%s segment of %d", name, n), v, broken...)
 			} else {
 				c.add(fmt.Sprintf("damaged jpeg/%s segment of %d", name, n), v, either(broken, bomb)...)
 			}
 		}
 	}
+}
 
+func (c *cases) damagedPNG() {
 	p := pngImage()
 	c.add("damaged png/width 0", pngOf(0, 1, 8, 2, []byte{}), broken...)
 	c.add("damaged png/height 0", pngOf(1, 0, 8, 2, []byte{}), broken...)
@@ -126,7 +148,9 @@ func (c *cases) damaged() {
 	c.add("damaged png/data chunk too short", patched(p, 33, 0, 0, 0, 1), broken...)
 	c.add("damaged png/critical chunk unknown", replaced(p, "IDAT", "IDAX"), broken...)
 	c.add("damaged png/line ends translated", replaced(p, "\r\n", "\n"), "unknown-format")
+}
 
+func (c *cases) damagedGIF() {
 	g := gifImage(1)
 	c.add("damaged gif/no frame", gifOf(10, 10), broken...)
 	c.add("damaged gif/frame of 0×0", gifOf(10, 10, gifFrame(0, 0)), broken...)
@@ -135,8 +159,10 @@ func (c *cases) damaged() {
 	c.add("damaged gif/extension without end", gifOf(10, 10, "\x21\xf9\xff"), broken...)
 	c.add("damaged gif/no colours", []byte("GIF89a\x01\x00\x01\x00\x00\x00\x00"+gifFrame(1, 1)+";"), broken...)
 	c.add("damaged gif/code size 13", bytes.Replace(gifOf(1, 1, gifFrame(1, 1)), []byte("\x02\x02\x44"), []byte("\x0d\x02\x44"), 1), broken...)
-	c.either("damaged gif/version 88", replaced(g, "89a", "88a")) // the decoder does not mind
+	c.either("damaged gif/version 88", replaced(g, "89a", "88a")) // the decoder ignores the version
+}
 
+func (c *cases) damagedBMP() {
 	m := bmpImage(24)
 	for name, v := range ordered(map[string][]byte{
 		"width 0": patched(m, 18, 0, 0, 0, 0), "width negative": patched(m, 18, 0xff, 0xff, 0xff, 0xff),
@@ -148,10 +174,12 @@ func (c *cases) damaged() {
 	}) {
 		c.add("damaged bmp/"+name, v, broken...)
 	}
-	c.either("damaged bmp/length of a core header", patched(m, 14, 12)) // the decoder does not look at it
+	c.either("damaged bmp/length of a core header", patched(m, 14, 12)) // the decoder ignores it
 	core := append([]byte("BM\x00\x00\x00\x00\x00\x00\x00\x00\x1a\x00\x00\x00\x0c\x00\x00\x00\x18\x00\x10\x00\x01\x00\x18\x00"), m[54:]...)
 	c.add("damaged bmp/core header", core, "bad-header")
+}
 
+func (c *cases) damagedWebP() {
 	w := webpLossy()
 	c.add("damaged webp/start code", replaced(w, "\x9d\x01\x2a", "\x9d\x01\x2b"), broken...)
 	c.add("damaged webp/not a key frame", patched(w, 20, w[20]|1), broken...)
@@ -162,17 +190,7 @@ func (c *cases) damaged() {
 	c.add("damaged webp/container of 0", patched(w, 4, 0, 0, 0, 0), broken...)
 	c.add("damaged webp/lossless signature", patched(webpLossless(), 20, 0x2e), broken...)
 	c.add("damaged webp/canvas of another size", patched(webpAlpha(), 24, 99), broken...)
-	c.either("damaged webp/animated", webpAnimated(), "animated-webp") // for models that take encoded images
-	c.either("damaged webp/alpha", webpAlpha(), "model-refused")       // likewise: TensorFlow insists on four channels
-
-	for kind, whole := range ordered(map[string][]byte{"jpeg": j, "png": p, "gif": gifImage(3), "webp": w, "webp-lossless": webpLossless()}) {
-		for i := range 12 {
-			v := slices.Clone(whole)
-			for range 1 + c.rand.IntN(8) {
-				at := 12 + c.rand.IntN(len(v)-12)
-				v[at] ^= 1 << c.rand.IntN(8)
-			}
-			c.either(fmt.Sprintf("flipped %s/%d", kind, i), v, either(broken, bomb)...)
-		}
-	}
+	// Models that take encoded images refuse these two. TensorFlow wants alpha in four channels.
+	c.either("damaged webp/animated", webpAnimated(), "animated-webp")
+	c.either("damaged webp/alpha", webpAlpha(), "model-refused")
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// envelopes are JSON that is broken, wrong, or holds something bad.
+// envelopes adds JSON that is broken, wrong, or holds something bad.
 func (c *cases) envelopes() {
 	good := base64.StdEncoding.EncodeToString(pngImage())
 	quoted := `"` + good + `"`
@@ -61,7 +61,11 @@ func (c *cases) envelopes() {
 	}) {
 		c.add("envelope/not an object, "+name, []byte(v), noText...)
 	}
+	c.base64s(good)
+}
 
+// base64s adds images in envelopes whose encoding, or what it holds, is wrong.
+func (c *cases) base64s(good string) {
 	for name, v := range ordered(map[string]string{
 		"other letters": "!!!!", "one letter": "A", "five letters": "ABCDE", "inside": good[:40] + "*" + good[41:], "space inside": good[:40] + " " + good[40:],
 		"both alphabets": "ab+_", "padding inside": "AA==AAAA", "padding only": "=", "three paddings": "A===",

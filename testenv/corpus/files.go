@@ -9,11 +9,49 @@ import (
 	"testing"
 )
 
-// Files lays out good and bad files below root, an empty folder, and others
-// beside it. It returns the records that name the bad ones.
+// Files writes good and bad files below root, an empty folder, and others outside of it. It returns
+// the records that name the bad ones.
 //
-// Good are good.jpg, sub/good.png and sub/link.jpg, a link to the first.
+// The good ones are good.jpg, sub/good.png and sub/link.jpg, a link to the first.
 func Files(t testing.TB, root string) []Case {
+	t.Helper()
+	outside := layOut(t, root)
+	c := &cases{}
+	add := func(name, path string, reasons ...string) {
+		c.add("file/"+name, []byte(path), reasons...)
+		c.add("file-envelope/"+name, object("path", path), reasons...)
+	}
+	for name, path := range ordered(map[string]string{
+		"absolute link out": "out.jpg", "relative link out": "out-relative.jpg", "through an absolute folder": "out/secret.jpg",
+		"through a relative folder": "out-folder/secret.jpg", "through the parent": "parent/" + filepath.Base(root) + "/good.jpg",
+		"through the top": "top/etc/passwd", "link to a device": "zero.jpg", "link to the environment": "environ.jpg", "link to a link out": "twice.jpg",
+		"absolute, outside": filepath.Join(outside, "secret.jpg"), "absolute, next to root": root + "x/good.jpg", "absolute, climbing": root + "/../" + filepath.Base(outside) + "/secret.jpg",
+		"climbing back": "../" + filepath.Base(root) + "/good.jpg", "through the link and dots": "out-folder/../good.jpg",
+	}) {
+		add(name, path, noPath...)
+	}
+	add("link loop", "loop-a.jpg", "path-not-file", "path-not-found", "path-not-allowed")
+	add("dangling link", "dangling.jpg", "path-not-found")
+	add("missing", "sub/missing.jpg", "path-not-found")
+	add("behind a file", "good.jpg/x", "path-not-found", "path-not-file")
+	add("slash at the end", "good.jpg/", "path-not-file")
+	add("another case", "GOOD.JPG", "path-not-found", "path-not-file") // not on every file system
+	add("folder", "sub/folder", "path-not-file")
+	add("link to a folder", "folder.jpg", "path-not-file")
+	add("root", root, "path-not-file")
+	add("pipe", "pipe.jpg", "path-not-file")
+	add("socket", "socket.jpg", "path-not-file")
+	add("empty", "empty.jpg", "empty")
+	add("sparse terabyte", "sparse.jpg", "too-large")
+	add("text", "text.jpg", "not-an-image")
+	add("an envelope", "envelope.json", "not-an-image")
+	add("half an image", "half.png", broken...)
+	add("bomb", "huge.png", bomb...)
+	return slices.Clip(c.list)
+}
+
+// layOut writes the files, and returns a folder outside of root that some of them are linked to.
+func layOut(t testing.TB, root string) (outside string) {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -21,7 +59,7 @@ func Files(t testing.TB, root string) []Case {
 			t.Fatal(err)
 		}
 	}
-	outside := t.TempDir()
+	outside = t.TempDir()
 	write := func(dir, name string, data []byte) {
 		t.Helper()
 		must(os.WriteFile(filepath.Join(dir, name), data, 0o600))
@@ -65,37 +103,5 @@ func Files(t testing.TB, root string) []Case {
 	link("loop-a.jpg", "loop-b.jpg")
 	link("nowhere.jpg", "dangling.jpg")
 	link("sub", "folder.jpg")
-
-	c := &cases{}
-	add := func(name, path string, reasons ...string) {
-		c.add("file/"+name, []byte(path), reasons...)
-		c.add("file-envelope/"+name, object("path", path), reasons...)
-	}
-	for name, path := range ordered(map[string]string{
-		"absolute link out": "out.jpg", "relative link out": "out-relative.jpg", "through an absolute folder": "out/secret.jpg",
-		"through a relative folder": "out-folder/secret.jpg", "through the parent": "parent/" + filepath.Base(root) + "/good.jpg",
-		"through the top": "top/etc/passwd", "link to a device": "zero.jpg", "link to the environment": "environ.jpg", "link to a link out": "twice.jpg",
-		"absolute, outside": filepath.Join(outside, "secret.jpg"), "absolute, beside": root + "x/good.jpg", "absolute, climbing": root + "/../" + filepath.Base(outside) + "/secret.jpg",
-		"climbing back": "../" + filepath.Base(root) + "/good.jpg", "through the link and dots": "out-folder/../good.jpg",
-	}) {
-		add(name, path, noPath...)
-	}
-	add("link loop", "loop-a.jpg", "path-not-file", "path-not-found", "path-not-allowed")
-	add("dangling link", "dangling.jpg", "path-not-found")
-	add("missing", "sub/missing.jpg", "path-not-found")
-	add("behind a file", "good.jpg/x", "path-not-found", "path-not-file")
-	add("slash at the end", "good.jpg/", "path-not-file")
-	add("another case", "GOOD.JPG", "path-not-found", "path-not-file") // not on every file system
-	add("folder", "sub/folder", "path-not-file")
-	add("link to a folder", "folder.jpg", "path-not-file")
-	add("root", root, "path-not-file")
-	add("pipe", "pipe.jpg", "path-not-file")
-	add("socket", "socket.jpg", "path-not-file")
-	add("empty", "empty.jpg", "empty")
-	add("sparse terabyte", "sparse.jpg", "too-large")
-	add("text", "text.jpg", "not-an-image")
-	add("an envelope", "envelope.json", "not-an-image")
-	add("half an image", "half.png", broken...)
-	add("bomb", "huge.png", bomb...)
-	return slices.Clip(c.list)
+	return outside
 }

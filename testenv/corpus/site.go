@@ -10,26 +10,37 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"inceptor/internal/retry"
 )
 
-// A Site is a web server on 127.0.0.1 with good and bad images, and bad
-// manners. To reach it a test allows Host by name and Network, which is
-// 127.0.0.1 alone: all other loopback addresses stay forbidden.
+// A Site is a web server on 127.0.0.1 with good and bad images, and with faults of its own. To
+// reach it, a test allows Host by name, and Network, which is only 127.0.0.1: all other loopback
+// addresses stay forbidden.
 type Site struct {
 	URL     string // http://127.0.0.1:port
 	Host    string // 127.0.0.1:port, for --input.fetch.hosts
 	Network string // 127.0.0.1/32, for --input.fetch.private
 }
 
-// Serve starts a Site that ends with the test. Good are /good.jpg, /good.png,
-// /moved, which redirects to the first, and /flaky?KEY, which fails once for
-// each key.
+// Serve starts a Site. The test ends it. The good pages are /good.jpg, /good.png, /moved, which
+// redirects to the first, and /flaky?KEY, which fails once for each key.
 func Serve(t testing.TB) *Site {
 	t.Helper()
 	mux := http.NewServeMux()
-	respond := func(path string, h http.HandlerFunc) { mux.HandleFunc(path, h) }
+	servePages(mux)
+	serveStatuses(mux)
+	serveSlowly(mux)
+	serveRaw(mux)
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return &Site{URL: s.URL, Host: strings.TrimPrefix(s.URL, "http://"), Network: "127.0.0.1/32"}
+}
+
+// servePages adds whole pages, and those that are whole at times.
+func servePages(mux *http.ServeMux) {
 	data := func(path string, b []byte) {
-		respond(path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) })
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) })
 	}
 	data("/good.jpg", jpegImage())
 	data("/good.png", pngImage())
@@ -39,10 +50,10 @@ func Serve(t testing.TB) *Site {
 	data("/page", []byte("<html>not an image, and secret-of-the-response</html>"))
 	data("/half.png", pngImage()[:len(pngImage())/2])
 	data("/huge.png", pngOf(60000, 60000, 8, 2, []byte("x")))
-	respond("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/good.jpg", http.StatusFound) })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/good.jpg", http.StatusFound) })
 	seen := make(chan map[string]bool, 1)
 	seen <- map[string]bool{}
-	respond("/flaky", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/flaky", func(w http.ResponseWriter, r *http.Request) {
 		keys := <-seen
 		again := keys[r.URL.RawQuery]
 		keys[r.URL.RawQuery] = true
@@ -53,32 +64,40 @@ func Serve(t testing.TB) *Site {
 		}
 		_, _ = w.Write(jpegImage())
 	})
-	respond("/status", func(w http.ResponseWriter, r *http.Request) {
+}
+
+// serveStatuses adds responses whose status or headers are wrong.
+func serveStatuses(mux *http.ServeMux) {
+	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) {
 		code, err := strconv.Atoi(r.URL.RawQuery)
 		if err != nil {
 			code = http.StatusBadRequest
 		}
 		w.WriteHeader(code)
 	})
-	respond("/later", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/later", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "86400")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
-	respond("/to", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/to", func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Location"] = []string{r.URL.Query().Get("u")}
 		w.WriteHeader(http.StatusFound)
 	})
-	respond("/nowhere", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) })
-	respond("/loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop", http.StatusFound) })
-	respond("/gzip", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/nowhere", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) })
+	mux.HandleFunc("/loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/loop", http.StatusFound) })
+	mux.HandleFunc("/gzip", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00"))
 	})
-	respond("/announced", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/announced", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(1<<40))
 		_, _ = w.Write(jpegImage())
 	})
-	respond("/endless", func(w http.ResponseWriter, r *http.Request) {
+}
+
+// serveSlowly adds responses that do not end, or take long.
+func serveSlowly(mux *http.ServeMux) {
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
 		b := append(jpegImage(), make([]byte, 64<<10)...)
 		for r.Context().Err() == nil {
 			if _, err := w.Write(b); err != nil {
@@ -86,23 +105,27 @@ func Serve(t testing.TB) *Site {
 			}
 		}
 	})
-	respond("/dripping", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/dripping", func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			if _, err := w.Write([]byte{0xff}); err != nil {
 				return
 			}
 			_ = http.NewResponseController(w).Flush()
-			sleep(r, 50*time.Millisecond)
+			retry.Sleep(r.Context(), 50*time.Millisecond)
 		}
 	})
-	respond("/silent", func(_ http.ResponseWriter, r *http.Request) { sleep(r, time.Hour) })
-	respond("/stalling", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/silent", func(_ http.ResponseWriter, r *http.Request) { retry.Sleep(r.Context(), time.Hour) })
+	mux.HandleFunc("/stalling", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(jpegImage()[:100])
 		_ = http.NewResponseController(w).Flush()
-		sleep(r, time.Hour)
+		retry.Sleep(r.Context(), time.Hour)
 	})
+}
+
+// serveRaw adds responses that are not HTTP, or end too early.
+func serveRaw(mux *http.ServeMux) {
 	raw := func(path, response string) {
-		respond(path, func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				return
@@ -124,21 +147,10 @@ func Serve(t testing.TB) *Site {
 	raw("/header", "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1<<20)+"\r\n\r\nabc")
 	raw("/headers", "HTTP/1.1 200 OK\r\n"+strings.Repeat("X: y\r\n", 1<<17)+"\r\nabc")
 	raw("/informal", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 10000))
-
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	return &Site{URL: s.URL, Host: strings.TrimPrefix(s.URL, "http://"), Network: "127.0.0.1/32"}
 }
 
-func sleep(r *http.Request, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-r.Context().Done():
-	}
-}
-
-// Cases are the records that name what is bad at the site. Those that wait,
-// about ten, take the reader's whole time each, and others a few seconds.
+// Cases returns the records that name the site's bad pages. About ten of them take the reader's
+// whole timeout each, and others a few seconds.
 func (s *Site) Cases() []Case {
 	c := &cases{}
 	add := func(path string, reasons ...string) {
@@ -189,7 +201,7 @@ func (s *Site) Cases() []Case {
 	return c.list
 }
 
-// Refused is a URL on 127.0.0.1 at whose port nobody listens.
+// Refused returns a URL on 127.0.0.1 with a port that nobody listens on.
 func Refused(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,6 +1,6 @@
-// Command jsonschema checks JSON values, one a line on standard input, against a JSON Schema, draft 2020-12. For each
-// line it prints one: "ok", or what is wrong as a quoted string. It is a module of its own, so that the service does
-// not depend on what it needs.
+// Command jsonschema checks JSON values, one per line of standard input, against a JSON Schema of
+// draft 2020-12. For each it prints a line: "ok", or what is wrong as a quoted string. It is a
+// module of its own, so that the service does not depend on the validator.
 package main
 
 import (
