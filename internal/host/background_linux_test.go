@@ -3,7 +3,9 @@ package host
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +63,24 @@ func TestLoadInBackgroundRestores(t *testing.T) {
 		if left == thread {
 			t.Error("it is left behind")
 		}
+	}
+}
+
+// No thread that did the work is left in the lowest class. Go ends such a thread with its goroutine,
+// but the process's first one, which it keeps.
+func TestLoadInBackgroundLeavesNone(t *testing.T) {
+	before := idleThreads()
+	var all sync.WaitGroup
+	for range 20 {
+		for range 20 { // at once, so that each thread which Go keeps for later gets one
+			all.Go(func() {
+				LoadInBackground(time.Hour, slog.New(slog.DiscardHandler), func() { time.Sleep(time.Millisecond) })()
+			})
+		}
+		all.Wait()
+	}
+	if first := os.Getpid(); slices.Contains(without(idleThreads(), before), first) {
+		t.Error("the process's first thread is in the lowest class")
 	}
 }
 
