@@ -7,7 +7,7 @@ TESTFLAGS ?=
 HEAVY := cmd/inceptor model model/infer savedmodel
 HEAVYFLAGS ?=
 
-.PHONY: help demo build test nightly lint bench setup clean
+.PHONY: help demo build test nightly lint bench release archive setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,12 @@ lint: ## gofmt, go vet, golangci-lint
 bench: ## images per second, latency and memory, against the bare C API (also: go run ./bench/services, swap, remote, freeze, soak)
 	@testenv/setup.sh test
 	go run ./bench
+
+release: build ## archives, deb and rpm for amd64 and arm64, checksums and SBOM: bin/release
+	deploy/release/make.sh
+
+archive: build ## only the archive for amd64, little compressed: bin/archive
+	deploy/release/make.sh amd64
 
 setup: ## fetches what all of the above need, once
 	@testenv/setup.sh

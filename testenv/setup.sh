@@ -9,9 +9,8 @@
 #   testenv/setup.sh test     what demo and things bring, a Kafka broker, the reference answers, a zoo of
 #                             models, Chromium, and what reads the answers
 #   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
-#   testenv/setup.sh amd64    what the archive for amd64 has: demo, and the library of TensorFlow stripped
-#   testenv/setup.sh release  what make release packs and builds with: the demo's model and photos, TensorFlow's
-#                             library for amd64 and arm64, stripped, and zig, which builds for both
+#   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's library stripped
+#   testenv/setup.sh release  the same for arm64 too, and zig, which builds for both
 #   testenv/setup.sh bench    what nightly brings, and the rest of what inceptor is compared with
 #   testenv/setup.sh lint     golangci-lint
 #   testenv/setup.sh          all of it but release's and bench's
@@ -354,7 +353,7 @@ for_nightly() {
 }
 
 for_amd64() {
-	for_demo
+	for_things
 	step library_amd64 "$tools/libraries/amd64" testenv/requirements.txt
 }
 
