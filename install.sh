@@ -80,7 +80,7 @@ link() {
 }
 
 main() {
-	from= prefix=
+	from='' prefix=''
 	while [ $# -gt 0 ]; do
 		[ $# -gt 1 ] && [ -n "$2" ] || usage
 		case $1 in
