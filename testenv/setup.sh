@@ -10,7 +10,7 @@
 #                             models, Chromium, and what reads the answers
 #   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
 #   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's library stripped
-#   testenv/setup.sh release  the same for arm64 too, and zig, which builds for both
+#   testenv/setup.sh release  the same for arm64 too, zig, which builds for both, and what packs
 #   testenv/setup.sh bench    what nightly brings, and the rest of what inceptor is compared with
 #   testenv/setup.sh lint     golangci-lint
 #   testenv/setup.sh          all of it but release's and bench's
@@ -25,6 +25,9 @@ tools=$PWD/.tools
 python=$tools/venv/bin/python
 model=savedmodel/inception/1
 zig=ziglang==0.15.2
+# The last whose modules the Go module proxy all has.
+goreleaser=github.com/goreleaser/goreleaser/v2@v2.16.0
+cyclonedx=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 golangci=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -151,6 +154,12 @@ make_zig() {
 	say "zig, a C compiler for other processors and older systems (90 MB to fetch)"
 	rm -rf "$tools/zig"
 	quietly zig "$python" -m pip --disable-pip-version-check install --no-compile --no-deps --target "$tools/zig" "$zig"
+}
+
+make_packers() {
+	say "goreleaser and cyclonedx-gomod (built here, some minutes)"
+	GOBIN=$tools/bin quietly packers go install "$goreleaser"
+	GOBIN=$tools/bin quietly packers go install "$cyclonedx"
 }
 
 make_photos() {
@@ -361,6 +370,7 @@ for_release() {
 	for_amd64
 	step library_arm64 "$tools/libraries/arm64" testenv/requirements.txt
 	step zig "$tools/zig/ziglang" "$zig"
+	step packers "$tools/bin/cyclonedx-gomod" "$goreleaser" "$cyclonedx" "$(go env GOVERSION)"
 }
 
 for_bench() {

@@ -19,6 +19,7 @@ case ${1-} in
 amd64)
 	testenv/setup.sh amd64
 	name=inceptor_${VERSION}_linux_amd64
+	rm -rf bin/archive
 	deploy/release/stage.sh amd64 "bin/archive/$name"
 	cp bin/inceptor "bin/archive/$name/bin"
 	cd bin/archive
@@ -29,7 +30,13 @@ amd64)
 '')
 	testenv/setup.sh release
 	rm -rf bin/stage
-	for arch in amd64 arm64; do deploy/release/stage.sh "$arch" "bin/stage/$arch"; done
+	for arch in amd64 arm64; do
+		deploy/release/stage.sh "$arch" "bin/stage/$arch"
+		sbom=bin/stage/inceptor_${VERSION}_linux_$arch.sbom.json
+		GOOS=linux GOARCH=$arch CGO_ENABLED=1 .tools/bin/cyclonedx-gomod app -json -licenses -std -noserial -notimestamp \
+			-main cmd/inceptor -output "$sbom" .
+		.tools/venv/bin/python deploy/release/sbom.py "$sbom" "$VERSION"
+	done
 	.tools/bin/goreleaser release --config deploy/release/goreleaser.yaml --snapshot --clean
 	cp bin/stage/*.sbom.json bin/release
 	;;
