@@ -16,7 +16,8 @@ import (
 //
 // To add a metric: make and register it where its part is made (newModelMetrics,
 // newFallbackMetrics, newRecordMetrics, newStreamMetrics, newEndToEnd, newReadiness or NewMemory),
-// and set it in a method of that part. Then run `go test ./cmd/inceptor -run TestReference -update`.
+// and set it in a method of that part. Then run
+// `go test ./cmd/inceptor -run TestReference -update`.
 type Metrics struct {
 	*modelMetrics
 	*fallbackMetrics

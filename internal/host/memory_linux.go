@@ -120,8 +120,8 @@ func field(b []byte, name string) (uint64, bool) {
 	return 0, false
 }
 
-// ResidentMemory returns how many bytes this process holds in memory: anonymous ones, that no file is
-// behind, and pages of files, such as libraries, which the kernel can read again; 0: unknown.
+// ResidentMemory returns how many bytes this process holds in memory: anonymous ones, that no file
+// is behind, and pages of files, such as libraries, which the kernel can read again; 0: unknown.
 func ResidentMemory() (anonymous, file uint64) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
