@@ -62,7 +62,7 @@ func TestDashboardFindsMetrics(t *testing.T) {
 }
 
 // fires are the conditions of the alerts that hold in the test.
-var fires = []string{"InceptorDeadLetters", "InceptorVersionNotServing"}
+var fires = []string{"InceptorDeadLetters", "InceptorVersionFailed", "InceptorVersionNotServing", "InceptorBreakerOpen"}
 
 // at is when queries are evaluated.
 var at = time.UnixMilli(2_000_000_000_000)
@@ -95,7 +95,7 @@ func (d database) add(t *testing.T, p page, when time.Time) {
 		case textparse.EntrySeries:
 			_, _, s.f = parser.Series()
 		case textparse.EntryHistogram:
-			_, _, s.h, s.fh = parser.Histogram()
+			_, _, s.h, _ = parser.Histogram() // client_golang sends integers
 		default:
 			continue
 		}
@@ -154,25 +154,21 @@ func (*seriesSet) Warnings() annotations.Annotations { return nil }
 
 // A sample implements chunks.Sample: a number or a native histogram.
 type sample struct {
-	t  int64
-	f  float64
-	h  *histogram.Histogram
-	fh *histogram.FloatHistogram
+	t int64
+	f float64
+	h *histogram.Histogram // nil: a number
 }
 
 func (s sample) T() int64                      { return s.t }
 func (s sample) ST() int64                     { return 0 }
 func (s sample) F() float64                    { return s.f }
 func (s sample) H() *histogram.Histogram       { return s.h }
-func (s sample) FH() *histogram.FloatHistogram { return s.fh }
+func (s sample) FH() *histogram.FloatHistogram { return s.h.ToFloat(nil) }
 func (s sample) Copy() chunks.Sample           { return s }
 
 func (s sample) Type() chunkenc.ValueType {
-	switch {
-	case s.h != nil:
+	if s.h != nil {
 		return chunkenc.ValHistogram
-	case s.fh != nil:
-		return chunkenc.ValFloatHistogram
 	}
 	return chunkenc.ValFloat
 }

@@ -28,7 +28,8 @@ func alerts(t *testing.T) (all []rulefmt.Rule) {
 	return all
 }
 
-// Each alert names metrics and labels that there are, and leads to a paragraph that says what to do.
+// Each alert names metrics and labels that there are, and leads to a paragraph that says what to
+// do.
 func TestAlerts(t *testing.T) {
 	known := metrics(t)
 	raw, err := os.ReadFile("../../docs/operations.md")
