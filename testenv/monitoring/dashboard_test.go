@@ -31,7 +31,11 @@ func queries(t *testing.T) (all []query) {
 		t.Fatal(err)
 	}
 	var d dashboard.Dashboard
-	if err := d.UnmarshalJSONStrict(raw); err != nil && err.Error() != "" { // it is never nil
+	// It finds what is wrong, and without that loses the panels, and returns an error that is empty.
+	if err := d.UnmarshalJSONStrict(raw); err != nil && err.Error() != "" {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Validate(); err != nil {
