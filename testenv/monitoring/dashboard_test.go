@@ -21,8 +21,7 @@ type query struct {
 // variables are what Grafana puts in place of its variables.
 var variables = strings.NewReplacer("$__rate_interval", "5m", "$job", ".*", "$instance", ".*")
 
-// queries reads the dashboard as strictly as Grafana's own types allow, and returns what its panels
-// ask.
+// queries reads the dashboard as strictly as Grafana's types allow, and returns what it asks.
 func queries(t *testing.T) (all []query) {
 	t.Helper()
 	plugins.RegisterDefaultPlugins()
@@ -31,7 +30,7 @@ func queries(t *testing.T) (all []query) {
 		t.Fatal(err)
 	}
 	var d dashboard.Dashboard
-	// It finds what is wrong, and without that loses the panels, and returns an error that is empty.
+	// It finds mistakes. Where there are none, it loses the panels, and its error is empty.
 	if err := d.UnmarshalJSONStrict(raw); err != nil && err.Error() != "" {
 		t.Fatal(err)
 	}
