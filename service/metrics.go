@@ -22,6 +22,7 @@ type Metrics struct {
 	*modelMetrics
 	*fallbackMetrics
 	records *recordMetrics
+	spans   *prometheus.CounterVec
 	stream  *streamMetrics
 	ready   *readiness
 }
@@ -45,10 +46,24 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		modelMetrics:    newModelMetrics(r),
 		fallbackMetrics: newFallbackMetrics(r),
 		records:         records,
+		spans:           newSpanMetrics(r),
 		stream:          newStreamMetrics(r, records.stages.WithLabelValues("publish")),
 		ready:           ready,
 	}
 }
+
+// newSpanMetrics registers what counts the spans of traces.
+func newSpanMetrics(r prometheus.Registerer) *prometheus.CounterVec {
+	spans := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "inceptor_trace_spans_total",
+		Help: "Spans of traces, by result: exported, failed (the collector did not take them), dropped (too many waited for the collector).",
+	}, []string{"result"})
+	r.MustRegister(spans)
+	return spans
+}
+
+// traced counts spans.
+func (m *Metrics) traced(result string, n int) { m.spans.WithLabelValues(result).Add(float64(n)) }
 
 // modelMetrics count what the model does: see model.Observer.
 type modelMetrics struct {
