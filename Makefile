@@ -38,6 +38,7 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	try go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)' \
 		$(TESTFLAGS) ./savedmodel ./model/... ./service ./service/internal/... ./cmd/inceptor; \
 	try go -C testenv/browser test -count=1 -timeout 15m $(TESTFLAGS) ./...; \
+	try go -C testenv/deploy test -count=1 -timeout 15m $(TESTFLAGS) ./...; \
 	exit $$failed
 
 nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults
@@ -59,6 +60,8 @@ lint: ## gofmt, go vet, golangci-lint
 	.tools/bin/golangci-lint run ./...
 	go -C testenv/browser vet ./...
 	cd testenv/browser && ../../.tools/bin/golangci-lint run ./...
+	go -C testenv/deploy vet ./...
+	cd testenv/deploy && ../../.tools/bin/golangci-lint run ./...
 
 bench: ## images per second, latency and memory, against the bare C API (also: go run ./bench/services, swap, remote, freeze, soak)
 	@testenv/setup.sh test

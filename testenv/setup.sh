@@ -300,6 +300,8 @@ for_test() {
 	step readers "$tools/readers/duckdb" testenv/readers.txt
 	step browser "$tools/browser" browser
 	quietly chromedp go -C testenv/browser mod download
+	quietly deploy go -C testenv/deploy mod download
+	quietly keda go mod download "$(sed -n 's/^const keda = "\(.*\)"$/\1/p' testenv/deploy/keda_test.go)"
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
