@@ -3,6 +3,8 @@ package deploy
 import (
 	"fmt"
 	"maps"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,9 +17,23 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// What holds for every installation.
+var fence = regexp.MustCompile("(?ms)^```yaml\n# values.yaml\n(.*?)^```")
+
+// What holds for every installation, also for those in the docs.
 func TestInstallations(t *testing.T) {
-	for name, values := range installations {
+	all := maps.Clone(installations)
+	page, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := fence.FindAllStringSubmatch(string(page), -1)
+	if len(examples) == 0 {
+		t.Error("the page has no values")
+	}
+	for i, m := range examples {
+		all[fmt.Sprint("docs ", i)] = m[1]
+	}
+	for name, values := range all {
 		t.Run(name, func(t *testing.T) {
 			r := install(t, values)
 			checkSecurity(t, r.pods.Spec)

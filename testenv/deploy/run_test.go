@@ -203,6 +203,11 @@ func TestPodRuns(t *testing.T) {
 	if metrics := await(t, done, url+r.pods.Annotations["prometheus.io/path"]); !strings.Contains(metrics, "inceptor_build_info") {
 		t.Errorf("no metrics of inceptor:\n%s", metrics)
 	}
+	models := exec.Command(program, "models")
+	models.Env = cmd.Env
+	if out, err := models.CombinedOutput(); err != nil || !strings.Contains(string(out), "serving") {
+		t.Errorf("inceptor models: %v\n%s", err, out)
+	}
 	journals, err := filepath.Glob(fmt.Sprintf("%s/var/lib/inceptor/journal/inceptor-%d/*.journal", p.root, os.Getuid()))
 	if err != nil || len(journals) != 1 {
 		t.Errorf("journals: %v, %v", journals, err)

@@ -1,68 +1,9 @@
 package deploy
 
 import (
-	"encoding/json"
-	"flag"
-	"os"
 	"strings"
 	"testing"
 )
-
-var update = flag.Bool("update", false, "write the settings into deploy/chart/values.schema.json")
-
-const (
-	valuesSchema   = "../../deploy/chart/values.schema.json"
-	settingsSchema = "../../docs/schemas/settings.schema.json"
-)
-
-// chartsOwn are the settings that the chart sets by itself.
-var chartsOwn = map[string][]string{"settings": {"crash"}, "http": {"listen"}, "model": {"dir", "state"}}
-
-// The values' schema has the definitions of the settings', but for what the chart sets itself, and
-// for dotted keys, which the templates would not find.
-func TestValuesSchemaHasTheSettings(t *testing.T) {
-	read := func(path string) map[string]any {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var schema map[string]any
-		if err := json.Unmarshal(b, &schema); err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		return schema
-	}
-	settings, values := read(settingsSchema), read(valuesSchema)
-	definitions := settings["$defs"].(map[string]any)
-	definitions["settings"] = map[string]any{
-		"type": settings["type"], "properties": settings["properties"], "additionalProperties": false,
-	}
-	for name, definition := range definitions {
-		group := definition.(map[string]any)
-		delete(group, "patternProperties")
-		for _, own := range chartsOwn[name] {
-			properties := group["properties"].(map[string]any)
-			if _, there := properties[own]; !there {
-				t.Errorf("%s has no setting %s", name, own)
-			}
-			delete(properties, own)
-		}
-	}
-	values["$defs"] = definitions
-	want, err := json.MarshalIndent(values, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want = append(want, '\n')
-	if *update {
-		if err := os.WriteFile(valuesSchema, want, 0o644); err != nil { //nolint:gosec // for everybody to read
-			t.Fatal(err)
-		}
-	}
-	if got, err := os.ReadFile(valuesSchema); err != nil || string(got) != string(want) {
-		t.Errorf("%s is not what the settings are (%v): go -C testenv/deploy test -run ValuesSchema -update", valuesSchema, err)
-	}
-}
 
 // The schema refuses what would otherwise have no effect, or fail in the cluster.
 func TestValuesAreRefused(t *testing.T) {
