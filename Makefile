@@ -7,6 +7,9 @@ TESTFLAGS ?=
 HEAVY := cmd/inceptor model model/infer savedmodel
 HEAVYFLAGS ?=
 
+# Modules of their own, with what only tests need.
+NESTED := testenv/browser testenv/monitoring testenv/deploy
+
 .PHONY: help demo build test nightly lint bench release archive setup clean
 
 help: ## this list
@@ -37,8 +40,7 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $$(go list ./... | grep -vxF $(patsubst %,-e inceptor/%,$(HEAVY))); \
 	try go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)' \
 		$(TESTFLAGS) ./savedmodel ./model/... ./service ./service/internal/... ./cmd/inceptor; \
-	try go -C testenv/browser test -count=1 -timeout 15m $(TESTFLAGS) ./...; \
-	try go -C testenv/monitoring test -count=1 -timeout 15m $(TESTFLAGS) ./...; \
+	for module in $(NESTED); do try go -C $$module test -count=1 -timeout 15m $(TESTFLAGS) ./...; done; \
 	exit $$failed
 
 nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults, the release twice and installed on a bare system
@@ -60,10 +62,7 @@ lint: ## gofmt, go vet, golangci-lint
 	if [ -n "$$unformatted" ]; then echo "gofmt these: $$unformatted" >&2; exit 1; fi
 	go vet ./...
 	.tools/bin/golangci-lint run ./...
-	go -C testenv/browser vet ./...
-	go -C testenv/monitoring vet ./...
-	cd testenv/browser && ../../.tools/bin/golangci-lint run ./...
-	cd testenv/monitoring && ../../.tools/bin/golangci-lint run ./...
+	for module in $(NESTED); do go -C $$module vet ./... && (cd $$module && ../../.tools/bin/golangci-lint run ./...) || exit 1; done
 
 bench: ## images per second, latency and memory, against the bare C API (also: go run ./bench/services, swap, remote, freeze, soak)
 	@testenv/setup.sh test
