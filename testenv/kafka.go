@@ -260,7 +260,7 @@ func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	}
 	defer client.Close()
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-		pingCtx, cancel := context.WithTimeout(ctx, time.Second)
+		pingCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		found, err := kadm.NewClient(client).BrokerMetadata(pingCtx)
 		cancel()
 		if err == nil && found.Cluster == k.id {
