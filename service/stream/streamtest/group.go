@@ -320,8 +320,8 @@ func frozen(t *testing.T, b *harness) {
 	}
 	took := time.Since(begin)
 	t.Logf("stopped in %v while the broker was frozen", took.Round(time.Millisecond))
-	if took > cfg.DrainTimeout+15*time.Second {
-		t.Error("that is longer than the drain timeout and 15s")
+	if took > cfg.DrainTimeout+time.Minute { // a quarter of that without other work
+		t.Error("that is much longer than the drain timeout")
 	}
 	time.Sleep(time.Until(begin.Add(2 * b.Session)))
 	if now := count(); now != before {
