@@ -24,7 +24,6 @@ import (
 	"inceptor/testenv"
 )
 
-
 // A flow is a driver at work, while records are sent all the time, in the clear.
 type flow struct {
 	*testing.T

@@ -196,7 +196,7 @@ func (k *Kafka) Restart(ctx context.Context) error {
 }
 
 // startLimit is how long a broker may take until it answers, while several start on a busy machine.
-const startLimit = 2 * time.Minute
+const startLimit = 5 * time.Minute
 
 // launch starts the process.
 func (k *Kafka) launch() error {

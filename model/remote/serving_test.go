@@ -30,7 +30,7 @@ func TestServing(t *testing.T) {
 	}
 	server := testenv.StartServing(t, "inception", base, "--label", "stable=3")
 	config := testConfig(server.Addr())
-	config.Timeout, config.Budget = 30*time.Second, 30*time.Second
+	config.Timeout, config.Budget = 2*time.Minute, 2*time.Minute
 	c, _ := newClient(t, config)
 	local, err := savedmodel.Load(t.Context(), filepath.Join(base, "3"), savedmodel.Options{})
 	if err != nil {
@@ -228,7 +228,7 @@ func TestOverGo(t *testing.T) {
 	})
 	server := remotetest.Serve(t, fake)
 	config := testConfig(server.Addr())
-	config.Timeout, config.Budget = 30*time.Second, 30*time.Second
+	config.Timeout, config.Budget = 2*time.Minute, 2*time.Minute
 	c, _ := newClient(t, config)
 	compare(t, c, local, Batch{Signature: "serving_bytes", Inputs: encoded(readPhotos(t, "china.jpg", "flower.jpg")...), Output: "scores", Version: 3})
 }

@@ -10,16 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"inceptor/internal/settings"
 	"inceptor/model/infer"
 	"inceptor/service/input"
+	"inceptor/testenv"
 	"inceptor/testenv/corpus"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 // pixels is a limit such as a configuration has.
 const pixels = 100_000_000
