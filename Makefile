@@ -6,6 +6,10 @@ TESTFLAGS ?=
 # Tests of these packages run models, which take the whole machine.
 HEAVY := cmd/inceptor model model/infer savedmodel
 HEAVYFLAGS ?=
+# Most of the others wait for brokers.
+LIGHTFLAGS ?=
+# These have tests that the race detector would slow down, or that count allocations.
+NORACE := cmd/inceptor model model/infer model/pixels model/zoo savedmodel service service/internal/recent
 
 # Modules of their own, with what only tests need.
 NESTED := testenv/browser testenv/monitoring testenv/deploy
@@ -31,15 +35,15 @@ demo: ## photos classified through an embedded Kafka broker (MODEL=things: names
 build: ## bin/inceptor
 	go build -ldflags "-X main.version=$(VERSION)" -o bin/inceptor ./cmd/inceptor
 
-test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go test, HEAVYFLAGS=… for its heavy packages)
+test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go test, HEAVYFLAGS=… for its heavy packages, LIGHTFLAGS=… for the others)
 	@testenv/setup.sh test
 	@PYTHONPATH=savedmodel/inception:savedmodel/efficientnet .tools/venv/bin/python -B -m unittest export_test convert_test >&2
 	@failed=0; \
 	try() { echo "$$*" >&2; "$$@" || failed=1; }; \
 	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $(HEAVYFLAGS) $(addprefix ./,$(HEAVY)); \
-	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $$(go list ./... | grep -vxF $(patsubst %,-e inceptor/%,$(HEAVY))); \
+	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $(LIGHTFLAGS) $$(go list ./... | grep -vxF $(patsubst %,-e inceptor/%,$(HEAVY))); \
 	try go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)' \
-		$(TESTFLAGS) ./savedmodel ./model/... ./service ./service/internal/... ./cmd/inceptor; \
+		$(TESTFLAGS) $(addprefix ./,$(NORACE)); \
 	for module in $(NESTED); do try go -C $$module test -count=1 -timeout 15m $(TESTFLAGS) ./...; done; \
 	exit $$failed
 

@@ -226,6 +226,8 @@ func windowed(t *testing.T, b *harness, w stream.Window, limit int64) {
 	b.send(rs...)
 	var now, most atomic.Int64
 	var wrong atomic.Bool
+	full := make(chan struct{}) // closed when as many handlers run as may
+	reached := sync.OnceFunc(func() { close(full) })
 	cfg := b.config()
 	cfg.Window = w
 	d := b.start(cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
@@ -235,6 +237,14 @@ func windowed(t *testing.T, b *harness, w stream.Window, limit int64) {
 			wrong.Store(true)
 		}
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if n == limit {
+			reached()
+		}
+		select {
+		case <-full:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 		time.Sleep(10 * time.Millisecond)
 		return b.echo(ctx, r)
@@ -311,24 +321,18 @@ func latency(t *testing.T, b *harness) {
 	b.topic(b.output, 1)
 	d := b.start(b.config(), b.echo)
 	c := b.newReader(b.output)
-	var took []time.Duration
-	for i := range 20 {
+	// Other work on the machine makes some slow. What lingers makes all of them slow.
+	b.until("a record that is there and back within 200ms", func() bool {
 		begin := time.Now()
-		b.send(&kgo.Record{Topic: b.input, Value: strconv.AppendInt(nil, int64(i), 10)})
+		b.send(&kgo.Record{Topic: b.input, Value: []byte("x")})
 		for n := 0; n == 0; {
 			n = len(c.PollFetches(b.context()).Records())
 		}
-		took = append(took, time.Since(begin))
-	}
+		took := time.Since(begin)
+		t.Logf("there and back: %v", took)
+		return took <= 200*time.Millisecond
+	})
 	d.stop()
-	best := took[0]
-	for _, d := range took {
-		best = min(best, d)
-	}
-	t.Logf("there and back: best %v, all %v", best, took)
-	if best > 200*time.Millisecond {
-		t.Errorf("at best %v there and back: something lingers", best)
-	}
 }
 
 // calls counts how often each record was handled.
