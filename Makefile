@@ -8,8 +8,9 @@ HEAVY := cmd/inceptor model model/infer savedmodel
 HEAVYFLAGS ?=
 # Most of the others wait for brokers.
 LIGHTFLAGS ?=
-# These have tests that the race detector would slow down, or that count allocations.
-NORACE := cmd/inceptor model model/infer model/pixels model/zoo savedmodel service service/internal/recent
+# Tests that the race detector would slow down, or that count allocations, and their packages.
+NORACE := Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)
+NORACE_PACKAGES = $(shell git grep -lE '^func \w*($(NORACE))' -- '*_test.go' ':!testenv' | xargs -n 1 dirname | sort -u)
 
 # Modules of their own, with what only tests need.
 NESTED := testenv/browser testenv/monitoring testenv/deploy
@@ -42,8 +43,7 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	try() { echo "$$*" >&2; "$$@" || failed=1; }; \
 	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $(HEAVYFLAGS) $(addprefix ./,$(HEAVY)); \
 	try go test -race -count=1 -timeout 30m $(TESTFLAGS) $(LIGHTFLAGS) $$(go list ./... | grep -vxF $(patsubst %,-e inceptor/%,$(HEAVY))); \
-	try go test -count=1 -run 'Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)' \
-		$(TESTFLAGS) $(addprefix ./,$(NORACE)); \
+	try go test -count=1 -run '$(NORACE)' $(TESTFLAGS) $(addprefix ./,$(NORACE_PACKAGES)); \
 	for module in $(NESTED); do try go -C $$module test -count=1 -timeout 15m $(TESTFLAGS) ./...; done; \
 	exit $$failed
 
