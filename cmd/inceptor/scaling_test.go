@@ -131,7 +131,7 @@ func (s *scalingRun) phase(name string, pause time.Duration, processes int, done
 	s.scale(processes)
 	begin, most := time.Now(), int64(0)
 	lag := s.lag()
-	for ; !done(lag) || *nightly && time.Since(begin) < time.Minute; lag = s.lag() {
+	for ; !done(lag) || len(records) < 10 || *nightly && time.Since(begin) < time.Minute; lag = s.lag() {
 		if most = max(most, lag); time.Since(begin) > scalingLimit {
 			s.Fatalf("%s: the lag is %d after %v", name, lag, scalingLimit)
 		}
