@@ -7,7 +7,7 @@
 #   testenv/setup.sh things   the same with EfficientNet-lite0, which names objects, and no Inception
 #   testenv/setup.sh imagenet the same with an Inception that names objects, from the internet
 #   testenv/setup.sh test     what demo and things bring, a Kafka broker, the reference answers, a zoo of
-#                             models, Chromium, and what reads the answers
+#                             models, Chromium, promtool, and what reads the answers
 #   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
 #   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's library stripped
 #   testenv/setup.sh release  the same for arm64 too, zig, which builds for both, and what packs
@@ -28,6 +28,7 @@ zig=ziglang==0.15.2
 # The last whose modules the Go module proxy all has.
 goreleaser=github.com/goreleaser/goreleaser/v2@v2.16.0
 cyclonedx=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+promtool=github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 golangci=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -309,6 +310,22 @@ make_browser() {
 	ln -s "$(find_browser)" "$tools/browser"
 }
 
+# As Debian's package has it: building it takes minutes, for it holds all of Prometheus.
+make_promtool() {
+	say "promtool for the alert rules"
+	rm -rf "$tools/promtool.new"
+	mkdir -p "$tools/promtool.new" "$tools/bin"
+	if command -v promtool >/dev/null; then
+		ln -sfn "$(command -v promtool)" "$tools/bin/promtool"
+	elif command -v apt-get >/dev/null; then
+		quietly promtool sh -c 'cd "$1" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
+			dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$2"' - "$tools/promtool.new" "$tools/bin/promtool"
+	else
+		GOBIN=$tools/bin quietly promtool go install -tags remove_all_sd "$promtool"
+	fi
+	rm -rf "$tools/promtool.new"
+}
+
 make_lint() {
 	need go "version 1.26 or newer"
 	say "golangci-lint (built here, some minutes)"
@@ -353,6 +370,10 @@ for_test() {
 	step readers "$tools/readers/duckdb" testenv/readers.txt
 	step browser "$tools/browser" browser
 	quietly chromedp go -C testenv/browser mod download
+	step promtool "$tools/bin/promtool" "$promtool"
+	quietly monitoring go -C testenv/monitoring mod download
+	quietly deploy go -C testenv/deploy mod download
+	quietly keda go mod download "$(sed -n 's/^const keda = "\(.*\)"$/\1/p' testenv/deploy/keda_test.go)"
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
