@@ -57,7 +57,9 @@ debian() {
 	mount --bind "$PWD/bin/release" "$bare/release"
 	mount -t proc proc "$bare/proc"
 	cp install.sh "$bare/root"
-	if inside sh -c 'command -v go python3 npm node gcc cc curl'; then die "the bare system has these"; fi
+	for command in go python3 npm node gcc cc curl wget; do
+		if inside which "$command"; then die "the bare system has $command"; fi
+	done
 }
 
 archive() {
