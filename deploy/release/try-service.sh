@@ -6,7 +6,7 @@ trap 'systemctl poweroff --no-block' EXIT
 
 # await COMMAND... waits until it succeeds.
 await() {
-	for _ in {1..120}; do
+	for _ in {1..180}; do
 		if "$@"; then return; fi
 		sleep 1
 	done
@@ -17,7 +17,7 @@ await() {
 
 answered() {
 	{ exec 3<>/dev/tcp/127.0.0.1/8080; } 2>/dev/null || return
-	printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+	printf 'GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
 	cat <&3 >/root/metrics.txt
 	exec 3>&-
 	grep '^inceptor_records_total{.*outcome="answered"' /root/metrics.txt | grep -q ' 9$'
