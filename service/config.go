@@ -16,6 +16,7 @@ import (
 	"inceptor/savedmodel"
 	"inceptor/service/input"
 	"inceptor/service/stream"
+	"inceptor/service/tracing"
 )
 
 // Config has all settings. The tags are kong's: they hold the default, the help text and the key of
@@ -31,6 +32,9 @@ type Config struct {
 	Log        Log           `embed:"" prefix:"log." group:"Operation"`
 	Shutdown   Shutdown      `embed:"" prefix:"shutdown." group:"Operation"`
 	Crash      Crash         `embed:"" prefix:"crash." group:"Operation"`
+
+	// Tracer makes spans of the records; nil: there are none.
+	Tracer *tracing.Tracer `kong:"-"`
 }
 
 // Kafka says where records come from and go to.

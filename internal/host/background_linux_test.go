@@ -89,7 +89,7 @@ func TestLoadInBackgroundStarves(t *testing.T) {
 	var log syncBuffer
 	restored := false
 	LoadInBackground(10*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), func() {
-		for end := time.Now().Add(20 * time.Second); !restored && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); !restored && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			restored = !isIdle(unix.Gettid())
 		}
 	})()
