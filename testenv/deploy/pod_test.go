@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -223,6 +225,20 @@ func TestChecksum(t *testing.T) {
 	}
 	if defaults != checksum("replicas: 5") {
 		t.Error("the checksum changes with the number of pods")
+	}
+}
+
+// The operator gets the alerts that the compose file's Prometheus has.
+func TestAlerts(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want monitoring.PrometheusRuleSpec
+	decode(t, "rules.yaml", string(text), &want)
+	got := install(t, "prometheusRule: {enabled: true}").alerts
+	if len(want.Groups) == 0 || got == nil || !reflect.DeepEqual(got.Spec, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
