@@ -193,6 +193,11 @@ func (r *release) add(t *testing.T, name, text string) {
 	if err := yaml.Unmarshal([]byte(text), &head); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, text)
 	}
+	if head.APIVersion != "monitoring.coreos.com/v1" { // whose types are as strict
+		if err := conform(t, name, text); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
 	var document any
 	switch head.APIVersion + " " + head.Kind {
 	case "v1 ConfigMap":
@@ -224,7 +229,7 @@ func (r *release) add(t *testing.T, name, text string) {
 		document = r.alerts
 	case "keda.sh/v1alpha1 ScaledObject": // its types come with all of KEDA
 		document = &r.scaledObject
-		defer func() { checkScaledObject(t, r.scaledObject) }()
+		defer func() { checkTrigger(t, r.scaledObject) }()
 	default:
 		t.Fatalf("%s: the test does not know %s %s", name, head.APIVersion, head.Kind)
 	}

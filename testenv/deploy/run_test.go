@@ -24,7 +24,11 @@ import (
 // patience is how long something may take. It is generous: the machine may have other work.
 const patience = 2 * time.Minute
 
-var program string // inceptor, set once by TestMain
+// Set once by TestMain.
+var (
+	scratch string // a folder for what all tests use
+	program string // inceptor
+)
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -36,12 +40,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "inceptor-deploy")
-	if err != nil {
+	var err error
+	if scratch, err = os.MkdirTemp("", "inceptor-deploy"); err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "inceptor")
+	defer os.RemoveAll(scratch)
+	program = filepath.Join(scratch, "inceptor")
 	if out, err := exec.Command("go", "build", "-C", "../..", "-o", program, "./cmd/inceptor").CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -108,7 +112,7 @@ func newPod(t *testing.T, r release) pod {
 func TestProgramTakesTheConfiguration(t *testing.T) {
 	show := func(p pod, extra ...string) (string, string, error) {
 		cmd := exec.Command(program, append([]string{"config"}, p.args[1:]...)...)
-		cmd.Env = append(p.env, extra...)
+		cmd.Env = slices.Concat(p.env, extra)
 		var out, log bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &log
 		err := cmd.Run()
@@ -171,7 +175,7 @@ func TestPodRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, p.args...)
-	cmd.Env = append(p.env, "INCEPTOR_HTTP_LISTEN="+l.Addr().String(), "INCEPTOR_TENSORFLOW_LIBRARY="+library)
+	cmd.Env = slices.Concat(p.env, []string{"INCEPTOR_HTTP_LISTEN=" + l.Addr().String(), "INCEPTOR_TENSORFLOW_LIBRARY=" + library})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
