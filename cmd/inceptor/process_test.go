@@ -37,9 +37,9 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	// More than there are processors, since most tests wait for processes that start or settle.
-	// What loads a large version while another one serves is not parallel: such a load gets only
-	// idle processor time.
-	flag.Set("test.parallel", "5")
+	// What loads a large version while another one serves is not parallel, or uses
+	// startAtNormalPriority: such a load gets only idle processor time.
+	flag.Set("test.parallel", "6")
 	os.Exit(m.Run())
 }
 
