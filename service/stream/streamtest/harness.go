@@ -131,11 +131,13 @@ func (b *harness) send(rs ...*kgo.Record) {
 	}
 }
 
-// config returns the configuration that a test begins with.
+// config returns the configuration that a test begins with. Its session outlasts the time for which
+// a busy machine may keep this process or the broker waiting.
 func (b *harness) config() stream.Config {
 	return stream.Config{
 		Brokers:       b.Brokers,
 		Group:         b.group,
+		Session:       10 * time.Second,
 		Inputs:        []string{b.input},
 		Outputs:       []string{b.output, b.dead},
 		Window:        stream.Window{Records: 16, Bytes: 64 << 20},
@@ -143,6 +145,12 @@ func (b *harness) config() stream.Config {
 		DrainTimeout:  20 * time.Second,
 		Log:           slog.New(slog.NewTextHandler(logWriter{b}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}
+}
+
+// briefly returns the configuration with the suite's session, for a test of what lasts longer.
+func (b *harness) briefly(cfg stream.Config) stream.Config {
+	cfg.Session = b.Session
+	return cfg
 }
 
 type logWriter struct{ testing.TB }
