@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"inceptor/internal/span"
 	"inceptor/model"
 	"inceptor/model/infer"
 	"inceptor/service/input"
@@ -22,6 +23,9 @@ const (
 	// shadowTimeout bounds the publication of one shadow answer.
 	shadowTimeout = 10 * time.Second
 )
+
+// errSkipped is for the trace.
+var errSkipped = errors.New("skipped: too many wait for a second answer")
 
 // A comparer asks a second version about images that were already answered, and
 // compares the answers. The second version is the shadow, whose answers it
@@ -83,6 +87,7 @@ type comparison struct {
 	image  input.Image
 	given  infer.Prediction
 	ask    string // label of the version to ask
+	step   span.Span
 }
 
 // newComparer starts the workers; close ends them.
@@ -108,7 +113,7 @@ func (c *comparer) close() {
 }
 
 // offer queues a copy of the image, if there is a second version and room.
-func (c *comparer) offer(r stream.Record, image input.Image, given infer.Prediction) {
+func (c *comparer) offer(ctx context.Context, r stream.Record, image input.Image, given infer.Prediction) {
 	ask := c.model.Secondary()
 	switch {
 	case ask == "":
@@ -128,11 +133,13 @@ func (c *comparer) offer(r stream.Record, image input.Image, given infer.Predict
 		return
 	}
 	r.Value = nil
-	job := comparison{r, input.Image{Bytes: slices.Clone(image.Bytes), Source: image.Source}, given, ask}
+	_, step := span.Start(ctx, "compare")
+	job := comparison{r, input.Image{Bytes: slices.Clone(image.Bytes), Source: image.Source}, given, ask, step}
 	select {
 	case c.jobs <- job:
 	default:
 		c.skip(size, ask)
+		step.End(errSkipped)
 	}
 }
 
@@ -154,21 +161,22 @@ func (c *comparer) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case job := <-c.jobs:
-			c.compare(ctx, job)
+			job.step.End(c.compare(job.step.Into(ctx), job))
 			c.done(int64(len(job.image.Bytes)), job.ask)
 		}
 	}
 }
 
-func (c *comparer) compare(ctx context.Context, job comparison) {
+// compare returns an error for the trace only.
+func (c *comparer) compare(ctx context.Context, job comparison) error {
 	p, err := c.model.ClassifyAs(ctx, job.ask, job.image.Bytes)
 	same, known := p.Agrees(job.given)
 	switch {
 	case ctx.Err() != nil, errors.Is(err, model.ErrNoVersion): // it was unloaded meanwhile
-		return
+		return err
 	case err != nil:
 		c.count(job.ask, "error")
-		return
+		return err
 	case !known: // there are no classes to compare
 	case same:
 		c.count(job.ask, "same")
@@ -183,7 +191,7 @@ func (c *comparer) compare(ctx context.Context, job comparison) {
 		c.agrees(version, same)
 	}
 	if job.ask != model.LabelShadow || c.publish == nil {
-		return
+		return nil
 	}
 	out := answerRecord(job.record, job.image, p, c.topic)
 	out[0].Partition = job.record.Partition
@@ -200,4 +208,5 @@ func (c *comparer) compare(ctx context.Context, job comparison) {
 	case c.unpublished.Swap(false):
 		c.log.Info("shadow answers are published again", "topic", c.topic)
 	}
+	return err
 }

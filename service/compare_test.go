@@ -63,7 +63,7 @@ func TestCompareNeverDelays(t *testing.T) {
 		given.Label = model.LabelStable
 		r := stream.Record{Topic: "in", Partition: 3, Key: []byte("k"), Value: []byte("x")}
 		for range 100 {
-			c.offer(r, input.Image{Bytes: make([]byte, 1000)}, given)
+			c.offer(t.Context(), r, input.Image{Bytes: make([]byte, 1000)}, given)
 			synctest.Wait()
 		}
 		if n := m.asked.Load(); n != 2 {
@@ -79,9 +79,9 @@ func TestCompareNeverDelays(t *testing.T) {
 		}
 		m.hold = make(chan struct{})
 		big := input.Image{Bytes: make([]byte, maxCompareBytes/2+1)}
-		c.offer(r, big, given)
+		c.offer(t.Context(), r, big, given)
 		synctest.Wait()
-		c.offer(r, big, given)
+		c.offer(t.Context(), r, big, given)
 		if n := metrics.comparisonsOf("shadow", "skipped"); n != 95 {
 			t.Errorf("%v skipped, want one more for its bytes", n)
 		}
@@ -103,7 +103,7 @@ func TestCompareCanary(t *testing.T) {
 		given, _ := m.Classify(t.Context(), nil, nil)
 		for _, label := range []string{model.LabelStable, model.LabelCanary, model.LabelCanary} {
 			given.Label = label
-			c.offer(stream.Record{}, input.Image{Bytes: []byte("x")}, given)
+			c.offer(t.Context(), stream.Record{}, input.Image{Bytes: []byte("x")}, given)
 			synctest.Wait()
 		}
 		if n := m.asked.Load(); n != 1 {

@@ -7,6 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"inceptor/internal/clip"
+	"inceptor/internal/span"
 	"inceptor/model/infer"
 	"inceptor/service/input"
 	"inceptor/service/internal/recent"
@@ -48,6 +53,10 @@ func (h *handler) handle(ctx context.Context, r stream.Record) ([]stream.Record,
 	if !bad {
 		return answer, err
 	}
+	if s := span.Of(ctx); s.Recorded() {
+		s.Set(semconv.ErrorTypeKey.String(reason))
+		s.Fail(err)
+	}
 	first := h.letterMade(r, reason, err)
 	if panicked := (*infer.PanicError)(nil); first && errors.As(err, &panicked) {
 		h.log.Error("record caused a panic and becomes a dead letter; please report this",
@@ -86,7 +95,9 @@ func (h *handler) tombstone(r stream.Record) []stream.Record {
 func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.Record, err error) {
 	defer infer.Recovered(&err)
 	start := time.Now()
-	image, err := h.input.Read(ctx, r.Value)
+	reading, step := span.Start(ctx, "read")
+	image, err := h.input.Read(reading, r.Value)
+	step.End(err)
 	read := time.Since(start)
 	defer image.Release()
 	if err != nil {
@@ -98,13 +109,35 @@ func (h *handler) answer(ctx context.Context, r stream.Record) (answer []stream.
 	}
 	h.metrics.answer(read, p)
 	if h.comparer != nil {
-		h.comparer.offer(r, image, p)
+		h.comparer.offer(ctx, r, image, p)
 	}
 	answer = answerRecord(r, image, p, h.output)
 	pictured := h.thumbnails.Offer(r, image.Bytes, p.Image)
 	h.recent.Answered(r, read, p, answer[0], pictured)
 	h.lines.answered(r, image, p)
+	if s := span.Of(ctx); s.Recorded() {
+		describe(s, image, p)
+	}
 	return answer, nil
+}
+
+// describe adds to a record's span how it was answered.
+func describe(s span.Span, image input.Image, p infer.Prediction) {
+	s.Set(
+		attribute.String("inceptor.source", clip.Text(image.Source, maxErrorBytes)),
+		attribute.String("inceptor.model", p.Model), attribute.Int64("inceptor.version", p.Version),
+		attribute.String("inceptor.version_label", p.Label), attribute.String("inceptor.precision", p.Precision),
+		attribute.String("inceptor.backend", p.Backend),
+	)
+	if p.Reason != "" {
+		s.Set(attribute.String("inceptor.fallback_reason", clip.Text(p.Reason, maxErrorBytes)))
+	}
+	if p.Image.Format != "" {
+		s.Set(
+			attribute.String("inceptor.image.format", p.Image.Format),
+			attribute.Int("inceptor.image.width", p.Image.Width), attribute.Int("inceptor.image.height", p.Image.Height),
+		)
+	}
 }
 
 // classify asks the model, whose native code may crash the process: hence the

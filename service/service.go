@@ -87,8 +87,13 @@ func New(c Config, classifier Classifier, metrics *Metrics, registry *prometheus
 		h.thumbnails = s.thumbnails
 	}
 	o := observer{metrics.stream, metrics.ready, s.journal, s.recent, s.thumbnails, newDrainCheck(c, metrics.imageTime, log)}
+	handle := stream.Handler(h.handle)
 	if s.stream, err = c.streamConfig(log, o, h); err == nil {
-		s.driver, err = newDriver(c.Kafka, s.stream, h.handle)
+		if c.Tracer != nil {
+			c.Tracer.OnSpans(metrics.traced)
+			s.stream, handle = c.Tracer.Records(s.stream, handle, sendersHeaders)
+		}
+		s.driver, err = newDriver(c.Kafka, s.stream, handle)
 	}
 	metrics.stream.limit.Set(float64(s.stream.TotalBytes))
 	if err == nil {
@@ -99,10 +104,14 @@ func New(c Config, classifier Classifier, metrics *Metrics, registry *prometheus
 		return nil, errors.Join(err, s.journal.close(), s.input.Close())
 	}
 	if s.versions != nil {
-		s.comparer = newComparer(s.versions, infer.Lanes*c.ModelConfig().MaxBatch(), c.Kafka.Shadow, s.kafka.Publish, metrics.records.compared, log)
+		publish := s.kafka.Publish
+		if c.Tracer != nil {
+			publish = c.Tracer.Publish(publish)
+		}
+		s.comparer = newComparer(s.versions, infer.Lanes*c.ModelConfig().MaxBatch(), c.Kafka.Shadow, publish, metrics.records.compared, log)
 		h.comparer = s.comparer
 	}
-	registry.MustRegister(NewModelInfo(classifier))
+	registry.MustRegister(NewModelInfo(classifier), NewMemory(s.versions))
 	return s, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"inceptor/model/fallback"
 	"inceptor/savedmodel"
 	"inceptor/service"
+	"inceptor/service/tracing"
 )
 
 type runCmd struct {
@@ -40,6 +41,15 @@ func serve(ctx context.Context, c service.Config, log *slog.Logger, level *slog.
 	registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := service.NewMetrics(registry)
+	tracer, err := tracing.FromEnvironment(ctx, version, log)
+	if err != nil {
+		return err
+	}
+	flush, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.Shutdown.Timeout, giveUp) })()
+	defer tracer.Close(flush)
+	c.Tracer = tracer
 	m, err := newModel(c, log, metrics)
 	if err != nil {
 		return err

@@ -273,7 +273,7 @@ func TestArrayCostsOneRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &batcher{run: func([]item) (batchResult, error) { return batchResult{arrays: arrays}, nil }, observer: unobservedRuns{}}
+	b := &batcher{run: plain(func([]item) (batchResult, error) { return batchResult{arrays: arrays}, nil }), observer: unobservedRuns{}}
 	batch := []item{{result: make(chan result, 1)}, {result: make(chan result, 1)}}
 	b.answer(batch, batch)
 	bad, good := <-batch[0].result, <-batch[1].result

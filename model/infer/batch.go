@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
+	"inceptor/internal/span"
 	"inceptor/savedmodel"
 )
 
@@ -29,6 +32,7 @@ type item struct {
 	plain   []byte             // pixels of [height, width, 3], decoded without TensorFlow
 	row     *row
 	result  chan result // buffered: the batcher never waits for a caller
+	step    span.Span   // of the record, from when it is decoded to its result
 }
 
 // A result is the part of a batchResult that belongs to one item.
@@ -52,7 +56,7 @@ func (it item) close() {
 }
 
 // A batchFunc runs a batch with a model, in this process or on a model server.
-type batchFunc func(batch []item) (batchResult, error)
+type batchFunc func(ctx context.Context, batch []item) (batchResult, error)
 
 // A batchResult holds what a model has computed for a batch, item by item.
 type batchResult struct {
@@ -283,10 +287,12 @@ func (b *batcher) gather(batch []item, most int) []item {
 // becomes overdue, the callers of all of them have got that error, and answer returns false.
 func (b *batcher) answer(batch, waiting []item) bool {
 	active := b.begin(len(batch), waiting)
+	ctx, step := startRun(batch)
 	start := time.Now()
-	got, err := b.runSafely(batch)
+	got, err := b.runSafely(ctx, batch)
+	step.End(err)
 	ended := b.end(active)
-	run := Run{Size: len(batch), Took: time.Since(start), Err: err, Shared: ended.shared}
+	run := Run{Size: len(batch), Most: b.config.Max, Took: time.Since(start), Err: err, Shared: ended.shared}
 	if ended.Overdue != nil {
 		return false
 	}
@@ -335,9 +341,24 @@ func (r *result) setFrom(got batchResult, i int) error {
 }
 
 // runSafely runs a batch, and turns a panic into an error that blames the batch.
-func (b *batcher) runSafely(batch []item) (got batchResult, err error) {
+func (b *batcher) runSafely(ctx context.Context, batch []item) (got batchResult, err error) {
 	defer Recovered(&err)
-	return b.run(batch)
+	return b.run(ctx, batch)
+}
+
+// startRun starts the step of a run, for those of its records that are traced. The context is for
+// the run; only the step can end it.
+func startRun(batch []item) (context.Context, span.Span) {
+	if !slices.ContainsFunc(batch, func(it item) bool { return it.step.Recorded() }) {
+		return context.Background(), span.Span{}
+	}
+	steps := make([]span.Span, len(batch))
+	for i, it := range batch {
+		steps[i] = it.step
+	}
+	ctx, run := span.Join("run", steps)
+	run.Set(attribute.Int("inceptor.batch.size", len(batch)))
+	return ctx, run
 }
 
 // indexNotFinite returns the index of the first score that is NaN or infinite; -1: none is.

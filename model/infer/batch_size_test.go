@@ -30,7 +30,7 @@ func TestFixedBatchAnswers(t *testing.T) {
 		model, seen := &fakeModel{}, &runs{}
 		r := runnerOf(model)
 		r.sig.batch = size
-		b := &batcher{run: r.batch, config: Batch{Max: size}, observer: seen}
+		b := &batcher{run: plain(r.batch), config: Batch{Max: size}, observer: seen}
 		batch := make([]item, len(values))
 		for i, v := range values {
 			batch[i] = pixel(t, v)
@@ -64,7 +64,7 @@ func TestFixedBatchGathers(t *testing.T) {
 		model, seen := &fakeModel{hold: make(chan struct{})}, &runs{}
 		r := runnerOf(model)
 		r.sig.batch = 4
-		b := newBatcher(r.batch, 1, true, signature{batch: 4}.batchConfig(Batch{Max: 2, LatencyBudget: time.Nanosecond}), seen)
+		b := newBatcher(plain(r.batch), 1, true, signature{batch: 4}.batchConfig(Batch{Max: 2, LatencyBudget: time.Nanosecond}), seen)
 		var wg sync.WaitGroup
 		send := func(n int) {
 			for range n {
@@ -232,7 +232,7 @@ func TestFillerOfEncodedImages(t *testing.T) {
 		}
 		return []*savedmodel.Tensor{scores}, err
 	})
-	v.batcher = newBatcher(v.run.batch, Lanes, true, sig.batchConfig(Batch{Max: 2}), unobservedRuns{})
+	v.batcher = newBatcher(plain(v.run.batch), Lanes, true, sig.batchConfig(Batch{Max: 2}), unobservedRuns{})
 	defer v.batcher.close()
 	if _, err := v.warmUp(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)

@@ -104,7 +104,7 @@ func TestBatcherIsolatesPoison(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			model := &fakeModel{odd: test.reason == ReasonNotFinite}
-			b := &batcher{run: runnerOf(model).batch, config: Batch{Max: 8}, observer: &runs{}}
+			b := &batcher{run: plain(runnerOf(model).batch), config: Batch{Max: 8}, observer: &runs{}}
 			batch := make([]item, len(test.values))
 			for i, v := range test.values {
 				batch[i] = pixel(t, v)
@@ -132,7 +132,7 @@ func TestBatcherFault(t *testing.T) {
 	modeltest.OpenLibrary(t)
 	fault := &savedmodel.Error{Code: savedmodel.ResourceExhausted, Message: "no memory"}
 	model := &fakeModel{err: fault}
-	b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 4}, &runs{})
+	b := newBatcher(plain(runnerOf(model).batch), 1, true, Batch{Max: 4}, &runs{})
 	defer b.close()
 	_, err := b.submit(t.Context(), pixel(t, 1))
 	if guilty := new(InputError); !errors.Is(err, fault) || errors.As(err, &guilty) {
@@ -148,7 +148,7 @@ func TestBatcherGathers(t *testing.T) {
 	modeltest.OpenLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 4}, &runs{})
+		b := newBatcher(plain(runnerOf(model).batch), 1, true, Batch{Max: 4}, &runs{})
 		var wg sync.WaitGroup
 		send := func(v float32) {
 			it := pixel(t, v)
@@ -178,7 +178,7 @@ func TestBatcherLanes(t *testing.T) {
 	modeltest.OpenLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runnerOf(model).batch, 2, true, Batch{Max: 3}, unobservedRuns{})
+		b := newBatcher(plain(runnerOf(model).batch), 2, true, Batch{Max: 3}, unobservedRuns{})
 		var wg sync.WaitGroup
 		send := func(n int) {
 			for range n {
@@ -214,7 +214,7 @@ func TestBatcherAbandoned(t *testing.T) {
 	modeltest.OpenLibrary(t)
 	synctest.Test(t, func(t *testing.T) {
 		model := &fakeModel{hold: make(chan struct{})}
-		b := newBatcher(runnerOf(model).batch, 1, true, Batch{Max: 2}, &runs{})
+		b := newBatcher(plain(runnerOf(model).batch), 1, true, Batch{Max: 2}, &runs{})
 		ctx, cancel := context.WithCancel(t.Context())
 		var gaveUp atomic.Int32
 		var wg sync.WaitGroup

@@ -72,7 +72,7 @@ func (h holding) run(batch []item) (batchResult, error) {
 func TestOverdueRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, seen := holding{make(chan struct{})}, &late{}
-		b := newBatcher(h.run, 2, true, Batch{Max: 4}, seen)
+		b := newBatcher(plain(h.run), 2, true, Batch{Max: 4}, seen)
 		b.limitRuns(30 * time.Second)
 		submit := func(content string) <-chan error {
 			got := make(chan error, 1)
@@ -181,7 +181,7 @@ func TestOverdueHalf(t *testing.T) {
 					}
 					return h.run(batch)
 				}
-				b := newBatcher(run, 1, true, Batch{Max: len(test.batch)}, seen)
+				b := newBatcher(plain(run), 1, true, Batch{Max: len(test.batch)}, seen)
 				b.limitRuns(30 * time.Second)
 				var told, answered atomic.Int32
 				go func() {
@@ -244,7 +244,7 @@ func TestStoppedTimeDoesNotCount(t *testing.T) {
 func TestAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := holding{make(chan struct{})}
-		b := newBatcher(h.run, 1, true, Batch{Max: 4}, &late{})
+		b := newBatcher(plain(h.run), 1, true, Batch{Max: 4}, &late{})
 		failed := make(chan error)
 		go func() {
 			_, err := b.submit(context.Background(), item{encoded: []byte("h")})

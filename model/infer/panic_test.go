@@ -20,7 +20,7 @@ func TestPanicInBatch(t *testing.T) {
 		}
 		return got, nil
 	}
-	b := newBatcher(run, 2, true, Batch{Max: 4}, unobservedRuns{})
+	b := newBatcher(plain(run), 2, true, Batch{Max: 4}, unobservedRuns{})
 	defer b.close()
 	var callers sync.WaitGroup
 	for i := range byte(40) {
@@ -47,7 +47,7 @@ func TestPanicInDecoder(t *testing.T) {
 	run := func(batch []item) (batchResult, error) {
 		return batchResult{scores: make([][]float32, len(batch))}, nil
 	}
-	b := newBatcher(run, 1, true, Batch{Max: 1}, unobservedRuns{})
+	b := newBatcher(plain(run), 1, true, Batch{Max: 1}, unobservedRuns{})
 	defer b.close()
 	a := &pipeline{
 		sig: signature{content: Rows}, decodeLimits: NewDecodeLimits(1), batcher: b,

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"inceptor/internal/span"
 	"inceptor/model/pixels"
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
@@ -130,7 +131,9 @@ func (a *pipeline) Classify(ctx context.Context, content []byte) (p Prediction, 
 		}
 		defer a.decodeLimits.bytes.Release(need)
 	}
+	_, it.step = span.Start(ctx, "batch")
 	r, err := a.submit(ctx, it)
+	it.step.End(err)
 	if err != nil {
 		return Prediction{}, a.nameVersion(err)
 	}
@@ -220,8 +223,10 @@ func (a *pipeline) decodeRecord(ctx context.Context, content []byte, h Header) (
 		return item{}, 0, err
 	}
 	defer a.decodeLimits.release(need)
+	ctx, step := span.Start(ctx, "decode")
 	start := time.Now()
 	it, err := a.decode(ctx, content, h)
+	step.End(err)
 	return it, time.Since(start), err
 }
 

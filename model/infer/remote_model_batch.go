@@ -27,7 +27,7 @@ func (d *RemoteModel) batchFunc(sig signature, want int64, classes int, assumed 
 			return message(sig.feeds, pad([]item{blankItem(sig)}, sig.batch, nil), false)
 		}
 	}
-	return func(items []item) (batchResult, error) {
+	return func(ctx context.Context, items []item) (batchResult, error) {
 		batch := request
 		batch.Records = len(items)
 		full := pad(items, sig.batch, nil)
@@ -38,7 +38,7 @@ func (d *RemoteModel) batchFunc(sig signature, want int64, classes int, assumed 
 		if batch.Fixed, err = message(sig.feeds, full, true); err != nil {
 			return batchResult{}, err
 		}
-		answer, err := d.client.Predict(context.Background(), batch)
+		answer, err := d.client.Predict(ctx, batch)
 		switch remote.KindOf(err) {
 		case remote.KindInput:
 			err = &InputError{ReasonModelRefused, err}

@@ -389,7 +389,7 @@ func (l Loader) setUp(v *Version, c contract) error {
 		log.Info("every run takes a batch of one size: fewer records are filled up with copies, and take as long",
 			"records", c.batch)
 	}
-	runBatch := func(items []item) (batchResult, error) { return v.run.batch(items) } // with the warm-up's filler
+	runBatch := func(_ context.Context, items []item) (batchResult, error) { return v.run.batch(items) } // with the warm-up's filler
 	v.batcher = newBatcher(runBatch, Lanes, true, c.batchConfig(l.Options.Batch), v)
 	return nil
 }

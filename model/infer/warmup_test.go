@@ -50,7 +50,7 @@ func TestWarmUpMixed(t *testing.T) {
 			feeds: []feed{{dtype: savedmodel.String, from: fromImage}},
 		}
 		v.run = newRunner(v.sig, run)
-		v.batcher = newBatcher(v.run.batch, Lanes, true, Batch{Max: 4}, unobservedRuns{})
+		v.batcher = newBatcher(plain(v.run.batch), Lanes, true, Batch{Max: 4}, unobservedRuns{})
 		_, err := v.warmUp(t.Context(), t.TempDir())
 		v.batcher.close()
 		var formats []string

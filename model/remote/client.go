@@ -9,6 +9,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/sony/gobreaker/v2"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -16,6 +18,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"inceptor/internal/span"
 )
 
 // Methods of TensorFlow Serving.
@@ -101,6 +105,11 @@ func newWith(c Config, log *slog.Logger, o Observer, extra ...grpc.DialOption) (
 		// few seconds, or while no call is under way.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
+	if span.Enabled() {
+		options = append(options, grpc.WithStatsHandler(otelgrpc.NewClientHandler(
+			otelgrpc.WithTracerProvider(span.Provider{}), otelgrpc.WithPropagators(propagation.TraceContext{}),
+		)))
+	}
 	conn, err := grpc.NewClient(c.Address, append(options, extra...)...)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"inceptor/internal/span"
 )
 
 const (
@@ -109,7 +112,12 @@ func (r *Reader) fetch(ctx context.Context, text string) (Image, error) {
 }
 
 // get makes one attempt. Its error may pass, unless it is a *backoff.PermanentError.
-func (r *Reader) get(ctx context.Context, u *url.URL) ([]byte, error) {
+func (r *Reader) get(ctx context.Context, u *url.URL) (content []byte, err error) {
+	ctx, step := span.StartClient(ctx, http.MethodGet)
+	defer func() { step.End(err) }()
+	if step.Recorded() {
+		step.Set(semconv.HTTPRequestMethodGet, semconv.ServerAddress(u.Hostname()), semconv.URLFull(withoutQuery(u)))
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, backoff.Permanent(refuse(BadURL, "not a URL for a request"))
@@ -122,6 +130,9 @@ func (r *Reader) get(ctx context.Context, u *url.URL) ([]byte, error) {
 		return nil, classify(ctx, err)
 	}
 	defer resp.Body.Close()
+	if step.Recorded() {
+		step.Set(semconv.HTTPResponseStatusCode(resp.StatusCode))
+	}
 	if err := checkStatus(resp); err != nil {
 		return nil, err
 	}

@@ -151,6 +151,7 @@ func (r *running) deliveries(topic string, partition int) []int64 {
 
 // The observer is told once of each record that its outputs are acknowledged, in the order of the
 // offsets and before the commit: not when the handler has ended, and also when there is no output.
+// It is told of each output which record has caused it.
 func delivered(t *testing.T, b *harness) {
 	const partitions, n, held = 2, 40, 25
 	b.topic(b.input, partitions)
@@ -189,6 +190,12 @@ func delivered(t *testing.T, b *harness) {
 	d.stop()
 	if diff := cmp.Diff([][]int64{all, all}, [][]int64{d.deliveries(b.input, 0), d.deliveries(b.input, 1)}); diff != "" {
 		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	outputs := slices.DeleteFunc(slices.Clone(all), func(offset int64) bool { return offset%3 == 0 })
+	for id := range partitions {
+		if diff := cmp.Diff(outputs, d.acknowledged[stream.Partition{Topic: b.input, ID: id}]); diff != "" {
+			t.Errorf("outputs acknowledged (-want +got):\n%s", diff)
+		}
 	}
 	if len(d.early) > 0 {
 		t.Errorf("committed before they were delivered: %v", d.early)
