@@ -319,6 +319,14 @@ func (r *recorder) Authentication(err error) {
 	r.authentication = err
 }
 
+// retried tells whether the driver has tried again after an error with all these texts. The caller
+// holds mu.
+func (r *recorder) retried(texts ...string) bool {
+	return slices.ContainsFunc(r.retries, func(err error) bool {
+		return err != nil && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(err.Error(), text) })
+	})
+}
+
 func (r *recorder) check(f func(*recorder) bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
