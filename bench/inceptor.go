@@ -42,7 +42,7 @@ func (p inceptor) event(msg string) (event, bool) {
 	return event{}, false
 }
 
-// metrics reads those that have no labels.
+// metrics reads them, by name and labels.
 func (p inceptor) metrics(ctx context.Context) (map[string]float64, error) {
 	e, ok := p.event("listening")
 	if !ok {

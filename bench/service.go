@@ -123,9 +123,9 @@ func (b *bench) measureLatency(ctx context.Context) error {
 // measureMemory notes what the service holds.
 func (b *bench) measureMemory(metrics map[string]float64) {
 	rss, peak := measure.ProcessMemory(b.inceptor.Pid())
-	native := metrics["inceptor_native_resident_bytes"]
+	golang := metrics[`inceptor_resident_bytes{kind="anonymous",part="go"}`]
 	b.results.Add(memoryRSS, rss)
 	b.results.Add(memoryPeak, peak)
-	b.results.Add(memoryNative, native)
-	b.results.Add(memoryGo, rss-native)
+	b.results.Add(memoryNative, rss-golang)
+	b.results.Add(memoryGo, golang)
 }

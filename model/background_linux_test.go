@@ -58,18 +58,18 @@ func mayLower() (lowered bool) {
 // A version that is loaded while another one serves has its threads in the lowest class while it
 // warms up, and not when it serves.
 func TestVersionLoadsInBackground(t *testing.T) {
+	f := modeltest.NewFileServer(t)
 	b := runTiny(t, modeltest.TinyVersions(t, 1))
 	b.awaitVersion(1)
 	want, idle := mayLower(), newIdle(t)
-	b.put(2, modeltest.Tiny{Bias: 2, Slow: 3000})
-	seen := false
-	b.await("version 2", func() bool {
-		seen = seen || idle()
-		return b.published.routes.Load().stable.Info().Version == 2
-	})
-	if seen != want {
-		t.Errorf("threads in the lowest class: %v; the process may leave it: %v", seen, want)
+	f.Vanish() // the warm-up waits for it
+	b.put(2, modeltest.Tiny{Bias: 2, Needs: f.Path})
+	b.awaitStates("2 warming", "1 serving stable")
+	if got := idle(); got != want {
+		t.Errorf("threads in the lowest class: %v; the process may leave it: %v", got, want)
 	}
+	f.Mend()
+	b.awaitVersion(2)
 	b.await("all threads to leave the lowest class", func() bool { return !idle() })
 }
 

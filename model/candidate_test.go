@@ -85,7 +85,8 @@ func runPrecision(t *testing.T, base string, change ...func(*Config)) *precision
 // until answers records until ok, and returns the precision of the last answer.
 func (r *precisionRun) until(what string, ok func(Status) bool) (precision string) {
 	r.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+	const limit = 10 * time.Minute // hundreds of records are answered in the background
+	for end := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
 		status := Status{}
 		if list := r.Versions(); len(list) > 0 {
 			status = list[0]
@@ -94,7 +95,7 @@ func (r *precisionRun) until(what string, ok func(Status) bool) (precision strin
 			return precision
 		}
 		if time.Now().After(end) {
-			r.t.Fatalf("%s: not after 2 minutes: %+v", what, status)
+			r.t.Fatalf("%s: not after %v: %+v", what, limit, status)
 		}
 		p, err := r.Classify(r.t.Context(), nil, r.picture)
 		if err == nil {

@@ -20,7 +20,7 @@ import (
 
 func testConfig(dir string) Config {
 	return Config{Name: "inception", Dir: dir, Batch: infer.Batch{Max: 4}, MaxPixels: 40e6,
-		Poll: time.Second, Quiet: 100 * time.Millisecond, Gate: Gate{Timeout: time.Minute}}
+		Poll: time.Second, Quiet: 100 * time.Millisecond, Gate: Gate{Timeout: 10 * time.Minute}}
 }
 
 func open(t testing.TB, c Config) *Manager {

@@ -152,8 +152,8 @@ func TestSameNumber(t *testing.T) {
 	b.put(1, modeltest.Tiny{Bias: 5})
 	b.put(2, modeltest.Tiny{Bias: 2, Broken: "weights"})
 	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 }) // so both have rested
-	if v := b.serves(); v != 1 || !slices.Equal(b.served, []int64{1}) {
-		t.Errorf("version %d serves; served %v", v, b.served)
+	if v := b.serves(); v != 1 || !slices.Equal(b.servedSoFar(), []int64{1}) {
+		t.Errorf("version %d serves; served %v", v, b.servedSoFar())
 	}
 }
 

@@ -95,6 +95,12 @@ func (w *witness) VersionRolledBack(_ int64, cause string) {
 	w.rolledBack = append(w.rolledBack, cause)
 }
 
+func (w *witness) servedSoFar() []int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.served)
+}
+
 func (w *witness) VersionServing(version int64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -209,11 +215,15 @@ func (b *harness) serves() int64 {
 	return p.Version
 }
 
+// patience is for what must happen in the end. On a busy machine a load in the background takes
+// long.
+const patience = 3 * time.Minute
+
 func (b *harness) await(what string, ok func() bool) {
 	b.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			b.Fatalf("%s: not after 20 s; served %v, refused %v, states %v", what, b.served, b.failed, b.states())
+			b.Fatalf("%s: not after %v; served %v, refused %v, states %v", what, patience, b.servedSoFar(), b.failed, b.states())
 		}
 	}
 }
@@ -221,6 +231,12 @@ func (b *harness) await(what string, ok func() bool) {
 func (b *harness) awaitVersion(v int64) {
 	b.Helper()
 	b.await(fmt.Sprintf("version %d", v), func() bool { return b.serves() == v })
+}
+
+// awaitServed waits until exactly these versions have begun to serve, in this order.
+func (b *harness) awaitServed(want ...int64) {
+	b.Helper()
+	b.await(fmt.Sprintf("versions %v served", want), func() bool { return slices.Equal(b.servedSoFar(), want) })
 }
 
 func (b *harness) must(err error) {

@@ -65,12 +65,17 @@ func TestOneCopy(t *testing.T) {
 // A version that is published while images wait does not prolong that: the one they wait for
 // answers first.
 func TestOneCopyOvertaken(t *testing.T) {
+	f := modeltest.NewFileServer(t)
 	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Copies = copiesOne })
 	b.awaitVersion(1)
-	b.put(2, modeltest.Tiny{Bias: 2, Slow: 3000})
+	f.Vanish() // the load waits for it
+	b.put(2, modeltest.Tiny{Bias: 2, Needs: f.Path})
 	b.await("pause", func() bool { return b.published.routes.Load().paused != nil })
 	modeltest.Write(t, filepath.Join(b.dir(7), "saved_model.pb"), []byte("half a model"))
-	if v := b.serves(); v != 2 { // once the pause is over
+	answered := make(chan int64)
+	go func() { answered <- b.serves() }() // once the pause is over
+	f.Mend()
+	if v := <-answered; v != 2 {
 		t.Errorf("version %d serves", v)
 	}
 	b.await("refusal", func() bool { return len(b.refusals(7)) > 0 })
@@ -79,7 +84,7 @@ func TestOneCopyOvertaken(t *testing.T) {
 
 // A run that does not end does not make records wait forever.
 func TestOneCopyHanging(t *testing.T) {
-	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 2*time.Second })
+	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 4*time.Second })
 	b.awaitVersion(1)
 	v, _, err := b.published.acquire(t.Context(), nil) // as an image that is not answered
 	b.must(err)

@@ -26,6 +26,9 @@ import (
 
 // However a version arrives, it is loaded once, when it is whole.
 func TestArrivals(t *testing.T) {
+	// Files must rest this long where they come one by one: a busy machine may make a pause between
+	// two of them.
+	const long = 2 * time.Second
 	slowly := func(b *harness, m modeltest.Tiny, dir string) { // as a throttled cp -r does
 		content := m.Bytes(b)
 		b.must(os.MkdirAll(filepath.Join(dir, "assets"), 0o700))
@@ -38,7 +41,7 @@ func TestArrivals(t *testing.T) {
 			b.must(err)
 			time.Sleep(20 * time.Millisecond)
 			if i == 10 {
-				time.Sleep(200 * time.Millisecond) // longer than files must rest
+				time.Sleep(long + 200*time.Millisecond)
 			}
 		}
 		modeltest.Write(b, filepath.Join(dir, "assets/labels.txt"), []byte(modeltest.LabelsFor(1+m.Class)))
@@ -51,8 +54,8 @@ func TestArrivals(t *testing.T) {
 		arrive func(*harness)
 	}{
 		{name: "rename", arrive: func(b *harness) { b.put(2, modeltest.TinyOf(2)) }},
-		{name: "slow copy", arrive: func(b *harness) { slowly(b, modeltest.TinyOf(2), b.dir(2)) }},
-		{name: "rsync", arrive: func(b *harness) { // temporary names, renamed file by file, the times kept
+		{name: "slow copy", change: func(c *Config) { c.Quiet = long }, arrive: func(b *harness) { slowly(b, modeltest.TinyOf(2), b.dir(2)) }},
+		{name: "rsync", change: func(c *Config) { c.Quiet = long }, arrive: func(b *harness) { // temporary names, renamed file by file, the times kept
 			old := time.Now().Add(-time.Hour)
 			staging := b.TempDir()
 			modeltest.TinyOf(2).Write(b, staging)
@@ -72,7 +75,7 @@ func TestArrivals(t *testing.T) {
 			modeltest.TinyOf(2).Write(b, filepath.Join(staging, "v"))
 			b.must(os.Rename(filepath.Join(staging, "v"), filepath.Join(b.base, "0002")))
 		}},
-		{name: "two names for a number", arrive: func(b *harness) {
+		{name: "two names for a number", change: func(c *Config) { c.Quiet = long }, arrive: func(b *harness) {
 			modeltest.TinyOf(2).Write(b, filepath.Join(b.base, "002"))
 			b.put(2, modeltest.TinyOf(2))
 		}},
@@ -90,7 +93,8 @@ func TestArrivals(t *testing.T) {
 			b.awaitVersion(1)
 			test.arrive(b)
 			b.awaitVersion(2)
-			time.Sleep(100 * time.Millisecond)
+			b.awaitServed(1, 2)
+			time.Sleep(100 * time.Millisecond) // in which it might be loaded again
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if !slices.Equal(b.served, []int64{1, 2}) || b.desired != 2 {
@@ -131,30 +135,28 @@ func TestArrivalBySymlink(t *testing.T) {
 // A bad version never serves, and the one that serves goes on. Once the bad one is repaired, it
 // serves.
 func TestBadCandidates(t *testing.T) {
-	truncated := func(b *harness) {
-		content := modeltest.TinyOf(2).Bytes(b)
-		modeltest.TinyOf(2).Write(b, b.dir(2))
-		modeltest.Write(b, filepath.Join(b.dir(2), "saved_model.pb"), content[:len(content)-1])
+	with := func(file string, content []byte) func(*harness) {
+		return func(b *harness) {
+			staging := filepath.Join(b.TempDir(), "v")
+			modeltest.TinyOf(2).Write(b, staging)
+			modeltest.Write(b, filepath.Join(staging, file), content)
+			b.must(os.Rename(staging, b.dir(2)))
+		}
 	}
+	whole := modeltest.TinyOf(2).Bytes(t)
 	for _, test := range []struct {
 		name string
 		gate string
 		put  func(*harness)
 	}{
-		{"truncated", infer.GateComplete, truncated},
+		{"truncated", infer.GateComplete, with("saved_model.pb", whole[:len(whole)-1])},
 		{"empty", infer.GateComplete, func(b *harness) { modeltest.Write(b, filepath.Join(b.dir(2), "saved_model.pb"), nil) }},
 		{"missing operation", infer.GateLoad, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Broken: "weights"}) }},
 		{"wrong dtype", infer.GateSignature, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Dtype: tfpb.DataType_DT_BOOL}) }},
 		{"wrong class count", infer.GateSignature, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Class: 1}) }},
 		{"wrong class count, found out", infer.GateSignature, func(b *harness) { b.put(2, modeltest.Tiny{Bias: 2, Class: 1, Silent: true}) }},
-		{"wrong labels", infer.GateSignature, func(b *harness) {
-			modeltest.TinyOf(2).Write(b, b.dir(2))
-			modeltest.Write(b, filepath.Join(b.dir(2), "assets/labels.txt"), []byte("one\ntwo\n"))
-		}},
-		{"wrong spec", infer.GateSignature, func(b *harness) {
-			modeltest.TinyOf(2).Write(b, b.dir(2))
-			modeltest.Write(b, filepath.Join(b.dir(2), infer.SpecFile), []byte("inputs: 1\n"))
-		}},
+		{"wrong labels", infer.GateSignature, with("assets/labels.txt", []byte("one\ntwo\n"))},
+		{"wrong spec", infer.GateSignature, with(infer.SpecFile, []byte("inputs: 1\n"))},
 		{"not a number", infer.GateWarmUp, func(b *harness) { b.put(2, modeltest.Tiny{Bias: float32(math.NaN())}) }},
 		{"golden label", infer.GateGolden, func(b *harness) {
 			b.put(2, modeltest.Tiny{Bias: 2, Golden: "- {image: black.bmp, label: other, floor: 0}\n"})
@@ -363,11 +365,14 @@ func TestRandomEvents(t *testing.T) {
 
 // A directory that is deleted while it is loaded is no version.
 func TestDeletedWhileLoading(t *testing.T) {
+	f := modeltest.NewFileServer(t)
 	b := runTiny(t, modeltest.TinyVersions(t, 1))
 	b.awaitVersion(1)
-	b.put(2, modeltest.Tiny{Bias: 2, Slow: 3000})
-	b.await("loading", func() bool { return b.states()[0] == "2 loading" })
+	f.Vanish() // the load waits for it
+	b.put(2, modeltest.Tiny{Bias: 2, Needs: f.Path})
+	b.awaitStates("2 warming", "1 serving stable")
 	b.must(os.RemoveAll(b.dir(2)))
+	f.Mend()
 	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
 	b.awaitStates("1 serving stable")
 	b.put(2, modeltest.TinyOf(2))
@@ -380,7 +385,8 @@ func TestStart(t *testing.T) {
 	modeltest.OpenLibrary(t)
 	base := t.TempDir()
 	modeltest.TinyOf(1).Write(t, filepath.Join(base, "1"))
-	time.Sleep(600 * time.Millisecond)
+	const quiet = 2 * time.Second // a busy machine may hold up the one who writes
+	time.Sleep(quiet + 100*time.Millisecond)
 	modeltest.TinyOf(2).Write(t, filepath.Join(base, "2"))
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
@@ -394,14 +400,12 @@ func TestStart(t *testing.T) {
 			}
 		}
 	})
-	b := runTiny(t, base, func(c *Config) { c.Quiet = 500 * time.Millisecond })
+	b := runTiny(t, base, func(c *Config) { c.Quiet = quiet })
 	b.awaitVersion(1)
 	close(stop)
 	writing.Wait()
 	b.awaitVersion(2)
-	if !slices.Equal(b.served, []int64{1, 2}) {
-		t.Errorf("served %v", b.served)
-	}
+	b.awaitServed(1, 2)
 }
 
 func TestRunWithoutDirectory(t *testing.T) {

@@ -305,7 +305,7 @@ func TestUnchooseHoldsNobodyUp(t *testing.T) {
 		if len(list) != 1 || list[0].State != StateFailed {
 			t.Errorf("got %+v", list)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("it waits for the file")
 	}
 	m.stateFile.mu.Unlock()

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"inceptor/savedmodel/internal/ctf"
 	"inceptor/savedmodel/tfpb"
 	"inceptor/testenv"
@@ -26,16 +24,12 @@ func TestMain(m *testing.M) {
 	if err := OpenLibrary(""); errors.Is(err, ErrNoRuntime) {
 		_ = flag.Set("test.skip", "^ExampleLoad$")
 	}
-	code := m.Run()
-	if n := LiveTensors(); n != 0 || LeakedTensors() != 0 {
-		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were lost\n", n, LeakedTensors())
-		code = 1
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	testenv.Main(m, func() error {
+		if live, leaked := LiveTensors(), LeakedTensors(); live != 0 || leaked != 0 {
+			return fmt.Errorf("%d tensors are not closed, %d were lost", live, leaked)
+		}
+		return nil
+	})
 }
 
 // openLibrary opens TensorFlow's library, and skips the test if there is none.

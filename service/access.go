@@ -42,6 +42,16 @@ func local(r *http.Request) bool {
 	return err == nil && from.Addr().Unmap().IsLoopback() && isAddress(hostOf(r)) && !proxied(r)
 }
 
+// fromElsewhere tells whether a browser sends a request for a page of another origin. Such a page
+// cannot read a profile, but it could have many of them made.
+func fromElsewhere(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	}
+	return true
+}
+
 // proxied tells whether a request shows that a reverse proxy has sent it: by a
 // header or, as nginx does by default, by HTTP/1.0. Not every proxy can be
 // recognised: nginx with proxy_http_version 1.1 and no proxy_set_header sends

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"strings"
 
@@ -28,17 +29,19 @@ type Level struct {
 var (
 	errNotLocal = errors.New("only the service's own machine may change the service, and not through a proxy: " +
 		"send the request there, or run \"inceptor models\" there or in its container")
+	errNoProfile = errors.New("profiles are for the service's own machine only, and not through a proxy or for another site's page: " +
+		"ask for them there, or in its container")
 	errNoLevel = errors.New("the log level of this process cannot be changed")
 )
 
-// admin adds the handlers that change the model or the log level to a mux. They
-// accept requests from this machine only, not through a reverse proxy, and not
-// from pages of another origin in somebody's browser.
+// admin adds the handlers that change the model or the log level, and those of
+// profiles, to a mux. They accept requests from this machine only, not through a
+// reverse proxy, and not from pages of another origin in somebody's browser.
 func (s *Service) admin(mux *http.ServeMux) {
 	guard := http.NewCrossOriginProtection()
 	guarded := func(pattern string, refusal any, h http.HandlerFunc) {
 		mux.Handle(pattern, guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !local(r) {
+			if !local(r) || fromElsewhere(r) {
 				writeJSON(w, http.StatusForbidden, refusal)
 				return
 			}
@@ -62,6 +65,11 @@ func (s *Service) admin(mux *http.ServeMux) {
 	}
 	for _, method := range []string{http.MethodGet, http.MethodPut} {
 		guarded(method+" /log/level", Level{Error: errNotLocal.Error()}, s.serveLevel)
+	}
+	for path, profile := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+	} {
+		guarded("GET /debug/pprof/"+path, Change{Error: errNoProfile.Error()}, profile)
 	}
 	handle("POST /models/use", func(r *http.Request) (Change, error) {
 		text := r.URL.Query().Get("version")

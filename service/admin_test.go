@@ -182,3 +182,41 @@ func TestAdminButton(t *testing.T) {
 		})
 	}
 }
+
+// Profiles are for the service's own machine, and no page of another origin has them made.
+func TestProfiles(t *testing.T) {
+	for name, test := range map[string]struct {
+		path, from, site string
+		proxied          bool
+		status           int
+		want             string
+	}{
+		"list":              {path: "", status: 200, want: "goroutine"},
+		"goroutines":        {path: "goroutine?debug=1", status: 200, want: "TestProfiles"},
+		"heap":              {path: "heap?debug=1", status: 200, want: "heap profile"},
+		"command line":      {path: "cmdline", status: 200, want: "test"},
+		"by hand":           {path: "cmdline", site: "none", status: 200, want: "test"},
+		"unknown":           {path: "nothing", status: 404, want: "Unknown profile"},
+		"from afar":         {path: "heap", from: "192.0.2.1:5", status: 403, want: errNoProfile.Error()},
+		"through a proxy":   {path: "profile", proxied: true, status: 403, want: errNoProfile.Error()},
+		"from another site": {path: "profile?seconds=3600", site: "cross-site", status: 403, want: errNoProfile.Error()},
+		"from another port": {path: "trace?seconds=3600", site: "same-site", status: 403, want: errNoProfile.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			(&Service{}).admin(mux)
+			r := httptest.NewRequest(http.MethodGet, "/debug/pprof/"+test.path, nil)
+			r.RemoteAddr, r.Host = cmp.Or(test.from, "127.0.0.1:5"), "localhost:8080"
+			if test.site != "" {
+				r.Header.Set("Sec-Fetch-Site", test.site)
+			}
+			if test.proxied {
+				r.Header.Set("Via", "1.1 proxy")
+			}
+			w := httptest.NewRecorder()
+			if mux.ServeHTTP(w, r); w.Code != test.status || !strings.Contains(w.Body.String(), test.want) {
+				t.Errorf("got %d %.200s, want %d with %q", w.Code, w.Body, test.status, test.want)
+			}
+		})
+	}
+}

@@ -80,8 +80,10 @@ func checkJournal(c Crash) Finding {
 	if dir == "" {
 		return Finding{OK, thing, "off: a record that crashes the process will crash it again"}
 	}
-	err := ownFolder(dir)
-	there := dir
+	there, err := journalFolder(dir)
+	if err == nil {
+		_, err = os.Stat(there)
+	}
 	for errors.Is(err, fs.ErrNotExist) && there != filepath.Dir(there) {
 		there = filepath.Dir(there)
 		_, err = os.Stat(there)

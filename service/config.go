@@ -211,7 +211,8 @@ type Crash struct {
 	// If native code crashes the process, or the kernel kills it for memory, the next process
 	// handles the records of this journal one by one. A record that kills the process again becomes
 	// a dead letter. Empty: a folder of the user in the system's folder for temporary files. In a
-	// container, use a volume.
+	// container, use a volume. Where others may write to the folder, such as to a volume of
+	// Kubernetes, one of the user's own is made in it.
 	Journal string `help:"Folder that outlives the process, for the list of records in the model. off: none." placeholder:"DIR"`
 }
 

@@ -61,10 +61,13 @@ func (c Crash) folder() string {
 	case journalOff:
 		return ""
 	case "":
-		return filepath.Join(os.TempDir(), fmt.Sprintf("inceptor-%d", os.Getuid()))
+		return filepath.Join(os.TempDir(), ownFolderName())
 	}
 	return c.Journal
 }
+
+// ownFolderName is the name of this user's own folder among those of others.
+func ownFolderName() string { return fmt.Sprintf("inceptor-%d", os.Getuid()) }
 
 // openJournal opens the first file in the folder that no other process has, and
 // reads what the process before has left there. blame rolls a version back that

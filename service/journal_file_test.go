@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,11 +56,70 @@ func TestJournalDamaged(t *testing.T) {
 	if _, err := newJournal("/proc/none", "g", "t", blameless); err == nil {
 		t.Error("a folder that cannot be made is no error")
 	}
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the point
+}
+
+// Where others may write, the journal lies in a folder of this user's own: on a volume of
+// Kubernetes, which makes that folder writable for the group at the pod's next start.
+func TestJournalWhereOthersWrite(t *testing.T) {
+	for name, mode := range map[string]os.FileMode{"everybody": 0o777, "the group": 0o770 | os.ModeSetgid, "nobody else": 0o755} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.Chmod(dir, mode); err != nil {
+				t.Fatal(err)
+			}
+			own := filepath.Join(dir, ownFolderName())
+			if name == "nobody else" {
+				own = dir
+			}
+			j := open4test(t, dir, "in")
+			if got := filepath.Dir(j.file.Name()); got != own {
+				t.Fatalf("the journal is in %s, want %s", got, own)
+			}
+			mustBegin(t, j, 1)
+			j.die(t, true)
+			if own != dir {
+				if err := os.Chmod(own, 0o770|os.ModeSetgid); err != nil { //nolint:gosec // that is the point
+					t.Fatal(err)
+				}
+			}
+			if f := checkJournal(Crash{Journal: dir}); f.Status != OK {
+				t.Errorf("check says %v", f)
+			}
+			j = open4test(t, dir, "in")
+			j.check(t, 1, 0)
+			if info, err := os.Stat(own); err != nil || info.Mode().Perm()&0o022 != 0 {
+				t.Errorf("mode %v, %v: others may write to the journal", info.Mode(), err)
+			}
+		})
+	}
+}
+
+// A folder that another user has made is refused, and so is a link.
+func TestJournalOfAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make another user's folder")
+	}
+	const nobody = 65534
+	theirs, shared := t.TempDir(), t.TempDir()
+	own := filepath.Join(shared, ownFolderName())
+	if err := errors.Join(os.Chown(theirs, nobody, nobody), os.Chmod(shared, 0o777), //nolint:gosec // that is the point
+		os.Mkdir(own, 0o700), os.Chown(own, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newJournal(dir, "group", "in", blameless); err == nil || !strings.Contains(err.Error(), "other users may write") {
-		t.Errorf("a folder that others may write to: got %v", err)
+	linked := t.TempDir()
+	if err := errors.Join(os.Chmod(linked, 0o777), //nolint:gosec // that is the point
+		os.Symlink(t.TempDir(), filepath.Join(linked, ownFolderName()))); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]string{theirs: "another user owns it", shared: "another user owns it", linked: "not a directory"} {
+		if _, err := newJournal(dir, "group", "in", blameless); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", dir, err, want)
+		}
+	}
+	for _, dir := range []string{theirs, shared} {
+		if f := checkJournal(Crash{Journal: dir}); f.Status != Fail {
+			t.Errorf("check says %v", f)
+		}
 	}
 }
 

@@ -20,11 +20,13 @@ func mapJournal(dir, name string) (*os.File, journalFile, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	if err := ownFolder(dir); err != nil {
+	folder, err := openJournalFolder(dir)
+	if err != nil {
 		return nil, nil, err
 	}
+	defer folder.Close()
 	for n := range maxJournals {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%s-%d.journal", name, n)), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err := openIn(folder, fmt.Sprintf("%s-%d.journal", name, n))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -43,17 +45,66 @@ func mapJournal(dir, name string) (*os.File, journalFile, error) {
 	return nil, nil, fmt.Errorf("%s: %d other processes have journals there already", dir, maxJournals)
 }
 
-// ownFolder fails unless only this user may write to a folder: another one may have made it, if
-// everybody may write to its parent.
-func ownFolder(dir string) error {
+// journalFolder returns where the journals of a configured folder lie: in it or, where others may
+// write to it, in a folder of this user's own below it. So a volume of Kubernetes will do, which a
+// group or everybody may write to. What another user owns is an error.
+func journalFolder(dir string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+		return dir, fmt.Errorf("%s: %w", dir, err)
 	}
-	if int(st.Uid) != os.Getuid() || st.Mode&0o022 != 0 {
-		return fmt.Errorf("%s: other users may write there", dir)
+	ours := int(st.Uid) == os.Getuid()
+	switch {
+	case ours && st.Mode&0o022 == 0:
+		return dir, nil
+	case !ours && st.Uid != 0:
+		return dir, fmt.Errorf("%s: another user owns it, and may write there", dir)
 	}
-	return nil
+	own := filepath.Join(dir, ownFolderName())
+	if err := unix.Lstat(own, &st); err == nil && int(st.Uid) != os.Getuid() {
+		return own, fmt.Errorf("%s: another user owns it, and may write there", own)
+	}
+	return own, nil
+}
+
+// openJournalFolder opens the folder of the journals, after making it. Its files are opened through
+// the handle: others may put another folder in its place.
+func openJournalFolder(dir string) (*os.File, error) {
+	path, err := journalFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	folder := os.NewFile(uintptr(fd), path)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), folder.Close())
+	}
+	if int(st.Uid) != os.Getuid() {
+		return nil, errors.Join(fmt.Errorf("%s: another user owns it, and may write there", path), folder.Close())
+	}
+	if st.Mode&0o022 != 0 { // Kubernetes lets a volume's group write everywhere, at each start of a pod
+		if err := folder.Chmod(0o700); err != nil {
+			return nil, errors.Join(err, folder.Close())
+		}
+	}
+	return folder, nil
+}
+
+// openIn opens a file in a folder, after making it.
+func openIn(folder *os.File, name string) (*os.File, error) {
+	path := filepath.Join(folder.Name(), name)
+	fd, err := unix.Openat(int(folder.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // mapFile maps a file, after allocating all its blocks: a store to a block that a

@@ -15,8 +15,9 @@ import (
 // model.Observer, fallback.Observer and remote.Observer.
 //
 // To add a metric: make and register it where its part is made (newModelMetrics,
-// newFallbackMetrics, newRecordMetrics, newStreamMetrics or newReadiness), and set it in a method
-// of that part. Then run `go test ./cmd/inceptor -run TestReference -update`.
+// newFallbackMetrics, newRecordMetrics, newStreamMetrics, newEndToEnd, newReadiness or NewMemory),
+// and set it in a method of that part. Then run
+// `go test ./cmd/inceptor -run TestReference -update`.
 type Metrics struct {
 	*modelMetrics
 	*fallbackMetrics
@@ -38,9 +39,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "inceptor_leaked_tensors_total", Help: "Native tensors that the garbage collector had to free; more than zero is a bug.",
 		}, func() float64 { return float64(savedmodel.LeakedTensors()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "inceptor_native_resident_bytes", Help: "Resident memory of the process less the Go runtime's: TensorFlow, its model and its buffers.",
-		}, nativeBytes),
 	)
 	records, ready := newRecordMetrics(r), newReadiness()
 	r.MustRegister(ready)
@@ -72,6 +70,7 @@ type modelMetrics struct {
 	// Set once, before anything is observed.
 	unproven func(version int64, ok bool) // gets what VersionUnproven gets; nil: nothing does
 	batches  prometheus.Histogram
+	fill     prometheus.Histogram
 	runs     *prometheus.CounterVec
 
 	desired, serving, overdue, overdueLoads prometheus.Gauge
@@ -97,6 +96,10 @@ func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "inceptor_batch_size_images", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 			Help: "Images in each run of the model.",
+		}),
+		fill: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "inceptor_batch_fill_ratio", Buckets: []float64{.1, .25, .5, .75, .9, 1},
+			Help: "Images in each run of the model, as part of the most that a batch of the version may have.",
 		}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_model_runs_total", Help: "Runs of the model, by result (ok, error).",
@@ -148,7 +151,7 @@ func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
-	r.MustRegister(m.batches, m.runs,
+	r.MustRegister(m.batches, m.fill, m.runs,
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.failed, m.rolledBack, m.loaded, m.steps, m.swapped, m.images, m.runTimes,
 		m.precision, m.agreement, m.verdicts)
 	return m
@@ -157,6 +160,7 @@ func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 // BatchRun implements model.Observer.
 func (m *modelMetrics) BatchRun(version int64, r infer.Run) {
 	m.batches.Observe(float64(r.Size))
+	m.fill.Observe(float64(r.Size) / float64(max(1, r.Most)))
 	m.ran.Add(int64(r.Took))
 	result := "ok"
 	if r.Err != nil {

@@ -23,6 +23,7 @@ type streamMetrics struct {
 	repeated  *prometheus.CounterVec
 	committed *prometheus.GaugeVec
 	publish   prometheus.Observer
+	endToEnd  endToEnd
 	of        partitionCounts
 
 	mu      sync.Mutex    // guards what follows
@@ -35,7 +36,7 @@ type streamMetrics struct {
 // newStreamMetrics registers the metrics. publish gets the time of each publication.
 func newStreamMetrics(r prometheus.Registerer, publish prometheus.Observer) *streamMetrics {
 	m := &streamMetrics{
-		publish: publish,
+		publish: publish, endToEnd: newEndToEnd(r),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_in_flight_records", Help: "Records that were fetched and are not published yet.",
 		}),
@@ -115,6 +116,11 @@ func (m *streamMetrics) fetchWaited() time.Duration {
 
 // Published implements stream.Observer.
 func (m *streamMetrics) Published(_ int, took time.Duration) { m.publish.Observe(took.Seconds()) }
+
+// Acknowledged implements stream.Observer.
+func (m *streamMetrics) Acknowledged(source stream.Record) {
+	m.endToEnd.observe(source.Time, time.Now())
+}
 
 // Committed implements stream.Observer.
 func (m *streamMetrics) Committed(p stream.Partition, next, lag int64) {

@@ -24,9 +24,6 @@ import (
 	"inceptor/testenv"
 )
 
-// rotationPatience is for what must happen at last, also on a busy machine.
-const rotationPatience = time.Minute
-
 // A flow is a driver at work, while records are sent all the time, in the clear.
 type flow struct {
 	*testing.T
@@ -169,7 +166,7 @@ func (f *flow) start() {
 // until waits for something that must happen, while the driver runs.
 func (f *flow) until(what string, done func() bool) {
 	f.Helper()
-	for deadline := time.Now().Add(rotationPatience); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
 		select {
 		case err := <-f.result:
 			f.result <- err

@@ -111,7 +111,7 @@ func New(c Config, classifier Classifier, metrics *Metrics, registry *prometheus
 		s.comparer = newComparer(s.versions, infer.Lanes*c.ModelConfig().MaxBatch(), c.Kafka.Shadow, publish, metrics.records.compared, log)
 		h.comparer = s.comparer
 	}
-	registry.MustRegister(NewModelInfo(classifier))
+	registry.MustRegister(NewModelInfo(classifier), NewMemory(s.versions))
 	return s, nil
 }
 

@@ -82,18 +82,15 @@ func (s source) version(m model.Status) page.Version {
 
 // memoryNow divides the resident memory of the process.
 func memoryNow(versions []model.Status) page.Memory {
-	resident, ok := residentBytes()
-	if !ok {
+	p := memoryOf(versions)
+	if p.resident() == 0 {
 		return page.Memory{}
 	}
 	limit, _ := host.MemoryLimit()
-	m := page.Memory{Resident: int64(resident), Limit: int64(limit), Go: int64(min(goBytes(), resident))}
-	for _, v := range versions {
-		m.Model += int64(v.Memory)
+	return page.Memory{
+		Resident: int64(p.resident()), Limit: int64(limit),
+		Go: int64(p.golang), Model: int64(p.model), Library: int64(p.library + p.file),
 	}
-	m.Model = min(m.Model, m.Resident-m.Go) // it was measured when each was loaded
-	m.Library = m.Resident - m.Go - m.Model
-	return m
 }
 
 // problems returns what is wrong now with these versions, worst first.

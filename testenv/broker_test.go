@@ -17,7 +17,7 @@ func TestBroker(t *testing.T) {
 	}
 	b.Freeze()
 	b.Thaw()
-	if err := b.await(t.Context(), 10*time.Second); err != nil {
+	if err := b.await(t.Context(), startLimit); err != nil {
 		t.Fatal(err)
 	}
 	b.Kill()

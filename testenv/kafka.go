@@ -196,7 +196,7 @@ func (k *Kafka) Restart(ctx context.Context) error {
 }
 
 // startLimit is how long a broker may take until it answers, while several start on a busy machine.
-const startLimit = 2 * time.Minute
+const startLimit = 5 * time.Minute
 
 // launch starts the process.
 func (k *Kafka) launch() error {
@@ -260,7 +260,7 @@ func (k *Kafka) await(ctx context.Context, limit time.Duration) error {
 	}
 	defer client.Close()
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-		pingCtx, cancel := context.WithTimeout(ctx, time.Second)
+		pingCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		found, err := kadm.NewClient(client).BrokerMetadata(pingCtx)
 		cancel()
 		if err == nil && found.Cluster == k.id {

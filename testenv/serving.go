@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // A Serving is a model server with TensorFlow Serving's gRPC interface, on Python TensorFlow: a
@@ -91,7 +90,7 @@ func (s *Serving) Restart(ctx context.Context) error {
 		_ = python.Wait() // how it ended is in its log
 	}()
 
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("it prints no address"))
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("it prints no address"))
 	defer cancel()
 	select {
 	case line := <-firstLine:

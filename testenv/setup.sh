@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # Brings what inceptor's demo, tests and lint need into the checkout's ignored
-# folders, through pip, npm, mvn and go. Only Chromium is installed into the
-# system, with apt-get by root, where there is no browser yet:
+# folders, through pip, npm, mvn and go. Only Chromium and the strip for arm64 are
+# installed into the system, with apt-get by root, where they are missing:
 #
 #   testenv/setup.sh demo     TensorFlow's library, the Inception model, photos
 #   testenv/setup.sh things   the same with EfficientNet-lite0, which names objects, and no Inception
 #   testenv/setup.sh imagenet the same with an Inception that names objects, from the internet
 #   testenv/setup.sh test     what demo and things bring, a Kafka broker, the reference answers, a zoo of
-#                             models, Chromium, and what reads the answers
+#                             models, Chromium, promtool, and what reads the answers
 #   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
-#   testenv/setup.sh bench    the same, and the rest of what inceptor is compared with
+#   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's library stripped
+#   testenv/setup.sh release  the same for arm64 too, zig, which builds for both, and what packs
+#   testenv/setup.sh bench    what nightly brings, and the rest of what inceptor is compared with
 #   testenv/setup.sh lint     golangci-lint
-#   testenv/setup.sh          all of it but bench's
+#   testenv/setup.sh          all of it but release's and bench's
 #
 # A step that is done is not done again until what it was made from changes: its
 # stamp, written last, holds the digest of that. An interrupted step has no stamp
@@ -22,6 +24,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/.tools
 python=$tools/venv/bin/python
 model=savedmodel/inception/1
+zig=ziglang==0.15.2
+# The last whose modules the Go module proxy all has.
+goreleaser=github.com/goreleaser/goreleaser/v2@v2.16.0
+cyclonedx=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+promtool=github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 golangci=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -105,6 +112,55 @@ make_venv() {
 	local site
 	site=$("$python" -c 'import os, sys, sysconfig; print(os.path.relpath(sysconfig.get_path("purelib"), sys.argv[1]))' "$tools")
 	ln -sfn "$site/tensorflow" "$tools/tensorflow"
+}
+
+# bring_library ARCH MACHINE PACKAGE brings the library of the version in
+# testenv/requirements.txt, without the symbols that only a debugger reads.
+bring_library() {
+	local to=$tools/libraries/$1 machine=$2 package=$3 strip=$2-linux-gnu-strip name
+	local names=(libtensorflow_cc.so.2 libtensorflow_framework.so.2 THIRD_PARTY_NOTICES.txt)
+	rm -rf "$to" "$to.new"
+	mkdir -p "$to.new/tensorflow"
+	if [[ $(uname -sm) == "Linux $machine" ]]; then
+		say "TensorFlow's library for $1, stripped"
+		strip=strip
+		for name in "${names[@]}"; do cp "$tools/tensorflow/$name" "$to.new/tensorflow"; done
+	else
+		say "TensorFlow's library for $1, stripped (280 MB to fetch)"
+		need_strip "$strip" "$machine"
+		fetched=$to.new quietly "library-$1" "$python" -m pip --disable-pip-version-check download --no-deps --only-binary :all: \
+			--platform "manylinux_2_27_$machine" --dest "$to.new" "$package==$(sed -n 's/^tensorflow-cpu==\([^;]*\).*/\1/p' testenv/requirements.txt)"
+		"$python" -c 'import sys, zipfile
+for name in sys.argv[3:]: zipfile.ZipFile(sys.argv[1]).extract("tensorflow/" + name, sys.argv[2])' \
+			"$to.new"/*.whl "$to.new" "${names[@]}"
+	fi
+	"$strip" --strip-unneeded "$to.new"/tensorflow/*.so.2
+	mv "$to.new/tensorflow" "$to"
+	rm -r "$to.new"
+}
+make_library_amd64() { bring_library amd64 x86_64 tensorflow-cpu; }
+make_library_arm64() { bring_library arm64 aarch64 tensorflow; }
+
+installs_packages() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
+
+# need_strip COMMAND MACHINE brings the strip of another processor.
+need_strip() {
+	local package=binutils-${2//_/-}-linux-gnu
+	if command -v "$1" >/dev/null; then return; fi
+	installs_packages || die "$1 is missing: apt-get install $package"
+	quietly strip sh -c "apt-get update && apt-get install --yes --no-install-recommends $package"
+}
+
+make_zig() {
+	say "zig, a C compiler for other processors and older systems (90 MB to fetch)"
+	rm -rf "$tools/zig"
+	quietly zig "$python" -m pip --disable-pip-version-check install --no-compile --no-deps --target "$tools/zig" "$zig"
+}
+
+make_packers() {
+	say "goreleaser and cyclonedx-gomod (built here, some minutes)"
+	GOBIN=$tools/bin quietly packers go install "$goreleaser"
+	GOBIN=$tools/bin quietly packers go install "$cyclonedx"
 }
 
 make_photos() {
@@ -239,10 +295,8 @@ find_browser() {
 		ls "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" 2>/dev/null
 }
 
-installs_browser() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
-
 need_browser() {
-	find_browser >/dev/null || installs_browser ||
+	find_browser >/dev/null || installs_packages ||
 		die "a browser is missing: apt-get install chromium, or brew install --cask google-chrome"
 }
 
@@ -254,6 +308,22 @@ make_browser() {
 	fi
 	rm -f "$tools/browser"
 	ln -s "$(find_browser)" "$tools/browser"
+}
+
+# As Debian's package has it: building it takes minutes, for it holds all of Prometheus.
+make_promtool() {
+	say "promtool for the alert rules"
+	rm -rf "$tools/promtool.new"
+	mkdir -p "$tools/promtool.new" "$tools/bin"
+	if command -v promtool >/dev/null; then
+		ln -sfn "$(command -v promtool)" "$tools/bin/promtool"
+	elif command -v apt-get >/dev/null; then
+		quietly promtool sh -c 'cd "$1" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
+			dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$2"' - "$tools/promtool.new" "$tools/bin/promtool"
+	else
+		GOBIN=$tools/bin quietly promtool go install -tags remove_all_sd "$promtool"
+	fi
+	rm -rf "$tools/promtool.new"
 }
 
 make_lint() {
@@ -300,12 +370,28 @@ for_test() {
 	step readers "$tools/readers/duckdb" testenv/readers.txt
 	step browser "$tools/browser" browser
 	quietly chromedp go -C testenv/browser mod download
+	step promtool "$tools/bin/promtool" "$promtool"
+	quietly monitoring go -C testenv/monitoring mod download
+	quietly deploy go -C testenv/deploy mod download
+	quietly keda go mod download "$(sed -n 's/^const keda = "\(.*\)"$/\1/p' testenv/deploy/keda_test.go)"
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
 for_nightly() {
 	for_test
 	step rivals "$tools/rivals/confluent_kafka" bench/services/requirements.txt testenv/requirements.txt
+}
+
+for_amd64() {
+	for_things
+	step library_amd64 "$tools/libraries/amd64" testenv/requirements.txt
+}
+
+for_release() {
+	for_amd64
+	step library_arm64 "$tools/libraries/arm64" testenv/requirements.txt
+	step zig "$tools/zig/ziglang" "$zig"
+	step packers "$tools/bin/cyclonedx-gomod" "$goreleaser" "$cyclonedx" "$(go env GOVERSION)"
 }
 
 for_bench() {
@@ -333,8 +419,10 @@ things) for_things ;;
 imagenet) for_imagenet ;;
 test) for_test ;;
 nightly) for_nightly ;;
+amd64) for_amd64 ;;
+release) for_release ;;
 bench) for_bench ;;
 lint) for_lint ;;
 all) for_test; testenv/setup.sh lint ;; # && would turn -e off in for_test
-*) die "$1: demo, things, imagenet, test, nightly, bench, lint or nothing for all" ;;
+*) die "$1: demo, things, imagenet, test, nightly, amd64, release, bench, lint or nothing for all" ;;
 esac

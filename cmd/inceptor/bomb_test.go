@@ -5,7 +5,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -24,7 +23,7 @@ func TestBombs(t *testing.T) {
 		model, broker := testenv.Tiny(t), testenv.StartBroker(t)
 		createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 		p := start(t, runArgs(t, broker.Addr(), "--model.dir", model, "--kafka.delivery", delivery)...)
-		p.await("assigned", time.Minute)
+		p.await("assigned", patience)
 		out := followCommitted(t, broker.Addr(), outputTopic, deadLetterTopic)
 		send := func(r kgo.Record, opts ...kgo.Opt) {
 			t.Helper()
@@ -37,7 +36,7 @@ func TestBombs(t *testing.T) {
 		}
 		bomb := func(n int64) { send(kgo.Record{Value: make([]byte, 500<<10)}, streamtest.Bomb(n)) }
 		send(kgo.Record{Key: []byte("first"), Value: bitmap(3)})
-		out.awaitDistinct(t, 1, time.Minute, outputTopic)
+		out.awaitDistinct(t, 1, patience, outputTopic)
 		before := p.memoryMB("VmHWM")
 
 		grown := func(when string, bound int) {
@@ -49,7 +48,7 @@ func TestBombs(t *testing.T) {
 			}
 		}
 		bomb(600 << 20)
-		out.awaitDistinct(t, 2, time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, 2, patience, outputTopic, deadLetterTopic)
 		grown("unread", unread)
 		const fit = 8
 		for range fit {
@@ -57,7 +56,7 @@ func TestBombs(t *testing.T) {
 		}
 		send(kgo.Record{Key: []byte("after"), Value: bitmap(3)})
 		send(kgo.Record{Partition: 1, Key: []byte("other partition"), Value: bitmap(3)})
-		out.awaitDistinct(t, fit+4, 3*time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, fit+4, patience, outputTopic, deadLetterTopic)
 		grown("whole", whole)
 		reasons := map[string]int{}
 		for _, r := range out.from(deadLetterTopic) {
@@ -76,7 +75,7 @@ func TestBombs(t *testing.T) {
 		if n := strings.Count(p.output(), "msg=assigned"); n != 1 {
 			t.Errorf("assigned %d times", n)
 		}
-		if code := p.terminate(time.Minute); code != 0 {
+		if code := p.terminate(); code != 0 {
 			t.Errorf("SIGTERM: exit status %d", code)
 		}
 	})

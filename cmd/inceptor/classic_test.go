@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -28,6 +27,7 @@ import (
 // labels in the answers, swapped for a Keras export with the same classes and back, and on a model
 // server while no local version can answer.
 func TestClassic(t *testing.T) {
+	t.Parallel()
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
@@ -56,16 +56,17 @@ func TestClassic(t *testing.T) {
 	}
 
 	base := t.TempDir()
-	args := runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "1s", "--model.quiet", "500ms", "--model.probation.period", "1s")
+	args := runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "1s", "--model.quiet", "500ms", "--model.probation.period", "1s",
+		"--model.probation.slowdown", "0", "--fallback.timeout", "1m", "--fallback.budget", "2m") // a busy machine is slow now and then
 	publishZoo(t, "classic_v3", filepath.Join(base, "1"), map[string][]byte{
 		savedmodel.WarmupFile: warmUpRequest(t, "serving_default", filepath.Join(testenv.Zoo(t), "photos", names[0])),
 	})
-	p := start(t, args...)
+	p := startAtNormalPriority(t, args...)
 	serves := func(version int) {
 		t.Helper()
-		p.await(fmt.Sprintf(`msg="version serving" model=inception version=%d `, version), 2*time.Minute)
+		p.await(fmt.Sprintf(`msg="version serving" model=inception version=%d `, version), patience)
 		send(len(names), names...)
-		out.awaitDistinct(t, sent, 2*time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, sent, patience, outputTopic, deadLetterTopic)
 	}
 	serves(1)
 	send(1, "flower-small.bmp")
@@ -77,7 +78,7 @@ func TestClassic(t *testing.T) {
 		"assets.extra/inceptor.yaml": []byte("signature: predict_images\n"),
 	})
 	serves(3)
-	if code := p.terminate(time.Minute); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 
@@ -87,9 +88,9 @@ func TestClassic(t *testing.T) {
 	server := testenv.StartServing(t, "inception", served)
 	p = startWithoutLibrary(t, append(args, "--tensorflow.library", filepath.Join(base, "none"),
 		"--model.backend", "local-then-remote", "--fallback.address", server.Addr())...)
-	p.await("falling back to the model server", time.Minute)
+	p.await("falling back to the model server", patience)
 	send(len(names), names...)
-	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic, deadLetterTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic, deadLetterTopic)
 
 	dead := out.from(deadLetterTopic)
 	if len(dead) != 1 || string(dead[0].Key) != "flower-small.bmp" || lastHeader(dead[0], "inceptor-reason") != "format-not-taken-by-model" {

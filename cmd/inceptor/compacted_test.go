@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -49,7 +48,7 @@ func (c compactedCase) check(t *testing.T, model, broker, delivery string) {
 	createTopics(t, broker, 1, c.deadLetter, topics.deadLetter)
 	p := start(t, append(runArgs(t, broker, "--model.dir", model, "--kafka.delivery", delivery,
 		"--kafka.tombstones", "forward"), topics.args()...)...)
-	p.await(`listening address=(\S+)`, time.Minute)
+	p.await(`listening address=(\S+)`, patience)
 	out := followCommitted(t, broker, topics.output, topics.deadLetter)
 	records := []*kgo.Record{
 		{Value: bitmap(1)},
@@ -63,7 +62,7 @@ func (c compactedCase) check(t *testing.T, model, broker, delivery string) {
 		r.Topic = topics.input
 	}
 	produce(t, broker, records...)
-	out.awaitDistinct(t, len(records), time.Minute, topics.output, topics.deadLetter)
+	out.awaitDistinct(t, len(records), patience, topics.output, topics.deadLetter)
 
 	var answers, letters []string
 	for _, r := range out.from(topics.output) {
@@ -85,7 +84,7 @@ func (c compactedCase) check(t *testing.T, model, broker, delivery string) {
 	if d := cmp.Diff(wantLetters, letters); d != "" {
 		t.Errorf("dead letters (-want +got):\n%s", d)
 	}
-	if code := p.terminate(time.Minute); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 	for topic, config := range map[string]map[string]string{topics.output: c.output, topics.deadLetter: c.deadLetter} {

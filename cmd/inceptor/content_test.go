@@ -34,7 +34,7 @@ func TestContentEndsNothing(t *testing.T) {
 		createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic)
 		createTopics(t, broker.Addr(), 2, map[string]string{"cleanup.policy": "compact"}, deadLetterTopic)
 		p := start(t, runArgs(t, broker.Addr(), "--model.dir", model, "--kafka.delivery", delivery)...)
-		address := p.await(`listening address=(\S+)`, time.Minute)
+		address := p.await(`listening address=(\S+)`, patience)
 		out := followCommitted(t, broker.Addr(), outputTopic, deadLetterTopic)
 		client := newClient(t, broker.Addr(), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 			kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(50<<20))
@@ -65,7 +65,7 @@ func TestContentEndsNothing(t *testing.T) {
 			send(r.record)
 		}
 		send(kgo.Record{Key: []byte("after"), Value: bitmap(3)})
-		out.awaitDistinct(t, len(records)+1, 2*time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, len(records)+1, patience, outputTopic, deadLetterTopic)
 		if answers := out.from(outputTopic); len(answers) != 1 || string(answers[0].Key) != "after" {
 			t.Errorf("%d answers", len(answers))
 		}
@@ -97,7 +97,7 @@ func TestContentEndsNothing(t *testing.T) {
 		limit("100")
 		send(kgo.Record{Key: []byte("stuck"), Value: []byte("\x00")})
 		ready := ""
-		for end := time.Now().Add(time.Minute); !strings.Contains(ready, `-0":"`); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(patience); !strings.Contains(ready, `-0":"`); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("/readyz does not tell of the partition: %s", ready)
 			}
@@ -107,9 +107,9 @@ func TestContentEndsNothing(t *testing.T) {
 			t.Errorf("/readyz: %s", ready)
 		}
 		send(kgo.Record{Partition: 1, Key: []byte("other"), Value: bitmap(3)})
-		out.awaitDistinct(t, len(records)+2, time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, len(records)+2, patience, outputTopic, deadLetterTopic)
 		limit("1000000")
-		out.awaitDistinct(t, len(records)+3, time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, len(records)+3, patience, outputTopic, deadLetterTopic)
 		last := out.from(deadLetterTopic)
 		// Whole, or shortened, if the limit was raised in the middle of a try.
 		letter := last[len(last)-1]
@@ -117,7 +117,7 @@ func TestContentEndsNothing(t *testing.T) {
 		if string(letter.Key) != "stuck" || !whole && lastHeader(letter, "inceptor-truncated") != "1" {
 			t.Errorf("the dead letter that waited: %q = %q, %v", letter.Key, letter.Value, letter.Headers)
 		}
-		if code := p.terminate(time.Minute); code != 0 {
+		if code := p.terminate(); code != 0 {
 			t.Errorf("SIGTERM: exit status %d", code)
 		}
 	})

@@ -105,7 +105,7 @@ func (c deadlyCase) check(t *testing.T, broker string) {
 		t.Errorf("%d dead letters, want %d", len(dead), len(c.deadly))
 	}
 	checkOrder(t, out.from(topics.output), n-len(c.deadly))
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
@@ -130,7 +130,7 @@ func TestKilledAtRandom(t *testing.T) {
 		produce(t, broker.Addr(), records...)
 		n += len(records)
 		p = start(t, args...)
-		p.await(`msg=assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1\]"`, time.Minute)
+		p.await(`msg=assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1\]"`, patience)
 		time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
 		p.kill()
 		leaveGroup(t, broker.Addr(), "inceptor")
@@ -139,7 +139,7 @@ func TestKilledAtRandom(t *testing.T) {
 		}
 	}
 	p = start(t, args...)
-	out.awaitDistinct(t, n, 3*time.Minute, outputTopic, deadLetterTopic)
+	out.awaitDistinct(t, n, patience, outputTopic, deadLetterTopic)
 	if dead := out.from(deadLetterTopic); len(dead) > 0 {
 		t.Errorf("%d dead letters, the first %s for %s", len(dead), dead[0].Key, lastHeader(dead[0], "inceptor-error"))
 	}
@@ -147,7 +147,7 @@ func TestKilledAtRandom(t *testing.T) {
 		t.Error("no record was under way at any kill")
 	}
 	t.Logf("%d records; records were under way at %d kills", n, suspected)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
@@ -159,7 +159,7 @@ func supervise(
 ) (p *process, deaths int) {
 	t.Helper()
 	p = start(t, args...)
-	for end := time.Now().Add(3 * time.Minute); !done(p); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); !done(p); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not done after %d deaths", deaths)
 		}
@@ -227,21 +227,21 @@ func TestVersionCrashes(t *testing.T) {
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	args := runArgs(t, broker.Addr(), "--model.dir", base, "--crash.journal", t.TempDir(), "--model.probation.period", "5m")
 	p := start(t, args...)
-	p.await(`msg="version serving" model=inception version=1`, time.Minute)
+	p.await(`msg="version serving" model=inception version=1`, patience)
 	crashing := filepath.Join(testenv.Tiny(t, "--crash", "--version", "2"), "2")
 	if err := os.Rename(crashing, filepath.Join(base, "2")); err != nil {
 		t.Fatal(err)
 	}
-	p.await(`msg="version serving" model=inception version=2`, time.Minute)
+	p.await(`msg="version serving" model=inception version=2`, patience)
 	produce(t, broker.Addr(), &kgo.Record{Topic: inputTopic, Key: []byte("white"), Value: bitmap(255)})
 	select {
 	case <-p.done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("it does not crash")
 	}
 	p = start(t, args...)
-	p.await(`rolled back.* version=2 cause=crash`, time.Minute)
-	out.awaitDistinct(t, 1, time.Minute, outputTopic)
+	p.await(`rolled back.* version=2 cause=crash`, patience)
+	out.awaitDistinct(t, 1, patience, outputTopic)
 	var a service.Answer
 	if err := json.Unmarshal(out.from(outputTopic)[0].Value, &a); err != nil {
 		t.Fatal(err)
@@ -249,7 +249,7 @@ func TestVersionCrashes(t *testing.T) {
 	if dead := out.from(deadLetterTopic); versionOf(a) != 1 || len(dead) > 0 {
 		t.Errorf("version %d answered, %d dead letters", versionOf(a), len(dead))
 	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }

@@ -24,7 +24,7 @@ import (
 )
 
 type demoCmd struct {
-	Photos  string `help:"Folder with the photos to send." required:"" type:"existingdir" placeholder:"DIR"`
+	Photos  string `help:"Folder with the photos to send. An installation has some, and a model." type:"existingdir" placeholder:"DIR"`
 	Once    bool   `help:"End once every photo is answered."`
 	Browser bool   `help:"Open the page in a browser."`
 	Verbose bool   `short:"v" help:"Show the service's whole log."`
@@ -43,10 +43,33 @@ func (*demoCmd) Help() string {
 
 // Validate returns every problem of the settings that the demo does not choose itself.
 func (c *demoCmd) Validate() []error {
+	c.Photos = cmp.Or(c.Photos, installed("photos"))
+	c.Model.Dir = cmp.Or(c.Model.Dir, installed(installedModel))
 	s := c.Config
 	useBroker(&s.Kafka, "localhost:9092")
 	s.Input.Files.Root = cmp.Or(s.Input.Files.Root, c.Photos)
-	return s.Validate()
+	problems := s.Validate()
+	if c.Photos == "" {
+		problems = append(problems, errors.New("photos: must name a folder with photos"))
+	}
+	return problems
+}
+
+// installedModel is the name of the model that an installation has.
+const installedModel = "efficientnet"
+
+// installed returns the path of what an installation has for the demo, or "" if the program was not
+// installed.
+func installed(name string) string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	path := filepath.Join(filepath.Dir(exe), "..", "share", "inceptor", name)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // WithoutEffect returns the settings that have no effect, and why.
@@ -74,6 +97,9 @@ func (c *demoCmd) Run(ctx context.Context, a *app) error {
 	}
 	if a.given.Origin("http.thumbnails") == (settings.Origin{}) {
 		c.HTTP.Thumbnails = true // of photos that are there to be shown
+	}
+	if c.Model.Dir == installed(installedModel) && a.given.Origin("model.name") == (settings.Origin{}) {
+		c.Model.Name = installedModel
 	}
 	photos, err := readPhotos(c.Photos, c.Kafka.Input[0])
 	if err != nil {

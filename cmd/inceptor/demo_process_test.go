@@ -42,10 +42,10 @@ func TestDemoOfThings(t *testing.T) {
 			t.Errorf("standard error:\n%s", text)
 		}
 	})
-	p.await("Ctrl-C ends the demo", 2*time.Minute)
+	p.await("Ctrl-C ends the demo", patience)
 	broker := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.output())
 	produce(t, broker, &kgo.Record{Topic: inputTopic, Value: []byte(" chelsea.png \n")})
-	p.await("Ctrl-C ends the demo.\n\nchelsea.png ", time.Minute)
+	p.await("Ctrl-C ends the demo.\n\nchelsea.png ", patience)
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

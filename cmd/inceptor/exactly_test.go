@@ -53,7 +53,7 @@ func TestExactlyOnce(t *testing.T) {
 	produce(t, broker.Addr(), records...)
 	all := func(part int) {
 		t.Helper()
-		out.awaitDistinct(t, (n+poison)*part/10, 3*time.Minute, outputTopic, deadLetterTopic)
+		out.awaitDistinct(t, (n+poison)*part/10, patience, outputTopic, deadLetterTopic)
 	}
 	p := run()
 	all(1)
@@ -72,7 +72,7 @@ func TestExactlyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = run()
-	p.await(`assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1 ImageInputTopic-2\]"`, time.Minute)
+	p.await(`assigned .*partitions="\[ImageInputTopic-0 ImageInputTopic-1 ImageInputTopic-2\]"`, patience)
 	all(7)
 	if err := frozen.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestExactlyOnce(t *testing.T) {
 		t.Errorf("%d dead letters of %d", len(dead), poison)
 	}
 	for _, p := range []*process{frozen, p} {
-		if code := p.terminate(40 * time.Second); code != 0 {
+		if code := p.terminate(); code != 0 {
 			t.Errorf("SIGTERM: exit status %d", code)
 		}
 	}

@@ -152,7 +152,7 @@ func (f *faultRun) terminate(p *supervised) {
 	f.Helper()
 	f.await(p, "msg=") // the first line: from here on it handles signals
 	f.signal(p, syscall.SIGTERM)
-	if code := p.wait(40 * time.Second); code != 0 && !p.diedOfRecord() {
+	if code := p.wait(); code != 0 && !p.diedOfRecord() {
 		f.Errorf("%s: after %q, SIGTERM: exit status %d", f.delivery, f.remarks, code)
 	}
 }

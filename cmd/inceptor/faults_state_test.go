@@ -86,7 +86,7 @@ func (f *faultRun) use(p *supervised, version string) bool {
 	}
 	res, err := http.Post(address[1]+"/models/use?version="+version, "", nil)
 	if err != nil {
-		for end := time.Now().Add(10 * time.Second); !p.diedOfRecord(); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !p.diedOfRecord(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				f.Errorf("%s: use %s: %v", f.delivery, version, err)
 				break

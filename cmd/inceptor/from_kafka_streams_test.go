@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -55,11 +54,11 @@ func TestFromKafkaStreams(t *testing.T) {
 		}
 	}
 	p := start(t, append(args, "--kafka.brokers", broker.Addr(), "--http.listen", "", "--crash.journal", "off")...)
-	p.await("msg=assigned", 2*time.Minute)
+	p.await("msg=assigned", patience)
 	out := follow(t, broker.Addr(), outputTopic)
 	produce(t, broker.Addr(), &kgo.Record{Topic: inputTopic, Value: []byte(path + "\n")})
-	p.await(regexp.QuoteMeta(line), time.Minute)
-	out.awaitDistinct(t, 1, time.Minute, outputTopic)
+	p.await(regexp.QuoteMeta(line), patience)
+	out.awaitDistinct(t, 1, patience, outputTopic)
 	var a service.Answer
 	if err := json.Unmarshal(out.from(outputTopic)[0].Value, &a); err != nil {
 		t.Fatal(err)
@@ -67,7 +66,7 @@ func TestFromKafkaStreams(t *testing.T) {
 	if got := fmt.Sprintf("%q,%q,%v", a.Image.Source, a.Class, a.Score); !strings.HasPrefix(got, answer) {
 		t.Errorf("the answer: %s, want %s", got, answer)
 	}
-	if code := p.terminate(time.Minute); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 }

@@ -77,7 +77,7 @@ func (h *hangHarness) send(n int) {
 // answered waits until everything that was sent is answered, and returns the last answers.
 func (h *hangHarness) answered(last int) []service.Answer {
 	h.t.Helper()
-	h.out.awaitDistinct(h.t, h.sent, 2*time.Minute, h.topics.output)
+	h.out.awaitDistinct(h.t, h.sent, patience, h.topics.output)
 	records := h.out.from(h.topics.output)
 	if dead := h.out.from(h.topics.deadLetter); len(records) != h.sent || len(dead) > 0 {
 		h.t.Errorf("%d records, %d answers, %d dead letters", h.sent, len(records), len(dead))
@@ -94,7 +94,7 @@ func (h *hangHarness) answered(last int) []service.Answer {
 // awaitPage waits until a page has this status and contains this text.
 func awaitPage(t *testing.T, url string, status int, text string) {
 	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		got, body := get(t, url)
 		if got == status && strings.Contains(body, text) {
 			return
@@ -102,6 +102,14 @@ func awaitPage(t *testing.T, url string, status int, text string) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: want %d and %q, got %d: %s", url, status, text, got, body)
 		}
+	}
+}
+
+// awaitMetrics waits until the metrics have these lines.
+func awaitMetrics(t *testing.T, address string, lines ...string) {
+	t.Helper()
+	for _, line := range lines {
+		awaitPage(t, address+"/metrics", 200, "\n"+line+"\n")
 	}
 }
 
@@ -115,7 +123,7 @@ func TestVersionHangs(t *testing.T) {
 			t.Parallel()
 			h := newHangHarness(t, broker.Addr(), "stop")
 			p := start(t, append(h.args, "--kafka.on-error", "stop", "--kafka.on-error-after", "5s")...)
-			address := p.await(`listening address=(\S+)`, time.Minute)
+			address := p.await(`listening address=(\S+)`, patience)
 			h.send(5)
 			h.answered(5)
 			blockRuns(t, h.needed)
@@ -123,7 +131,7 @@ func TestVersionHangs(t *testing.T) {
 			awaitPage(t, address+"/readyz", 503, "version 1 hangs: a run of ")
 			awaitPage(t, address+"/metrics", 200, "\ninceptor_stuck_partitions 1\n")
 			awaitPage(t, address+"/metrics", 200, "\ninceptor_model_overdue_runs ")
-			code := p.wait(3 * time.Minute)
+			code := p.wait()
 			if output := p.output(); code != 1 || !strings.Contains(output, "kafka.on-error: record stop-in-0-") ||
 				!strings.Contains(output, "version 1 hangs") || !strings.Contains(output, "it keeps its memory until it ends") {
 				t.Errorf("exit status %d", code)
@@ -131,7 +139,7 @@ func TestVersionHangs(t *testing.T) {
 			unblockRuns(t, h.needed)
 			again := start(t, h.args...)
 			h.answered(10)
-			if code := again.terminate(30 * time.Second); code != 0 {
+			if code := again.terminate(); code != 0 {
 				t.Errorf("SIGTERM: exit status %d", code)
 			}
 		})
@@ -145,7 +153,7 @@ func TestVersionHangs(t *testing.T) {
 			t.Parallel()
 			h := newHangHarness(t, broker.Addr(), "another")
 			p := start(t, h.args...)
-			address := p.await(`listening address=(\S+)`, time.Minute)
+			address := p.await(`listening address=(\S+)`, patience)
 			h.send(5)
 			h.answered(5)
 			blockRuns(t, h.needed)
@@ -161,7 +169,7 @@ func TestVersionHangs(t *testing.T) {
 				}
 			}
 			awaitPage(t, address+"/readyz", 200, `"ready":true`)
-			if code := p.terminate(time.Minute); code != 0 {
+			if code := p.terminate(); code != 0 {
 				t.Errorf("SIGTERM: exit status %d", code)
 			}
 		})
@@ -172,8 +180,8 @@ func TestVersionHangs(t *testing.T) {
 			server := remotetest.Serve(t, fake)
 			h := newHangHarness(t, broker.Addr(), "server", "--model.backend", "local-then-remote", "--fallback.address", server.Addr())
 			p := start(t, h.args...)
-			address := p.await(`listening address=(\S+)`, time.Minute)
-			p.await(`msg="version serving"`, time.Minute) // before, the server answers
+			address := p.await(`listening address=(\S+)`, patience)
+			p.await(`msg="version serving"`, patience) // before, the server answers
 			h.send(5)
 			for _, a := range h.answered(5) {
 				if a.Backend != "local" {
@@ -191,7 +199,7 @@ func TestVersionHangs(t *testing.T) {
 			}
 			awaitPage(t, address+"/readyz", 200, `"ready":true`)
 			awaitPage(t, address+"/metrics", 200, "\ninceptor_fallback_active 1\n")
-			if code := p.terminate(time.Minute); code != 0 {
+			if code := p.terminate(); code != 0 {
 				t.Errorf("SIGTERM: exit status %d", code)
 			}
 		})
@@ -210,12 +218,12 @@ func recordHangs(t *testing.T, broker string) {
 	}
 	h.args = append(h.args, "--model.dir", testenv.Tiny(t, "--hang", pipe))
 	p := start(t, h.args...)
-	p.await("assigned", time.Minute)
+	p.await("assigned", patience)
 	h.send(3)
 	produce(t, broker, &kgo.Record{Topic: h.topics.input, Key: []byte("white"), Value: bitmap(255)})
 	h.send(3)
 	starts := 1
-	for end := time.Now().Add(6 * time.Minute); len(h.out.from(h.topics.deadLetter)) == 0; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); len(h.out.from(h.topics.deadLetter)) == 0; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("no dead letter after %d starts", starts)
 		}
@@ -236,11 +244,11 @@ func recordHangs(t *testing.T, broker string) {
 	if starts != 2 {
 		t.Errorf("%d starts, want 2: a version has two lanes, and a record is tried three times alone", starts)
 	}
-	h.out.awaitDistinct(t, h.sent, time.Minute, h.topics.output)
+	h.out.awaitDistinct(t, h.sent, patience, h.topics.output)
 	if n := len(h.out.from(h.topics.deadLetter)); n != 1 {
 		t.Errorf("%d dead letters", n)
 	}
-	if code := p.terminate(time.Minute); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }

@@ -215,7 +215,7 @@ func (r pageReader) follow(t *testing.T, blocks []block, dir string, check func(
 		check(t, dir)
 	}
 	_ = stdin.Close()
-	if code := p.wait(time.Minute); code != 0 {
+	if code := p.wait(); code != 0 {
 		t.Errorf("exit status %d\n%s", code, lastOutput(dir))
 	}
 }
@@ -308,7 +308,7 @@ func checkPublished(t *testing.T, dir string) {
 	broker := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(log))
 	out := follow(t, broker, outputTopic, deadLetterTopic)
 	sent := 6 // by the demo
-	out.awaitDistinct(t, sent, time.Minute, outputTopic, deadLetterTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic, deadLetterTopic)
 	for _, class := range []string{"cat", "coffee"} {
 		for i := range 6 {
 			content, err := os.ReadFile(filepath.Join(dir, "pictures", class, fmt.Sprintf("%d.jpg", i+1)))
@@ -319,7 +319,7 @@ func checkPublished(t *testing.T, dir string) {
 			sent++
 		}
 	}
-	out.awaitDistinct(t, sent, time.Minute, outputTopic, deadLetterTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic, deadLetterTopic)
 	answered := 0
 	for _, r := range out.from(outputTopic) {
 		var a service.Answer

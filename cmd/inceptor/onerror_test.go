@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -47,10 +46,10 @@ func TestOnError(t *testing.T) {
 
 	p := start(t, append(args, "--kafka.on-error", "dead-letter")...)
 	send(5)
-	out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 	gone()
 	send(5)
-	out.awaitDistinct(t, 5, time.Minute, deadLetterTopic)
+	out.awaitDistinct(t, 5, patience, deadLetterTopic)
 	for _, r := range out.from(deadLetterTopic) {
 		if reason := lastHeader(r, "inceptor-reason"); reason != "given-up" {
 			t.Errorf("reason %q", reason)
@@ -61,25 +60,25 @@ func TestOnError(t *testing.T) {
 	}
 	there()
 	send(5)
-	out.awaitDistinct(t, 10, time.Minute, outputTopic)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	out.awaitDistinct(t, 10, patience, outputTopic)
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 
 	p = start(t, append(args, "--kafka.on-error", "stop")...)
-	p.await("assigned", time.Minute)
+	p.await("assigned", patience)
 	gone()
 	send(5)
-	if code := p.wait(time.Minute); code != 1 || !strings.Contains(p.output(), "kafka.on-error: record "+inputTopic+"-0-1") || !strings.Contains(p.output(), "was not answered within 1s: ") {
+	if code := p.wait(); code != 1 || !strings.Contains(p.output(), "kafka.on-error: record "+inputTopic+"-0-1") || !strings.Contains(p.output(), "was not answered within 1s: ") {
 		t.Errorf("exit status %d", code)
 	}
 	there()
 	p = start(t, args...)
-	out.awaitDistinct(t, 15, time.Minute, outputTopic)
+	out.awaitDistinct(t, 15, patience, outputTopic)
 	if answers, dead := len(out.from(outputTopic)), len(out.from(deadLetterTopic)); answers != 15 || dead != 5 {
 		t.Errorf("%d answers and %d dead letters", answers, dead)
 	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }

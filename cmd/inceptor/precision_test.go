@@ -21,7 +21,8 @@ import (
 // keeps its order. A restart begins in int8, and a new version in float32. With -nightly, the model
 // is the Inception.
 func TestPrecisionFromTheStream(t *testing.T) {
-	base, pictures, pause, patience := t.TempDir(), tinyPhotos(), 10*time.Millisecond, 3*time.Minute
+	t.Parallel()
+	base, pictures, pause, limit := t.TempDir(), tinyPhotos(), 10*time.Millisecond, 2*patience
 	publishNext := func(version string) {
 		t.Helper()
 		made := filepath.Join(testenv.Tiny(t, "--kind", "convolutions", "--version", version), version)
@@ -30,7 +31,7 @@ func TestPrecisionFromTheStream(t *testing.T) {
 		}
 	}
 	if *nightly {
-		pictures, pause, patience = photos(t), 250*time.Millisecond, 20*time.Minute
+		pictures, pause, limit = photos(t), 250*time.Millisecond, 20*time.Minute
 		publishNext = func(version string) {
 			t.Helper()
 			publish(t, filepath.Join(base, version), func(dir string) {
@@ -45,14 +46,14 @@ func TestPrecisionFromTheStream(t *testing.T) {
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	args := runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "500ms", "--model.quiet", "200ms",
-		"--model.probation.period", "1s", "--model.precision", "int8", "--model.calibration.records", "16")
-	p := start(t, args...)
-	address := p.await(`listening address=(\S+)`, 5*time.Minute)
+		"--model.probation.period", "1s", "--model.probation.slowdown", "0", "--model.precision", "int8", "--model.calibration.records", "16")
+	p := startAtNormalPriority(t, args...)
+	address := p.await(`listening address=(\S+)`, patience)
 	sent := 0
-	load := func(until string, within time.Duration) {
+	load := func(until string) {
 		t.Helper()
 		re := regexp.MustCompile(until)
-		for end := time.Now().Add(within); !re.MatchString(p.output()); time.Sleep(pause) {
+		for end := time.Now().Add(limit); !re.MatchString(p.output()); time.Sleep(pause) {
 			if time.Now().After(end) {
 				_, models := get(t, address+"/models")
 				t.Fatalf("output does not match %q after %d records; %s", until, sent, models)
@@ -61,11 +62,11 @@ func TestPrecisionFromTheStream(t *testing.T) {
 			sent += 2
 		}
 	}
-	load(`msg="another precision serves" model=inception version=1 precision=int8`, patience)
-	load(`msg="version passed its probation"`, 5*time.Minute)
+	load(`msg="another precision serves" model=inception version=1 precision=int8`)
+	load(`msg="version passed its probation"`)
 	produce(t, broker.Addr(), numbered(pictures, sent, 10)...)
 	sent += 10
-	out.awaitDistinct(t, sent, 5*time.Minute, outputTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 	if got := precisionsOf(t, out.from(outputTopic)); got != "float32 int8" {
 		t.Errorf("answers in %q", got)
 	}
@@ -73,33 +74,26 @@ func TestPrecisionFromTheStream(t *testing.T) {
 		!regexp.MustCompile(`1 +serving .*int8 onednn .*\n +int8 since \d+ of \d+ records have the same best class`).MatchString(stdout) {
 		t.Errorf("inceptor models: exit status %d\n%s%s", code, stdout, stderr)
 	}
-	_, body := get(t, address+"/metrics")
-	for _, want := range []string{
-		`inceptor_model_precision{precision="int8"} 1`, `inceptor_precision_verdicts_total{precision="int8",verdict="agrees"} 1`,
-		`inceptor_precision_agreement_ratio{precision="int8"} 1`, "inceptor_model_serving_version 1", "inceptor_leaked_tensors_total 0",
-	} {
-		if !strings.Contains(body, "\n"+want+"\n") {
-			t.Errorf("metrics do not hold %s", want)
-		}
-	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	awaitMetrics(t, address, `inceptor_model_precision{precision="int8"} 1`, `inceptor_precision_verdicts_total{precision="int8",verdict="agrees"} 1`,
+		`inceptor_precision_agreement_ratio{precision="int8"} 1`, "inceptor_model_serving_version 1", "inceptor_leaked_tensors_total 0")
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 
 	// What is known of the version holds after a restart, and not for another version.
-	p = start(t, args...)
-	address = p.await(`listening address=(\S+)`, 5*time.Minute)
-	p.await(`msg="version serving" model=inception version=1 .*precision=int8`, 5*time.Minute)
+	p = startAtNormalPriority(t, args...)
+	address = p.await(`listening address=(\S+)`, patience)
+	p.await(`msg="version serving" model=inception version=1 .*precision=int8`, patience)
 	produce(t, broker.Addr(), numbered(pictures, sent, 10)...)
-	out.awaitDistinct(t, sent+10, 5*time.Minute, outputTopic)
+	out.awaitDistinct(t, sent+10, patience, outputTopic)
 	if got := precisionsOf(t, out.from(outputTopic)[sent:]); got != "int8" {
 		t.Errorf("after a restart, answers are in %q", got)
 	}
 	sent += 10
 	publishNext("2")
-	load(`msg="version serving" model=inception version=2 .*precision=float32`, 5*time.Minute)
-	load(`msg="calibrating another precision on records.*version=2`, 5*time.Minute)
-	out.awaitDistinct(t, sent, 5*time.Minute, outputTopic)
+	load(`msg="version serving" model=inception version=2 .*precision=float32`)
+	load(`msg="calibrating another precision on records.*version=2`)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 
 	answers := out.from(outputTopic)
 	if repeats := checkAnswers(t, pictures, answers); repeats > 0 || len(answers) != sent || len(out.from(deadLetterTopic)) > 0 {
@@ -107,7 +101,7 @@ func TestPrecisionFromTheStream(t *testing.T) {
 	}
 	checkFormat(t, answers)
 	logTimes(t, answers)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }

@@ -23,6 +23,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// patience is for what must happen in the end. It is generous, since the machine may be busy with
+// other tests: a test that waits for so long has failed.
+const patience = 5 * time.Minute
+
 // asProgram makes the test binary behave as inceptor, so that tests run real processes of the code
 // under test, with the race detector.
 const asProgram = "TEST_AS_INCEPTOR"
@@ -81,6 +85,16 @@ func startWithoutFileEvents(t *testing.T, args ...string) *process {
 	cmd := program(args...)
 	cmd.Args = append([]string{"sh", "-c", `echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"`, "sh", cmd.Path}, args...)
 	cmd.Path = "/bin/sh"
+	isolateUser(cmd, 0)
+	return startCommand(t, cmd)
+}
+
+// startAtNormalPriority starts a process that loads versions with the priority of everything else,
+// as one does that may not leave the lowest scheduling class again: in a user namespace of its own.
+// In that class it would get no time from the tests that run in parallel.
+func startAtNormalPriority(t *testing.T, args ...string) *process {
+	t.Helper()
+	cmd := program(args...)
 	isolateUser(cmd, 0)
 	return startCommand(t, cmd)
 }
@@ -149,17 +163,17 @@ func (p *process) kill() {
 
 // terminate sends SIGTERM and returns the exit status. It waits for the first log line: before, the
 // program does not handle signals.
-func (p *process) terminate(limit time.Duration) int {
+func (p *process) terminate() int {
 	p.t.Helper()
-	p.await("msg=", limit)
+	p.await("msg=", patience)
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	return p.wait(limit)
+	return p.wait()
 }
 
 // wait returns the exit status.
-func (p *process) wait(limit time.Duration) int {
+func (p *process) wait() int {
 	p.t.Helper()
 	select {
 	case err := <-p.done:
@@ -168,8 +182,8 @@ func (p *process) wait(limit time.Duration) int {
 			p.t.Fatal(err)
 		}
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(limit):
-		p.t.Fatalf("still runs after %v", limit)
+	case <-time.After(patience):
+		p.t.Fatalf("still runs after %v", patience)
 		return -1
 	}
 }

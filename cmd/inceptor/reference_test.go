@@ -199,7 +199,7 @@ func writeMetrics(b *strings.Builder) {
 	b.WriteString("\n## Metrics\n\nServed on `/metrics`, with those of Go and of the process.\n\n| metric | meaning |\n| --- | --- |\n")
 	described := recorder{}
 	service.NewMetrics(described)
-	described.MustRegister(buildInfo(), service.NewModelInfo(nil))
+	described.MustRegister(buildInfo(), service.NewModelInfo(nil), service.NewMemory(nil))
 	for _, name := range slices.Sorted(func(yield func(string) bool) {
 		for n := range described {
 			if !yield(n) {

@@ -33,7 +33,7 @@ func TestModelServerFaults(t *testing.T) {
 	p := startWithoutLibrary(t, "run", "--kafka.brokers", broker.Addr(), "--http.listen", "127.0.0.1:0", "--model.dir", t.TempDir(),
 		"--tensorflow.library", testenv.TensorFlow(t), "--model.backend", "local-then-remote", "--fallback.address", server.Addr(),
 		"--fallback.timeout", "500ms", "--fallback.budget", "1s", "--fallback.breaker.open", "300ms")
-	address := p.await(`listening address=(\S+)`, time.Minute)
+	address := p.await(`listening address=(\S+)`, patience)
 	sent := 0
 	send := func() {
 		t.Helper()
@@ -45,7 +45,7 @@ func TestModelServerFaults(t *testing.T) {
 		produce(t, broker.Addr(), records...)
 	}
 	send()
-	out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 	answer := func(r *tfpb.PredictResponse) func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) {
 		return func(context.Context, *tfpb.PredictRequest) (*tfpb.PredictResponse, error) { return r, nil }
 	}
@@ -81,18 +81,15 @@ func TestModelServerFaults(t *testing.T) {
 		fault.broken()
 		before := out.distinct(outputTopic)
 		send()
-		time.Sleep(2 * time.Second)
+		awaitMetrics(t, address, "inceptor_fallback_active 1", "inceptor_stuck_partitions 2")
 		if got := out.distinct(outputTopic); got != before {
 			t.Errorf("%s: %d records are answered all the same", fault.name, got-before)
-		}
-		if _, body := get(t, address+"/metrics"); !strings.Contains(body, "\ninceptor_fallback_active 1\n") || strings.Contains(body, "\ninceptor_stuck_partitions 0\n") {
-			t.Errorf("%s: the metrics do not tell", fault.name)
 		}
 		fake.SetHook(nil)
 		if fault.mended != nil {
 			fault.mended()
 		}
-		out.awaitDistinct(t, sent, time.Minute, outputTopic)
+		out.awaitDistinct(t, sent, patience, outputTopic)
 	}
 
 	for _, a := range answersInOrder(t, out, sent) {
@@ -100,7 +97,7 @@ func TestModelServerFaults(t *testing.T) {
 			t.Errorf("got %+v", a)
 		}
 	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
@@ -147,18 +144,11 @@ func TestRunsFail(t *testing.T) {
 	server := remotetest.Serve(t, fake)
 	p := start(t, runArgs(t, broker.Addr(), "--model.dir", testenv.Tiny(t, "--needs", needed),
 		"--model.backend", "local-then-remote", "--fallback.address", server.Addr())...)
-	address := p.await(`listening address=(\S+)`, time.Minute)
+	address := p.await(`listening address=(\S+)`, patience)
 	sent := 0
-	active := func(want string, within time.Duration) {
+	active := func(want string) {
 		t.Helper()
-		for end := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
-			if _, body := get(t, address+"/metrics"); strings.Contains(body, "\ninceptor_fallback_active "+want+"\n") {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("inceptor_fallback_active does not become %s within %v", want, within)
-			}
-		}
+		awaitMetrics(t, address, "inceptor_fallback_active "+want)
 	}
 	send := func() {
 		t.Helper()
@@ -168,24 +158,24 @@ func TestRunsFail(t *testing.T) {
 			sent++
 		}
 		produce(t, broker.Addr(), records...)
-		out.awaitDistinct(t, sent, time.Minute, outputTopic)
+		out.awaitDistinct(t, sent, patience, outputTopic)
 	}
-	active("0", time.Minute)
+	active("0")
 	send()
 	if err := os.Remove(needed + "0"); err != nil {
 		t.Fatal(err)
 	}
 	send()
-	active("1", time.Second)
+	active("1")
 	there()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		// Until an image has tried the version here, the server answers.
 		if _, body := get(t, address+"/metrics"); strings.Contains(body, "\ninceptor_fallback_active 0\n") || time.Now().After(end) {
 			break
 		}
 		send()
 	}
-	active("0", time.Second)
+	active("0")
 	local := sent
 	send()
 	for i, a := range answersInOrder(t, out, sent) {
@@ -204,7 +194,7 @@ func TestRunsFail(t *testing.T) {
 			t.Errorf("record %d: got %+v", number, a)
 		}
 	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -48,7 +47,7 @@ func TestRows(t *testing.T) {
 		}{
 			{"local", nil},
 			{"exactly-once", []string{"--kafka.delivery", "exactly_once"}},
-			{"remote", []string{"--model.backend", "remote", "--fallback.address", server.Addr()}},
+			{"remote", []string{"--model.backend", "remote", "--fallback.address", server.Addr(), "--fallback.timeout", "1m", "--fallback.budget", "2m"}},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
@@ -73,8 +72,8 @@ func checkRows(
 	}
 	produce(t, broker, sent...)
 	p := start(t, append(args, topics.args()...)...)
-	out.awaitDistinct(t, len(records), time.Minute, topics.output, topics.deadLetter)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	out.awaitDistinct(t, len(records), patience, topics.output, topics.deadLetter)
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 	answers := out.from(topics.output)
@@ -120,7 +119,8 @@ func TestRowsCanary(t *testing.T) {
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--input.format", "tensor-json", "--model.quiet", "100ms",
-		"--model.gate.agreement", "1", "--model.rollout", "canary", "--model.canary", "50")...)
+		"--model.gate.agreement", "1", "--model.rollout", "canary", "--model.canary", "50",
+		"--model.probation.slowdown", "0")...)
 	sent := 0
 	send := func() {
 		t.Helper()
@@ -129,7 +129,7 @@ func TestRowsCanary(t *testing.T) {
 			produce(t, broker.Addr(), &kgo.Record{Topic: inputTopic, Key: fmt.Append(nil, i), Value: []byte(value)})
 			sent++
 		}
-		out.awaitDistinct(t, sent, time.Minute, outputTopic)
+		out.awaitDistinct(t, sent, patience, outputTopic)
 	}
 	send()
 	newer := testenv.Tiny(t, "--kind", "dense", "--version", "2")
@@ -139,7 +139,7 @@ func TestRowsCanary(t *testing.T) {
 	if err := os.Rename(filepath.Join(base, "coming"), filepath.Join(base, "2")); err != nil {
 		t.Fatal(err)
 	}
-	p.await("canary", time.Minute)
+	p.await("canary", patience)
 	send()
 	scores := map[string][]float32{} // by key; both versions have the same weights
 	labels := map[string]int{}
@@ -158,7 +158,7 @@ func TestRowsCanary(t *testing.T) {
 	if labels["1stable"] < 55 || labels["2canary"] < 5 || len(labels) != 2 {
 		t.Errorf("answers by version and label: %v", labels)
 	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
@@ -172,7 +172,7 @@ func TestExamples(t *testing.T) {
 	t.Run("cases", func(t *testing.T) { // the servers outlive them
 		for name, args := range map[string][]string{
 			"local":  nil,
-			"remote": {"--model.backend", "remote", "--fallback.address", server.Addr()},
+			"remote": {"--model.backend", "remote", "--fallback.address", server.Addr(), "--fallback.timeout", "1m", "--fallback.budget", "2m"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -201,8 +201,8 @@ func checkExamples(t *testing.T, broker string, topics topicSet, args []string) 
 		t.Errorf("check: exit status %d\n%s%s", code, stdout, stderr)
 	}
 	p := start(t, args...)
-	out.awaitDistinct(t, len(records), time.Minute, topics.output, topics.deadLetter)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	out.awaitDistinct(t, len(records), patience, topics.output, topics.deadLetter)
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 	checkFormat(t, out.from(topics.output))

@@ -162,17 +162,17 @@ func TestNothingIsLost(t *testing.T) {
 	const n = 200
 	produce(t, broker.Addr(), numbered(photos, 0, n)...)
 	p := start(t, runArgs(t, broker.Addr())...)
-	out.awaitDistinct(t, n/10, 2*time.Minute, outputTopic)
+	out.awaitDistinct(t, n/10, patience, outputTopic)
 	p.kill()
 	p = start(t, runArgs(t, broker.Addr())...)
-	out.awaitDistinct(t, n*3/10, 2*time.Minute, outputTopic)
+	out.awaitDistinct(t, n*3/10, patience, outputTopic)
 	p.kill()
 	p = start(t, runArgs(t, broker.Addr(), "--kafka.window.records", "4")...)
-	out.awaitDistinct(t, n*5/10, 2*time.Minute, outputTopic)
+	out.awaitDistinct(t, n*5/10, patience, outputTopic)
 	broker.Kill()
 	time.Sleep(time.Second)
 	broker.Restart()
-	out.awaitDistinct(t, n, 3*time.Minute, outputTopic)
+	out.awaitDistinct(t, n, patience, outputTopic)
 	t.Logf("%d repeats after two kills of the service and one of the broker", checkAnswers(t, photos, out.from(outputTopic)))
 	if dead := out.from(deadLetterTopic); len(dead) > 0 {
 		t.Errorf("%d dead letters, the first: %v", len(dead), dead[0].Headers)
@@ -180,23 +180,24 @@ func TestNothingIsLost(t *testing.T) {
 
 	// From here on nothing may come twice.
 	before := len(out.from(outputTopic))
-	produce(t, broker.Addr(), numbered(photos, n, 60)...)
-	out.awaitDistinct(t, n+15, time.Minute, outputTopic)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	const more = 120
+	produce(t, broker.Addr(), numbered(photos, n, more)...)
+	out.awaitDistinct(t, n+15, patience, outputTopic)
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
-	if stopped := out.distinct(outputTopic); stopped == n+60 {
+	if stopped := out.distinct(outputTopic); stopped == n+more {
 		t.Error("all were answered before SIGTERM took effect: it was not in the middle")
 	}
 	p = start(t, runArgs(t, broker.Addr())...)
-	out.awaitDistinct(t, n+60, 2*time.Minute, outputTopic)
-	p.await("assigned", time.Minute)
+	out.awaitDistinct(t, n+more, patience, outputTopic)
+	p.await("assigned", patience)
 	time.Sleep(time.Second)
-	if got := len(out.from(outputTopic)) - before; got != 60 {
-		t.Errorf("SIGTERM and restart: %d answers for 60 records", got)
+	if got := len(out.from(outputTopic)) - before; got != more {
+		t.Errorf("SIGTERM and restart: %d answers for %d records", got, more)
 	}
 	checkAnswers(t, photos, out.from(outputTopic))
-	if code := p.terminate(30 * time.Second); code != 0 {
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM when idle: exit status %d", code)
 	}
 }

@@ -24,12 +24,13 @@ func TestHotSwap(t *testing.T) {
 	photos := photos(t)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
 	base := t.TempDir()
-	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "1s", "--model.quiet", "500ms", "--model.probation.period", "1s")...)
-	address := p.await(`listening address=(\S+)`, time.Minute)
+	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "1s", "--model.quiet", "500ms", "--model.probation.period", "1s",
+		"--model.probation.slowdown", "0")...) // a busy machine is slow now and then
+	address := p.await(`listening address=(\S+)`, patience)
 
 	// There is no version yet: records wait, for others if there are any.
 	produce(t, broker.Addr(), numbered(photos, 0, 5)...)
-	p.await("no versions to look at", time.Minute)
+	p.await("no versions to look at", patience)
 	time.Sleep(time.Second)
 	if strings.Contains(p.output(), "assigned") {
 		t.Error("it took partitions without a version")
@@ -42,7 +43,7 @@ func TestHotSwap(t *testing.T) {
 	load := func(until string) {
 		t.Helper()
 		re := regexp.MustCompile(until)
-		for end := time.Now().Add(2 * time.Minute); !re.MatchString(p.output()); time.Sleep(200 * time.Millisecond) {
+		for end := time.Now().Add(patience); !re.MatchString(p.output()); time.Sleep(200 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("output does not match %q", until)
 			}
@@ -60,9 +61,9 @@ func TestHotSwap(t *testing.T) {
 	load(serving(2))
 
 	copied := make(chan struct{})
-	go func() { // throttled, for about 10 s
+	go func() { // throttled, for about 5 s
 		defer close(copied)
-		copyVersion(t, filepath.Join(base, "3"), 100*time.Millisecond)
+		copyVersion(t, filepath.Join(base, "3"), 50*time.Millisecond)
 	}()
 	load(serving(3))
 	select {
@@ -82,9 +83,15 @@ func TestHotSwap(t *testing.T) {
 		}
 	})
 	load(`msg="version failed" model=inception version=10 gate=complete .*variables.data-00000-of-00001`)
-	if code, stdout, stderr := execute(t, "models", "--address", strings.TrimPrefix(address, "http://")); code != 0 ||
-		!regexp.MustCompile(`(?s)10 +failed .*MiB\n +complete: variables.*\n3 +serving +stable .*MiB +[0-9a-f]{12}\n(.*\n)?2 +closed.*\n1 +closed`).MatchString(stdout) {
-		t.Errorf("inceptor models: exit status %d\n%s%s", code, stdout, stderr)
+	listed := regexp.MustCompile(`(?s)10 +failed .*MiB\n +complete: variables.*\n3 +serving +stable .*MiB +[0-9a-f]{12}\n(.*\n)?2 +closed.*\n1 +closed`)
+	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) { // version 3 may be on probation
+		code, stdout, stderr := execute(t, "models", "--address", strings.TrimPrefix(address, "http://"))
+		if code == 0 && listed.MatchString(stdout) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("inceptor models: exit status %d\n%s%s", code, stdout, stderr)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(base, "10", shard), whole, 0o600); err != nil {
 		t.Fatal(err)
@@ -110,7 +117,7 @@ func TestHotSwap(t *testing.T) {
 	load(serving(12))
 	produce(t, broker.Addr(), numbered(photos, sent, 3)...)
 	sent += 3
-	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 
 	command := func(want string, args ...string) {
 		t.Helper()
@@ -128,7 +135,7 @@ func TestHotSwap(t *testing.T) {
 	load(serving(11) + "(?s:.*)" + serving(11) + "(?s:.*)" + serving(11))
 	produce(t, broker.Addr(), numbered(photos, sent, 10)...)
 	sent += 10
-	out.awaitDistinct(t, sent, 2*time.Minute, outputTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 
 	answers := out.from(outputTopic)
 	if repeats := checkAnswers(t, photos, answers); repeats > 0 || len(answers) != sent || len(out.from(deadLetterTopic)) > 0 {
@@ -147,17 +154,10 @@ func TestHotSwap(t *testing.T) {
 	if n := strings.Count(p.output(), `msg="version serving"`); n != 9 {
 		t.Errorf("versions began to serve %d times, want 6 as they came, and 3 by hand", n)
 	}
-	_, body := get(t, address+"/metrics")
-	for _, want := range []string{
-		"inceptor_model_serving_version 11", "inceptor_model_desired_version 12", "inceptor_model_last_load_successful 1",
+	awaitMetrics(t, address, "inceptor_model_serving_version 11", "inceptor_model_desired_version 12", "inceptor_model_last_load_successful 1",
 		`inceptor_model_rollbacks_total{cause="by-hand"} 1`,
-		`inceptor_model_load_failures_total{gate="complete"} 1`, "inceptor_leaked_tensors_total 0", "inceptor_live_tensors 0",
-	} {
-		if !strings.Contains(body, "\n"+want+"\n") {
-			t.Errorf("metrics do not hold %s", want)
-		}
-	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+		`inceptor_model_load_failures_total{gate="complete"} 1`, "inceptor_leaked_tensors_total 0", "inceptor_live_tensors 0")
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
@@ -168,11 +168,11 @@ func TestHotSwapWithoutEvents(t *testing.T) {
 	base, broker := testenv.Tiny(t), testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	p := startWithoutFileEvents(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.poll", "500ms", "--model.quiet", "500ms")...)
-	p.await("file events are not available", time.Minute)
-	p.await(`msg="version serving" model=inception version=1 `, time.Minute)
+	p.await("file events are not available", patience)
+	p.await(`msg="version serving" model=inception version=1 `, patience)
 	publishTiny(t, base, 2)
-	p.await(`msg="version serving" model=inception version=2 `, time.Minute)
-	if code := p.terminate(30 * time.Second); code != 0 {
+	p.await(`msg="version serving" model=inception version=2 `, patience)
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }
@@ -185,16 +185,16 @@ func TestShadow(t *testing.T) {
 	photos := tinyPhotos()
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic, "shadow")
 	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.quiet", "500ms", "--model.rollout", "shadow", "--kafka.shadow", "shadow")...)
-	address := p.await(`listening address=(\S+)`, time.Minute)
-	p.await(`msg="version serving" model=inception version=1 `, time.Minute)
+	address := p.await(`listening address=(\S+)`, patience)
+	p.await(`msg="version serving" model=inception version=1 `, patience)
 	publishTiny(t, base, 2)
-	p.await(`msg="version serving as secondary" model=inception version=2 label=shadow`, time.Minute)
+	p.await(`msg="version serving as secondary" model=inception version=2 label=shadow`, patience)
 	const sent = 12
 	for i := range sent { // one after the other: there is time for the shadow as well
 		produce(t, broker.Addr(), numbered(photos, i, 1)...)
-		out.awaitDistinct(t, i+1, time.Minute, "shadow")
+		out.awaitDistinct(t, i+1, patience, "shadow")
 	}
-	out.awaitDistinct(t, sent, time.Minute, outputTopic)
+	out.awaitDistinct(t, sent, patience, outputTopic)
 	if repeats := checkAnswers(t, photos, out.from("shadow")); repeats > 0 || len(out.from(deadLetterTopic)) > 0 {
 		t.Errorf("%d repeats, %d dead letters", repeats, len(out.from(deadLetterTopic)))
 	}
@@ -206,11 +206,8 @@ func TestShadow(t *testing.T) {
 			}
 		}
 	}
-	_, body := get(t, address+"/metrics")
-	if want := `inceptor_comparisons_total{asked="shadow",result="same"} 12`; !strings.Contains(body, want) {
-		t.Errorf("metrics do not hold %s", want)
-	}
-	if code := p.terminate(30 * time.Second); code != 0 {
+	awaitMetrics(t, address, `inceptor_comparisons_total{asked="shadow",result="same"} 12`)
+	if code := p.terminate(); code != 0 {
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/propagation"
@@ -48,14 +47,14 @@ func TestTrace(t *testing.T) {
 	sent.End()
 
 	out := follow(t, broker.Addr(), outputTopic)
-	out.awaitDistinct(t, 1, time.Minute, outputTopic)
+	out.awaitDistinct(t, 1, patience, outputTopic)
 	carrier = propagation.MapCarrier{"traceparent": lastHeader(out.from(outputTopic)[0], "traceparent")}
 	ctx = propagation.TraceContext{}.Extract(context.Background(), carrier)
 	_, read := collector.Tracer(t, "reader").Start(ctx, "process "+outputTopic, trace.WithSpanKind(trace.SpanKindConsumer))
 	read.End()
 
-	p.await("assigned", time.Minute)
-	if code := p.terminate(time.Minute); code != 0 { // and the last spans are sent
+	p.await("assigned", patience)
+	if code := p.terminate(); code != 0 { // and the last spans are sent
 		t.Errorf("SIGTERM: exit status %d", code)
 	}
 	checkTree(t, tracingtest.Tree(collector.Spans(), sent.SpanContext().TraceID().String()))

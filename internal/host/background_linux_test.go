@@ -66,8 +66,8 @@ func TestLoadInBackgroundRestores(t *testing.T) {
 	}
 }
 
-// No thread that did the work is left in the lowest class. Go ends such a thread with its goroutine,
-// but the process's first one, which it keeps.
+// No thread that did the work is left in the lowest class. Go ends such a thread with its
+// goroutine, but it keeps the process's first one.
 func TestLoadInBackgroundLeavesNone(t *testing.T) {
 	before := idleThreads()
 	var all sync.WaitGroup
@@ -89,7 +89,7 @@ func TestLoadInBackgroundStarves(t *testing.T) {
 	var log syncBuffer
 	restored := false
 	LoadInBackground(10*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), func() {
-		for end := time.Now().Add(20 * time.Second); !restored && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); !restored && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			restored = !isIdle(unix.Gettid())
 		}
 	})()

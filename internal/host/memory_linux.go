@@ -120,13 +120,22 @@ func field(b []byte, name string) (uint64, bool) {
 	return 0, false
 }
 
-// PrivateMemory returns how many bytes of memory this process holds that no file is behind, so
-// without the pages of libraries; 0: unknown.
-func PrivateMemory() uint64 {
+// ResidentMemory returns how many bytes this process holds in memory: anonymous ones, that no file
+// is behind, and pages of files, such as libraries, which the kernel can read again; 0: unknown.
+func ResidentMemory() (anonymous, file uint64) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	kb, _ := field(b, "RssAnon:")
-	return kb << 10
+	kilobytes := func(name string) uint64 {
+		n, _ := field(b, name)
+		return n << 10
+	}
+	return kilobytes("RssAnon:") + kilobytes("RssShmem:"), kilobytes("RssFile:")
+}
+
+// PrivateMemory returns the anonymous bytes of ResidentMemory.
+func PrivateMemory() uint64 {
+	anonymous, _ := ResidentMemory()
+	return anonymous
 }

@@ -12,8 +12,8 @@ func TestAvailableMemory(t *testing.T) {
 	if left, ok := AvailableMemory(); !ok || left < 10<<20 {
 		t.Errorf("got %d, %v", left, ok)
 	}
-	if used := PrivateMemory(); used < 1<<20 {
-		t.Errorf("private memory: got %d", used)
+	if anonymous, file := ResidentMemory(); anonymous < 1<<18 || file < 1<<18 {
+		t.Errorf("resident: got %d and %d", anonymous, file)
 	}
 	if limit, ok := MemoryLimit(); !ok || limit < 100<<20 {
 		t.Errorf("limit: got %d, %v", limit, ok)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -97,7 +96,7 @@ func TestServerArrays(t *testing.T) {
 			modeltest.Tiny{Class: 1}.Write(t, filepath.Join(c.Dir, "1"))
 			modeltest.Write(t, filepath.Join(c.Dir, "1", infer.SpecFile), []byte("input: {key: images}\n"+test.yaml))
 			r := remoteConfig(remotetest.Serve(t, fake))
-			r.Timeout, r.Budget, r.Breaker.Failures = 10*time.Second, 10*time.Second, 1000
+			r.Breaker.Failures = 1000
 			s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
 			if err != nil {
 				t.Fatal(err)

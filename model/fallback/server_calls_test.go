@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"inceptor/model"
 	"inceptor/model/infer"
@@ -35,7 +34,7 @@ func runAsked(t *testing.T, content infer.Content) (*asked, *Server) {
 	c := localConfig("")
 	c.Backend, c.Content = model.OnlyRemote, content
 	r := remoteConfig(remotetest.Serve(t, fake))
-	r.Timeout, r.Budget, r.Breaker.Failures = 10*time.Second, 10*time.Second, 1000
+	r.Breaker.Failures = 1000
 	s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -99,7 +98,7 @@ func TestServerOwnWords(t *testing.T) {
 			modeltest.Tiny{Class: 1}.Write(t, filepath.Join(c.Dir, "1"))
 			modeltest.Write(t, filepath.Join(c.Dir, "1", infer.SpecFile), []byte("inputs: {temperature: 1.5}\nlabels: labels.txt\n"))
 			r := remoteConfig(remotetest.Serve(t, fake))
-			r.Timeout, r.Budget, r.Breaker.Failures = 10*time.Second, 10*time.Second, 1000
+			r.Breaker.Failures = 1000
 			s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
 			if err != nil {
 				t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -97,7 +96,6 @@ func TestServerPixels(t *testing.T) {
 			}
 			c.Backend = model.OnlyRemote
 			r := remoteConfig(server)
-			r.Timeout, r.Budget = 10*time.Second, 20*time.Second
 			s, err := NewServer(c, r, slog.New(slog.DiscardHandler), remote.Unobserved{})
 			if err != nil {
 				t.Fatal(err)

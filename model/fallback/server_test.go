@@ -127,7 +127,9 @@ func TestServerProblems(t *testing.T) {
 			if test.here {
 				base = t.TempDir()
 			}
-			s, log := serverOf(t, fake, base, func(c *remote.Config) { c.Breaker.Failures = 1000 })
+			s, log := serverOf(t, fake, base, func(c *remote.Config) {
+				c.Breaker.Failures, c.Budget = 1000, 2*time.Second // which calls that are tried again spend
+			})
 			t.Cleanup(s.Close)
 			if _, err := s.Serving(); err == nil || !strings.Contains(err.Error(), "has not reported yet") {
 				t.Errorf("before it was asked: %v", err)

@@ -292,7 +292,7 @@ func (b *batcher) answer(batch, waiting []item) bool {
 	got, err := b.runSafely(ctx, batch)
 	step.End(err)
 	ended := b.end(active)
-	run := Run{Size: len(batch), Took: time.Since(start), Err: err, Shared: ended.shared}
+	run := Run{Size: len(batch), Most: b.config.Max, Took: time.Since(start), Err: err, Shared: ended.shared}
 	if ended.Overdue != nil {
 		return false
 	}

@@ -45,6 +45,7 @@ type Durations struct {
 // A Run is one run of a version on a batch.
 type Run struct {
 	Size   int  // records in the batch
+	Most   int  // that it may have
 	Failed int  // records with an error
 	Halved bool // the batch failed because of a record, and its halves run next
 	Took   time.Duration

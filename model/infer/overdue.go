@@ -135,7 +135,7 @@ func (b *batcher) tick(elapsed, limit time.Duration) {
 	b.mu.Unlock()
 	for _, r := range overdue {
 		failed := len(r.items) // those of the run, and those that would have run after it
-		b.observer.runDone(Run{Size: failed, Failed: failed, Took: r.Took, Err: r.Overdue})
+		b.observer.runDone(Run{Size: failed, Most: b.config.Max, Failed: failed, Took: r.Took, Err: r.Overdue})
 		b.observer.runOverdue(r, false)
 		b.signalRunEnded() // an overdue lane holds back no batch
 	}

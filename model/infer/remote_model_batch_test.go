@@ -77,7 +77,7 @@ func remoteModelOf(t *testing.T, server *remotetest.Server) *RemoteModel {
 	t.Helper()
 	c := settings.Default[remote.Config]()
 	c.Model, c.Address = "tiny", server.Addr()
-	c.Timeout, c.Budget, c.Concurrency = 20*time.Second, 20*time.Second, 1
+	c.Timeout, c.Budget, c.Concurrency = 2*time.Minute, 2*time.Minute, 1
 	o := Options{Model: "tiny", Batch: Batch{Max: 2}, MaxPixels: 1e6}
 	m, err := NewRemoteModel(o, foldersOf(), c, NewDecodeLimits(o.MaxPixels), slog.New(slog.DiscardHandler), remote.Unobserved{})
 	if err != nil {
@@ -119,7 +119,7 @@ func TestServerBatches(t *testing.T) {
 		ask()
 	}
 	slots := m.current().slots // for two batches, the one under way included
-	for end := time.Now().Add(20 * time.Second); len(slots) < cap(slots); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); len(slots) < cap(slots); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the others do not wait")
 		}

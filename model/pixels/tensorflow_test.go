@@ -2,31 +2,17 @@ package pixels
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
-	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"inceptor/model/internal/modeltest"
 	"inceptor/savedmodel"
 	"inceptor/savedmodel/tfpb"
 	"inceptor/testenv"
 )
 
 // Every test must give back its goroutines and its native tensors.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if n := savedmodel.LiveTensors(); n != 0 || savedmodel.LeakedTensors() != 0 {
-		fmt.Fprintf(os.Stderr, "%d tensors are not closed, %d were lost\n", n, savedmodel.LeakedTensors())
-		code = 1
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { modeltest.Main(m) }
 
 // A tensorFlow runs the operations that this package replaces.
 type tensorFlow struct {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -118,13 +117,9 @@ func TestPredictGarbage(t *testing.T) {
 				}
 			})
 			c, _ := newClient(t, hasty(testConfig(l.Addr().String())))
-			start := time.Now()
 			_, err = c.Predict(t.Context(), batchOf(1))
 			wantKind(t, err, KindUnavailable)
-			t.Logf("%v: %v", time.Since(start), err)
-			if took := time.Since(start); took > 2*time.Second {
-				t.Errorf("took %v", took)
-			}
+			t.Log(err)
 			_ = c.Close()
 			l.Close()
 			served.Wait()

@@ -3,8 +3,7 @@ package remote
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"inceptor/testenv"
 )
 
-// Every test must give back its goroutines.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.Main(m) }

@@ -162,15 +162,13 @@ func TestTLS(t *testing.T) {
 			config.TLS = test.tls
 			config.TLS.Enabled = true
 			c, _ := newClient(t, config)
-			_, err := c.Predict(t.Context(), batchOf(1))
-			if test.want == "" {
-				if err != nil {
-					t.Fatal(err)
-				}
+			if test.want != "" {
+				failsWith(t, c, test.want)
 				return
 			}
-			wantKind(t, err, KindUnavailable, test.want)
-			t.Log(err)
+			if _, err := c.Predict(t.Context(), batchOf(1)); err != nil {
+				t.Fatal(err)
+			}
 		})
 	}
 }
@@ -184,8 +182,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	config := hasty(testConfig(server.Addr()))
 	config.TLS = TLS{Enabled: true, CA: ours.file, Cert: clientCert, Key: clientKey}
 	c, _ := newClient(t, config)
-	_, err := c.Predict(t.Context(), batchOf(1))
-	wantKind(t, err, KindUnavailable, "certificate")
+	failsWith(t, c, "certificate")
 
 	newCert, newKey := ours.issue("client", time.Now().Add(time.Hour), "client")
 	for from, to := range map[string]string{newCert: clientCert, newKey: clientKey} {
@@ -193,6 +190,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	var err error
 	if !soon(func() bool {
 		_, err = c.Predict(t.Context(), batchOf(1))
 		return err == nil
@@ -209,17 +207,16 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 	config := hasty(testConfig(server.Addr()))
 	config.TLS = TLS{Enabled: true, CA: ours.file}
 	c, _ := newClient(t, config)
-	_, err := c.Predict(t.Context(), batchOf(1))
-	wantKind(t, err, KindUnavailable, "certificate signed by unknown authority")
+	failsWith(t, c, "certificate signed by unknown authority")
 
 	if err := os.WriteFile(ours.file, []byte("-----BEGIN CERT"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Predict(t.Context(), batchOf(1))
-	wantKind(t, err, KindUnavailable, "certificate signed by unknown authority")
+	failsWith(t, c, "certificate signed by unknown authority")
 	if err := os.Rename(other.file, ours.file); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if !soon(func() bool {
 		_, err = c.Predict(t.Context(), batchOf(1))
 		return err == nil

@@ -16,13 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"inceptor/internal/settings"
+	"inceptor/testenv"
 	"inceptor/testenv/corpus"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 func newReader(t testing.TB, change func(*Config)) *Reader {
 	t.Helper()

@@ -104,6 +104,9 @@ func (Unobserved) Published(int, time.Duration) {}
 // Delivered implements Observer.
 func (Unobserved) Delivered(Partition, int64, int64) {}
 
+// Acknowledged implements Observer.
+func (Unobserved) Acknowledged(Record) {}
+
 // Committed implements Observer.
 func (Unobserved) Committed(Partition, int64, int64) {}
 

@@ -205,6 +205,8 @@ type Observer interface {
 	// Delivered is called when the brokers have acknowledged every output of the records of a
 	// partition from offset first to last; exactly once, when their transaction is committed.
 	Delivered(partition Partition, first, last int64)
+	// Acknowledged is called for each output when Delivered is, with the record that caused it.
+	Acknowledged(source Record)
 	// Committed is called after a commit, soon after a partition was assigned, and when the lag has
 	// changed without a commit. next is the offset at which a restart begins; lag is the number of
 	// records from there to the end of the partition.

@@ -1,11 +1,16 @@
 package remotetest
 
 import (
+	"context"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // A Server serves a Service on a free port of 127.0.0.1, over connections that can be frozen
@@ -15,6 +20,7 @@ type Server struct {
 	service Service
 	options []grpc.ServerOption
 	addr    string
+	memory  atomic.Pointer[bufconn.Listener] // of ServeInMemory; nil: it listens on addr
 
 	server *grpc.Server
 	line   *line
@@ -30,6 +36,41 @@ func Serve(tb testing.TB, s Service, options ...grpc.ServerOption) *Server {
 	return server
 }
 
+// ServeInMemory is Serve without a network: the server is reached by Dial alone. So it can run in a
+// bubble of package synctest, where time passes only while everything waits.
+func ServeInMemory(tb testing.TB, s Service, options ...grpc.ServerOption) *Server {
+	tb.Helper()
+	server := &Server{tb: tb, service: s, options: options, addr: "127.0.0.1:1"}
+	server.memory.Store(bufconn.Listen(0))
+	server.Start()
+	tb.Cleanup(server.Kill)
+	return server
+}
+
+// Dial connects to a server of ServeInMemory. A killed one refuses that.
+func (s *Server) Dial(ctx context.Context, _ string) (net.Conn, error) {
+	c, err := s.memory.Load().DialContext(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = &net.OpError{Op: "dial", Net: "memory", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	return c, err
+}
+
+func (s *Server) listen() net.Listener {
+	s.tb.Helper()
+	if s.memory.Load() != nil {
+		l := bufconn.Listen(64 << 10)
+		s.memory.Store(l)
+		return l
+	}
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	return l
+}
+
 // AtMost limits the messages that a server accepts to n bytes.
 func AtMost(n int) grpc.ServerOption { return grpc.MaxRecvMsgSize(n) }
 
@@ -39,12 +80,7 @@ func (s *Server) Addr() string { return s.addr }
 // Start starts a killed server again, at its old address.
 func (s *Server) Start() {
 	s.tb.Helper()
-	l, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	s.line = &line{Listener: l, conns: map[net.Conn]bool{}}
+	s.line = &line{Listener: s.listen(), conns: map[net.Conn]bool{}}
 	s.server = NewServer(s.service, s.options...)
 	s.ended = make(chan struct{})
 	go func(server *grpc.Server, l net.Listener, ended chan struct{}) {

@@ -29,7 +29,7 @@ func checkTopics(ctx context.Context, cfg stream.Config, create bool) ([]stream.
 }
 
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -31,13 +31,10 @@ func TestUnreachable(t *testing.T) {
 	var lines lineCounter
 	cfg := config("127.0.0.1:1")
 	cfg.Log = slog.New(slog.NewTextHandler(&lines, nil))
-	begin := time.Now()
-	if err := run(t, cfg, echo, 6*time.Second); err != nil {
-		t.Error(err)
-	}
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("the stop took %v", took-6*time.Second)
-	}
+	stop := start(t, cfg, testBound, echo)
+	await(t, "a line in the log", func() bool { return lines.n.Load() > 0 })
+	time.Sleep(5 * time.Second) // in which it tries again and again
+	stop()
 	if n := lines.n.Load(); n != 1 {
 		t.Errorf("%d lines in the log", n)
 	}
@@ -50,8 +47,7 @@ func TestInputAppears(t *testing.T) {
 	cfg := config(c.ListenAddrs()...)
 	var lines lineCounter
 	cfg.Log = slog.New(slog.NewTextHandler(&lines, nil))
-	ended := make(chan error)
-	go func() { ended <- run(t, cfg, echo, 12*time.Second) }()
+	stop := start(t, cfg, testBound, echo)
 	time.Sleep(3 * time.Second)
 	if n := lines.n.Load(); n > 5 {
 		t.Errorf("%d lines in the log", n)
@@ -63,9 +59,7 @@ func TestInputAppears(t *testing.T) {
 	if got := committed(t, cfg, 1); len(got) != 1 {
 		t.Errorf("published %q", got)
 	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stop()
 }
 
 // Members of both drivers share a group. So the processes of a group can change their
@@ -96,7 +90,8 @@ func sharesGroup(t *testing.T, newDriver func(stream.Config) (*Driver, error)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- other.Run(ctx) }()
-	go func() { ended <- runDriver(driver, 8*time.Second) }()
+	driver.sessionTimeout = testSession
+	go func() { ended <- driver.Run(ctx) }()
 	for alone := 0; alone < 2; { // one partition each
 		select {
 		case p := <-assigned:

@@ -120,25 +120,19 @@ func TestEnds(t *testing.T) {
 			})
 			var mu sync.Mutex
 			calls := map[string]int{}
-			ended := make(chan error)
-			go func() {
-				ended <- run(t, cfg, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
-					mu.Lock()
-					calls[string(r.Value)]++
-					mu.Unlock()
-					time.Sleep(20 * time.Millisecond)
-					return echo(ctx, r)
-				}, 12*time.Second)
-			}()
+			stop := start(t, cfg, testBound, func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+				mu.Lock()
+				calls[string(r.Value)]++
+				mu.Unlock()
+				time.Sleep(20 * time.Millisecond)
+				return echo(ctx, r)
+			})
+			await(t, "the fault, and a request that has none", func() bool { return left.Load() < 0 })
+			committed(t, cfg, n)
+			stop()
 			got := committed(t, cfg, n)
 			if strings.Join(got, " ") != strings.Join(want, " ") {
 				t.Errorf("published %q", got)
-			}
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-			if left.Load() >= 0 {
-				t.Errorf("the fault did not occur: %d left", left.Load())
 			}
 			again := 0
 			for _, n := range calls {

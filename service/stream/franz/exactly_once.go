@@ -150,6 +150,7 @@ func (e *exactlyOnce) commit(ctx context.Context) error {
 	took, published := time.Since(tx.since), map[stream.Partition]int{}
 	for _, o := range tx.outputs {
 		published[o.Source.Source()]++
+		e.cfg.Observer.Acknowledged(o.Source)
 	}
 	for _, n := range published {
 		e.cfg.Observer.Published(n, took)

@@ -41,7 +41,7 @@ func TestHangingTransaction(t *testing.T) {
 			bound := testBound
 			bound.ID = "g-hanging"
 			for attempt := 1; !hang(t, b, cfg, bound.ID, c.how); attempt++ {
-				if attempt == 5 {
+				if attempt == 20 { // the kill may come too late on a busy machine
 					t.Fatal("the broker has left no transaction open")
 				}
 				cfg.Inputs, cfg.Outputs = []string{fmt.Sprintf("in%d", attempt)}, []string{fmt.Sprintf("out%d", attempt)}

@@ -109,7 +109,7 @@ func produce(t *testing.T, cfg stream.Config, values ...string) {
 func committed(t *testing.T, cfg stream.Config, n int) (values []string) {
 	t.Helper()
 	c := newClient(t, cfg, kgo.ConsumeTopics(cfg.Outputs...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-	limit := 20 * time.Second
+	limit := patience
 	for {
 		if len(values) >= n {
 			limit = 300 * time.Millisecond
@@ -144,7 +144,7 @@ type lines chan string
 // await waits for a line with some text in it.
 func (l lines) await(t *testing.T, text string) {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(patience)
 	for {
 		select {
 		case line := <-l:
@@ -165,10 +165,13 @@ func (w writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// patience is for what must happen in the end, on a busy machine too.
+const patience = 3 * time.Minute
+
 // await waits until f returns true.
 func await(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited for %s", what)
 		}

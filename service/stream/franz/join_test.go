@@ -1,11 +1,8 @@
 package franz
 
 import (
-	"bytes"
 	"log/slog"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -24,15 +21,12 @@ func TestJoinIsExplained(t *testing.T) {
 				res.ErrorCode = code.Code
 				return res, nil, true
 			})
-			var log bytes.Buffer
+			log := make(lines, 1000)
 			cfg := config(c.ListenAddrs()...)
-			cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
-			if err := run(t, cfg, echo, 4*time.Second); err != nil {
-				t.Error(err)
-			}
-			if !strings.Contains(log.String(), code.Message) {
-				t.Errorf("the log does not say %s:\n%s", code.Message, &log)
-			}
+			cfg.Log = slog.New(slog.NewTextHandler(writer(func(line string) { log <- line }), nil))
+			stop := start(t, cfg, testBound, echo)
+			log.await(t, code.Message)
+			stop()
 		})
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -37,7 +36,7 @@ func TestLogin(t *testing.T) {
 				res.ErrorCode = kerr.SaslAuthenticationFailed.Code
 				return res, nil, true
 			})
-			if err := run(t, cfg, echo, 10*time.Second); !errors.Is(err, kerr.SaslAuthenticationFailed) {
+			if err := run(t, cfg, echo, patience); !errors.Is(err, kerr.SaslAuthenticationFailed) {
 				t.Errorf("run: %v", err)
 			}
 		})
@@ -109,7 +108,7 @@ func TestForbidden(t *testing.T) {
 				stop()
 				return
 			}
-			if err := runDriver(driver, 20*time.Second); !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.want) {
+			if err := runDriver(driver, patience); !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("run: %v", err)
 			}
 			if got := committed(t, admin, 0); len(got) > 0 {

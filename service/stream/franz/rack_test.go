@@ -44,7 +44,7 @@ func TestRack(t *testing.T) {
 		if rack != "zone-a" {
 			t.Errorf("a fetch of rack %q", rack)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Error("nothing is fetched")
 	}
 	cancel()

@@ -79,7 +79,7 @@ func TestBrokersWithoutTopicIDs(t *testing.T) {
 	go func() { ended <- d.Run(ctx) }()
 	select {
 	case <-seen:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("the record is not read")
 	}
 	cancel()

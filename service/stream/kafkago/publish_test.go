@@ -27,9 +27,11 @@ func TestAllReplicasAcknowledge(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	if err := run(t, cfg, 3*time.Second); err != nil {
-		t.Error(err)
-	}
+	var published atomic.Int32
+	cfg.Observer = counter{count: &published}
+	stop := start(t, cfg)
+	await(t, "the record to be published", func() bool { return published.Load() > 0 })
+	stop()
 	if requests.Load() == 0 || weak.Load() > 0 {
 		t.Errorf("%d requests, %d of them do not ask for all acknowledgements", requests.Load(), weak.Load())
 	}
@@ -42,20 +44,20 @@ func TestPauseLongerThanTimeout(t *testing.T) {
 	c := cluster4test(t, kfake.SeedTopics(1, "out"))
 	cluster := connect(config(c.ListenAddrs()...))
 	defer cluster.close()
-	cluster.client.Timeout = time.Second
+	cluster.client.Timeout = 3 * time.Second
 	requests := make(chan struct{}, 10)
 	c.ControlKey(kmsg.Produce.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		requests <- struct{}{}
 		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		res.ThrottleMillis = 3000
+		res.ThrottleMillis = 5000
 		topic := kmsg.NewProduceResponseTopic()
 		topic.Topic = "out"
 		topic.Partitions = append(topic.Partitions, kmsg.NewProduceResponseTopicPartition())
 		res.Topics = append(res.Topics, topic)
 		return res, nil, true
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	tr := &transport{cfg: cluster.cfg, cluster: cluster}
 	if err := tr.Send(ctx, "out", 0, []stream.Record{{Value: []byte("x")}}); err != nil {

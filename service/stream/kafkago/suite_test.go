@@ -7,7 +7,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kversion"
-	"go.uber.org/goleak"
 
 	"inceptor/service/stream"
 	"inceptor/service/stream/streamtest"
@@ -17,7 +16,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "8") // they wait more than they compute
-	goleak.VerifyTestMain(m)
+	testenv.Main(m)
 }
 
 const testSession = 3 * time.Second

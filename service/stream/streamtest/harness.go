@@ -19,7 +19,7 @@ import (
 	"inceptor/service/stream"
 )
 
-const patience = 40 * time.Second // for what must happen in the end
+const patience = 3 * time.Minute // for what must happen in the end, on a busy machine too
 
 // A harness is one test's topics and group, with a client other than the driver's that fills and
 // reads them.
@@ -167,7 +167,7 @@ type running struct {
 
 func (b *harness) start(cfg stream.Config, h stream.Handler) *running {
 	b.Helper()
-	r := &running{harness: b, recorder: &recorder{next: map[stream.Partition]int64{}, delivered: map[stream.Partition][]int64{}, committed: map[int]int64{}, lag: map[int]int64{}}, result: make(chan error, 1)}
+	r := &running{harness: b, recorder: &recorder{next: map[stream.Partition]int64{}, delivered: map[stream.Partition][]int64{}, acknowledged: map[stream.Partition][]int64{}, committed: map[int]int64{}, lag: map[int]int64{}}, result: make(chan error, 1)}
 	cfg.Observer = r.recorder
 	d, err := b.New(cfg, h)
 	if err != nil {
@@ -214,22 +214,23 @@ func (r *running) ended() error {
 
 // A recorder is an Observer that remembers what the driver tells.
 type recorder struct {
-	mu          sync.Mutex // guards the fields below
-	assigned    []stream.Partition
-	generations int
-	records     int
-	bytes       int64
-	buffered    int64 // bytes that count against TotalBytes
-	mostBytes   int64 // maximum of buffered
-	waited      int   // maximum of partitions that waited for TotalBytes
-	published   int
-	delivered   map[stream.Partition][]int64 // offsets, in the order in which they were told
-	early       []string                     // commits of records that were not delivered before
-	next        map[stream.Partition]int64   // offset to go on with
-	committed   map[int]int64                // by the number of the partition
-	lag         map[int]int64
-	retries     []error
-	resets      []stream.Reset
+	mu           sync.Mutex // guards the fields below
+	assigned     []stream.Partition
+	generations  int
+	records      int
+	bytes        int64
+	buffered     int64 // bytes that count against TotalBytes
+	mostBytes    int64 // maximum of buffered
+	waited       int   // maximum of partitions that waited for TotalBytes
+	published    int
+	delivered    map[stream.Partition][]int64 // offsets, in the order in which they were told
+	acknowledged map[stream.Partition][]int64 // offsets of the records whose outputs were acknowledged
+	early        []string                     // commits of records that were not delivered before
+	next         map[stream.Partition]int64   // offset to go on with
+	committed    map[int]int64                // by the number of the partition
+	lag          map[int]int64
+	retries      []error
+	resets       []stream.Reset
 
 	authentication error // of the last handshake
 }
@@ -277,6 +278,14 @@ func (r *recorder) Delivered(partition stream.Partition, first, last int64) {
 	defer r.mu.Unlock()
 	for offset := first; offset <= last; offset++ {
 		r.delivered[partition] = append(r.delivered[partition], offset)
+	}
+}
+
+func (r *recorder) Acknowledged(source stream.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if source.Time.UnixMilli() > 0 {
+		r.acknowledged[source.Source()] = append(r.acknowledged[source.Source()], source.Offset)
 	}
 }
 

@@ -10,14 +10,15 @@ import (
 // A Pipe passes records through a handler as a driver does, but without a broker: into the window
 // of one partition and out again, in order. Not for concurrent use.
 type Pipe struct {
-	worker *flight.Worker
-	flight *flight.Flight
-	next   int64 // offset
+	observer stream.Observer
+	worker   *flight.Worker
+	flight   *flight.Flight
+	next     int64 // offset
 }
 
 // NewPipe returns a Pipe. Of cfg it needs Window and Observer.
 func NewPipe(h stream.Handler, cfg stream.Config) *Pipe {
-	return &Pipe{worker: flight.NewWorker(h, cfg, nil), flight: flight.New(cfg.Window, 0)}
+	return &Pipe{observer: cfg.Observer, worker: flight.NewWorker(h, cfg, nil), flight: flight.New(cfg.Window, 0)}
 }
 
 // Pass passes r n times, each with the next offset, and calls each with the outputs.
@@ -43,6 +44,9 @@ func (p *Pipe) Pass(n int, r stream.Record, each func([]stream.Record)) error {
 		}
 		for _, s := range stretch.Slots {
 			each(s.Outputs)
+			for range s.Outputs {
+				p.observer.Acknowledged(s.Record)
+			}
 		}
 		passed += len(stretch.Slots)
 		p.flight.Release(stretch)

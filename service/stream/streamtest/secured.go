@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -135,5 +134,11 @@ func (b *harness) allow(user, what string) {
 	if err != nil || res.Results[0].ErrorCode != 0 {
 		b.Fatalf("allow %s: %v, %+v", what, err, res)
 	}
-	time.Sleep(200 * time.Millisecond) // the broker takes it over a moment later
+	b.until("the permission", func() bool { // the broker takes it over a moment later
+		req := kmsg.NewPtrDescribeACLsRequest()
+		req.ResourceType, req.ResourceName, req.ResourcePatternType = c.ResourceType, &c.ResourceName, c.ResourcePatternType
+		req.Principal, req.Operation, req.PermissionType = &c.Principal, c.Operation, c.PermissionType
+		res, err := req.RequestWith(b.context(), b.client)
+		return err == nil && len(res.Resources) > 0
+	})
 }

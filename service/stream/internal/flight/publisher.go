@@ -77,6 +77,9 @@ func (p *Publisher) Drain(ctx context.Context, draining <-chan struct{}, source 
 		bytes := int64(0)
 		for _, s := range stretch.Slots {
 			bytes += s.Record.Size()
+			for range s.Outputs {
+				p.Config.Observer.Acknowledged(s.Record)
+			}
 		}
 		records := len(stretch.Slots)
 		if records > 0 {

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Makes what is published:
+#
+#   deploy/release/make.sh        archives, deb and rpm for amd64 and arm64, their contents (SBOM)
+#                                 and checksums, in bin/release
+#   deploy/release/make.sh amd64  only the archive for amd64, of the program that make build made,
+#                                 quickly and little compressed, in bin/archive
+#
+# Two runs for one commit are equal, byte for byte.
+set -euo pipefail
+umask 022
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+VERSION=$(deploy/release/version.sh)
+ZIG=$PWD/.tools/zig/ziglang/zig
+export VERSION ZIG
+
+case ${1-} in
+amd64)
+	testenv/setup.sh amd64
+	name=inceptor_${VERSION}_linux_amd64
+	rm -rf bin/archive
+	deploy/release/stage.sh amd64 "bin/archive/$name"
+	cp bin/inceptor "bin/archive/$name/bin"
+	cd bin/archive
+	tar -c "$name" | gzip -1 >"$name.tar.gz"
+	sha256sum "$name.tar.gz" >checksums.txt
+	rm -r "$name"
+	;;
+'')
+	testenv/setup.sh release
+	rm -rf bin/stage
+	for arch in amd64 arm64; do
+		deploy/release/stage.sh "$arch" "bin/stage/$arch"
+		sbom=bin/stage/inceptor_${VERSION}_linux_$arch.sbom.json
+		GOOS=linux GOARCH=$arch CGO_ENABLED=1 .tools/bin/cyclonedx-gomod app -json -licenses -std -noserial -notimestamp \
+			-main cmd/inceptor -output "$sbom" .
+		.tools/venv/bin/python deploy/release/sbom.py "$sbom" "$VERSION"
+	done
+	.tools/bin/goreleaser release --config deploy/release/goreleaser.yaml --snapshot --clean
+	cp bin/stage/*.sbom.json bin/release
+	;;
+*) echo "make.sh: $1: amd64, or nothing for all" >&2; exit 2 ;;
+esac
