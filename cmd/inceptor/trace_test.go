@@ -60,6 +60,19 @@ func TestTrace(t *testing.T) {
 	checkTree(t, tracingtest.Tree(collector.Spans(), sent.SpanContext().TraceID().String()))
 }
 
+// A mistake in a variable ends the program, and check tells it before.
+func TestTraceMistake(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"run", "check"} {
+		cmd := program(command, "--kafka.brokers", "127.0.0.1:1", "--model.dir", t.TempDir(), "--http.listen", "")
+		cmd.Env = append(cmd.Env, "OTEL_TRACES_EXPORTER=otlp", "OTEL_TRACES_SAMPLER=sometimes")
+		out, err := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(string(out), `OTEL_TRACES_SAMPLER: "sometimes" is none of always_on,`) {
+			t.Errorf("%s: exit status %d, %v\n%s", command, code, err, out)
+		}
+	}
+}
+
 // checkTree compares a trace with the one in docs/operations.md.
 func checkTree(t *testing.T, got string) {
 	t.Helper()
