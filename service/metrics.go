@@ -93,14 +93,6 @@ type modelMetrics struct {
 
 func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 	m := &modelMetrics{
-		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "inceptor_batch_size_images", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
-			Help: "Images in each run of the model.",
-		}),
-		fill: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "inceptor_batch_fill_ratio", Buckets: []float64{.1, .25, .5, .75, .9, 1},
-			Help: "Images in each run of the model, as part of the most that a batch of the version may have.",
-		}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "inceptor_model_runs_total", Help: "Runs of the model, by result (ok, error).",
 		}, []string{"result"}),
@@ -151,10 +143,25 @@ func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
-	r.MustRegister(m.batches, m.fill, m.runs,
+	m.batches, m.fill = newBatchMetrics(r)
+	r.MustRegister(m.runs,
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.failed, m.rolledBack, m.loaded, m.steps, m.swapped, m.images, m.runTimes,
 		m.precision, m.agreement, m.verdicts)
 	return m
+}
+
+// newBatchMetrics returns the metrics of how large batches are.
+func newBatchMetrics(r prometheus.Registerer) (images, fill prometheus.Histogram) {
+	images = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "inceptor_batch_size_images", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		Help: "Images in each run of the model.",
+	})
+	fill = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "inceptor_batch_fill_ratio", Buckets: []float64{.1, .25, .5, .75, .9, 1},
+		Help: "Images in each run of the model, as part of the most that a batch of the version may have.",
+	})
+	r.MustRegister(images, fill)
+	return images, fill
 }
 
 // BatchRun implements model.Observer.

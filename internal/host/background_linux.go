@@ -34,7 +34,7 @@ func LoadInBackground(patience time.Duration, log *slog.Logger, work func()) (re
 		// Never unlocked: the thread has another class than others, and ends with the goroutine.
 		// Only the process's first thread never ends, so it gets its class back.
 		runtime.LockOSThread()
-		defer setClass(0, unix.SCHED_NORMAL)
+		defer func() { _ = setClass(0, unix.SCHED_NORMAL) }()
 		if err := setClass(0, unix.SCHED_IDLE); err != nil {
 			log.Warn("cannot lower the thread priority of a load; it competes with the version that serves", "err", err)
 			work()

@@ -29,7 +29,7 @@ func queries(t *testing.T) (all []query) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d dashboard.Dashboard
+	var d dashboard.Dashboard //nolint:staticcheck // what every Grafana imports
 	// It finds mistakes. Where there are none, it loses the panels, and its error is empty.
 	if err := d.UnmarshalJSONStrict(raw); err != nil && err.Error() != "" {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -110,7 +111,7 @@ func (k known) check(t *testing.T, where, expr string, alsoLabels ...string) {
 func (k known) checkMatcher(t *testing.T, where, metric string, own []string, m *labels.Matcher) {
 	t.Helper()
 	switch {
-	case m.Name == labels.MetricName, slices.Contains(targetLabels, m.Name):
+	case m.Name == model.MetricNameLabel, slices.Contains(targetLabels, m.Name):
 	case !slices.Contains(own, m.Name):
 		t.Errorf("%s: %s has no label %s", where, metric, m.Name)
 	case m.Type == labels.MatchRegexp, m.Type == labels.MatchNotRegexp:

@@ -24,7 +24,7 @@ import (
 
 const (
 	// inspectPatience bounds each request of an inspection, with its retries.
-	inspectPatience = 5 * time.Second
+	inspectPatience = 10 * time.Second
 
 	// maxProbes bounds how many addresses an inspection tries.
 	maxProbes = 50

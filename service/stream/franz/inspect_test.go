@@ -127,8 +127,8 @@ func TestInspectBrokers(t *testing.T) {
 		tls     bool
 		want    string
 	}{
-		"silent":              {address(silent), false, "it accepts connections and does not answer within 2.5s"},
-		"silent, with TLS":    {address(silent), true, "no answer to the TLS handshake within 2.5s"},
+		"silent":              {address(silent), false, "it accepts connections and does not answer within 5s"},
+		"silent, with TLS":    {address(silent), true, "no answer to the TLS handshake within 5s"},
 		"closes":              {address(closing), false, "is this the port of a broker?"},
 		"web server":          {web.Listener.Addr().String(), false, "or is this another server's port?"},
 		"web server with TLS": {secureWeb.Listener.Addr().String(), false, "the broker speaks TLS: set kafka.tls.enabled"},

@@ -21,7 +21,7 @@ import (
 )
 
 // ProbeTimeout bounds a Probe.
-const ProbeTimeout = 2500 * time.Millisecond
+const ProbeTimeout = 5 * time.Second
 
 // maxProbeResponse bounds an answer to a Probe.
 const maxProbeResponse = 1 << 20
