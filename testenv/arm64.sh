@@ -49,7 +49,7 @@ cpu=neoverse-n1
 
 say "commands"
 emulated "$work/arm64" version --tensorflow.library .tools/tensorflow
-emulated "$work/arm64" inspect .tools/efficientnet >/dev/null
+emulated "$work/arm64" inspect .tools/efficientnet/1 >/dev/null
 
 say "answers"
 # compare MODEL PHOTO... has both processors classify the photos.
