@@ -2,7 +2,7 @@
 # Runs inceptor for arm64 on an x86-64 machine, in qemu's emulation of a processor, with TensorFlow's
 # library for arm64. Its answers have to be those of this machine to 1e-4:
 #
-#   testenv/arm64.sh           tests, commands, and photos through small models (15 minutes of one core)
+#   testenv/arm64.sh           tests, commands, and photos through small models (some minutes)
 #   testenv/arm64.sh --full    and one photo through the Inception (4 minutes more)
 #
 # qemu's emulation is no measure of speed.
