@@ -1,6 +1,6 @@
 # Everything a newcomer needs: `make demo`. What is fetched goes to .tools, which git ignores.
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION := $(shell deploy/release/version.sh)
 TESTFLAGS ?=
 
 # Tests of these packages run models, which take the whole machine.

@@ -41,9 +41,13 @@ func BenchmarkAnswer(b *testing.B) {
 	}
 }
 
-func TestRecordAllocates(t *testing.T) {
+// newPath returns a function that passes records through the whole way of one: from the window in,
+// through a cheap model, and out of the window.
+func newPath(t testing.TB) (pass func(n int)) {
+	t.Helper()
 	// The size of the batches depends on it, and what a batch allocates is shared.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	processors := runtime.GOMAXPROCS(2)
+	t.Cleanup(func() { runtime.GOMAXPROCS(processors) })
 	if err := savedmodel.OpenLibrary(testenv.TensorFlow(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +58,7 @@ func TestRecordAllocates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close()
+	t.Cleanup(m.Close)
 	if err := m.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +69,7 @@ func TestRecordAllocates(t *testing.T) {
 	}
 	h.input = reader
 	h.journal = openJournal(Crash{Journal: t.TempDir()}, c.Kafka, m.Blame, slog.New(slog.DiscardHandler))
-	defer h.journal.close()
+	t.Cleanup(func() { _ = h.journal.close() })
 	observer := observing(NewMetrics(prometheus.NewRegistry()), h.journal)
 	pipe := streamtest.NewPipe(h.handle, stream.Config{Observer: observer, Window: stream.Window{Records: 512}})
 
@@ -74,7 +78,7 @@ func TestRecordAllocates(t *testing.T) {
 		value = fmt.Appendf(value, ",0.%d", i)
 	}
 	value = append(value, ']')
-	work := func(n int) {
+	return func(n int) {
 		err := pipe.Pass(n, stream.Record{Topic: "in", Key: key, Value: value}, func(outputs []stream.Record) {
 			if len(outputs) != 1 || outputs[0].Topic != "out" {
 				t.Fatalf("got %v", outputs)
@@ -84,15 +88,31 @@ func TestRecordAllocates(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	work(5000)
+}
+
+// Traces are off.
+func TestRecordAllocates(t *testing.T) {
+	pass := newPath(t)
+	pass(5000)
 	const n = 50_000
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	work(n)
+	pass(n)
 	runtime.ReadMemStats(&after)
 	each := float64(after.Mallocs-before.Mallocs) / n
 	if each >= maxAllocs {
 		t.Errorf("%.2f allocations a record, want fewer than %d", each, maxAllocs)
 	}
 	t.Logf("%.2f allocations of %d bytes a record", each, (after.TotalAlloc-before.TotalAlloc)/n)
+}
+
+// BenchmarkRecord measures the processor time of a record, which other work on the machine hardly
+// changes.
+func BenchmarkRecord(b *testing.B) {
+	pass := newPath(b)
+	pass(5000)
+	begin := processorTime()
+	b.ResetTimer()
+	pass(b.N)
+	b.ReportMetric(float64(processorTime()-begin)/float64(b.N), "cpu-ns/op")
 }

@@ -134,7 +134,10 @@ func TestTraces(t *testing.T) {
 			if letter, err := ParseLetter(read["dead"]); err != nil || len(letter.Original.Headers) != 4 {
 				t.Errorf("the dead letter: got %v, %v", letter.Original.Headers, err)
 			}
-			if n := testutil.ToFloat64(metrics.spans.WithLabelValues(tracing.Exported)); n != 6 {
+			counted := func() float64 { return testutil.ToFloat64(metrics.spans.WithLabelValues(tracing.Exported)) }
+			for end := time.Now().Add(patience); counted() < 6 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			} // when the collector has answered
+			if n := counted(); n != 6 {
 				t.Errorf("%v spans counted, want 6", n)
 			}
 		})

@@ -373,7 +373,7 @@ for_test() {
 	step promtool "$tools/bin/promtool" "$promtool"
 	quietly monitoring go -C testenv/monitoring mod download
 	quietly deploy go -C testenv/deploy mod download
-	quietly keda go mod download "$(sed -n 's/^const keda = "\(.*\)"$/\1/p' testenv/deploy/keda_test.go)"
+	quietly schemas go mod download $(<testenv/deploy/schemas.txt)
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 

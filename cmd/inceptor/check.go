@@ -17,6 +17,7 @@ import (
 	"inceptor/model/remote"
 	"inceptor/savedmodel"
 	"inceptor/service"
+	"inceptor/service/tracing"
 )
 
 type checkCmd struct {
@@ -44,6 +45,10 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	r.print(service.Finding{Status: service.OK, Thing: "configuration", Text: "valid"})
 	for _, w := range a.given.Warnings {
 		r.warn("configuration", w.String())
+	}
+	if tracer, err := tracing.FromEnvironment(ctx, version, log); tracer != nil || err != nil {
+		r.result("traces", err, "on, by the OTEL_ variables; the collector is not tried")
+		tracer.Close(ctx)
 	}
 	r.print(service.CheckMachine(c.Config)...)
 	r.print(service.CheckKafka(ctx, c.Config, log)...) // before the model, which takes longer

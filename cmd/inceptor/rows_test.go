@@ -118,7 +118,7 @@ func TestRowsCanary(t *testing.T) {
 	broker := testenv.StartBroker(t)
 	createTopics(t, broker.Addr(), 1, nil, inputTopic, outputTopic, deadLetterTopic)
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic)
-	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--input.format", "tensor-json", "--model.quiet", "100ms",
+	p := startAtNormalPriority(t, runArgs(t, broker.Addr(), "--model.dir", base, "--input.format", "tensor-json", "--model.quiet", "100ms",
 		"--model.gate.agreement", "1", "--model.rollout", "canary", "--model.canary", "50",
 		"--model.probation.slowdown", "0")...)
 	sent := 0

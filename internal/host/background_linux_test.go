@@ -66,8 +66,8 @@ func TestLoadInBackgroundRestores(t *testing.T) {
 	}
 }
 
-// No thread that did the work is left in the lowest class. Go ends such a thread with its goroutine,
-// but the process's first one, which it keeps.
+// No thread that did the work is left in the lowest class. Go ends such a thread with its
+// goroutine, but it keeps the process's first one.
 func TestLoadInBackgroundLeavesNone(t *testing.T) {
 	before := idleThreads()
 	var all sync.WaitGroup

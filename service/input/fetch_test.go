@@ -16,7 +16,11 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"golang.org/x/sync/errgroup"
+
+	"inceptor/internal/span"
 )
 
 // server runs h on 127.0.0.1 and returns a reader that may fetch from it.
@@ -273,5 +277,31 @@ func TestPanic(t *testing.T) {
 	}
 	if len(r.slots) != 0 {
 		t.Error("a fetch is still under way")
+	}
+}
+
+// A fetch is a span of the record's trace, without the query of the URL, which may be secret. The
+// server learns nothing of the trace.
+func TestTracedFetch(t *testing.T) {
+	span.Enable()
+	r, url := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("traceparent") != "" {
+			t.Error("the server gets the trace")
+		}
+		_, _ = w.Write([]byte("\x89PNG\r\n\x1a\n"))
+	}, nil)
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdk.NewTracerProvider(sdk.WithSyncer(spans), sdk.WithSampler(sdk.AlwaysSample()))
+	ctx, read := provider.Tracer("").Start(t.Context(), "read")
+	if _, err := r.Read(ctx, []byte(url+"/a.png?token=secret")); err != nil {
+		t.Fatal(err)
+	}
+	got := spans.GetSpans()
+	if len(got) != 1 || got[0].Name != "GET" || got[0].Parent.SpanID() != read.SpanContext().SpanID() {
+		t.Fatalf("got %v", got)
+	}
+	attributes := fmt.Sprint(got[0].Attributes)
+	if !strings.Contains(attributes, url+"/a.png") || !strings.Contains(attributes, "200") || strings.Contains(attributes, "secret") {
+		t.Errorf("got %s", attributes)
 	}
 }

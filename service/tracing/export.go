@@ -49,8 +49,8 @@ type exporter struct {
 	queue *queue
 }
 
-// ExportSpans implements sdk.SpanExporter. Its error is always nil: it is logged here, once for each
-// outage.
+// ExportSpans implements sdk.SpanExporter. Its error is always nil: it is logged here, once for
+// each outage.
 func (e exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := e.SpanExporter.ExportSpans(ctx, spans)
 	e.queue.waiting.Add(-int64(len(spans)))

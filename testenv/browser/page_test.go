@@ -74,10 +74,17 @@ func TestServiceGone(t *testing.T) {
 	url, _ := serve(t, newSource(), true)
 	p := open(t, url, desk)
 	p.await(`document.querySelectorAll('[data-chart] canvas').length === 5`)
-	// As if the service had stopped: its connection ends, and there is no other.
-	value[chromedp.Void](p, `stream.close(); stream.onerror(); undefined`)
+	// As if the service had stopped: its connection ends, and there is no other for a while.
+	value[chromedp.Void](p, `
+		window.mayConnect = false;
+		const again = connect;
+		connect = () => window.mayConnect ? again() : setTimeout(connect, 100);
+		stream.close();
+		stream.onerror();
+		undefined`)
 	p.await(`!document.querySelector('#connection').hidden`)
 	p.shows("#connection", "No connection since")
+	value[bool](p, `window.mayConnect = true`)
 	p.await(`document.querySelector('#connection').hidden`) // it connects again by itself
 }
 

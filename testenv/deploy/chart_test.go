@@ -94,6 +94,7 @@ state: {claim: shared}
 gpu: {enabled: true}
 scaling: {enabled: true, minReplicas: 2, maxReplicas: 8}
 podMonitor: {enabled: true, interval: 15s, labels: {release: prometheus}}
+prometheusRule: {enabled: true, labels: {release: prometheus}}
 podDisruptionBudget: {maxUnavailable: 50%}
 networkPolicy:
   scrapers: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
@@ -125,6 +126,7 @@ type release struct {
 	budget       *policy.PodDisruptionBudget
 	network      *networking.NetworkPolicy
 	monitor      *monitoring.PodMonitor
+	alerts       *monitoring.PrometheusRule
 	scaledObject map[string]any
 	notes        string
 }
@@ -137,6 +139,11 @@ func loadChart(t *testing.T) *chart.Chart {
 	}
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
+	}
+	for _, cluster := range []string{"v1.27.0", "v1.37.2", "v1.30.4-eks-1"} {
+		if !chartutil.IsCompatibleRange(c.Metadata.KubeVersion, cluster) {
+			t.Errorf("the chart is not for Kubernetes %s", cluster)
+		}
 	}
 	return c
 }
@@ -186,6 +193,11 @@ func (r *release) add(t *testing.T, name, text string) {
 	if err := yaml.Unmarshal([]byte(text), &head); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, text)
 	}
+	if head.APIVersion != "monitoring.coreos.com/v1" { // whose types are as strict
+		if err := conform(t, name, text); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
 	var document any
 	switch head.APIVersion + " " + head.Kind {
 	case "v1 ConfigMap":
@@ -212,9 +224,12 @@ func (r *release) add(t *testing.T, name, text string) {
 	case "monitoring.coreos.com/v1 PodMonitor":
 		r.monitor = &monitoring.PodMonitor{}
 		document = r.monitor
+	case "monitoring.coreos.com/v1 PrometheusRule":
+		r.alerts = &monitoring.PrometheusRule{}
+		document = r.alerts
 	case "keda.sh/v1alpha1 ScaledObject": // its types come with all of KEDA
 		document = &r.scaledObject
-		defer func() { checkScaledObject(t, r.scaledObject) }()
+		defer func() { checkTrigger(t, r.scaledObject) }()
 	default:
 		t.Fatalf("%s: the test does not know %s %s", name, head.APIVersion, head.Kind)
 	}

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -189,7 +191,7 @@ func checkProbes(t *testing.T, c core.Container) {
 	}
 }
 
-// A pod may take 15 s more than shutdown.timeout before it is killed.
+// A pod may take 20 s more than shutdown.timeout before it is killed: inceptor wants 15.
 func TestGracePeriod(t *testing.T) {
 	for _, timeout := range []string{"20s", "500ms", "1.5s", "90s", "1m30s", "2m", "1h", "1h2m3.5s", "1500ms", "0s", "100us"} {
 		want, err := time.ParseDuration(timeout)
@@ -198,7 +200,7 @@ func TestGracePeriod(t *testing.T) {
 		}
 		r := install(t, "config: {shutdown: {timeout: "+timeout+"}}")
 		got := time.Duration(*r.pods.Spec.TerminationGracePeriodSeconds) * time.Second
-		if got < want+15*time.Second || got > want+21*time.Second {
+		if got < want+20*time.Second || got > want+21*time.Second {
 			t.Errorf("shutdown.timeout %s: %v until it is killed", timeout, got)
 		}
 	}
@@ -223,6 +225,20 @@ func TestChecksum(t *testing.T) {
 	}
 	if defaults != checksum("replicas: 5") {
 		t.Error("the checksum changes with the number of pods")
+	}
+}
+
+// The operator gets the alerts that the compose file's Prometheus has.
+func TestAlerts(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want monitoring.PrometheusRuleSpec
+	decode(t, "rules.yaml", string(text), &want)
+	got := install(t, "prometheusRule: {enabled: true}").alerts
+	if len(want.Groups) == 0 || got == nil || !reflect.DeepEqual(got.Spec, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

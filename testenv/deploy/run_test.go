@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -24,7 +24,11 @@ import (
 // patience is how long something may take. It is generous: the machine may have other work.
 const patience = 2 * time.Minute
 
-var program string // inceptor, set once by TestMain
+// Set once by TestMain.
+var (
+	scratch string // a folder for what all tests use
+	program string // inceptor
+)
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -36,12 +40,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "inceptor-deploy")
-	if err != nil {
+	var err error
+	if scratch, err = os.MkdirTemp("", "inceptor-deploy"); err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "inceptor")
+	defer os.RemoveAll(scratch)
+	program = filepath.Join(scratch, "inceptor")
 	if out, err := exec.Command("go", "build", "-C", "../..", "-o", program, "./cmd/inceptor").CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -108,7 +112,7 @@ func newPod(t *testing.T, r release) pod {
 func TestProgramTakesTheConfiguration(t *testing.T) {
 	show := func(p pod, extra ...string) (string, string, error) {
 		cmd := exec.Command(program, append([]string{"config"}, p.args[1:]...)...)
-		cmd.Env = append(p.env, extra...)
+		cmd.Env = slices.Concat(p.env, extra)
 		var out, log bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &log
 		err := cmd.Run()
@@ -161,20 +165,15 @@ func TestPodRuns(t *testing.T) {
 	if err := os.Symlink(model, p.root+"/models/inception"); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 	library, err := filepath.Abs("../../.tools/tensorflow")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, p.args...)
-	cmd.Env = append(p.env, "INCEPTOR_HTTP_LISTEN="+l.Addr().String(), "INCEPTOR_TENSORFLOW_LIBRARY="+library)
+	cmd.Env = slices.Concat(p.env, []string{"INCEPTOR_HTTP_LISTEN=127.0.0.1:0", "INCEPTOR_TENSORFLOW_LIBRARY=" + library})
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	log := &processLog{address: make(chan string, 1)}
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +185,7 @@ func TestPodRuns(t *testing.T) {
 		select {
 		case err := <-done:
 			if err != nil || t.Failed() {
-				t.Errorf("%v\n%s", err, log.String())
+				t.Errorf("%v\n%s", err, log.text.String())
 			}
 		case <-time.After(patience):
 			_ = cmd.Process.Kill()
@@ -195,15 +194,21 @@ func TestPodRuns(t *testing.T) {
 	}
 	defer ended()
 
+	var address string
+	select {
+	case address = <-log.address:
+	case <-time.After(patience):
+		t.Fatal("it does not listen")
+	}
 	c := r.container(t)
-	url := "http://" + l.Addr().String()
+	url := "http://" + address
 	for _, probe := range []*core.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 		await(t, done, url+probe.HTTPGet.Path)
 	}
 	if metrics := await(t, done, url+r.pods.Annotations["prometheus.io/path"]); !strings.Contains(metrics, "inceptor_build_info") {
 		t.Errorf("no metrics of inceptor:\n%s", metrics)
 	}
-	models := exec.Command(program, "models")
+	models := exec.Command(program, "models", "--http.listen", address)
 	models.Env = cmd.Env
 	if out, err := models.CombinedOutput(); err != nil || !strings.Contains(string(out), "serving") {
 		t.Errorf("inceptor models: %v\n%s", err, out)
@@ -212,6 +217,24 @@ func TestPodRuns(t *testing.T) {
 	if err != nil || len(journals) != 1 {
 		t.Errorf("journals: %v, %v", journals, err)
 	}
+}
+
+// A processLog is what a process writes, up to its end.
+type processLog struct {
+	address chan string // gets where it listens, once
+	text    bytes.Buffer
+}
+
+var listening = regexp.MustCompile(`"address":"http://([^"]+)"`)
+
+// Write adds to the log; exec calls it from one goroutine.
+func (l *processLog) Write(b []byte) (int, error) {
+	known := listening.Match(l.text.Bytes())
+	l.text.Write(b)
+	if m := listening.FindSubmatch(l.text.Bytes()); m != nil && !known {
+		l.address <- string(m[1])
+	}
+	return len(b), nil
 }
 
 // await waits until a path answers with 200.

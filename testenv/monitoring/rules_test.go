@@ -88,6 +88,7 @@ func TestRules(t *testing.T) {
 		t.Skipf("no promtool: run make setup (%v)", err)
 	}
 	for _, args := range [][]string{
+		{"check", "config", "../../deploy/prometheus/prometheus.yaml"},
 		{"check", "rules", "../../deploy/prometheus/rules.yaml"},
 		{"test", "rules", "../../deploy/prometheus/rules_test.yaml"},
 	} {

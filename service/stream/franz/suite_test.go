@@ -26,9 +26,6 @@ var testBound = Transaction{Interval: 100 * time.Millisecond, Records: 1000, Tim
 func suite(brokers []string) streamtest.Suite {
 	return streamtest.Suite{
 		New: func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
-			if cfg.Session == 0 {
-				cfg.Session = testSession
-			}
 			return New(cfg, testBound, h)
 		},
 		CheckTopics:    checkTopics,
@@ -43,9 +40,6 @@ func atLeastOnceSuite(brokers []string) streamtest.Suite {
 	s := suite(brokers)
 	s.ExactlyOnce = false
 	s.New = func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
-		if cfg.Session == 0 {
-			cfg.Session = testSession
-		}
 		return NewAtLeastOnce(cfg, h)
 	}
 	return s

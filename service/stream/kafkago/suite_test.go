@@ -24,9 +24,6 @@ const testSession = 3 * time.Second
 func suite(brokers []string) streamtest.Suite {
 	return streamtest.Suite{
 		New: func(cfg stream.Config, h stream.Handler) (streamtest.Driver, error) {
-			if cfg.Session == 0 {
-				cfg.Session = testSession
-			}
 			return New(cfg, h)
 		},
 		Session: testSession,

@@ -141,9 +141,9 @@ func slowDrain(t *testing.T, b *harness) {
 		time.Sleep(2*b.Session + b.Session/2)
 		return b.echo(ctx, r)
 	}
-	first := b.start(b.config(), slow)
+	first := b.start(b.briefly(b.config()), slow)
 	b.until("both records", func() bool { return seen.count() == 2 })
-	second := b.start(b.config(), b.echo)
+	second := b.start(b.briefly(b.config()), b.echo)
 	b.until("a partition each", func() bool {
 		one := func(r *recorder) bool { return len(r.assigned) == 1 }
 		return first.check(one) && second.check(one)
@@ -205,7 +205,7 @@ func slowHandler(t *testing.T, b *harness) {
 	b.topic(b.output, 1)
 	b.fill(1, 0, 1)
 	var n atomic.Int64
-	d := b.start(b.config(), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+	d := b.start(b.briefly(b.config()), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
 		n.Add(1)
 		time.Sleep(b.Session + 2*time.Second)
 		return b.echo(ctx, r)
@@ -268,7 +268,7 @@ func killed(t *testing.T, b *harness) {
 	b.topic(b.output, partitions)
 	b.fill(partitions, 0, n)
 	var seen calls
-	d := b.start(b.config(), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
+	d := b.start(b.briefly(b.config()), func(ctx context.Context, r stream.Record) ([]stream.Record, error) {
 		seen.add(r)
 		time.Sleep(10 * time.Millisecond)
 		return b.echo(ctx, r)
@@ -302,7 +302,7 @@ func frozen(t *testing.T, b *harness) {
 		time.Sleep(50 * time.Millisecond)
 		return b.echo(ctx, r)
 	}
-	cfg := b.config()
+	cfg := b.briefly(b.config())
 	cfg.DrainTimeout = 2 * time.Second
 	going, stopped := b.start(cfg, slow), b.start(cfg, slow)
 	b.until("some records", func() bool {

@@ -131,11 +131,13 @@ func (b *harness) send(rs ...*kgo.Record) {
 	}
 }
 
-// config returns the configuration that a test begins with.
+// config returns the configuration that a test begins with. Its session outlasts the time for which
+// a busy machine may keep this process or the broker waiting.
 func (b *harness) config() stream.Config {
 	return stream.Config{
 		Brokers:       b.Brokers,
 		Group:         b.group,
+		Session:       10 * time.Second,
 		Inputs:        []string{b.input},
 		Outputs:       []string{b.output, b.dead},
 		Window:        stream.Window{Records: 16, Bytes: 64 << 20},
@@ -143,6 +145,12 @@ func (b *harness) config() stream.Config {
 		DrainTimeout:  20 * time.Second,
 		Log:           slog.New(slog.NewTextHandler(logWriter{b}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}
+}
+
+// briefly returns the configuration with the suite's session, for a test of what lasts longer.
+func (b *harness) briefly(cfg stream.Config) stream.Config {
+	cfg.Session = b.Session
+	return cfg
 }
 
 type logWriter struct{ testing.TB }
@@ -309,6 +317,14 @@ func (r *recorder) Authentication(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.authentication = err
+}
+
+// retried tells whether the driver has tried again after an error with all these texts. The caller
+// holds mu.
+func (r *recorder) retried(texts ...string) bool {
+	return slices.ContainsFunc(r.retries, func(err error) bool {
+		return err != nil && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(err.Error(), text) })
+	})
 }
 
 func (r *recorder) check(f func(*recorder) bool) bool {

@@ -57,7 +57,7 @@ func throttled(t *testing.T, b *harness) {
 	}
 	b.quota("consumer_byte_rate", 20_000)
 	defer b.quota("consumer_byte_rate", 0)
-	d := b.start(b.config(), b.echo)
+	d := b.start(b.briefly(b.config()), b.echo)
 	b.until("records beyond the window of the quota", func() bool { return d.check(func(r *recorder) bool { return r.published >= 700 }) })
 	if d.check(func(r *recorder) bool { return r.generations > 1 }) {
 		t.Error("the driver has joined the group more than once")

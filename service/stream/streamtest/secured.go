@@ -49,7 +49,7 @@ func (s Suite) RunSecured(t *testing.T, at Secured) {
 		d := b.start(cfg, b.echo)
 		b.until("the error", func() bool {
 			return d.check(func(r *recorder) bool {
-				return len(r.retries) > 0 && r.retries[0] != nil && strings.Contains(r.retries[0].Error(), "publish to "+b.output)
+				return r.retried("publish to " + b.output)
 			})
 		})
 		b.allow(at.User, "output")

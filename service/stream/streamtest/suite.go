@@ -24,7 +24,7 @@ type Suite struct {
 	New func(stream.Config, stream.Handler) (Driver, error)
 	// CheckTopics is nil for a driver without one.
 	CheckTopics func(ctx context.Context, cfg stream.Config, create bool) ([]stream.Topic, error)
-	Session     time.Duration // after which a driver without heartbeats is out of its group
+	Session     time.Duration // of tests of what lasts longer than a session
 
 	// ExactlyOnce tells that readers of committed records never see a repeat.
 	ExactlyOnce bool

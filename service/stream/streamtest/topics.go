@@ -121,11 +121,7 @@ func refusedUntilConfigured(t *testing.T, b *harness, cfg stream.Config) {
 		}
 		return b.echo(ctx, r)
 	}
-	reported := func(r *recorder) bool {
-		return slices.ContainsFunc(r.retries, func(err error) bool {
-			return err != nil && strings.Contains(err.Error(), b.output) && strings.Contains(err.Error(), "offset 2")
-		})
-	}
+	reported := func(r *recorder) bool { return r.retried(b.output, "offset 2") }
 	cfg.DrainTimeout = 2 * patience
 	d := b.start(cfg, handler)
 	b.until("the error", func() bool { return d.check(reported) })
