@@ -47,7 +47,7 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	for module in $(NESTED); do try go -C $$module test -count=1 -timeout 15m $(TESTFLAGS) ./...; done; \
 	exit $$failed
 
-nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults, the release twice and installed on a bare system, both container images
+nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults, the release twice and installed on a bare system, both container images, a group that grows and shrinks, arm64 in emulation
 	@testenv/setup.sh nightly
 	INCEPTOR_MUTANTS=all go test ./model/infer -run 'TestMutants$$' -count=1 -v -timeout 1h
 	go test ./savedmodel ./model/infer -run 'TestInt8(RandomInception|Accuracy)$$' -count=1 -v -nightly -timeout 1h
@@ -57,9 +57,11 @@ nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures,
 	go test ./cmd/inceptor -run 'TestPrecisionFromTheStream$$' -count=1 -v -nightly -timeout 1h
 	go test -p 1 ./service/stream/kafkago ./service/stream/franz -run 'TestMemory$$' -count=1 -v -nightly
 	go test ./cmd/inceptor -run 'TestFaults$$' -count=1 -v -faults.seed 1 -faults.rounds 60 -faults.franz -timeout 90m
+	go test ./cmd/inceptor -run 'TestScaling$$' -count=1 -v -nightly
 	$(MAKE) release
 	deploy/release/test.sh
 	$(MAKE) images
+	testenv/arm64.sh --full
 
 lint: ## gofmt, go vet, golangci-lint
 	@testenv/setup.sh lint

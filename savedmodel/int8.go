@@ -36,9 +36,6 @@ var inInt8 = map[string]string{"AvgPool": quantizedAvgPool, "ConcatV2": "ConcatV
 
 // int8Missing returns why the library or the processor cannot compute in int8; empty: they can.
 func int8Missing(ops map[string]*tfpb.OpDef) string {
-	if runtime.GOARCH != "amd64" {
-		return "int8 is only for x86-64 processors"
-	}
 	for _, op := range []string{quantizedConv, quantizeOp, dequantizeOp, quantizedMaxPool, quantizedAvgPool} {
 		kernels, err := ctf.RegisteredKernels(op)
 		labelled := op == quantizedConv || bytes.Contains(kernels, []byte(quantizedLabel))
@@ -49,9 +46,12 @@ func int8Missing(ops map[string]*tfpb.OpDef) string {
 	return ""
 }
 
-// filterLimit is the largest absolute value of a filter in int8. A processor without VNNI adds
-// pairs of products in 16 bits: 2 × 255 × 64 is the most that fits.
+// filterLimit is the largest absolute value of a filter in int8. An x86-64 processor without VNNI
+// adds pairs of products in 16 bits: 2 × 255 × 64 is the most that fits. Others add in 32 bits.
 func filterLimit() float64 {
+	if runtime.GOARCH != "amd64" {
+		return 127
+	}
 	capped := os.Getenv("ONEDNN_MAX_CPU_ISA")
 	if capped == "" {
 		capped = os.Getenv("DNNL_MAX_CPU_ISA")

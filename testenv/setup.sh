@@ -11,9 +11,10 @@
 #   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
 #   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's library stripped
 #   testenv/setup.sh release  the same for arm64 too, zig, which builds for both, and what packs
+#   testenv/setup.sh arm64    what test and release bring, and qemu with a C library, to run arm64 programs
 #   testenv/setup.sh bench    what nightly brings, and the rest of what inceptor is compared with
 #   testenv/setup.sh lint     golangci-lint
-#   testenv/setup.sh          all of it but release's and bench's
+#   testenv/setup.sh          all of it but release's, arm64's and bench's
 #
 # A step that is done is not done again until what it was made from changes: its
 # stamp, written last, holds the digest of that. An interrupted step has no stamp
@@ -149,6 +150,23 @@ need_strip() {
 	if command -v "$1" >/dev/null; then return; fi
 	installs_packages || die "$1 is missing: apt-get install $package"
 	quietly strip sh -c "apt-get update && apt-get install --yes --no-install-recommends $package"
+}
+
+# The files that an arm64 program loads, in a folder of their own: from Debian, by a configuration of
+# apt that knows only that processor. qemu-user-static runs such a program on this one.
+make_arm64() {
+	installs_packages || die "tests for arm64 need root and apt-get, for qemu-user-static and the C library"
+	say "qemu and the C library for arm64 (20 MB to fetch)"
+	rm -rf "$tools/arm64" "$tools/arm64.new"
+	mkdir -p "$tools/arm64.new"/{apt/lists/partial,apt/archives/partial,debs,root}
+	quietly arm64 sh -ec '
+		apt-get update && apt-get install --yes --no-install-recommends qemu-user-static
+		touch "$1/apt/status"
+		own="-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State=$1/apt -o Dir::State::status=$1/apt/status -o Dir::Cache=$1/apt"
+		cd "$1/debs" && apt-get $own update && apt-get $own download libc6 libgcc-s1 libstdc++6
+		for deb in *.deb; do dpkg-deb --extract "$deb" ../root; done' sh "$tools/arm64.new"
+	mv "$tools/arm64.new/root" "$tools/arm64"
+	rm -r "$tools/arm64.new"
 }
 
 make_zig() {
@@ -394,6 +412,12 @@ for_release() {
 	step packers "$tools/bin/cyclonedx-gomod" "$goreleaser" "$cyclonedx" "$(go env GOVERSION)"
 }
 
+for_arm64() {
+	for_test
+	for_release
+	step arm64 "$tools/arm64/lib/aarch64-linux-gnu/libc.so.6" arm64
+}
+
 for_bench() {
 	first "$tools/streams/classes" need_javac
 	for_nightly
@@ -420,9 +444,10 @@ imagenet) for_imagenet ;;
 test) for_test ;;
 nightly) for_nightly ;;
 amd64) for_amd64 ;;
+arm64) for_arm64 ;;
 release) for_release ;;
 bench) for_bench ;;
 lint) for_lint ;;
 all) for_test; testenv/setup.sh lint ;; # && would turn -e off in for_test
-*) die "$1: demo, things, imagenet, test, nightly, amd64, release, bench, lint or nothing for all" ;;
+*) die "$1: demo, things, imagenet, test, nightly, amd64, arm64, release, bench, lint or nothing for all" ;;
 esac
