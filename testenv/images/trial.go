@@ -48,12 +48,6 @@ func (t *trial) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.container(ctx, "check"); err != nil {
-		return err
-	}
-	if _, err := t.do(ctx, "rm", "--volumes", t.name); err != nil {
-		return err
-	}
 	began := time.Now()
 	if _, err := t.container(ctx, "run"); err != nil {
 		return err
@@ -64,6 +58,11 @@ func (t *trial) run(ctx context.Context) error {
 		log, _ := t.do(after, "logs", t.name)
 		err = fmt.Errorf("%w\n%s", err, log)
 	}
+	if _, removed := t.do(after, "rm", "--force", "--volumes", t.name); err != nil || removed != nil {
+		return errors.Join(err, removed)
+	}
+	// After run, so that run's own limit of memory counts what is read of the libraries.
+	_, err = t.container(ctx, "check")
 	_, removed := t.do(after, "rm", "--force", "--volumes", t.name)
 	return errors.Join(err, removed)
 }
