@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"inceptor/service"
 	"inceptor/testenv"
 )
 
@@ -154,7 +153,13 @@ func (t *trial) follow(ctx context.Context, client *kgo.Client, began time.Time,
 
 // check compares an answer with that of Python TensorFlow, and returns its id.
 func (t *trial) check(r *kgo.Record, sent []testenv.Answer) (string, error) {
-	var a service.Answer
+	var a struct {
+		ID          string `json:"id"`
+		Predictions []struct {
+			Index *int    `json:"index"`
+			Score float64 `json:"score"`
+		} `json:"predictions"`
+	}
 	if err := json.Unmarshal(r.Value, &a); err != nil || len(a.Predictions) == 0 {
 		return "", fmt.Errorf("no answer: %s", r.Value)
 	}
@@ -163,7 +168,7 @@ func (t *trial) check(r *kgo.Record, sent []testenv.Answer) (string, error) {
 		return "", fmt.Errorf("%s answers nothing that was sent", a.ID)
 	}
 	for _, c := range a.Predictions {
-		if want := sent[offset].Scores[*c.Index]; math.Abs(want-float64(c.Score)) > t.lab.within {
+		if want := sent[offset].Scores[*c.Index]; math.Abs(want-c.Score) > t.lab.within {
 			return "", fmt.Errorf("%s: class %d has %v, not %v: %s", sent[offset].File, *c.Index, c.Score, want, r.Value)
 		}
 	}
