@@ -15,7 +15,7 @@ NORACE_PACKAGES = $(shell git grep -lE '^func \w*($(NORACE))' -- '*_test.go' ':!
 # Modules of their own, with what only tests need.
 NESTED := testenv/browser testenv/monitoring testenv/deploy
 
-.PHONY: help demo build test nightly lint bench release archive setup clean
+.PHONY: help demo build test nightly lint bench release archive images setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ test: ## all tests, with the real model and a real broker (TESTFLAGS=… for go 
 	for module in $(NESTED); do try go -C $$module test -count=1 -timeout 15m $(TESTFLAGS) ./...; done; \
 	exit $$failed
 
-nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults, the release twice and installed on a bare system, a group that grows and shrinks, arm64 in emulation
+nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures, every model of the zoo without optimization too, a record that hangs the model, 3 GB of records in memory, a cluster in full, the Inception found to run in int8, 60 rounds of faults, the release twice and installed on a bare system, both container images, a group that grows and shrinks, arm64 in emulation
 	@testenv/setup.sh nightly
 	INCEPTOR_MUTANTS=all go test ./model/infer -run 'TestMutants$$' -count=1 -v -timeout 1h
 	go test ./savedmodel ./model/infer -run 'TestInt8(RandomInception|Accuracy)$$' -count=1 -v -nightly -timeout 1h
@@ -60,6 +60,7 @@ nightly: ## what takes longer: every mutant of the corpus, int8 on 460 pictures,
 	go test ./cmd/inceptor -run 'TestScaling$$' -count=1 -v -nightly
 	$(MAKE) release
 	deploy/release/test.sh
+	$(MAKE) images
 	testenv/arm64.sh --full
 
 lint: ## gofmt, go vet, golangci-lint
@@ -79,6 +80,13 @@ release: build ## archives, deb and rpm for amd64 and arm64, checksums and SBOM:
 
 archive: build ## only the archive for amd64, little compressed: bin/archive
 	deploy/release/make.sh amd64
+
+# Which images. The one for GPUs takes 32 GB of disk while it is built.
+IMAGES ?= cpu gpu
+
+images: ## container images, built with docker or podman, tried with a broker, and weighed (IMAGES=cpu: one)
+	@testenv/setup.sh test
+	testenv/images.sh $(IMAGES)
 
 setup: ## fetches what all of the above need, once
 	@testenv/setup.sh

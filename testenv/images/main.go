@@ -27,14 +27,17 @@ const limit = 5 * time.Minute
 
 func main() {
 	tool := flag.String("tool", "docker", "docker or podman")
-	memory := flag.String("memory", "512m", "limits of memory, with commas; 0: none")
+	memory := flag.String("memory", "512m", "limits of memory, with commas")
 	settings := flag.String("settings", "", "further flags for inceptor run")
 	photos := flag.Int("photos", 40, "photos to send")
+	model := flag.String("model", "savedmodel/inception", "the model's directory")
+	within := flag.Float64("within", 1e-3, "how far scores may be from Python TensorFlow's")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	lab := &lab{tool: *tool, settings: strings.Fields(*settings), photos: *photos}
-	if err := lab.run(ctx, flag.Args(), strings.Split(*memory, ",")); err != nil {
+	lab := &lab{tool: *tool, settings: strings.Fields(*settings), photos: *photos, model: *model, within: *within}
+	err := lab.run(ctx, flag.Args(), strings.Split(*memory, ","))
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
@@ -45,10 +48,11 @@ type lab struct {
 	tool     string
 	settings []string
 	photos   int
+	model    string
+	within   float64
 
 	kafka   *testenv.Kafka
-	model   string // the model's directory
-	answers []testenv.Answer
+	answers []testenv.Answer // to the photos
 }
 
 func (l *lab) run(ctx context.Context, images, limits []string) error {
@@ -57,7 +61,7 @@ func (l *lab) run(ctx context.Context, images, limits []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if l.model, err = filepath.Abs("savedmodel/inception"); err != nil {
+	if l.model, err = filepath.Abs(l.model); err != nil {
 		return err
 	}
 	if err := l.readAnswers(".tools/reference/answers.json"); err != nil {
@@ -69,7 +73,7 @@ func (l *lab) run(ctx context.Context, images, limits []string) error {
 	defer l.kafka.Kill()
 
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	defer w.Flush()
+	defer func() { _ = w.Flush() }()
 	fmt.Fprintln(w, "IMAGE\tLIMIT\tFIRST ANSWER\tANONYMOUS\tAT MOST\tFILE\tRESIDENT AT MOST")
 	for n, image := range images {
 		for m, memory := range limits {

@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"inceptor/service"
 	"inceptor/testenv"
 )
 
@@ -48,25 +47,22 @@ func (t *trial) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if out, err := t.container(ctx, "check"); err != nil {
-		return fmt.Errorf("check: %w\n%s", err, out)
-	}
-	if _, err := t.do(ctx, "rm", "--volumes", t.name); err != nil {
-		return err
-	}
 	began := time.Now()
 	if _, err := t.container(ctx, "run"); err != nil {
 		return err
 	}
 	err = t.follow(ctx, client, began, sent)
-	if err == nil {
-		err = t.stop(ctx)
-	}
-	if err != nil {
-		log, _ := t.do(ctx, "logs", t.name)
+	after := context.WithoutCancel(ctx)
+	if err = errors.Join(err, t.stop(after)); err != nil {
+		log, _ := t.do(after, "logs", t.name)
 		err = fmt.Errorf("%w\n%s", err, log)
 	}
-	_, removed := t.do(context.WithoutCancel(ctx), "rm", "--force", "--volumes", t.name)
+	if _, removed := t.do(after, "rm", "--force", "--volumes", t.name); err != nil || removed != nil {
+		return errors.Join(err, removed)
+	}
+	// After run, so that run's own limit of memory counts what is read of the libraries.
+	_, err = t.container(ctx, "check")
+	_, removed := t.do(after, "rm", "--force", "--volumes", t.name)
 	return errors.Join(err, removed)
 }
 
@@ -99,16 +95,13 @@ func (t *trial) container(ctx context.Context, command string) (string, error) {
 	if t.lab.tool == "podman" {
 		args = append(args, "--read-only-tmpfs=false") // docker has none either
 	}
-	if t.memory != "0" {
-		args = append(args, "--memory", t.memory, "--memory-swap", t.memory)
-	}
 	if command == "run" {
-		args = append(args, "--detach")
+		args = append(args, "--detach", "--memory", t.memory, "--memory-swap", t.memory)
 	}
 	args = append(args, t.image, command,
 		"--kafka.brokers", t.lab.kafka.Addr(), "--kafka.group", t.name, "--kafka.input", t.topic("photos"),
 		"--kafka.output", t.topic("answers"), "--kafka.dead-letter", t.topic("letters"),
-		"--http.listen", "127.0.0.1:0", "--crash.journal", "/var/lib/inceptor")
+		"--http.listen", "127.0.0.1:0", "--crash.journal", "/var/lib/inceptor", "--model.state", "/var/lib/inceptor/state.json")
 	return t.do(ctx, append(args, t.lab.settings...)...)
 }
 
@@ -128,17 +121,23 @@ func (t *trial) follow(ctx context.Context, client *kgo.Client, began time.Time,
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		_, _ = t.do(ctx, "wait", t.name)
+		cancel(errors.New("the service has ended"))
+	}()
 	answered := map[string]bool{}
 	for len(answered) < len(sent) {
 		fetches := client.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%d of %d answers: %w", len(answered), len(sent), err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%d of %d answers: %w", len(answered), len(sent), context.Cause(ctx))
 		}
 		for r := range fetches.RecordsAll() {
 			if t.first == 0 {
 				t.first = time.Since(began)
 			}
-			id, err := check(r, sent)
+			id, err := t.check(r, sent)
 			if err != nil {
 				return err
 			}
@@ -153,8 +152,14 @@ func (t *trial) follow(ctx context.Context, client *kgo.Client, began time.Time,
 }
 
 // check compares an answer with that of Python TensorFlow, and returns its id.
-func check(r *kgo.Record, sent []testenv.Answer) (string, error) {
-	var a service.Answer
+func (t *trial) check(r *kgo.Record, sent []testenv.Answer) (string, error) {
+	var a struct {
+		ID          string `json:"id"`
+		Predictions []struct {
+			Index *int    `json:"index"`
+			Score float64 `json:"score"`
+		} `json:"predictions"`
+	}
 	if err := json.Unmarshal(r.Value, &a); err != nil || len(a.Predictions) == 0 {
 		return "", fmt.Errorf("no answer: %s", r.Value)
 	}
@@ -163,7 +168,7 @@ func check(r *kgo.Record, sent []testenv.Answer) (string, error) {
 		return "", fmt.Errorf("%s answers nothing that was sent", a.ID)
 	}
 	for _, c := range a.Predictions {
-		if want := sent[offset].Scores[*c.Index]; math.Abs(want-float64(c.Score)) > 1e-3 {
+		if want := sent[offset].Scores[*c.Index]; math.Abs(want-c.Score) > t.lab.within {
 			return "", fmt.Errorf("%s: class %d has %v, not %v: %s", sent[offset].File, *c.Index, c.Score, want, r.Value)
 		}
 	}
