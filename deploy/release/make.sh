@@ -13,7 +13,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 VERSION=$(deploy/release/version.sh)
 ZIG=$PWD/.tools/zig/ziglang/zig
-export VERSION ZIG
+# Where git has no remote, goreleaser does not look for the commit's time itself.
+DATE=$(git log -1 --format=%cI)
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export VERSION ZIG DATE SOURCE_DATE_EPOCH
 
 case ${1-} in
 amd64)
