@@ -30,9 +30,10 @@ metrics() {
 # is PROPERTY VALUE compares what systemd knows of the service.
 is() { [[ $(systemctl show inceptor --property "$1" --value) == "$2" ]]; }
 
-# restarted tells whether another process than $process serves.
+# restarted tells whether another process than $process serves: version 1 after a crash while 2 is
+# on probation.
 restarted() {
-	is ActiveState active && ! is MainPID "$process" && metrics inceptor_model_serving_version 2
+	is ActiveState active && ! is MainPID "$process" && metrics inceptor_model_serving_version '[12]'
 }
 
 touch /root/demo.txt
