@@ -155,10 +155,13 @@ need_strip() {
 # The files that an arm64 program loads, in a folder of their own: from Debian, by a configuration of
 # apt that knows only that processor. qemu-user-static runs such a program on this one.
 make_arm64() {
-	installs_packages || die "tests for arm64 need root and apt-get, for qemu-user-static and the C library"
+	# Ubuntu's servers have arm64 elsewhere.
+	installs_packages && grep -qx ID=debian /etc/os-release ||
+		die "tests for arm64 need root on Debian, whose packages have qemu-user-static and the C library"
 	say "qemu and the C library for arm64 (20 MB to fetch)"
 	rm -rf "$tools/arm64" "$tools/arm64.new"
-	mkdir -p "$tools/arm64.new"/{apt/lists/partial,apt/archives/partial,debs,root}
+	mkdir -p "$tools/arm64.new"/{apt/lists/partial,apt/archives/partial,debs,root/usr/lib}
+	ln -s usr/lib "$tools/arm64.new/root/lib" # Debian 13 has the files in usr/lib only
 	quietly arm64 sh -ec '
 		apt-get update && apt-get install --yes --no-install-recommends qemu-user-static
 		touch "$1/apt/status"
@@ -328,20 +331,25 @@ make_browser() {
 	ln -s "$(find_browser)" "$tools/browser"
 }
 
-# As Debian's package has it: building it takes minutes, for it holds all of Prometheus.
+# As Debian's package has it, where there is one: building it takes minutes, for it holds all of
+# Prometheus.
 make_promtool() {
 	say "promtool for the alert rules"
-	rm -rf "$tools/promtool.new"
-	mkdir -p "$tools/promtool.new" "$tools/bin"
+	mkdir -p "$tools/bin"
 	if command -v promtool >/dev/null; then
 		ln -sfn "$(command -v promtool)" "$tools/bin/promtool"
-	elif command -v apt-get >/dev/null; then
-		quietly promtool sh -c 'cd "$1" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
-			dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$2"' - "$tools/promtool.new" "$tools/bin/promtool"
-	else
+	elif ! unpack_promtool >"$tools/log/promtool.txt" 2>&1; then
 		GOBIN=$tools/bin quietly promtool go install -tags remove_all_sd "$promtool"
 	fi
 	rm -rf "$tools/promtool.new"
+}
+
+unpack_promtool() {
+	local to=$tools/promtool.new
+	rm -rf "$to" && mkdir "$to" &&
+		(cd "$to" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }) &&
+		dpkg-deb --fsys-tarfile "$to"/prometheus_*.deb | tar -xC "$to" ./usr/bin/promtool &&
+		mv "$to/usr/bin/promtool" "$tools/bin"
 }
 
 make_lint() {
