@@ -56,7 +56,7 @@ build() {
 	local name=$1
 	say "build inceptor:$name"
 	"$TOOL" build --file "Dockerfile.$name" --tag "inceptor:$name" "${flags[@]}" --build-arg "GO=$GO" --build-arg "PYTHON=$PYTHON" \
-		--build-arg "VERSION=$(git describe --tags --always --dirty)" --build-arg "REVISION=$(git rev-parse HEAD)" \
+		--build-arg "VERSION=$(deploy/release/version.sh)" --build-arg "REVISION=$(git rev-parse HEAD)" \
 		--build-arg "CREATED=$(TZ=UTC0 git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)" \
 		--build-arg "SOURCE=${SOURCE-}" . >"$out/$name.txt" 2>&1 || { tail -n 40 "$out/$name.txt" >&2; die "inceptor:$name was not built"; }
 }

@@ -7,8 +7,8 @@ export LC_ALL=C GOOS=linux GOARCH=$1 CGO_ENABLED=1
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 printf 'Go %s\n\n' "$(go env GOVERSION)"
-# A distribution's Go may lack the file. That module has it word for word.
-cat "$(go env GOROOT)/LICENSE" 2>/dev/null || cat "$(go list -m -f '{{.Dir}}' golang.org/x/sys)/LICENSE"
+# A distribution's Go may lack the file. The same text is in the modules of Go's authors.
+cat "$(go list -m -f '{{.Dir}}' golang.org/x/sync)/LICENSE"
 
 # A package may have a licence of its own, in its folder or in one between it and the module's.
 format='{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}} {{$.Dir}}{{end}}{{end}}'

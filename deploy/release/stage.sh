@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Lays out what a machine gets beside the program:
+# Lays out what a machine gets with the program:
 #
 #   deploy/release/stage.sh ARCH FOLDER
 #
 # ARCH is amd64 or arm64. Archives, deb and rpm hold this folder. Everything in it
-# has the commit's time and the same modes, so that it is equal wherever it is made.
+# has the commit's time and the same modes, so that it is equal wherever .tools is.
 set -euo pipefail
 umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -19,6 +19,7 @@ rm -rf "$to"
 mkdir -p "$to"/{bin,lib/systemd/system,share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}} "$share/photos" "$licenses"
 cp .tools/libraries/"$arch"/*.so.2 "$to/bin"
 cp -R .tools/efficientnet "$share"
+rm "$share"/efficientnet/*/fingerprint.pb # differs whenever the model is made, and nothing reads it
 for photo in "${photos[@]}"; do cp ".tools/photos/$photo" "$share/photos"; done
 
 # What the program prints about itself comes from one that this machine can run.
