@@ -10,7 +10,7 @@ HEAVYFLAGS ?=
 LIGHTFLAGS ?=
 # Tests that the race detector would slow down, or that count allocations, and their packages.
 NORACE := Allocates|Bombs|FastDecode|ResizeEquals|TestPhotos|TestZoo|TestInt8(Accuracy|LayerErrors|Random)
-NORACE_PACKAGES = $(shell git grep -lE '^func \w*($(NORACE))' -- '*_test.go' ':!testenv' | xargs -n 1 dirname | sort -u)
+NORACE_PACKAGES = $(shell grep -rlE --include='*_test.go' '^func \w*($(NORACE))' cmd internal model savedmodel service | xargs -n 1 dirname | sort -u)
 
 # Modules of their own, with what only tests need.
 NESTED := testenv/browser testenv/monitoring testenv/deploy

