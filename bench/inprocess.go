@@ -259,7 +259,7 @@ func (m *classify) counts() (batches, size int) {
 func (b *bench) measureClassify(ctx context.Context) error {
 	batches, size := b.classify.counts()
 	cpu := measure.OwnCPU()
-	begin, ends, err := measure.Flood(ctx, b.phase, b.photos, func(ctx context.Context, photo []byte) error {
+	begin, ends, err := measure.Flood(ctx, measure.Callers, b.phase, b.photos, func(ctx context.Context, photo []byte) error {
 		_, err := b.classify.Classify(ctx, nil, photo)
 		return err
 	})

@@ -85,10 +85,14 @@ flags=()
 if [[ $TOOL == podman ]]; then
 	# Each file has the commit's time, so that the same commit makes the same layers.
 	flags=(--network host --timestamp "$(git log -1 --format=%ct)")
-	# A machine may allow less than podman asks for by default, or have both kinds
-	# of cgroups, which only runc takes.
-	if ! prlimit --nofile=1048576 true 2>/dev/null; then
-		printf '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[engine]\nruntime = "runc"\n' >"$out/containers.conf"
+	conf=
+	# A machine may allow less than podman asks for by default.
+	prlimit --nofile=1048576 true 2>/dev/null ||
+		conf+=$'[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
+	# Only runc takes both kinds of cgroups at once.
+	[[ ! -d /sys/fs/cgroup/unified ]] || ! command -v runc >/dev/null || conf+=$'[engine]\nruntime = "runc"\n'
+	if [[ $conf ]]; then
+		printf %s "$conf" >"$out/containers.conf"
 		export CONTAINERS_CONF=$out/containers.conf
 	fi
 fi

@@ -160,11 +160,12 @@ need_strip() {
 # apt that knows only that processor. Ubuntu has its packages elsewhere. qemu-user-static runs such a
 # program on this one.
 make_arm64() {
-	installs_packages || die "tests for arm64 need root on Debian, for qemu-user-static and the C library"
+	installs_packages && grep -qx ID=debian /etc/os-release ||
+		die "tests for arm64 need root on Debian, whose packages have qemu-user-static and the C library"
 	say "qemu and the C library for arm64 (20 MB to fetch)"
 	rm -rf "$tools/arm64" "$tools/arm64.new"
 	mkdir -p "$tools/arm64.new"/{apt/lists/partial,apt/archives/partial,debs,root/usr/lib}
-	ln -s usr/lib "$tools/arm64.new/root/lib" # where Debian 13 has its files
+	ln -s usr/lib "$tools/arm64.new/root/lib" # Debian 13 has the files in usr/lib only
 	quietly arm64 sh -ec '
 		apt-get update && apt-get install --yes --no-install-recommends qemu-user-static
 		touch "$1/apt/status"

@@ -4,8 +4,8 @@
 //
 //   - the devices that TensorFlow uses, and whether the answers to the photos are those of Python
 //     TensorFlow on a processor;
-//   - images a second, decoding included, and the card's and the process's memory, at each most
-//     size of a batch;
+//   - images a second, decoding included, how many a batch has, and the card's and the process's
+//     memory, at each most size of a batch;
 //   - what a swap costs the photos that are sent meanwhile.
 //
 // It ends within eight minutes.
@@ -25,10 +25,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"inceptor/bench/measure"
 	"inceptor/model"
+	"inceptor/model/infer"
 	"inceptor/savedmodel"
 	"inceptor/testenv"
 )
@@ -91,8 +93,8 @@ func run(ctx context.Context, args []string) error {
 	if err := b.compare(ctx); err != nil {
 		return fmt.Errorf("answers: %w", err)
 	}
-	measure.WriteRow(b.out, "most in a batch", "images/s", "process, MB", "card, MB")
-	measure.WriteRow(b.out, "---:", "---:", "---:", "---:")
+	measure.WriteRow(b.out, "most in a batch", "mean", "images/s", "process, MB", "card, MB")
+	measure.WriteRow(b.out, "---:", "---:", "---:", "---:", "---:")
 	for size := 1; size <= b.most; size *= 2 {
 		if err := b.throughput(ctx, size); err != nil {
 			return fmt.Errorf("batches of %d: %w", size, err)
@@ -133,12 +135,19 @@ func (b *bench) read() error {
 	return nil
 }
 
-// A watched manager tells which version serves.
+// A watched manager tells which version serves, and what its batches have.
 type watched struct {
 	model.Unobserved
 	*model.Manager
-	serving chan int64
-	failed  chan error
+	serving         chan int64
+	failed          chan error
+	batches, images atomic.Int64
+}
+
+// BatchRun implements model.Observer.
+func (w *watched) BatchRun(_ int64, r infer.Run) {
+	w.batches.Add(1)
+	w.images.Add(int64(r.Size))
 }
 
 // VersionServing implements model.Observer.
@@ -226,16 +235,20 @@ func (b *bench) throughput(ctx context.Context, size int) error {
 		return err
 	}
 	defer m.Close()
-	_, ends, err := measure.Flood(ctx, b.seconds, b.photos, m.answer)
+	batches, images := m.batches.Load(), m.images.Load()
+	// So many that the next batch fills while others run.
+	_, ends, err := measure.Flood(ctx, max(measure.Callers, 4*size), b.seconds, b.photos, m.answer)
 	if err != nil {
 		return err
 	}
+	mean := float64(m.images.Load()-images) / float64(m.batches.Load()-batches)
 	rate, err := measure.Rate(ends)
 	if err != nil {
 		return err
 	}
 	resident, _ := measure.ProcessMemory(os.Getpid())
-	measure.WriteRow(b.out, strconv.Itoa(size), fmt.Sprintf("%.1f", rate), fmt.Sprintf("%.0f", resident/1e6), card("memory.used"))
+	measure.WriteRow(b.out, strconv.Itoa(size), fmt.Sprintf("%.1f", mean), fmt.Sprintf("%.1f", rate),
+		fmt.Sprintf("%.0f", resident/1e6), card("memory.used"))
 	return nil
 }
 
@@ -253,8 +266,10 @@ func (b *bench) swap(ctx context.Context) error {
 	defer os.RemoveAll(dir)
 	publish := func(version string) error {
 		coming := filepath.Join(dir, "coming")
-		err := os.CopyFS(coming, os.DirFS(filepath.Join(b.dir, "model", "1")))
-		return errors.Join(err, os.Rename(coming, filepath.Join(dir, version)))
+		if err := os.CopyFS(coming, os.DirFS(filepath.Join(b.dir, "model", "1"))); err != nil {
+			return err
+		}
+		return os.Rename(coming, filepath.Join(dir, version))
 	}
 	if err := publish("1"); err != nil {
 		return err
@@ -272,8 +287,8 @@ func (b *bench) swap(ctx context.Context) error {
 	swapped := make(chan error, 1)
 	var took time.Duration
 	g.Go(func() {
-		begin := time.Now()
 		err := publish("2")
+		begin := time.Now()
 		if err == nil {
 			err = m.await(ctx)
 		}
@@ -283,7 +298,7 @@ func (b *bench) swap(ctx context.Context) error {
 	// So many seconds, and on until the second version serves.
 	var ends []time.Time
 	for done := false; !done; {
-		_, more, err := measure.Flood(ctx, b.seconds, b.photos, m.answer)
+		_, more, err := measure.Flood(ctx, measure.Callers, b.seconds, b.photos, m.answer)
 		if ends = append(ends, more...); err != nil {
 			return err
 		}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a folder to copy to a machine with an NVIDIA card, which needs nothing but its driver:
+# Makes a folder to copy to a machine with an NVIDIA card, which needs nothing but its driver, glibc
+# 2.28 or newer and libstdc++:
 #
 #   bench/gpu/pack.sh [FOLDER]         with TensorFlow's library for cards (3 GB to fetch); bin/gpu
 #   bench/gpu/pack.sh --cpu [FOLDER]   with the library for processors, to try the program
@@ -9,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 testenv/setup.sh test
+testenv/setup.sh release # for zig
 cpu=
 [[ ${1-} != --cpu ]] || { cpu=1; shift; }
 to=${1:-bin/gpu}
@@ -29,7 +31,7 @@ fi
 cp -r savedmodel/inception/1 "$to/model"
 cp -r .tools/photos "$to"
 cp .tools/reference/answers.json "$to"
-CGO_ENABLED=1 go build -o "$to/gpu" ./bench/gpu
+CGO_ENABLED=1 CC="$PWD/.tools/zig/ziglang/zig cc -target x86_64-linux-gnu.2.28" go build -o "$to/gpu" ./bench/gpu
 cat >"$to/run.sh" <<'SCRIPT'
 #!/bin/sh
 cd "$(dirname "$0")" && exec ./gpu "$@"

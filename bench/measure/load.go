@@ -36,14 +36,14 @@ const Callers = 64
 // LatencyLoad is the share of the throughput at which latency is measured.
 const LatencyLoad = 0.4
 
-// Flood lets many callers classify photos, each the next one as soon as it has an answer. None
+// Flood lets so many callers classify photos, each the next one as soon as it has an answer. None
 // begins another one after that time. It returns when it began, and when the answers came, in
 // order.
-func Flood(ctx context.Context, long time.Duration, photos [][]byte, classify func(ctx context.Context, photo []byte) error) (begin time.Time, ends []time.Time, err error) {
+func Flood(ctx context.Context, callers int, long time.Duration, photos [][]byte, classify func(ctx context.Context, photo []byte) error) (begin time.Time, ends []time.Time, err error) {
 	var mu sync.Mutex
 	begin = time.Now()
 	g, ctx := errgroup.WithContext(ctx)
-	for i := range Callers {
+	for i := range callers {
 		g.Go(func() error {
 			for n := i; time.Since(begin) < long; n++ {
 				if err := classify(ctx, photos[n%len(photos)]); err != nil {

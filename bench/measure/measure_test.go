@@ -71,7 +71,7 @@ func TestAtRate(t *testing.T) {
 
 func TestFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		begin, ends, err := Flood(t.Context(), 950*time.Millisecond, [][]byte{{1}}, func(context.Context, []byte) error {
+		begin, ends, err := Flood(t.Context(), Callers, 950*time.Millisecond, [][]byte{{1}}, func(context.Context, []byte) error {
 			time.Sleep(100 * time.Millisecond)
 			return nil
 		})
@@ -82,7 +82,7 @@ func TestFlood(t *testing.T) {
 			t.Errorf("%d answers in %v, want %d in 1s", len(ends), ends[len(ends)-1].Sub(begin), 10*Callers)
 		}
 		failure := errors.New("no")
-		if _, _, err := Flood(t.Context(), time.Hour, [][]byte{{1}}, func(context.Context, []byte) error { return failure }); !errors.Is(err, failure) {
+		if _, _, err := Flood(t.Context(), Callers, time.Hour, [][]byte{{1}}, func(context.Context, []byte) error { return failure }); !errors.Is(err, failure) {
 			t.Errorf("got %v, want the error of Classify", err)
 		}
 	})

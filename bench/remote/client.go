@@ -160,7 +160,7 @@ func (c *caller) do(ctx context.Context, r request) (reply, error) {
 // batches there is enough to do, and a server answers in bursts of many photos,
 // of which a cut would make one more or less.
 func (c *caller) flood(ctx context.Context, r request) (reply, error) {
-	begin, ends, err := measure.Flood(ctx, seconds(r.Seconds), c.photos, c.classify)
+	begin, ends, err := measure.Flood(ctx, measure.Callers, seconds(r.Seconds), c.photos, c.classify)
 	if err != nil {
 		return reply{}, err
 	}

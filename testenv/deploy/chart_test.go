@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -52,13 +53,18 @@ config:
     tls: {enabled: true}
 env: [{name: INCEPTOR_KAFKA_SASL_PASSWORD, valueFrom: {secretKeyRef: {name: kafka, key: password}}}]
 `,
+	"large numbers": `
+config: {kafka: {group: 1000000, input: 20261130, window: {total-bytes: 1073741824}}}
+state: {create: true, size: 1073741824}
+scaling: {enabled: true, lag: 1000000, pollingInterval: 1000000, cooldownPeriod: 1000000}
+`,
 	"image volume": `
 model: {source: image, path: "", image: {reference: "registry.example.com/models/inception:7"}}
 `,
 	"init container": `
 model:
   source: init
-  init: {image: "amazon/aws-cli:2.31.0", args: [s3, sync, "s3://models/inception", /models/inception], env: [{name: AWS_REGION, value: eu-west-1}]}
+  init: {image: "amazon/aws-cli:2.31.0", args: [s3, sync, "s3://models/inception", /models/inception], sizeLimit: 1073741824, env: [{name: AWS_REGION, value: eu-west-1}]}
 networkPolicy: {egress: [{ports: [{port: 443, protocol: TCP}]}]}
 `,
 	"state on a claim": `
@@ -71,7 +77,7 @@ state: {claim: shared, create: true}
 config:
   model: {backend: remote}
   fallback: {address: "serving.models.svc:8500", tls: {enabled: true}}
-networkPolicy: {modelServer: {to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: models}}}]}}
+networkPolicy: {modelServer: {ports: [8501], to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: models}}}]}}
 `,
 	"everything": `
 image: {repository: registry.example.com/inceptor, tag: 1.2.3-gpu, pullPolicy: Always}
@@ -93,7 +99,7 @@ volumeMounts: [{name: images, mountPath: /images, readOnly: true}]
 state: {claim: shared}
 gpu: {enabled: true}
 scaling: {enabled: true, minReplicas: 2, maxReplicas: 8}
-podMonitor: {enabled: true, interval: 15s, labels: {release: prometheus}}
+podMonitor: {enabled: true, interval: 15s, labels: {release: prometheus}, nativeHistograms: true}
 prometheusRule: {enabled: true, labels: {release: prometheus}}
 podDisruptionBudget: {maxUnavailable: 50%}
 networkPolicy:
@@ -115,6 +121,9 @@ topologyKeys: []
 config: {shutdown: null, log: null, model: null}
 `,
 }
+
+// float is a whole number as Go prints a large float: Helm reads YAML's numbers as floats.
+var float = regexp.MustCompile(`\de\+\d`)
 
 // A release is what the chart makes of values.
 type release struct {
@@ -151,6 +160,12 @@ func loadChart(t *testing.T) *chart.Chart {
 // render gives the chart's files, as "helm install" makes them of values.
 func render(t *testing.T, values string) (map[string]string, error) {
 	t.Helper()
+	return renderBy(t, values, engine.Engine{})
+}
+
+// renderBy renders with an engine, which may know a cluster.
+func renderBy(t *testing.T, values string, by engine.Engine) (map[string]string, error) {
+	t.Helper()
 	given, err := chartutil.ReadValues([]byte(values))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, values)
@@ -160,14 +175,19 @@ func render(t *testing.T, values string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.Render(c, all)
+	return by.Render(c, all)
 }
 
 // install renders values, and decodes each document into its type; a field that the type lacks
 // fails the test.
 func install(t *testing.T, values string) release {
 	t.Helper()
-	files, err := render(t, values)
+	return installBy(t, values, engine.Engine{})
+}
+
+func installBy(t *testing.T, values string, by engine.Engine) release {
+	t.Helper()
+	files, err := renderBy(t, values, by)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +196,9 @@ func install(t *testing.T, values string) release {
 		text := files[name]
 		if strings.Contains(text, "<no value>") {
 			t.Errorf("%s has an empty place:\n%s", name, text)
+		}
+		if float.MatchString(text) {
+			t.Errorf("%s has a large number with an exponent:\n%s", name, text)
 		}
 		if path.Base(name) == "NOTES.txt" {
 			r.notes = text

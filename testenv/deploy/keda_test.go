@@ -2,11 +2,18 @@ package deploy
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"helm.sh/helm/v3/pkg/engine"
+	apps "k8s.io/api/apps/v1"
+	"k8s.io/client-go/rest"
 )
 
 var kedaParameter = regexp.MustCompile(`keda:"name=(\w+),order=triggerMetadata[^"]*?(?:enum=([^",]*))?"`)
@@ -80,6 +87,10 @@ func TestScaling(t *testing.T) {
 			"bootstrapServers": "kafka.kafka.svc:9092", "consumerGroup": "inceptor", "topic": "photos",
 			"lagThreshold": "500", "offsetResetPolicy": "latest", "sasl": "none", "tls": "disable",
 		},
+		"large numbers": {
+			"bootstrapServers": "kafka.kafka.svc:9092", "consumerGroup": "1000000", "topic": "20261130",
+			"lagThreshold": "1000000", "offsetResetPolicy": "earliest", "sasl": "none", "tls": "disable",
+		},
 		// KEDA adds up all topics of the group if none is named.
 		"scaling with a login": {
 			"bootstrapServers": "b1.kafka:9093,b2.kafka:9093", "consumerGroup": "inceptor",
@@ -98,5 +109,32 @@ func TestScaling(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An upgrade keeps the number of pods that run, also the one that turns scaling on.
+func TestScalingKeepsThePods(t *testing.T) {
+	for _, running := range []int32{0, 7} {
+		cluster := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			switch r.URL.Path {
+			case "/apis/apps/v1":
+				fmt.Fprint(w, `{"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [{"name": "deployments", "kind": "Deployment", "namespaced": true}]}`)
+			case "/apis/apps/v1/namespaces/vision/deployments/photos-inceptor":
+				fmt.Fprintf(w, `{"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": %d}}`, running)
+			default:
+				http.NotFound(w, r)
+			}
+		}))
+		by := engine.New(&rest.Config{Host: cluster.URL})
+		scaled := installBy(t, "scaling: {enabled: true}", by).spec.(*apps.Deployment).Spec.Replicas
+		if scaled == nil || *scaled != running {
+			t.Errorf("with scaling, %d pods become %v", running, scaled)
+		}
+		fixed := installBy(t, "replicas: 3", by).spec.(*apps.Deployment).Spec.Replicas
+		if fixed == nil || *fixed != 3 {
+			t.Errorf("without scaling, %d pods become %v, want 3", running, fixed)
+		}
+		cluster.Close()
 	}
 }

@@ -75,14 +75,14 @@ func checkSecurity(t *testing.T, pod core.PodSpec) {
 			s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 {
 			t.Errorf("security context of %s: %+v", c.Name, s)
 		}
+		if c.Resources.Limits.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.ImagePullPolicy == "" {
+			t.Errorf("%s: resources %v, pull policy %q", c.Name, c.Resources, c.ImagePullPolicy)
+		}
 		for _, mount := range c.VolumeMounts {
 			if mount.Name == "models" && c.Name == "inceptor" && !mount.ReadOnly {
 				t.Error("inceptor may change the model")
 			}
 		}
-	}
-	if pod.Containers[0].Resources.Limits.Memory().IsZero() {
-		t.Error("no limit on memory")
 	}
 }
 
@@ -228,6 +228,33 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
+// Prometheus scrapes native histograms only if asked, and keeps the classic ones.
+func TestPodMonitor(t *testing.T) {
+	s := install(t, installations["everything"]).monitor.Spec
+	if s.ScrapeNativeHistograms == nil || !*s.ScrapeNativeHistograms || s.ScrapeClassicHistograms == nil || !*s.ScrapeClassicHistograms {
+		t.Errorf("%+v", s.NativeHistogramConfig)
+	}
+	s = install(t, "podMonitor: {enabled: true}").monitor.Spec
+	if s.ScrapeNativeHistograms != nil || s.ScrapeClassicHistograms != nil {
+		t.Errorf("by default: %+v", s.NativeHistogramConfig)
+	}
+}
+
+// The container that brings the model has what it was given, or what inceptor has.
+func TestInit(t *testing.T) {
+	init := func(more string) core.Container {
+		return install(t, "{model: {source: init, init: {image: fetch"+more+"}}, gpu: {enabled: true}}").pods.Spec.InitContainers[0]
+	}
+	c := init("")
+	if c.Resources.Limits.Memory().String() != "2Gi" || len(c.Resources.Limits) != 1 || c.ImagePullPolicy != core.PullIfNotPresent {
+		t.Errorf("resources %v, pull policy %s", c.Resources, c.ImagePullPolicy)
+	}
+	c = init(", pullPolicy: Always, resources: {limits: {memory: 256Mi}}")
+	if c.Resources.Limits.Memory().String() != "256Mi" || len(c.Resources.Requests) != 0 || c.ImagePullPolicy != core.PullAlways {
+		t.Errorf("resources %v, pull policy %s", c.Resources, c.ImagePullPolicy)
+	}
+}
+
 // The operator gets the alerts that the compose file's Prometheus has.
 func TestAlerts(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/prometheus/rules.yaml")
@@ -245,11 +272,11 @@ func TestAlerts(t *testing.T) {
 // The ports that the network policy opens are those of the configuration.
 func TestNetworkPolicy(t *testing.T) {
 	for name, want := range map[string]string{
-		"defaults":       "53 53; 9092",
-		"exactly once":   "53 53; 9093 9094",
-		"init container": "53 53; 9092; 443",
-		"model server":   "53 53; 9092; 8500 to 1",
-		"everything":     "53 53; 9092 9093 to 1; 8500; 80 443 8443 to 1; 4317 to 1",
+		"defaults":       "9092",
+		"exactly once":   "9093 9094",
+		"init container": "9092; 443",
+		"model server":   "9092; 8501 to 1",
+		"everything":     "9092 9093 to 1; 8500; 80 443 8443 to 1; 4317 to 1",
 	} {
 		spec := install(t, installations[name]).network.Spec
 		if len(spec.PolicyTypes) != 2 || len(spec.Ingress) != 1 || len(spec.Ingress[0].From) != 1 || len(spec.Ingress[0].Ports) != 1 || spec.Ingress[0].Ports[0].Port.String() != "http" {
@@ -267,7 +294,7 @@ func TestNetworkPolicy(t *testing.T) {
 			}
 			rules = append(rules, text)
 		}
-		if got := strings.Join(rules, "; "); got != want {
+		if got, want := strings.Join(rules, "; "), "53 53 5353 5353; "+want; got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}

@@ -127,6 +127,7 @@ func TestProgramTakesTheConfiguration(t *testing.T) {
 				t.Fatalf("%v: %s%s", err, log, out)
 			}
 			var settings struct {
+				Kafka struct{ Group string }
 				HTTP  struct{ Listen string }
 				Crash struct{ Journal string }
 				Model struct{ Dir, State, Backend string }
@@ -136,6 +137,9 @@ func TestProgramTakesTheConfiguration(t *testing.T) {
 			}
 			if settings.HTTP.Listen != ":8080" || settings.Crash.Journal != p.root+"/var/lib/inceptor/journal" {
 				t.Errorf("%+v", settings)
+			}
+			if r.scaledObject != nil && triggerOf(t, r.scaledObject)["consumerGroup"] != settings.Kafka.Group {
+				t.Errorf("KEDA reads the lag of another group than %q", settings.Kafka.Group)
 			}
 			local := settings.Model.Backend != "remote"
 			if strings.HasPrefix(settings.Model.Dir, p.root+"/models") != local || strings.HasPrefix(settings.Model.State, p.root+"/var/lib/inceptor/state/") != local {

@@ -1,6 +1,6 @@
 // Command images tries container images, as testenv/images.sh does after it has built them:
 //
-//	images [-tool podman] [-memory 512m] IMAGE...
+//	images [-tool podman] [-memory 1g] IMAGE...
 //
 // Each image answers photos from a real broker, with a root that is read-only, without
 // capabilities, and in so much memory. It prints how long that took and what memory it needed.
@@ -27,7 +27,7 @@ const limit = 5 * time.Minute
 
 func main() {
 	tool := flag.String("tool", "docker", "docker or podman")
-	memory := flag.String("memory", "512m", "limits of memory, with commas")
+	memory := flag.String("memory", "1g", "limits of memory, with commas")
 	settings := flag.String("settings", "", "further flags for inceptor run")
 	photos := flag.Int("photos", 40, "photos to send")
 	model := flag.String("model", "savedmodel/inception", "the model's directory")

@@ -211,8 +211,31 @@ func readMemory(pid string) (memory, error) {
 			return memory{}, fmt.Errorf("%s in %s: %w", want.field, file, err)
 		}
 	}
+	if user, err = insideUser(pid, user); err != nil {
+		return memory{}, err
+	}
 	if user != 65532 || capabilities != 0 || seccomp != 2 {
 		return memory{}, fmt.Errorf("user %d, capabilities %d, seccomp %d: want 65532, 0, 2", user, capabilities, seccomp)
 	}
 	return m, nil
+}
+
+// insideUser returns what a user of this machine is called in a process's container. With podman
+// without root they differ.
+func insideUser(pid string, user int) (int, error) {
+	file := "/proc/" + pid + "/uid_map"
+	ranges, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(ranges)) {
+		var inside, outside, count int
+		if _, err := fmt.Sscan(line, &inside, &outside, &count); err != nil {
+			return 0, fmt.Errorf("%s: %q: %w", file, line, err)
+		}
+		if outside <= user && user < outside+count {
+			return inside + user - outside, nil
+		}
+	}
+	return 0, fmt.Errorf("%s does not have user %d", file, user)
 }

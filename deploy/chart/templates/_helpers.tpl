@@ -25,6 +25,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default (ternary "gpu" "cpu" .Values.gpu.enabled) }}
 {{- end -}}
 
+{{/* A setting as text. YAML's numbers are floats here, and 1000000 would become 1e+06. */}}
+{{- define "inceptor.text" -}}
+{{- kindIs "string" . | ternary . (toJson .) -}}
+{{- end -}}
+
 {{/* model.backend */}}
 {{- define "inceptor.backend" -}}
 {{- dig "model" "backend" "local" .Values.config -}}
