@@ -28,7 +28,7 @@ var rare = []string{
 // legend shows; every alert can be evaluated. That also holds if Prometheus takes native histograms
 // in place of buckets.
 func TestDashboardFindsMetrics(t *testing.T) {
-	before, after := scrapes(t)
+	empty, before, after := scrapes(t)
 	all := queries(t)
 	for name, format := range map[string]string{"text": text, "native histograms": protobuf} {
 		t.Run(name, func(t *testing.T) {
@@ -49,13 +49,12 @@ func TestDashboardFindsMetrics(t *testing.T) {
 					}
 				}
 			}
-			for _, r := range alerts(t) {
-				if firing := from.eval(t, r.Alert, r.Expr); len(firing) > 0 != slices.Contains(fires, r.Alert) {
-					t.Errorf("%s: %v", r.Alert, firing)
-				}
-			}
+			from.alert(t, fires)
 		})
 	}
+	without := database{}
+	without.add(t, empty, at)
+	without.alert(t, firesEmpty)
 	if native := after[protobuf].contentType; !strings.Contains(native, "protobuf") {
 		t.Errorf("no native histograms, but %s", native)
 	}
@@ -111,6 +110,16 @@ func (d database) add(t *testing.T, p page, when time.Time) {
 			d[full.String()] = &series{labels: full}
 		}
 		d[full.String()].samples = append(d[full.String()].samples, s)
+	}
+}
+
+// alert makes sure that the conditions of these alerts hold, and of no others.
+func (d database) alert(t *testing.T, want []string) {
+	t.Helper()
+	for _, r := range alerts(t) {
+		if firing := d.eval(t, r.Alert, r.Expr); len(firing) > 0 != slices.Contains(want, r.Alert) {
+			t.Errorf("%s: %v", r.Alert, firing)
+		}
 	}
 }
 
