@@ -28,6 +28,9 @@ const (
 	CauseCrash  = "crash"   // native code crashed the process while it was new
 )
 
+// Causes lists the causes of a rollback.
+var Causes = []string{CauseErrors, CauseSlow, CauseHangs, CauseByHand, CauseCrash}
+
 // A verdict is why a version has to be rolled back.
 type verdict struct{ cause, reason string }
 

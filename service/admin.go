@@ -30,7 +30,7 @@ var (
 	errNotLocal = errors.New("only the service's own machine may change the service, and not through a proxy: " +
 		"send the request there, or run \"inceptor models\" there or in its container")
 	errNoProfile = errors.New("profiles are for the service's own machine only, and not through a proxy or for another site's page: " +
-		"ask for them there, or in its container")
+		"ask for them there, in its container's network, or through kubectl port-forward")
 	errNoLevel = errors.New("the log level of this process cannot be changed")
 )
 

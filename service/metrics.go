@@ -1,12 +1,14 @@
 package service
 
 import (
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"inceptor/model"
 	"inceptor/model/infer"
 	"inceptor/savedmodel"
 )
@@ -104,7 +106,7 @@ func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 			Help: "Time of each run of a version, for a whole batch.",
 		}, []string{"version"}),
 		desired: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "inceptor_model_desired_version", Help: "Version that should serve: the one that was chosen, or else the highest. If it differs from inceptor_model_serving_version for long, see \"inceptor models\". -1: none.",
+			Name: "inceptor_model_desired_version", Help: "Version that should serve: the one that was chosen, or else the highest. If it differs from inceptor_model_serving_version for long, see inceptor models. -1: none.",
 		}),
 		serving: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "inceptor_model_serving_version", Help: "Version that serves; -1: none.",
@@ -143,11 +145,21 @@ func newModelMetrics(r prometheus.Registerer) *modelMetrics {
 	}
 	m.desired.Set(noVersion)
 	m.serving.Set(noVersion)
+	beginAtZero(m.failed, infer.Gates)
+	beginAtZero(m.rolledBack, model.Causes)
 	m.batches, m.fill = newBatchMetrics(r)
 	r.MustRegister(m.runs,
 		m.desired, m.serving, m.overdue, m.overdueLoads, m.failed, m.rolledBack, m.loaded, m.steps, m.swapped, m.images, m.runTimes,
 		m.precision, m.agreement, m.verdicts)
 	return m
+}
+
+// beginAtZero makes series of a counter by their last label: Prometheus cannot see the first event
+// of a series that begins with it.
+func beginAtZero(c *prometheus.CounterVec, last []string, first ...string) {
+	for _, value := range last {
+		c.WithLabelValues(append(slices.Clone(first), value)...)
+	}
 }
 
 // newBatchMetrics returns the metrics of how large batches are.
@@ -286,8 +298,8 @@ func (m *modelMetrics) VersionFailed(_ int64, gate string) {
 	m.loaded.Set(0)
 }
 
-// NewModelInfo returns a metric of value 1 with the serving version in its labels.
-// New registers it.
+// NewModelInfo returns the metrics of which version serves, and whether another one answers next to
+// it. New registers them.
 func NewModelInfo(c Classifier) prometheus.Collector { return modelInfo{c} }
 
 type modelInfo struct{ Classifier }
@@ -295,11 +307,27 @@ type modelInfo struct{ Classifier }
 var modelInfoDesc = prometheus.NewDesc("inceptor_model_info", "1, with the serving version of the model in its labels.",
 	[]string{"model", "version", "digest"}, nil)
 
+var rolloutDesc = prometheus.NewDesc("inceptor_model_rollout",
+	"1 while a version with this label (canary, shadow) answers next to the one that serves, else 0.", []string{"label"}, nil)
+
 // Describe implements prometheus.Collector.
-func (modelInfo) Describe(c chan<- *prometheus.Desc) { c <- modelInfoDesc }
+func (modelInfo) Describe(c chan<- *prometheus.Desc) {
+	c <- modelInfoDesc
+	c <- rolloutDesc
+}
 
 // Collect implements prometheus.Collector.
 func (m modelInfo) Collect(c chan<- prometheus.Metric) {
+	if versions, ok := m.Classifier.(VersionController); ok {
+		present := versions.Secondary()
+		for _, label := range []string{model.LabelCanary, model.LabelShadow} {
+			value := 0.0
+			if label == present {
+				value = 1
+			}
+			c <- prometheus.MustNewConstMetric(rolloutDesc, prometheus.GaugeValue, value, label)
+		}
+	}
 	info, err := m.Serving()
 	if err != nil {
 		return

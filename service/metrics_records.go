@@ -42,6 +42,7 @@ func newRecordMetrics(r prometheus.Registerer) *recordMetrics {
 			Help: "Comparisons of two versions on one image, by the label of the one that was asked second (shadow; or stable, for images that a canary answered) and by result: same or other (best class), error, skipped (the queue was full), unpublished (its answer was not written).",
 		}, []string{"asked", "result"}),
 	}
+	beginAtZero(m.records, []string{ReasonCrashed}, "dead_letter")
 	m.answered = m.records.WithLabelValues("answered", "")
 	m.local, m.remote = m.answers.WithLabelValues(infer.BackendLocal), m.answers.WithLabelValues(infer.BackendRemote)
 	for name, stage := range map[string]*prometheus.Observer{"read": &m.read, "wait": &m.wait, "decode": &m.decode, "infer": &m.infer} {

@@ -75,6 +75,14 @@ func newStreamMetrics(r prometheus.Registerer, publish prometheus.Observer) *str
 	return m
 }
 
+// inputs says which topics are read.
+func (m *streamMetrics) inputs(topics []string) {
+	for _, topic := range topics {
+		beginAtZero(m.skipped, []string{stream.Recreated, stream.OutOfRange}, topic)
+		beginAtZero(m.repeated, []string{stream.BeyondEnd, stream.Expired, stream.Recreated}, topic)
+	}
+}
+
 // Revoked implements stream.Observer.
 func (m *streamMetrics) Revoked() {
 	m.of.revoked()

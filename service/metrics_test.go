@@ -1,6 +1,7 @@
 package service
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,42 @@ func BenchmarkEndToEnd(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Acknowledged(r)
+	}
+}
+
+// Series that an alert watches are there before their first event: all that the help names.
+func TestSeriesBeforeEvents(t *testing.T) {
+	r := prometheus.NewRegistry()
+	NewMetrics(r).stream.inputs([]string{"in"})
+	r.MustRegister(NewModelInfo(shadowed{}))
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{} // the series, by the metric
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			labels := m.GetLabel()
+			last := labels[max(0, len(labels)-1):]
+			if family.GetName() == "inceptor_skipped_records_total" || family.GetName() == "inceptor_repeated_records_total" {
+				last = labels[:1] // the reason; the other is the topic
+			}
+			for _, l := range last {
+				got[family.GetName()] += fmt.Sprintf("%s %v, ", l.GetValue(), m.GetCounter().GetValue()+m.GetGauge().GetValue())
+			}
+		}
+	}
+	for name, want := range map[string]string{
+		"inceptor_model_load_failures_total": "agreement 0, complete 0, golden 0, load 0, memory 0, read 0, signature 0, timeout 0, warm-up 0, ",
+		"inceptor_model_rollbacks_total":     "by-hand 0, crash 0, errors 0, hangs 0, slow 0, ",
+		"inceptor_records_total":             " 0, crashed 0, ",
+		"inceptor_skipped_records_total":     "out-of-range 0, recreated 0, ",
+		"inceptor_repeated_records_total":    "beyond-end 0, expired 0, recreated 0, ",
+		"inceptor_model_rollout":             "canary 0, shadow 1, ",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: got %q, want %q", name, got[name], want)
+		}
 	}
 }
 

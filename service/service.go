@@ -95,6 +95,7 @@ func New(c Config, classifier Classifier, metrics *Metrics, registry *prometheus
 		}
 		s.driver, err = newDriver(c.Kafka, s.stream, handle)
 	}
+	metrics.stream.inputs(c.Kafka.Input)
 	metrics.stream.limit.Set(float64(s.stream.TotalBytes))
 	if err == nil {
 		s.kafka, err = newCluster(c.Kafka, s.stream)

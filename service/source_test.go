@@ -183,7 +183,7 @@ func TestCounts(t *testing.T) {
 	}
 	s.metrics.BatchRun(3, infer.Run{Size: 4})
 	s.metrics.BatchRun(3, infer.Run{Size: 8})
-	want := history.Counts{Records: 4, DeadLetters: map[string]float64{"empty": 1}, Runs: 2, Images: 12, Lag: 8}
+	want := history.Counts{Records: 4, DeadLetters: map[string]float64{"crashed": 0, "empty": 1}, Runs: 2, Images: 12, Lag: 8}
 	if diff := cmp.Diff(want, s.metrics.counts()()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}

@@ -22,6 +22,11 @@ const (
 	GateMemory    = "memory"    // it fits into memory
 )
 
+// Gates lists the gates.
+var Gates = []string{
+	GateRead, GateComplete, GateSignature, GateLoad, GateWarmUp, GateGolden, GateAgreement, GateTimeout, GateMemory,
+}
+
 // A GateError says at which gate a version failed, and why.
 type GateError struct {
 	Gate string

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,26 +56,33 @@ func scrape(t *testing.T, url, format string) page {
 	return page{res.Header.Get("Content-Type"), body}
 }
 
+// answered is the lag of a partition that has no more records.
+var answered = regexp.MustCompile(`(?m)^inceptor_lag_records\{.*\} 0$`)
+
 // scrapes runs a service with the real model, whose model server is gone and whose newest version
-// is broken, and returns what it shows after some records and after some more: by format.
-func scrapes(t *testing.T) (before, after map[string]page) {
+// is broken. It returns what the service shows before it has a model, after some records, and after
+// some more: by format.
+func scrapes(t *testing.T) (empty page, before, after map[string]page) {
 	t.Helper()
 	broker, err := embedded.Start(0, 2, "ImageInputTopic", "ImageOutputTopic", "ImageDeadLetterTopic")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(broker.Close)
-	url := startService(t, broker.Addr())
+	models := t.TempDir()
+	url := startService(t, broker.Addr(), models)
+	empty = scrape(t, url, text)
+	writeVersions(t, models)
 	answer := func(photos, broken, all int) map[string]page {
 		send(t, broker, photos, broken)
-		await(t, "every record", func() bool {
+		await(t, "every record, and the broken version", func() bool {
 			body := string(scrape(t, url, text).body)
 			return strings.Contains(body, fmt.Sprintf("\ninceptor_end_to_end_latency_seconds_count %d\n", all)) &&
-				strings.Count(body, ",topic=\"ImageInputTopic\"} 0\n") == 2 // the lag of both partitions
+				len(answered.FindAllString(body, -1)) == 2 && strings.Contains(body, "\ninceptor_model_load_failures_total{gate=\"complete\"} 1\n")
 		})
 		return map[string]page{text: scrape(t, url, text), protobuf: scrape(t, url, protobuf)}
 	}
-	return answer(2, 1, 3), answer(8, 2, 13)
+	return empty, answer(2, 1, 3), answer(8, 2, 13)
 }
 
 // send sends photos, and files that are cut short.
@@ -102,10 +110,9 @@ func send(t *testing.T, broker *embedded.Broker, photos, broken int) {
 	}
 }
 
-// startService builds and starts a service, and returns its address.
-func startService(t *testing.T, broker string) (url string) {
+// writeVersions writes the real model as version 1, and a broken version 2.
+func writeVersions(t *testing.T, models string) {
 	t.Helper()
-	models := t.TempDir()
 	model, err := filepath.Abs("../../savedmodel/inception/1")
 	if err == nil {
 		err = os.Symlink(model, filepath.Join(models, "1"))
@@ -119,6 +126,11 @@ func startService(t *testing.T, broker string) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// startService builds and starts a service, and returns its address.
+func startService(t *testing.T, broker, models string) (url string) {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "inceptor")
 	if out, err := exec.Command("go", "build", "-C", "../..", "-o", program, "./cmd/inceptor").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
