@@ -247,7 +247,7 @@ func TestTracesOfRefusedOutputs(t *testing.T) {
 	tracer := newTracer(t, collector)
 	h := newHandler(t, fakeModel{})
 	c := stream.Config{Observer: stream.Unobserved{}, ReplaceRefused: h.replaceRefused}
-	c.OnFailure = func(r stream.Record, _ time.Duration, err error) ([]stream.Record, bool) {
+	c.OnFailure = func(_ context.Context, r stream.Record, _ time.Duration, err error) ([]stream.Record, bool) {
 		return []stream.Record{deadLetter(r, "dead", ReasonGivenUp, err)}, true
 	}
 	cfg, handle := tracer.Records(c, h.handle, sendersHeaders)
@@ -267,7 +267,7 @@ func TestTracesOfRefusedOutputs(t *testing.T) {
 	}
 	cfg.Observer.Delivered(in.Source(), in.Offset, in.Offset)
 	in.Offset++
-	given, ok := cfg.OnFailure(in, time.Hour, errors.New("no version is serving"))
+	given, ok := cfg.OnFailure(t.Context(), in, time.Hour, errors.New("no version is serving"))
 	if !ok {
 		t.Fatal("it was not given up")
 	}
