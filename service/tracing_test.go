@@ -324,6 +324,52 @@ func (shadowed) ClassifyAs(ctx context.Context, label string, _ []byte) (infer.P
 	return p, err
 }
 
+// answersSlowly is a shadow that answers once it is told to.
+type answersSlowly struct {
+	shadowed
+	asked, answer chan struct{}
+}
+
+func (m answersSlowly) ClassifyAs(ctx context.Context, label string, image []byte) (infer.Prediction, error) {
+	m.asked <- struct{}{}
+	<-m.answer
+	return m.shadowed.ClassifyAs(ctx, label, image)
+}
+
+// At a stop, the spans of comparisons that wait end too.
+func TestTraceOfAStoppedShadow(t *testing.T) {
+	collector := tracingtest.Start(t)
+	tracer := newTracer(t, collector)
+	h := newHandler(t, shadowed{})
+	m := answersSlowly{asked: make(chan struct{}, 3), answer: make(chan struct{})}
+	h.comparer = newComparer(m, 1, "", nil, h.metrics.compared, slog.New(slog.DiscardHandler))
+	cfg, handle := tracer.Records(stream.Config{Observer: stream.Unobserved{}}, h.handle, sendersHeaders)
+	for offset := range int64(3) { // one is asked, and two wait
+		r := record(png)
+		r.Offset = offset
+		if _, err := handle(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if offset == 0 {
+			<-m.asked
+		}
+	}
+	cfg.Observer.Delivered(record(nil).Source(), 0, 2)
+	h.comparer.stop() // before the worker is free
+	close(m.answer)
+	h.comparer.close()
+	tracer.Close(t.Context())
+	got := map[string]int{}
+	for _, s := range collector.Spans() {
+		if s.Name == "compare" {
+			got[s.Error]++
+		}
+	}
+	if got[errStopped.Error()] != 2 || len(got) != 2 || h.comparer.bytes.Load() != 0 {
+		t.Errorf("got %v, and %d bytes are held", got, h.comparer.bytes.Load())
+	}
+}
+
 // A shadow's answer is part of the trace, though it is asked when the record has its answer.
 func TestTraceOfAShadow(t *testing.T) {
 	collector := tracingtest.Start(t)
