@@ -123,8 +123,8 @@ func TestJournalOfAnotherUser(t *testing.T) {
 	}
 }
 
-// The folder may be a link, as systemd makes one for a user that it makes up. Its target counts; but
-// a link of another user does not.
+// The folder may be a link, as systemd makes one for a user that it makes up. Its target counts. A
+// link of another user is refused.
 func TestJournalInALinkedFolder(t *testing.T) {
 	link := func(target string) string {
 		t.Helper()

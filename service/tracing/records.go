@@ -112,8 +112,8 @@ func (t *Tracer) start(ctx context.Context, out stream.Record) (context.Context,
 }
 
 // keep keeps the spans of a record's outputs until they are acknowledged. Those that it had before
-// end with that error. If ctx has ended, so has the record's generation: nothing acknowledges these,
-// and the record may have been read again. Then they end at once.
+// end with that error. If ctx has ended, so has the record's generation: nothing acknowledges
+// these, and the record may have been read again. Then they end at once.
 func (t *Tracer) keep(ctx context.Context, source stream.Record, spans []span.Span, before error) {
 	t.mu.Lock()
 	of := t.sending[source.Source()]

@@ -93,7 +93,8 @@ func TestLateHandler(t *testing.T) {
 	}
 }
 
-// Delivered ends the spans of its offsets, and no others, be they fewer than those that wait or more.
+// Delivered ends the spans of its offsets, and no others, whether its offsets are fewer than the
+// records that wait or more.
 func TestDelivered(t *testing.T) {
 	tracer, spans := newTestTracer(t)
 	for offset := int64(0); offset < 100; offset += 10 { // the log is compacted

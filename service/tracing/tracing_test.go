@@ -81,8 +81,8 @@ func TestReadEnvironment(t *testing.T) {
 	}
 }
 
-// Mistakes in variables that only OpenTelemetry's SDK reads are errors too, though it only notes some
-// of them.
+// Mistakes in variables that only OpenTelemetry's SDK reads are errors too, also where the SDK goes
+// on with its default.
 func TestMistakesThatTheSDKFinds(t *testing.T) {
 	mistakes := map[string][2]string{
 		"OTEL_EXPORTER_OTLP_TIMEOUT":            {"10s", "OTEL_EXPORTER_OTLP_TIMEOUT: "},
