@@ -24,8 +24,11 @@ const (
 	shadowTimeout = 10 * time.Second
 )
 
-// errSkipped is for the trace.
-var errSkipped = errors.New("skipped: too many wait for a second answer")
+// These are for the trace.
+var (
+	errSkipped = errors.New("skipped: too many wait for a second answer")
+	errStopped = errors.New("the service stopped before it asked for a second answer")
+)
 
 // A comparer asks a second version about images that were already answered, and
 // compares the answers. The second version is the shadow, whose answers it
@@ -110,6 +113,14 @@ func newComparer(
 func (c *comparer) close() {
 	c.stop()
 	c.workers.Wait()
+	for {
+		select {
+		case job := <-c.jobs:
+			c.finish(job, errStopped)
+		default:
+			return
+		}
+	}
 }
 
 // offer queues a copy of the image, if there is a second version and room.
@@ -161,14 +172,21 @@ func (c *comparer) work(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case job := <-c.jobs:
-			job.step.End(c.compare(job.step.Into(ctx), job))
-			c.done(int64(len(job.image.Bytes)), job.ask)
+			c.finish(job, c.compare(job.step.Into(ctx), job))
 		}
 	}
 }
 
+func (c *comparer) finish(job comparison, err error) {
+	job.step.End(err)
+	c.done(int64(len(job.image.Bytes)), job.ask)
+}
+
 // compare returns an error for the trace only.
 func (c *comparer) compare(ctx context.Context, job comparison) error {
+	if ctx.Err() != nil { // select may take a job then
+		return errStopped
+	}
 	p, err := c.model.ClassifyAs(ctx, job.ask, job.image.Bytes)
 	same, known := p.Agrees(job.given)
 	switch {

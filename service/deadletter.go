@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,11 +59,11 @@ func deadLetter(r stream.Record, topic, reason string, err error) stream.Record 
 }
 
 // onFailure returns what stream.Config.OnFailure is set to, by kafka.on-error.
-func (h *handler) onFailure(k Kafka) func(stream.Record, time.Duration, error) ([]stream.Record, bool) {
+func (h *handler) onFailure(k Kafka) func(context.Context, stream.Record, time.Duration, error) ([]stream.Record, bool) {
 	if k.OnError != onErrorDeadLetter && k.OnError != onErrorStop {
 		return nil
 	}
-	return func(r stream.Record, since time.Duration, err error) ([]stream.Record, bool) {
+	return func(_ context.Context, r stream.Record, since time.Duration, err error) ([]stream.Record, bool) {
 		if since < k.OnErrorAfter {
 			return nil, false
 		}

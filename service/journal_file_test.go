@@ -123,6 +123,53 @@ func TestJournalOfAnotherUser(t *testing.T) {
 	}
 }
 
+// The folder may be a link, as systemd makes one for a user that it makes up. Its target counts. A
+// link of another user is refused.
+func TestJournalInALinkedFolder(t *testing.T) {
+	link := func(target string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	private, shared := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.Chmod(private, 0o700), os.Chmod(shared, 0o777)); err != nil { //nolint:gosec // that is the point
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{private: private, shared: filepath.Join(shared, ownFolderName())} {
+		dir := link(target)
+		j := open4test(t, dir, "in")
+		mustBegin(t, j, 1)
+		if files, err := filepath.Glob(filepath.Join(want, "*.journal")); err != nil || len(files) != 1 {
+			t.Errorf("%d journals are in %s, want one; %v", len(files), want, err)
+		}
+		j.die(t, true)
+		open4test(t, dir, "in").check(t, 1, 0)
+		if f := checkJournal(Crash{Journal: dir}); f.Status != OK {
+			t.Errorf("check says %v", f)
+		}
+	}
+	bad := map[string]string{link(filepath.Join(private, "missing")): "no such file"}
+	if os.Getuid() == 0 { // only root can give things to another user
+		const nobody = 65534
+		theirs, theirLink := t.TempDir(), link(private)
+		if err := errors.Join(os.Chown(theirs, nobody, nobody), os.Lchown(theirLink, nobody, nobody)); err != nil {
+			t.Fatal(err)
+		}
+		bad[link(theirs)], bad[theirLink] = "another user owns it", "another user owns it"
+	}
+	for dir, want := range bad {
+		if f := checkJournal(Crash{Journal: dir}); f.Status != Fail || !strings.Contains(f.Text, want) {
+			t.Errorf("check says %v, want %s", f, want)
+		}
+		if _, err := newJournal(dir, "group", "in", blameless); err == nil {
+			t.Errorf("%s has a journal, want an error: %s", dir, want)
+		}
+	}
+}
+
 // More records than there are slots are worked on all the same.
 func TestJournalFull(t *testing.T) {
 	j := open4test(t, t.TempDir(), "in")

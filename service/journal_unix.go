@@ -47,18 +47,22 @@ func mapJournal(dir, name string) (*os.File, journalFile, error) {
 
 // journalFolder returns where the journals of a configured folder lie: in it or, where others may
 // write to it, in a folder of this user's own below it. So a volume of Kubernetes will do, which a
-// group or everybody may write to. What another user owns is an error.
+// group or everybody may write to. What another user owns is an error. The folder may be a link, as
+// systemd makes one of /var/lib/inceptor: then both the link and its target count.
 func journalFolder(dir string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
+	var link, st unix.Stat_t
+	if err := unix.Lstat(dir, &link); err != nil {
 		return dir, fmt.Errorf("%s: %w", dir, err)
 	}
-	ours := int(st.Uid) == os.Getuid()
+	if err := unix.Stat(dir, &st); err != nil { // not as a missing folder, which is made
+		return dir, fmt.Errorf("%s: its target: %v", dir, err) //nolint:errorlint // see above
+	}
+	others := func(uid uint32) bool { return int(uid) != os.Getuid() && uid != 0 }
 	switch {
-	case ours && st.Mode&0o022 == 0:
-		return dir, nil
-	case !ours && st.Uid != 0:
+	case others(link.Uid), others(st.Uid):
 		return dir, fmt.Errorf("%s: another user owns it, and may write there", dir)
+	case int(st.Uid) == os.Getuid() && st.Mode&0o022 == 0:
+		return dir, nil
 	}
 	own := filepath.Join(dir, ownFolderName())
 	if err := unix.Lstat(own, &st); err == nil && int(st.Uid) != os.Getuid() {
@@ -77,7 +81,11 @@ func openJournalFolder(dir string) (*os.File, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	if path != dir { // others may write to dir, so a link there may be theirs
+		flags |= unix.O_NOFOLLOW
+	}
+	fd, err := unix.Open(path, flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

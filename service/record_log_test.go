@@ -79,7 +79,7 @@ func TestAllLettersAreLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.replaceUnread(1000)(stream.Batch{Topic: "in", First: 1, Last: 2})
-	h.onFailure(Kafka{OnError: onErrorDeadLetter})(stream.Record{Topic: "in", Offset: 3}, time.Second, errors.New("no model"))
+	h.onFailure(Kafka{OnError: onErrorDeadLetter})(t.Context(), stream.Record{Topic: "in", Offset: 3}, time.Second, errors.New("no model"))
 	for i, reason := range []string{ReasonRefused, ReasonUnreadBatch, "", ReasonGivenUp} {
 		line := fmt.Sprintf(`msg="dead letter" record=in-0-%d reason=%s `, i, reason)
 		if reason != "" && strings.Count(out.String(), line) != 1 {

@@ -140,7 +140,7 @@ func TestDeadLetterSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := Kafka{OnError: onErrorDeadLetter, OnErrorAfter: time.Minute}
-	givenUp, _ := h.onFailure(k)(in, time.Hour, errors.New("no version is serving"))
+	givenUp, _ := h.onFailure(k)(t.Context(), in, time.Hour, errors.New("no version is serving"))
 	letters := append(append(handled, givenUp...), h.replaceUnread(1000)(stream.Batch{Topic: "in", Partition: 2, First: 7, Last: 9})...)
 	for _, source := range []stream.Record{in, {Topic: "in", Partition: 2, Offset: 9}} {
 		source.Headers = sendersHeaders(source.Headers)

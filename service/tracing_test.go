@@ -247,7 +247,7 @@ func TestTracesOfRefusedOutputs(t *testing.T) {
 	tracer := newTracer(t, collector)
 	h := newHandler(t, fakeModel{})
 	c := stream.Config{Observer: stream.Unobserved{}, ReplaceRefused: h.replaceRefused}
-	c.OnFailure = func(r stream.Record, _ time.Duration, err error) ([]stream.Record, bool) {
+	c.OnFailure = func(_ context.Context, r stream.Record, _ time.Duration, err error) ([]stream.Record, bool) {
 		return []stream.Record{deadLetter(r, "dead", ReasonGivenUp, err)}, true
 	}
 	cfg, handle := tracer.Records(c, h.handle, sendersHeaders)
@@ -267,7 +267,7 @@ func TestTracesOfRefusedOutputs(t *testing.T) {
 	}
 	cfg.Observer.Delivered(in.Source(), in.Offset, in.Offset)
 	in.Offset++
-	given, ok := cfg.OnFailure(in, time.Hour, errors.New("no version is serving"))
+	given, ok := cfg.OnFailure(t.Context(), in, time.Hour, errors.New("no version is serving"))
 	if !ok {
 		t.Fatal("it was not given up")
 	}
@@ -322,6 +322,52 @@ func (shadowed) ClassifyAs(ctx context.Context, label string, _ []byte) (infer.P
 	p, err := fakeModel{}.Classify(ctx, nil, nil)
 	p.Label = label
 	return p, err
+}
+
+// answersSlowly is a shadow that answers once it is told to.
+type answersSlowly struct {
+	shadowed
+	asked, answer chan struct{}
+}
+
+func (m answersSlowly) ClassifyAs(ctx context.Context, label string, image []byte) (infer.Prediction, error) {
+	m.asked <- struct{}{}
+	<-m.answer
+	return m.shadowed.ClassifyAs(ctx, label, image)
+}
+
+// At a stop, the spans of comparisons that wait end too.
+func TestTraceOfAStoppedShadow(t *testing.T) {
+	collector := tracingtest.Start(t)
+	tracer := newTracer(t, collector)
+	h := newHandler(t, shadowed{})
+	m := answersSlowly{asked: make(chan struct{}, 3), answer: make(chan struct{})}
+	h.comparer = newComparer(m, 1, "", nil, h.metrics.compared, slog.New(slog.DiscardHandler))
+	cfg, handle := tracer.Records(stream.Config{Observer: stream.Unobserved{}}, h.handle, sendersHeaders)
+	for offset := range int64(3) { // one is asked, and two wait
+		r := record(png)
+		r.Offset = offset
+		if _, err := handle(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if offset == 0 {
+			<-m.asked
+		}
+	}
+	cfg.Observer.Delivered(record(nil).Source(), 0, 2)
+	h.comparer.stop() // before the worker is free
+	close(m.answer)
+	h.comparer.close()
+	tracer.Close(t.Context())
+	got := map[string]int{}
+	for _, s := range collector.Spans() {
+		if s.Name == "compare" {
+			got[s.Error]++
+		}
+	}
+	if got[errStopped.Error()] != 2 || len(got) != 2 || h.comparer.bytes.Load() != 0 {
+		t.Errorf("got %v, and %d bytes are held", got, h.comparer.bytes.Load())
+	}
 }
 
 // A shadow's answer is part of the trace, though it is asked when the record has its answer.

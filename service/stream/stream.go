@@ -86,7 +86,8 @@ func (r Record) Source() Partition { return Partition{r.Topic, r.Partition} }
 
 // A Handler turns one input record into the records to publish for it, in their order; there may be
 // none. Its error means "try again later": the driver backs off, calls it again, and does not
-// commit. It is called from many goroutines at once, and must return soon after ctx ends.
+// commit. It is called from many goroutines at once, and must return soon after ctx ends, which it
+// does before Observer.Revoked is called.
 type Handler func(ctx context.Context, r Record) ([]Record, error)
 
 // Config is the configuration of a driver. Brokers, Group, Inputs, Outputs, Window and
@@ -155,8 +156,8 @@ type Config struct {
 
 	// OnFailure, if not nil, is called each time a handler fails on a record; since is the time
 	// from its first failure. It returns the records to publish in place of an answer, and true; or
-	// false: the handler is called again.
-	OnFailure func(r Record, since time.Duration, err error) ([]Record, bool)
+	// false: the handler is called again. ctx is the handler's.
+	OnFailure func(ctx context.Context, r Record, since time.Duration, err error) ([]Record, bool)
 
 	Log      *slog.Logger
 	Observer Observer

@@ -39,10 +39,10 @@ func (t *Tracer) Records(c stream.Config, h stream.Handler, senders func([]strea
 		}
 	}
 	if failed := c.OnFailure; failed != nil {
-		c.OnFailure = func(r stream.Record, since time.Duration, err error) ([]stream.Record, bool) {
-			outputs, ok := failed(w.plain(r), since, err)
+		c.OnFailure = func(ctx context.Context, r stream.Record, since time.Duration, err error) ([]stream.Record, bool) {
+			outputs, ok := failed(ctx, w.plain(r), since, err)
 			if ok {
-				ctx, s := w.process(context.Background(), r)
+				ctx, s := w.process(ctx, r)
 				w.send(ctx, w.plain(r), outputs)
 				s.End(err)
 			}
@@ -96,7 +96,7 @@ func (w *records) send(ctx context.Context, source stream.Record, outputs []stre
 			spans = append(spans, s)
 		}
 	}
-	w.keep(source, spans, errAgain)
+	w.keep(ctx, source, spans, errAgain)
 }
 
 // start starts the span of an output.
@@ -112,13 +112,15 @@ func (t *Tracer) start(ctx context.Context, out stream.Record) (context.Context,
 }
 
 // keep keeps the spans of a record's outputs until they are acknowledged. Those that it had before
-// end with that error.
-func (t *Tracer) keep(source stream.Record, spans []span.Span, before error) {
+// end with that error. If ctx has ended, so has the record's generation: nothing acknowledges
+// these, and the record may have been read again. Then they end at once.
+func (t *Tracer) keep(ctx context.Context, source stream.Record, spans []span.Span, before error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	of := t.sending[source.Source()]
-	end(of[source.Offset], before)
+	over := of[source.Offset]
 	switch {
+	case ctx.Err() != nil:
+		over, before = spans, errRevoked
 	case len(spans) == 0:
 		delete(of, source.Offset)
 	case of == nil:
@@ -126,6 +128,8 @@ func (t *Tracer) keep(source stream.Record, spans []span.Span, before error) {
 	default:
 		of[source.Offset] = spans
 	}
+	t.mu.Unlock()
+	end(over, before)
 }
 
 // replace is stream.Config's ReplaceRefused. What takes the place of an output is sent below it.
@@ -138,9 +142,10 @@ func (w *records) replace(source, output stream.Record, reason error,
 	if err != nil || mended.Topic == output.Topic || !refused.IsValid() {
 		return mended, err
 	}
+	// This context does not end: no driver publishes after the end of a generation.
 	ctx, s := w.start(trace.ContextWithRemoteSpanContext(context.Background(), refused), mended)
 	mended.Headers = inject(ctx, mended.Headers, min(len(source.Headers), len(mended.Headers)))
-	w.keep(source, []span.Span{s}, reason)
+	w.keep(ctx, source, []span.Span{s}, reason)
 	return mended, nil
 }
 
@@ -160,27 +165,48 @@ func (t *Tracer) Publish(publish func(context.Context, stream.Record) error) fun
 
 // Delivered ends the spans of acknowledged outputs: see stream.Observer.
 func (t *Tracer) Delivered(partition stream.Partition, first, last int64) {
+	for _, spans := range t.take(partition, first, last) {
+		end(spans, nil)
+	}
+}
+
+// take returns the spans of a partition's outputs from offset first to last, and forgets them. It
+// looks at those offsets or at all spans, whichever are fewer.
+func (t *Tracer) take(partition stream.Partition, first, last int64) (taken [][]span.Span) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	of := t.sending[partition]
+	take := func(offset int64, spans []span.Span) {
+		taken = append(taken, spans)
+		delete(of, offset)
+	}
+	if last-first < int64(len(of)) {
+		for offset := first; offset <= last; offset++ {
+			if spans := of[offset]; spans != nil {
+				take(offset, spans)
+			}
+		}
+		return taken
+	}
 	for offset, spans := range of {
 		if first <= offset && offset <= last {
-			end(spans, nil)
-			delete(of, offset)
+			take(offset, spans)
 		}
 	}
+	return taken
 }
 
 // Revoked ends the spans of all other outputs: see stream.Observer.
 func (t *Tracer) Revoked() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, of := range t.sending {
+	sending := t.sending
+	t.sending = map[stream.Partition]map[int64][]span.Span{}
+	t.mu.Unlock()
+	for _, of := range sending {
 		for _, spans := range of {
 			end(spans, errRevoked)
 		}
 	}
-	clear(t.sending)
 }
 
 func end(spans []span.Span, err error) {

@@ -89,8 +89,12 @@ func newTracer(ctx context.Context, e environment, version string, log *slog.Log
 func newTracerWith(collector sdk.SpanExporter, limit int, about *resource.Resource, log *slog.Logger) *Tracer {
 	q := &queue{limit: int64(limit), log: log, count: func(string, int) {}}
 	batches := sdk.NewBatchSpanProcessor(exporter{collector, q}, sdk.WithMaxQueueSize(limit))
+	limits := sdk.NewSpanLimits()
+	if os.Getenv(linkLimit) == "" {
+		limits.LinkCountLimit = -1 // a run has a link for each record, so the batch's size bounds them
+	}
 	t := &Tracer{
-		provider: sdk.NewTracerProvider(sdk.WithResource(about), sdk.WithSpanProcessor(processor{batches, q})),
+		provider: sdk.NewTracerProvider(sdk.WithResource(about), sdk.WithRawSpanLimits(limits), sdk.WithSpanProcessor(processor{batches, q})),
 		queue:    q, log: log, sending: map[stream.Partition]map[int64][]span.Span{},
 	}
 	span.Enable()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 
+	"inceptor/internal/span"
 	"inceptor/service/tracing/tracingtest"
 )
 
@@ -52,6 +54,16 @@ func TestReadEnvironment(t *testing.T) {
 		{"no queue", endpoint + " OTEL_BSP_MAX_QUEUE_SIZE=0", environment{}, `OTEL_BSP_MAX_QUEUE_SIZE: "0"`},
 		{"a huge queue", endpoint + " OTEL_BSP_MAX_QUEUE_SIZE=1e9", environment{}, `OTEL_BSP_MAX_QUEUE_SIZE: "1e9"`},
 		{"propagators", endpoint + " OTEL_PROPAGATORS=tracecontext,baggage", on, ""},
+		{"a delay", endpoint + " OTEL_BSP_SCHEDULE_DELAY=50 OTEL_BSP_EXPORT_TIMEOUT=0 OTEL_BSP_MAX_EXPORT_BATCH_SIZE=2048", on, ""},
+		{"no delay", endpoint + " OTEL_BSP_SCHEDULE_DELAY=0", environment{}, `OTEL_BSP_SCHEDULE_DELAY: "0" is no number from 1`},
+		{"a batch above the queue", endpoint + " OTEL_BSP_MAX_QUEUE_SIZE=7 OTEL_BSP_MAX_EXPORT_BATCH_SIZE=8", environment{}, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "8" is no number from 1 to 7`},
+		{"no time", endpoint + " OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=-1", environment{}, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: "-1"`},
+		{"no limit", endpoint + " OTEL_SPAN_LINK_COUNT_LIMIT=-1 OTEL_ATTRIBUTE_COUNT_LIMIT=0", on, ""},
+		{"words", endpoint + " OTEL_SDK_DISABLED=False OTEL_EXPORTER_OTLP_INSECURE=TRUE OTEL_EXPORTER_OTLP_COMPRESSION=gzip OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=none", on, ""},
+		{"disabled perhaps", endpoint + " OTEL_SDK_DISABLED=1", environment{}, `OTEL_SDK_DISABLED: "1" is none of true, false`},
+		{"a pair", endpoint + " OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=a OTEL_EXPORTER_OTLP_CLIENT_KEY=b", on, ""},
+		{"no key", endpoint + " OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=a", environment{}, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: needs OTEL_EXPORTER_OTLP_CLIENT_KEY"},
+		{"no certificate", endpoint + " OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY=b", environment{}, "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY: needs"},
 		{"another propagator", endpoint + " OTEL_PROPAGATORS=tracecontext,b3", environment{}, `OTEL_PROPAGATORS: "b3"`},
 	} {
 		variables := map[string]string{}
@@ -69,23 +81,75 @@ func TestReadEnvironment(t *testing.T) {
 	}
 }
 
-// What only OpenTelemetry's SDK reads is refused as well.
+// Mistakes in variables that only OpenTelemetry's SDK reads are errors too, also where the SDK goes
+// on with its default.
 func TestMistakesThatTheSDKFinds(t *testing.T) {
-	for name, value := range map[string]string{
-		"OTEL_EXPORTER_OTLP_TIMEOUT":     "10s",
-		"OTEL_EXPORTER_OTLP_HEADERS":     "token",
-		"OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere.pem",
-		"OTEL_RESOURCE_ATTRIBUTES":       "a",
-	} {
+	mistakes := map[string][2]string{
+		"OTEL_EXPORTER_OTLP_TIMEOUT":            {"10s", "OTEL_EXPORTER_OTLP_TIMEOUT: "},
+		"OTEL_EXPORTER_OTLP_HEADERS":            {"token", "parse headers"},
+		"OTEL_EXPORTER_OTLP_CERTIFICATE":        {"/nowhere.pem", "/nowhere.pem"},
+		"OTEL_RESOURCE_ATTRIBUTES":              {"a", "missing value"},
+		"OTEL_BSP_SCHEDULE_DELAY":               {"5s", "OTEL_BSP_SCHEDULE_DELAY: "},
+		"OTEL_BSP_EXPORT_TIMEOUT":               {" 5", "OTEL_BSP_EXPORT_TIMEOUT: "},
+		"OTEL_BSP_MAX_EXPORT_BATCH_SIZE":        {"x", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "},
+		"OTEL_EXPORTER_OTLP_COMPRESSION":        {"zip", "OTEL_EXPORTER_OTLP_COMPRESSION: "},
+		"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": {"GZIP", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: "},
+		"OTEL_EXPORTER_OTLP_INSECURE":           {"1", "OTEL_EXPORTER_OTLP_INSECURE: "},
+		"OTEL_EXPORTER_OTLP_TRACES_INSECURE":    {"maybe", "OTEL_EXPORTER_OTLP_TRACES_INSECURE: "},
+	}
+	for _, name := range limits {
+		mistakes[name] = [2]string{"x", name + ": "}
+	}
+	for name, test := range mistakes {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-			t.Setenv(name, value)
+			t.Setenv(name, test[0])
 			tracer, err := FromEnvironment(t.Context(), "v1", slog.New(slog.DiscardHandler))
-			if err == nil || !strings.HasPrefix(err.Error(), "traces, by the OTEL_ variables: ") {
-				t.Errorf("got %v", err)
+			if err == nil || !strings.Contains(err.Error(), test[1]) {
+				t.Errorf("got %v, want %s", err, test[1])
 			}
 			tracer.Close(t.Context())
 		})
+	}
+}
+
+// A run keeps its links to all records of its batch, unless a variable sets a limit.
+func TestLinksOfALargeBatch(t *testing.T) {
+	const batch = 256
+	for limit, want := range map[string]int{"": batch, "9": 9} {
+		collector := tracingtest.Start(t)
+		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.HTTP())
+		t.Setenv(linkLimit, limit)
+		tracer, err := FromEnvironment(t.Context(), "v1", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := make([]span.Span, batch)
+		for i := range steps {
+			ctx, _ := tracer.tracer.Start(t.Context(), "batch")
+			steps[i] = span.Of(ctx)
+		}
+		_, run := span.Join("run", steps)
+		run.End(nil)
+		for _, s := range steps {
+			s.End(nil)
+		}
+		tracer.Close(t.Context())
+		linked := map[string]bool{}
+		spans := collector.Spans()
+		joint := spans[slices.IndexFunc(spans, func(s tracingtest.Span) bool { return s.Name == "run" })]
+		for _, l := range joint.Links {
+			linked[l] = true
+		}
+		found := 0
+		for _, s := range spans {
+			if s.Name == "batch" && linked[s.ID] {
+				found++
+			}
+		}
+		if len(spans) != batch+1 || found != want || want == batch && !linked[joint.Parent] {
+			t.Errorf("limit %q: %d of %d spans are linked, want %d, the parent %t", limit, found, len(spans)-1, want, linked[joint.Parent])
+		}
 	}
 }
 

@@ -177,7 +177,10 @@ func (b *harness) start(cfg stream.Config, h stream.Handler) *running {
 	b.Helper()
 	r := &running{harness: b, recorder: &recorder{next: map[stream.Partition]int64{}, delivered: map[stream.Partition][]int64{}, acknowledged: map[stream.Partition][]int64{}, committed: map[int]int64{}, lag: map[int]int64{}}, result: make(chan error, 1)}
 	cfg.Observer = r.recorder
-	d, err := b.New(cfg, h)
+	d, err := b.New(cfg, func(ctx context.Context, record stream.Record) ([]stream.Record, error) {
+		r.contexts.LoadOrStore(ctx, nil)
+		return h(ctx, record)
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -204,6 +207,9 @@ func (r *running) stop() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.outlasted {
+		r.Error("a generation was revoked before the context of its handlers ended")
+	}
 	if r.records != 0 || r.bytes != 0 || r.buffered != 0 || len(r.assigned) > 0 {
 		r.Errorf("after the end: %d records, %d bytes in flight, %d bytes buffered, partitions %v", r.records, r.bytes, r.buffered, r.assigned)
 	}
@@ -222,9 +228,12 @@ func (r *running) ended() error {
 
 // A recorder is an Observer that remembers what the driver tells.
 type recorder struct {
+	contexts sync.Map // context.Context: those of the generation's handlers
+
 	mu           sync.Mutex // guards the fields below
 	assigned     []stream.Partition
 	generations  int
+	outlasted    bool // some of contexts had not ended when their generation was revoked
 	records      int
 	bytes        int64
 	buffered     int64 // bytes that count against TotalBytes
@@ -260,6 +269,11 @@ func (r *recorder) Revoked() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.assigned = nil
+	r.contexts.Range(func(ctx, _ any) bool {
+		r.outlasted = r.outlasted || ctx.(context.Context).Err() == nil
+		return true
+	})
+	r.contexts.Clear()
 }
 
 func (r *recorder) InFlight(_ stream.Partition, records int, bytes int64) {

@@ -91,7 +91,7 @@ func (w *Worker) handle(work context.Context, draining <-chan struct{}, s *Slot)
 			failing = time.Now()
 		}
 		if err != nil && work.Err() == nil && w.cfg.OnFailure != nil {
-			if replacement, ok := w.cfg.OnFailure(r, time.Since(failing), err); ok {
+			if replacement, ok := w.cfg.OnFailure(work, r, time.Since(failing), err); ok {
 				outputs, err = replacement, nil
 			}
 		}
