@@ -53,14 +53,15 @@ func (s *screen) begin(photos int) {
 		s.broker, strings.Join(s.c.Kafka.Input, ", "), s.c.Kafka.Output, page, printable(s.model), s.why, photos, printable(relative(s.c.Photos)))
 }
 
-// relative returns a path relative to the working directory, if it is below that.
+// relative returns a path relative to the working directory, if it is below that. All are below the
+// root, and there they stay as they are.
 func relative(path string) string {
 	here, err := os.Getwd()
 	if err != nil {
 		return path
 	}
 	short, err := filepath.Rel(here, path)
-	if err != nil || !filepath.IsLocal(short) {
+	if err != nil || !filepath.IsLocal(short) || filepath.Dir(here) == here {
 		return path
 	}
 	return short

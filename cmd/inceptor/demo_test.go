@@ -175,6 +175,24 @@ Sending 11 photos from .tools/photos; the model is loading.
 	}
 }
 
+// A path is short in a folder above it, and whole in the root.
+func TestRelative(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ here, path, want string }{
+		{dir, filepath.Join(dir, "photos"), "photos"},
+		{filepath.Join(dir, "other"), "/photos", "/photos"},
+		{"/", filepath.Join(dir, "photos"), filepath.Join(dir, "photos")},
+	} {
+		if err := os.MkdirAll(c.here, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(c.here)
+		if got := relative(c.path); got != c.want {
+			t.Errorf("%s in %s: got %s, want %s", c.path, c.here, got, c.want)
+		}
+	}
+}
+
 // A model's labels are listed in full, or three of them are examples.
 func TestTells(t *testing.T) {
 	for want, labels := range map[string][]string{
