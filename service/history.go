@@ -60,7 +60,7 @@ func (m *Metrics) counts() func() history.Counts {
 	own := prometheus.NewRegistry() // gathers these alone
 	own.MustRegister(m.records.records, m.batches)
 	return func() history.Counts {
-		c := history.Counts{DeadLetters: map[string]float64{}, Lag: float64(m.stream.of.lag())}
+		c := history.Counts{DeadLetters: map[string]float64{}, Lag: m.stream.of.lag()}
 		families, err := own.Gather()
 		if err != nil {
 			return c

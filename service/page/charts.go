@@ -57,7 +57,7 @@ func chartsOf(samples []Sample, view View) []byte {
 		c.Records = append(c.Records, number(s.Records))
 		c.P50 = append(c.P50, orGap(s.P50, s.P50 > 0))
 		c.P99 = append(c.P99, orGap(s.P99, s.P99 > 0))
-		c.Lag = append(c.Lag, orGap(s.Lag, s.Lag >= 0))
+		c.Lag = append(c.Lag, orGap(float64(s.Lag), s.Lag >= 0))
 		c.Batch = append(c.Batch, orGap(s.Batch, s.Batch > 0))
 		for _, reason := range slices.Sorted(maps.Keys(s.DeadLetters)) {
 			if c.DeadLetters[reason] == nil {

@@ -21,7 +21,6 @@ type data struct {
 
 // How much of the lists is shown at once. The rest is left out, or folded.
 const (
-	recordsShown    = 20
 	eventsShown     = 6
 	partitionsShown = 8
 	classesShown    = 3
@@ -252,15 +251,11 @@ var functions = template.FuncMap{
 		case []Partition:
 			n = min(n, len(l))
 			return [2]any{l[:n], l[n:]}, nil
-		case []Record:
-			n = min(n, len(l))
-			return [2]any{l[:n], l[n:]}, nil
 		}
 		return parts, fmt.Errorf("split: %T", list)
 	},
 	"eventsShown":     func() int { return eventsShown },
 	"partitionsShown": func() int { return partitionsShown },
-	"recordsShown":    func() int { return recordsShown },
 }
 
 // percent returns a share, 0 to 1, as a width for SVG.

@@ -10,7 +10,8 @@ type Source interface {
 	View() View
 	// Samples returns the history, oldest first: one sample each SampleEvery.
 	Samples() []Sample
-	// Detail returns what is kept of one of the latest records; false: nothing is.
+	// Detail returns what is kept of a record; false: nothing is. Something is of those in each View
+	// of the last 20 seconds.
 	Detail(id string) (Detail, bool)
 	// Thumbnail returns a JPEG of at most ThumbnailSide pixels a side; false: there is none.
 	Thumbnail(id string) ([]byte, bool)
@@ -21,7 +22,7 @@ type Source interface {
 
 // What the page keeps and shows at most.
 const (
-	MaxRecords    = 60               // latest records, of which the details are kept
+	MaxRecords    = 20               // latest records
 	MaxPictures   = 24               // latest thumbnails; their records may be older than the latest
 	MaxEvents     = 50               // on the time line
 	MaxViewers    = 16               // with a connection each
@@ -187,7 +188,7 @@ type Sample struct {
 	At          time.Time
 	Records     float64            // a second
 	P50, P99    float64            // milliseconds from the read to the answer; 0: no record
-	Lag         float64            // of all partitions at At; negative: not known
+	Lag         int64              // of all partitions at At; negative: not known
 	Batch       float64            // mean images a run of the model; 0: no run
 	DeadLetters map[string]float64 // a second, by reason
 }

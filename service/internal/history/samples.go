@@ -13,7 +13,7 @@ type Counts struct {
 	Records      float64            // handled so far
 	DeadLetters  map[string]float64 // so far, by reason
 	Runs, Images float64            // of the model so far
-	Lag          float64            // now; negative: not known
+	Lag          int64              // now; negative: not known
 }
 
 // Samples are the samples of the last page.SampleSpan. Safe for concurrent use.

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"inceptor/model/infer"
-	"inceptor/service/page"
 	"inceptor/service/stream"
 )
 
@@ -24,8 +23,12 @@ func TestAllocates(t *testing.T) {
 		"large answer": func() { r.Answered(in, 1, arrays, large, true) },
 		"delivered":    func() { r.Delivered(in2, in.Offset, in.Offset) },
 	} {
-		work := func() { in.Offset++; each() }
-		for range 3 * page.MaxRecords {
+		work := func() {
+			in.Offset++
+			each()
+			r.mark(in2, func(s *slot) { s.listed = true }) // as List does, which allocates
+		}
+		for range 2 * (maxLatest + maxListed) {
 			work()
 		}
 		if n := testing.AllocsPerRun(100, work); n > 0 {

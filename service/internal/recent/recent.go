@@ -1,6 +1,6 @@
-// Package recent keeps the latest records for the page: what became of them, whether the brokers
-// have acknowledged that, and the answer. It allocates nothing for a record once its buffers have
-// grown.
+// Package recent keeps the latest records for the page, and those that it has shown lately: what
+// became of them, whether the brokers have acknowledged that, and the answer. It allocates nothing
+// for a record once its buffers have grown.
 package recent
 
 import (
@@ -25,6 +25,10 @@ const (
 
 	maxClasses = 20
 	maxScores  = 8 // shown of a record without classes
+
+	// How many records are kept.
+	maxLatest = 60                                        // of either kind
+	maxListed = 20 * (page.MaxRecords + page.MaxPictures) // that have left the latest: 20 s of lists
 )
 
 // Records are the latest records. Safe for concurrent use.
@@ -36,18 +40,32 @@ type Records struct {
 	mu       sync.Mutex // guards the rest
 	plain    ring
 	pictured ring // those that get a picture
+	listed   ring // those that a list had, and that have left the other two: somebody may ask for them
 }
 
-// A ring holds the latest records: record i is at i%len(slots).
-type ring struct {
-	slots [page.MaxRecords]slot
-	n     int // so far
-}
-
-func (r *ring) next() *slot {
-	s := &r.slots[r.n%len(r.slots)]
-	r.n++
+// next returns the slot for a record, in which the one of an earlier record may be.
+func (r *Records) next(in *ring) *slot {
+	s := in.next(maxLatest)
+	if s.listed {
+		kept := r.listed.next(maxListed)
+		*kept, *s = *s, *kept
+	}
 	return s
+}
+
+// A ring holds the latest records: record i is at i%len(slots), once there are as many as may be.
+type ring struct {
+	slots []slot
+	n     int // records so far
+}
+
+func (r *ring) next(most int) *slot {
+	i := r.n % most
+	if i == len(r.slots) {
+		r.slots = append(r.slots, slot{})
+	}
+	r.n++
+	return &r.slots[i]
 }
 
 // latest calls f with each slot whose record still is what the slot shows, the latest record first.
@@ -69,6 +87,7 @@ type slot struct {
 	replaced     bool   // a dead letter has taken the place of what it shows
 	jumped       bool   // its partition lost its position since: a commit says nothing about it
 	moved        bool   // and offsets mean other records since
+	listed       bool   // it was in a list
 
 	version int64
 	classes []infer.Class
@@ -92,7 +111,7 @@ func (r *Records) Answered(source stream.Record, read time.Duration, p infer.Pre
 	if pictured {
 		in = &r.pictured
 	}
-	s := in.next()
+	s := r.next(in)
 	s.set(source, page.StateAnswered)
 	s.version, s.read, s.timings = p.Version, read, p.Timings
 	for _, c := range p.Classes[:min(len(p.Classes), maxClasses)] {
@@ -128,7 +147,7 @@ func (r *Records) DeadLetter(source stream.Record, reason string, err error, out
 			s.replaced = true
 		}
 	})
-	s := r.plain.next()
+	s := r.next(&r.plain)
 	s.set(source, page.StateDeadLetter)
 	s.reason = reason
 	s.text.problem(message)
@@ -139,7 +158,7 @@ func (r *Records) DeadLetter(source stream.Record, reason string, err error, out
 func (r *Records) Tombstone(source stream.Record, state string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.plain.next()
+	s := r.next(&r.plain)
 	s.set(source, state)
 	s.text.problem("a tombstone")
 }
@@ -189,7 +208,7 @@ func (r *Records) Moved(p stream.Partition, reused bool) {
 
 // mark calls f with each slot of a partition. The caller holds mu.
 func (r *Records) mark(p stream.Partition, f func(*slot)) {
-	for _, in := range [...]*ring{&r.plain, &r.pictured} {
+	for _, in := range [...]*ring{&r.plain, &r.pictured, &r.listed} {
 		for i := range min(in.n, len(in.slots)) {
 			if s := &in.slots[i]; s.source.Partition == p.ID && s.source.Topic == p.Topic {
 				f(s)
@@ -231,7 +250,7 @@ func pageRecords(all []*slot, most int) (records []page.Record) {
 	seen := map[id]bool{}
 	for _, s := range all {
 		if key := (id{s.source.Source(), s.source.Offset}); !seen[key] && len(records) < most {
-			seen[key] = true
+			seen[key], s.listed = true, true
 			records = append(records, s.record())
 		}
 	}
@@ -251,6 +270,7 @@ func (r *Records) Detail(id string) (d page.Detail, source stream.Record, ok boo
 	}
 	r.plain.latest(find)
 	r.pictured.latest(find)
+	r.listed.latest(find)
 	if found == nil {
 		return page.Detail{}, stream.Record{}, false
 	}

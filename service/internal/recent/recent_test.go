@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -130,7 +131,7 @@ func TestBounds(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		list := r.List()
-		if len(list) != page.MaxRecords || list[0].ID != "in-2-999" || list[page.MaxRecords-1].ID != "in-2-940" {
+		if len(list) != page.MaxRecords || list[0].ID != "in-2-999" || list[page.MaxRecords-1].ID != "in-2-980" {
 			t.Errorf("%d records: %v", len(list), states(list))
 		}
 		pictured := r.Pictured(func(id string) bool { return id != "in-2-500" })
@@ -142,6 +143,49 @@ func TestBounds(t *testing.T) {
 		}
 		if _, _, ok := r.Detail("in-2-1"); ok {
 			t.Error("an old record has a detail")
+		}
+	})
+}
+
+// Who sees a record in a list can ask for its details 20 s later, however fast the stream, and
+// although each list has other pictures.
+func TestListedStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r Records
+		var lists [][]page.Record
+		for second := range int64(42) {
+			for i := range int64(1000) {
+				r.Answered(record(1000*second+i), 0, infer.Prediction{}, answer(fmt.Sprint(1000*second+i)), i%40 == 0)
+				time.Sleep(time.Millisecond)
+			}
+			lists = append(lists, slices.Concat(r.List(), r.Pictured(func(string) bool { return true })))
+		}
+		r.Delivered(in2, 0, 21_990) // late
+		r.DeadLetter(record(21_991), "refused-by-broker", errors.New("too large"), answer(""))
+		for _, list := range lists[21:] {
+			for _, listed := range list {
+				d, _, ok := r.Detail(listed.ID)
+				if !ok {
+					t.Fatalf("nothing is kept of %s, which was in a list", listed.ID)
+				}
+				want, offset := page.StateAnswered, strings.TrimPrefix(listed.ID, "in-2-")
+				if offset <= "21990" {
+					want = page.StatePublished
+				} else if offset == "21991" {
+					want = page.StateDeadLetter
+				}
+				if d.State != want || want != page.StateDeadLetter && d.Answer != offset {
+					t.Errorf("%s: %s, answer %q", listed.ID, d.State, d.Answer)
+				}
+			}
+		}
+		if n := len(r.listed.slots); n != maxListed {
+			t.Errorf("%d records are kept since they were in a list, want %d", n, maxListed)
+		}
+		for _, id := range []string{"in-2-991", "in-2-41930"} { // the first was in a list, long ago
+			if _, _, ok := r.Detail(id); ok {
+				t.Errorf("%s still has a detail", id)
+			}
 		}
 	})
 }

@@ -18,7 +18,8 @@ import (
 // A Source is a page.Source of a service that answers a stream of pictures, until a test changes
 // what it tells. Safe for concurrent use.
 type Source struct {
-	first page.View // set once, by New
+	first page.View     // set once, by New
+	older []page.Record // than those in the view, for their pictures; set once, by New
 
 	mu      sync.Mutex // guards what follows
 	view    page.View
@@ -51,10 +52,13 @@ func New(now time.Time) *Source {
 	for i := range page.MaxRecords {
 		s.view.Records = append(s.view.Records, record(now, i))
 	}
+	for i := range page.MaxPictures {
+		s.older = append(s.older, record(now, page.MaxRecords+i))
+	}
 	for i := range 180 {
 		s.samples = append(s.samples, sample(now, i))
 	}
-	s.view.Pictures = pictures(s.view.Records)
+	s.view.Pictures = s.pictures(s.view.Records)
 	s.first = s.view
 	return s
 }
@@ -86,7 +90,7 @@ func sample(now time.Time, i int) page.Sample {
 	x := float64(i)
 	s := page.Sample{
 		At: now.Add(time.Duration(i-179) * page.SampleEvery), Records: 11 + 3*math.Sin(x/14) + math.Sin(x*1.7), P50: 52 + 9*math.Sin(x/14+1),
-		P99: 95 + 20*math.Sin(x/14+1) + 6*math.Sin(x*2.3), Lag: max(20*math.Sin(x/9), 0), Batch: 3.1 + math.Sin(x/14), DeadLetters: map[string]float64{},
+		P99: 95 + 20*math.Sin(x/14+1) + 6*math.Sin(x*2.3), Lag: int64(max(20*math.Sin(x/9), 0)), Batch: 3.1 + math.Sin(x/14), DeadLetters: map[string]float64{},
 	}
 	if i%17 == 0 {
 		s.DeadLetters["undecodable-image"] = 0.4
@@ -97,8 +101,8 @@ func sample(now time.Time, i int) page.Sample {
 	return s
 }
 
-func pictures(records []page.Record) []page.Record {
-	with := slices.DeleteFunc(slices.Clone(records), func(r page.Record) bool { return !r.Thumbnail })
+func (s *Source) pictures(records []page.Record) []page.Record {
+	with := slices.DeleteFunc(slices.Concat(records, s.older), func(r page.Record) bool { return !r.Thumbnail })
 	return with[:min(len(with), page.MaxPictures)]
 }
 
@@ -117,7 +121,7 @@ func (s *Source) show(v page.View, change func(*page.View)) {
 	v.Records, v.Versions, v.Timeline = slices.Clone(v.Records), slices.Clone(v.Versions), slices.Clone(v.Timeline)
 	v.Partitions = slices.Clone(v.Partitions)
 	change(&v)
-	v.Pictures = pictures(v.Records)
+	v.Pictures = s.pictures(v.Records)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.view = v
@@ -197,7 +201,7 @@ func (s *Source) Thumbnail(id string) ([]byte, bool) {
 func (s *Source) record(id string) (page.Record, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.view.Records {
+	for _, r := range slices.Concat(s.view.Records, s.older) {
 		if r.ID == id {
 			return r, true
 		}
