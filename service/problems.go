@@ -129,6 +129,7 @@ var stuckMends = map[string]string{
 	"model":            "It is tried again until the model answers; kafka.on-error=dead-letter gives such records up",
 	"refused":          "Raise max.message.bytes of the topics, or change the rule that refuses the record",
 	"publish":          "Check that the brokers run and have enough replicas in sync; it is tried again by itself",
+	"commit":           "Check that the group's coordinator runs and __consumer_offsets has enough replicas in sync; answers are published, and would be again after a restart",
 }
 
 // A stuckPartition is a partition without progress.

@@ -150,14 +150,14 @@ var (
 	assignedDesc = prometheus.NewDesc("inceptor_assigned_partitions",
 		"Partitions of the inputs that this process works on.", nil, nil)
 	stuckDesc = prometheus.NewDesc("inceptor_stuck_partition",
-		"1 for each partition that is stuck, by stage (reading, handling, publishing) and reason: open-transaction "+
+		"1 for each partition that is stuck, by stage (reading, handling, publishing, committing) and reason: open-transaction "+
 			"(a producer's, in the input), read, model, refused (neither the output nor the dead-letter topic takes the result), "+
-			"publish. /readyz has the error.",
+			"publish, commit (answers are published, and would be again after a restart). /readyz has the error.",
 		[]string{"topic", "partition", "stage", "reason"}, nil)
 	stuckCountDesc = prometheus.NewDesc("inceptor_stuck_partitions",
-		"Partitions that are stuck: the process tries again to read them, or to handle or publish one of their records.", nil, nil)
+		"Partitions that are stuck: the process tries again to read them, to handle or publish one of their records, or to commit.", nil, nil)
 	retriesDesc = prometheus.NewDesc("inceptor_retries_total",
-		"Failed attempts to read, handle or publish a record, each of which is tried again.", nil, nil)
+		"Failed attempts to read, handle or publish a record or to commit its offset, each of which is tried again.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -185,7 +185,7 @@ func (r *readiness) Collect(c chan<- prometheus.Metric) {
 }
 
 // stageNames are the stages in metrics.
-var stageNames = map[stream.Stage]string{stream.Reading: "reading", stream.Handling: "handling", stream.Publishing: "publishing"}
+var stageNames = map[stream.Stage]string{stream.Reading: "reading", stream.Handling: "handling", stream.Publishing: "publishing", stream.Committing: "committing"}
 
 // stuckReason returns why a partition is stuck, as one of a fixed set of words:
 // a label of a metric. The error has the details.
@@ -202,6 +202,8 @@ func stuckReason(stage stream.Stage, err error) string {
 		return "model"
 	case refused():
 		return "refused"
+	case stage == stream.Committing:
+		return "commit"
 	}
 	return "publish"
 }

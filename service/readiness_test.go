@@ -30,6 +30,7 @@ func TestStuckReasons(t *testing.T) {
 		"a time":            {stream.Publishing, fmt.Errorf("x: %w", stream.ErrInvalidTime), "publishing refused"},
 		"takes nothing":     {stream.Publishing, errors.Join(errors.New("too large"), takesNothing), "publishing refused"},
 		"the broker's side": {stream.Publishing, errors.New("not enough replicas"), "publishing publish"},
+		"the group":         {stream.Committing, errors.New("no coordinator"), "committing commit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newReadiness()

@@ -231,4 +231,5 @@ const (
 	Reading Stage = iota
 	Handling
 	Publishing // and, exactly once, the commit
+	Committing // at least once: the outputs are published
 )

@@ -36,7 +36,8 @@ type atLeastOnce struct {
 	stop       context.CancelFunc // ends the publishers
 	ended      chan struct{}      // closed when they have ended
 	pause      retry.Backoff
-	next       time.Time // of the next commit, at the earliest
+	next       time.Time                 // of the next commit, at the earliest
+	failing    map[stream.Partition]bool // the observer was told that commits fail
 
 	mu  sync.Mutex
 	due map[stream.Partition]covered // what is published and not committed; guarded by mu
@@ -57,6 +58,7 @@ func (a *atLeastOnce) begin(_ context.Context, g *generation) error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	a.generation, a.stop, a.ended, a.due = g, stop, make(chan struct{}), map[stream.Partition]covered{}
+	a.failing = map[stream.Partition]bool{}
 	topics := &outputTopics{client: a.client}
 	var publishers sync.WaitGroup
 	for id, from := range g.partitions {
@@ -181,25 +183,35 @@ func (a *atLeastOnce) commit(ctx context.Context) error {
 	})
 	var err error
 	a.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, res *kmsg.OffsetCommitResponse, failed error) {
-		if err = failed; failed != nil {
+		if failed != nil {
+			err = fmt.Errorf("%s: %w", a.operation, because(ctx, failed))
+			for id := range due {
+				a.failed(id, err)
+			}
 			return
 		}
 		for _, t := range res.Topics {
 			for _, r := range t.Partitions {
 				id := stream.Partition{Topic: t.Topic, ID: int(r.Partition)}
 				if code := kerr.ErrorForCode(r.ErrorCode); code != nil {
-					err = fmt.Errorf("%v: %w", id, code)
-					continue
+					err = fmt.Errorf("%s: %w", a.operation, code)
+					a.failed(id, err)
+				} else {
+					a.committed(id, due[id])
 				}
-				a.committed(id, due[id])
 			}
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", a.operation, because(ctx, err))
+	if err == nil {
+		a.outages.Recovered(a.operation)
 	}
-	a.outages.Recovered(a.operation)
-	return nil
+	return err
+}
+
+// failed tells that the group did not take the offset of a partition.
+func (a *atLeastOnce) failed(id stream.Partition, err error) {
+	a.failing[id] = true
+	a.cfg.Observer.Retrying(id, stream.Committing, err)
 }
 
 // committed notes that everything that c covers of a partition is committed.
@@ -213,6 +225,10 @@ func (a *atLeastOnce) committed(id stream.Partition, c covered) {
 	}
 	a.mu.Unlock()
 	of := a.generation.partitions[id]
+	if a.failing[id] {
+		delete(a.failing, id)
+		a.cfg.Observer.Retrying(id, stream.Committing, nil)
+	}
 	a.positions.set(id, of.position(c.next))
 	of.progress.commit(c.next)
 }

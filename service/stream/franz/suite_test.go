@@ -100,6 +100,12 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+func TestCommitRefused(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	atLeastOnceSuite(c.ListenAddrs()).RunCommitRefused(t, c)
+}
+
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})

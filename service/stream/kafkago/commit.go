@@ -1,6 +1,7 @@
 package kafkago
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,8 +42,9 @@ type commits struct {
 	gen     *kafka.Generation
 	wake    chan struct{}
 
-	mu sync.Mutex
-	of map[stream.Partition]*progress // guarded by mu
+	mu      sync.Mutex // guards the rest
+	of      map[stream.Partition]*progress
+	failing map[stream.Partition]bool // the observer was told that commits fail
 }
 
 // A progress is how far one partition has come. It is guarded by the mu of commits.
@@ -58,7 +60,10 @@ type progress struct {
 var nowhere = resume.Position{Offset: -1}
 
 func newCommits(cfg stream.Config, cluster *cluster, t *outage.Log, gen *kafka.Generation) *commits {
-	return &commits{cfg: cfg, cluster: cluster, outages: t, gen: gen, wake: make(chan struct{}, 1), of: map[stream.Partition]*progress{}}
+	return &commits{
+		cfg: cfg, cluster: cluster, outages: t, gen: gen, wake: make(chan struct{}, 1),
+		of: map[stream.Partition]*progress{}, failing: map[stream.Partition]bool{},
+	}
 }
 
 // start records where the reading of a partition begins, and whether the group has that offset.
@@ -201,26 +206,42 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	refused, err := c.cluster.commit(ctx, c.gen, positions)
-	if err != nil {
-		return c.wrap(err)
-	}
+	refused, failed := c.cluster.commit(ctx, c.gen, positions)
+	var err error
 	for id, position := range positions {
-		if reason := refused[id]; reason != nil {
+		if reason := cmp.Or(failed, refused[id]); reason != nil {
 			err = c.wrap(reason)
-			continue
+			c.failed(id, err)
+		} else {
+			c.committed(id, position)
 		}
-		c.mu.Lock()
-		if n := c.of[id]; n.next.Topic == position.Topic { // else there was a rewind meanwhile
-			n.committed, n.stored = position, true
-			c.reportLag(id, n)
-		}
-		c.mu.Unlock()
 	}
 	if err == nil {
 		c.outages.Recovered("commit offsets")
 	}
 	return err
+}
+
+// committed notes that the group has a position of a partition.
+func (c *commits) committed(id stream.Partition, position resume.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failing[id] {
+		delete(c.failing, id)
+		c.cfg.Observer.Retrying(id, stream.Committing, nil)
+	}
+	if n := c.of[id]; n.next.Topic == position.Topic { // else there was a rewind meanwhile
+		n.committed, n.stored = position, true
+		c.reportLag(id, n)
+	}
+}
+
+// failed notes that the group did not take a position of a partition.
+func (c *commits) failed(id stream.Partition, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failing[id] = true
+	c.cfg.Observer.Retrying(id, stream.Committing, err)
 }
 
 func (c *commits) wrap(err error) error {

@@ -72,6 +72,12 @@ func TestExpired(t *testing.T) {
 	suite(c.ListenAddrs()).RunExpired(t, c)
 }
 
+func TestCommitRefused(t *testing.T) {
+	t.Parallel()
+	c := cluster4test(t, kfake.GroupMinSessionTimeout(time.Second))
+	suite(c.ListenAddrs()).RunCommitRefused(t, c)
+}
+
 func TestSecured(t *testing.T) {
 	t.Parallel()
 	b := testenv.StartSecuredBroker(t, testenv.SecuredOptions{})

@@ -175,7 +175,10 @@ type running struct {
 
 func (b *harness) start(cfg stream.Config, h stream.Handler) *running {
 	b.Helper()
-	r := &running{harness: b, recorder: &recorder{next: map[stream.Partition]int64{}, delivered: map[stream.Partition][]int64{}, acknowledged: map[stream.Partition][]int64{}, committed: map[int]int64{}, lag: map[int]int64{}}, result: make(chan error, 1)}
+	r := &running{harness: b, recorder: &recorder{
+		next: map[stream.Partition]int64{}, delivered: map[stream.Partition][]int64{}, acknowledged: map[stream.Partition][]int64{},
+		committed: map[int]int64{}, lag: map[int]int64{}, failing: map[stream.Partition]map[stream.Stage]error{},
+	}, result: make(chan error, 1)}
 	cfg.Observer = r.recorder
 	d, err := b.New(cfg, func(ctx context.Context, record stream.Record) ([]stream.Record, error) {
 		r.contexts.LoadOrStore(ctx, nil)
@@ -247,6 +250,7 @@ type recorder struct {
 	committed    map[int]int64                // by the number of the partition
 	lag          map[int]int64
 	retries      []error
+	failing      map[stream.Partition]map[stream.Stage]error // what has not recovered
 	resets       []stream.Reset
 
 	authentication error // of the last handshake
@@ -321,10 +325,21 @@ func (r *recorder) Committed(partition stream.Partition, next, lag int64) {
 	r.committed[partition.ID], r.lag[partition.ID] = next, lag
 }
 
-func (r *recorder) Retrying(_ stream.Partition, _ stream.Stage, err error) {
+func (r *recorder) Retrying(partition stream.Partition, stage stream.Stage, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.retries = append(r.retries, err)
+	of := r.failing[partition]
+	if of == nil {
+		of = map[stream.Stage]error{}
+		r.failing[partition] = of
+	}
+	if of[stage] = err; err == nil {
+		delete(of, stage)
+	}
+	if len(of) == 0 {
+		delete(r.failing, partition)
+	}
 }
 
 func (r *recorder) Authentication(err error) {
