@@ -161,14 +161,28 @@ func (c *Cluster) behind() string {
 	return strings.Join(behind, "; ")
 }
 
+// topics returns the partitions of topics. A broker learns of a new topic a little later than the
+// one that made it: that is waited for.
+func (c *Cluster) topics(names ...string) kadm.TopicDetails {
+	c.tb.Helper()
+	for end := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
+		m, err := c.admin.Metadata(c.tb.Context(), names...)
+		if err == nil {
+			err = m.Topics.Error()
+		}
+		if err == nil {
+			return m.Topics
+		}
+		if time.Now().After(end) || c.tb.Context().Err() != nil {
+			c.tb.Fatalf("look up topics %v: %v", names, err)
+		}
+	}
+}
+
 // Leader returns the index of the broker that leads a partition, or -1 if none does.
 func (c *Cluster) Leader(topic string, partition int32) int {
 	c.tb.Helper()
-	m, err := c.admin.Metadata(c.tb.Context(), topic)
-	if err != nil {
-		c.tb.Fatal(err)
-	}
-	if p, ok := m.Topics[topic].Partitions[partition]; ok && p.Leader > 0 {
+	if p, ok := c.topics(topic)[topic].Partitions[partition]; ok && p.Leader > 0 {
 		return int(p.Leader) - 1
 	}
 	return -1
@@ -179,16 +193,9 @@ func (c *Cluster) Leader(topic string, partition int32) int {
 func (c *Cluster) Lead(broker int, topics ...string) {
 	c.tb.Helper()
 	leader := int32(broker) + 1
-	m, err := c.admin.Metadata(c.tb.Context(), topics...)
-	if err == nil {
-		err = m.Topics.Error()
-	}
-	if err != nil {
-		c.tb.Fatal(err)
-	}
 	var order kadm.AlterPartitionAssignmentsReq
 	which := kadm.TopicsSet{}
-	m.Topics.EachPartition(func(p kadm.PartitionDetail) {
+	c.topics(topics...).EachPartition(func(p kadm.PartitionDetail) {
 		others := slices.DeleteFunc(slices.Clone(p.Replicas), func(r int32) bool { return r == leader })
 		order.Assign(p.Topic, p.Partition, append([]int32{leader}, others...))
 		which.Add(p.Topic, p.Partition)
@@ -204,19 +211,16 @@ func (c *Cluster) Lead(broker int, topics ...string) {
 		// Its error does not matter: no election is needed, or none is possible yet.
 		_, _ = c.admin.ElectLeaders(c.tb.Context(), kadm.ElectPreferredReplica, which)
 		elsewhere := 0
-		m, err := c.admin.Metadata(c.tb.Context(), topics...)
-		if err == nil {
-			m.Topics.EachPartition(func(p kadm.PartitionDetail) {
-				if p.Leader != leader {
-					elsewhere++
-				}
-			})
-			if elsewhere == 0 {
-				return
+		c.topics(topics...).EachPartition(func(p kadm.PartitionDetail) {
+			if p.Leader != leader {
+				elsewhere++
 			}
+		})
+		if elsewhere == 0 {
+			return
 		}
 		if time.Now().After(end) {
-			c.tb.Fatalf("broker %d does not lead %v after %v: %d partitions are led elsewhere, %v", broker, topics, startLimit, elsewhere, err)
+			c.tb.Fatalf("broker %d does not lead %v after %v: %d partitions are led elsewhere", broker, topics, startLimit, elsewhere)
 		}
 	}
 }

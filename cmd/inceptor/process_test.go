@@ -261,7 +261,8 @@ func (f *follower) awaitDistinct(t *testing.T, n int, limit time.Duration, topic
 
 func newClient(t testing.TB, broker string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(broker, ",")...))...)
+	// A broker learns of a new topic a little later than its creator.
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(broker, ",")...), kgo.UnknownTopicRetries(-1))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func judgeAll(t *testing.T, r *input.Reader, cases []corpus.Case) {
 func reader(t *testing.T, change func(*input.Config)) *input.Reader {
 	t.Helper()
 	c := settings.Default[input.Config]()
-	c.Fetch.Timeout = time.Second
+	c.Fetch.Timeout = time.Minute // longer than what a busy machine adds
 	change(&c)
 	r, err := input.New(c)
 	if err != nil {
@@ -186,7 +186,7 @@ func TestSite(t *testing.T) {
 	site := corpus.Serve(t)
 	r := reader(t, func(c *input.Config) {
 		c.Fetch.Hosts, c.Fetch.Private = append(corpus.ForbiddenHosts(), site.Host), []string{site.Network}
-		c.Fetch.Timeout = 10 * time.Second // the four tries of what may pass take about two, without other work
+		c.Fetch.Timeout = 20 * time.Second // the four tries of what may pass take about two, without other work
 	})
 	judgeAll(t, r, site.Cases())
 	for _, url := range []string{"/good.jpg", "/good.png?secret=1", "/moved", "/flaky?a", "/good.jpg#x"} {
