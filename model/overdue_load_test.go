@@ -18,13 +18,13 @@ import (
 // version is loaded until the load has ended, even if its files change.
 func TestLateLoad(t *testing.T) {
 	f := modeltest.NewFileServer(t)
-	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Gate.Timeout = 4 * time.Second })
+	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Gate.Timeout = 8 * time.Second })
 	b.awaitVersion(1)
 	f.Vanish() // the warm-up's run waits for it
 	b.put(2, modeltest.Tiny{Bias: 2, Needs: f.Path})
 	b.await("refusal", func() bool { return len(b.refusals(2)) > 0 })
 	s := b.Versions()[0]
-	if want := "not done after 4s: a call into TensorFlow does not end, at the gate warm-up; it keeps about "; s.Gate != infer.GateTimeout || !strings.HasPrefix(s.Reason, want) {
+	if want := "not done after 8s: a call into TensorFlow does not end, at the gate warm-up; it keeps about "; s.Gate != infer.GateTimeout || !strings.HasPrefix(s.Reason, want) {
 		t.Errorf("got %+v", s)
 	}
 	if overdue := b.overdueLoads(); !slices.Equal(overdue, []int64{2}) {

@@ -84,7 +84,7 @@ func TestOneCopyOvertaken(t *testing.T) {
 
 // A run that does not end does not make records wait forever.
 func TestOneCopyHanging(t *testing.T) {
-	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 4*time.Second })
+	b := runTiny(t, modeltest.TinyVersions(t, 1), func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 8*time.Second })
 	b.awaitVersion(1)
 	v, _, err := b.published.acquire(t.Context(), nil) // as an image that is not answered
 	b.must(err)
@@ -124,7 +124,7 @@ func TestOneCopyLateWayBack(t *testing.T) {
 	f := modeltest.NewFileServer(t)
 	base := t.TempDir()
 	modeltest.Tiny{Bias: 1, Needs: f.Path}.Write(t, filepath.Join(base, "1"))
-	b := runTiny(t, base, func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 3*time.Second })
+	b := runTiny(t, base, func(c *Config) { c.Copies, c.Gate.Timeout = copiesOne, 8*time.Second })
 	b.awaitVersion(1)
 	f.Vanish()
 	b.put(2, modeltest.Tiny{Bias: 2, Golden: "- {image: black.bmp, label: other, floor: 0}\n"})

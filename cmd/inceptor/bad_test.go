@@ -37,7 +37,7 @@ func TestBadInput(t *testing.T) {
 		"--input.files.root", root,
 		"--input.fetch.hosts", strings.Join(append(corpus.ForbiddenHosts(), site.Host), ","),
 		"--input.fetch.private", site.Network,
-		"--input.fetch.timeout", "6s")...)
+		"--input.fetch.timeout", "15s")...)
 	client := newClient(t, broker.Addr(), kgo.ProducerBatchMaxBytes(30_000_000), kgo.MaxBufferedBytes(200_000_000))
 
 	// Twice: the first round fills caches, so the second one must not need more memory.

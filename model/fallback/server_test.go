@@ -129,7 +129,7 @@ func TestServerProblems(t *testing.T) {
 			}
 			s, log := serverOf(t, fake, base, func(c *remote.Config) {
 				c.Breaker.Failures = 1000
-				c.Timeout, c.Budget = 2*time.Second, 2*time.Second // which calls that are tried again spend
+				c.Timeout, c.Budget = 4*time.Second, 4*time.Second // which calls that are tried again spend
 			})
 			t.Cleanup(s.Close)
 			if _, err := s.Serving(); err == nil || !strings.Contains(err.Error(), "has not reported yet") {

@@ -182,9 +182,9 @@ func TestTimeoutAfterFault(t *testing.T) {
 			return
 		}
 		<-r.Context().Done()
-	}, func(c *Config) { c.Fetch.Timeout = 2 * time.Second })
+	}, func(c *Config) { c.Fetch.Timeout = 5 * time.Second })
 	_, err := r.Read(t.Context(), []byte(url))
-	if reasonOf(t, err) != URLStatus || calls.Load() != 2 || !strings.Contains(err.Error(), "status 502, and then not done within input.fetch.timeout of 2s (tried 2 times)") {
+	if reasonOf(t, err) != URLStatus || calls.Load() != 2 || !strings.Contains(err.Error(), "status 502, and then not done within input.fetch.timeout of 5s (tried 2 times)") {
 		t.Errorf("%d calls, %v", calls.Load(), err)
 	}
 }

@@ -181,11 +181,7 @@ func TestRoom(t *testing.T) {
 	r, url := server(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(image) }, func(c *Config) {
 		c.Files.Root, c.MaxBytes, c.Fetch.Concurrency = root, 100, 1
 	})
-	read := func(value string) (Image, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		return r.Read(ctx, []byte(value))
-	}
+	read := func(value string) (Image, error) { return r.Read(t.Context(), []byte(value)) }
 	for range 3 { // what is refused takes none
 		if _, err := read("empty"); reasonOf(t, err) != Empty {
 			t.Fatal(err)
@@ -203,9 +199,11 @@ func TestRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, value := range []string{"full", url} { // 150 bytes of 200 are taken
-		if _, err := read(value); !errors.Is(err, context.DeadlineExceeded) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if _, err := r.Read(ctx, []byte(value)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s finds room: %v", value, err)
 		}
+		cancel()
 	}
 	if _, err := read(string(corpus.Good()["gif"][:20])); err != nil {
 		t.Errorf("a record that is an image needs no room: %v", err)
