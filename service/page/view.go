@@ -10,8 +10,8 @@ type Source interface {
 	View() View
 	// Samples returns the history, oldest first: one sample each SampleEvery.
 	Samples() []Sample
-	// Detail returns what is kept of a record; false: nothing is. Something is kept of those in each
-	// View of the last 20 seconds.
+	// Detail returns what is kept of a record; false: nothing is. Something is kept of those in
+	// each View of the last 20 seconds.
 	Detail(id string) (Detail, bool)
 	// Thumbnail returns a JPEG of at most ThumbnailSide pixels a side; false: there is none.
 	Thumbnail(id string) ([]byte, bool)
