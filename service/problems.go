@@ -65,7 +65,11 @@ func (s situation) problems() []problem {
 		if n := len(group); n > 1 {
 			what = fmt.Sprintf("%d partitions are stuck, such as %v: %s", n, first, first.text)
 		}
-		add(page.SeverityError, "stuck "+first.reason+" "+first.text, what, stuckMends[first.reason])
+		severity := page.SeverityError
+		if first.reason == "commit" { // its records are answered
+			severity = page.SeverityWarning
+		}
+		add(severity, "stuck "+first.reason+" "+first.text, what, stuckMends[first.reason])
 	}
 	if s.fallback {
 		add(page.SeverityWarning, "fallback", "The model server answers, because no version here can", "The reason of each version is below")
@@ -132,7 +136,7 @@ var stuckMends = map[string]string{
 	"commit":           "Check that the group's coordinator runs and __consumer_offsets has enough replicas in sync; answers are published, and would be again after a restart",
 }
 
-// A stuckPartition is a partition without progress.
+// A stuckPartition is a partition without progress, or whose progress is not committed.
 type stuckPartition struct {
 	stream.Partition
 	reason string // of stuckReason, of its first stage

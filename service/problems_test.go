@@ -85,7 +85,7 @@ func TestManyStuck(t *testing.T) {
 	if len(list) != maxStuck+1 {
 		t.Errorf("%d problems: %v", len(list), list)
 	}
-	for _, stage := range []stream.Stage{stream.Reading, stream.Handling, stream.Publishing} {
+	for _, stage := range []stream.Stage{stream.Reading, stream.Handling, stream.Publishing, stream.Committing} {
 		for _, err := range []error{errors.New("x"), stream.ErrOpenTransaction, stream.ErrKeyless} {
 			if reason := stuckReason(stage, err); stuckMends[reason] == "" {
 				t.Errorf("no advice for %s", reason)

@@ -111,14 +111,18 @@ func (r *readiness) report(notServing error) Readiness {
 	if notServing != nil {
 		report.Reasons = append(report.Reasons, notServing.Error())
 	}
-	if stuck := len(r.stuck); stuck > 0 && stuck == len(r.assigned) {
-		report.Reasons = append(report.Reasons, allStuck)
-	}
+	standing := 0
 	for p, errs := range r.stuck {
+		if _, commits := errs[stream.Committing]; !commits || len(errs) > 1 { // else its records are answered
+			standing++
+		}
 		if report.Retrying == nil {
 			report.Retrying = map[string]string{}
 		}
 		report.Retrying[p.String()] = textOf(errs)
+	}
+	if standing > 0 && standing == len(r.assigned) {
+		report.Reasons = append(report.Reasons, allStuck)
 	}
 	report.Ready = len(report.Reasons) == 0
 	return report

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"inceptor/service/page"
 	"inceptor/service/stream"
 )
 
@@ -103,5 +104,28 @@ func TestStuckElsewhere(t *testing.T) {
 				t.Errorf("series %q, want %q: %v", got, want, r.stuck)
 			}
 		})
+	}
+}
+
+// A partition whose commits fail is told, and the process stays ready: it answers.
+func TestCommitsFail(t *testing.T) {
+	r, p := newReadiness(), stream.Partition{Topic: "in", ID: 3}
+	r.setAssigned([]stream.Partition{p})
+	r.retrying(p, stream.Committing, errors.New("no coordinator"))
+	if report := r.report(nil); !report.Ready || report.Retrying["in-3"] != "no coordinator" {
+		t.Errorf("commits fail: %+v", report)
+	}
+	list := situation{ready: r.report(nil), stuck: r.stuckPartitions()}.problems()
+	if len(list) != 1 || list[0].Severity != page.SeverityWarning || !strings.Contains(list[0].Mend, "__consumer_offsets") {
+		t.Errorf("problems: %+v", list)
+	}
+	r.retrying(p, stream.Publishing, errors.New("no broker"))
+	if report := r.report(nil); report.Ready || report.Retrying["in-3"] != "no broker; no coordinator" {
+		t.Errorf("nothing is published: %+v", report)
+	}
+	r.retrying(p, stream.Publishing, nil)
+	r.retrying(p, stream.Committing, nil)
+	if report := r.report(nil); !report.Ready || len(report.Retrying) > 0 {
+		t.Errorf("recovered: %+v", report)
 	}
 }

@@ -262,7 +262,7 @@ func (f *follower) awaitDistinct(t *testing.T, n int, limit time.Duration, topic
 func newClient(t testing.TB, broker string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	// A broker learns of a new topic a little later than its creator.
-	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(broker, ",")...), kgo.UnknownTopicRetries(-1))...)
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(broker, ",")...), kgo.UnknownTopicRetries(30))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ type Partition struct {
 	Number   int
 	Lag      int64  // records that are not answered yet; -1: not known
 	InFlight int    // records that are read, and not published or part of a transaction yet
-	Stuck    string // why it makes no progress; empty: it does
+	Stuck    string // why it makes no progress, or none that is committed; empty: it does
 }
 
 // Memory is that of the process, in bytes. What is not known is 0.

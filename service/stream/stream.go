@@ -212,9 +212,9 @@ type Observer interface {
 	// changed without a commit. next is the offset at which a restart begins; lag is the number of
 	// records from there to the end of the partition.
 	Committed(partition Partition, next, lag int64)
-	// Retrying is called each time a stage fails for a record, and once with a nil error when that
-	// stage has recovered. Reading fails only for a fault of the partition itself, not because a
-	// broker is gone.
+	// Retrying is called each time a stage fails for a record, or the group does not take the
+	// offset of a partition, and once with a nil error when that stage has recovered. Reading fails
+	// only for a fault of the partition itself, not because a broker is gone.
 	Retrying(partition Partition, stage Stage, err error)
 	// Reset is called when a position is lost and reading goes on at another offset.
 	Reset(r Reset)

@@ -53,7 +53,7 @@ func TestService(t *testing.T) {
 	p.await(`[...document.querySelectorAll('.version.good')].some(v => v.innerText.includes('Version 1'))`)
 	p.shows(".timeline", "Version 2 was rolled back")
 
-	// Some answers are on their way now, as the model has always something to do.
+	// Some answers are on their way now, as the model always has something to do.
 	closeBroker.Do(broker.Close)
 	stopSending()
 	p.await(`document.querySelector('.problem.error')?.innerText.includes('` + address + `')`)

@@ -5,6 +5,7 @@ package recent
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"inceptor/model/infer"
 	"inceptor/service/stream"
@@ -26,7 +27,8 @@ func TestAllocates(t *testing.T) {
 		work := func() {
 			in.Offset++
 			each()
-			r.mark(in2, func(s *slot) { s.listed = true }) // as List does, which allocates
+			r.listedAt = time.Now() // as List does, which allocates
+			r.mark(in2, func(s *slot) { s.listed = true })
 		}
 		for range 2 * (maxLatest + maxListed) {
 			work()

@@ -26,9 +26,10 @@ const (
 	maxClasses = 20
 	maxScores  = 8 // shown of a record without classes
 
-	// How many records are kept.
-	maxLatest = 60                                        // of either kind
-	maxListed = 20 * (page.MaxRecords + page.MaxPictures) // that have left the latest: 20 s of lists
+	// What is kept.
+	maxLatest  = 60 // records of either kind
+	keepListed = 20 * time.Second
+	maxListed  = int(keepListed/page.Period) * (page.MaxRecords + page.MaxPictures) // records
 )
 
 // Records are the latest records. Safe for concurrent use.
@@ -39,14 +40,18 @@ type Records struct {
 
 	mu       sync.Mutex // guards the rest
 	plain    ring
-	pictured ring // those that get a picture
-	listed   ring // those that a list had, and that have left the other two: somebody may ask for them
+	pictured ring      // those that get a picture
+	listed   ring      // those that were shown, and are not among the other two any more
+	listedAt time.Time // when there was a list last
 }
 
-// next returns the slot for a record, in which the one of an earlier record may be.
+// next returns a slot for a new record. It keeps the record that was there if somebody has seen it
+// and may ask for its details.
 func (r *Records) next(in *ring) *slot {
 	s := in.next(maxLatest)
-	if s.listed {
+	if time.Since(r.listedAt) > keepListed {
+		r.listed = ring{} // it may take some 20 MB, and nobody looks
+	} else if s.listed {
 		kept := r.listed.next(maxListed)
 		*kept, *s = *s, *kept
 	}
@@ -142,14 +147,15 @@ func (r *Records) DeadLetter(source stream.Record, reason string, err error, out
 	message := err.Error()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	listed := false
 	r.mark(source.Source(), func(s *slot) {
 		if !s.moved && s.source.Offset == source.Offset {
-			s.replaced = true
+			s.replaced, listed = true, listed || s.listed
 		}
 	})
 	s := r.next(&r.plain)
 	s.set(source, page.StateDeadLetter)
-	s.reason = reason
+	s.reason, s.listed = reason, listed
 	s.text.problem(message)
 	s.text.headers(out.Headers)
 }
@@ -225,7 +231,7 @@ func (r *Records) List() []page.Record {
 	r.plain.latest(func(s *slot) { all = append(all, s) })
 	r.pictured.latest(func(s *slot) { all = append(all, s) })
 	slices.SortStableFunc(all, func(a, b *slot) int { return b.at.Compare(a.at) })
-	return pageRecords(all, page.MaxRecords)
+	return r.pageRecords(all, page.MaxRecords)
 }
 
 // Pictured returns the latest records that have a picture, which has tells, the latest first.
@@ -238,11 +244,13 @@ func (r *Records) Pictured(has func(id string) bool) []page.Record {
 			all = append(all, s)
 		}
 	})
-	return pageRecords(all, page.MaxPictures)
+	return r.pageRecords(all, page.MaxPictures)
 }
 
 // pageRecords returns the first records, at most so many, without those that came again before.
-func pageRecords(all []*slot, most int) (records []page.Record) {
+// The caller holds mu.
+func (r *Records) pageRecords(all []*slot, most int) (records []page.Record) {
+	r.listedAt = time.Now()
 	type id struct {
 		partition stream.Partition
 		offset    int64

@@ -160,18 +160,21 @@ func TestListedStay(t *testing.T) {
 			}
 			lists = append(lists, slices.Concat(r.List(), r.Pictured(func(string) bool { return true })))
 		}
-		r.Delivered(in2, 0, 21_990) // late
-		r.DeadLetter(record(21_991), "refused-by-broker", errors.New("too large"), answer(""))
-		for _, list := range lists[21:] {
+		r.Delivered(in2, 0, 22_990) // late
+		r.DeadLetter(record(22_991), "refused-by-broker", errors.New("too large"), answer(""))
+		for i := range int64(maxLatest) {
+			r.Answered(record(42_000+i), 0, infer.Prediction{}, answer("{}"), false)
+		}
+		for _, list := range lists[22:] {
 			for _, listed := range list {
 				d, _, ok := r.Detail(listed.ID)
 				if !ok {
 					t.Fatalf("nothing is kept of %s, which was in a list", listed.ID)
 				}
 				want, offset := page.StateAnswered, strings.TrimPrefix(listed.ID, "in-2-")
-				if offset <= "21990" {
+				if offset <= "22990" {
 					want = page.StatePublished
-				} else if offset == "21991" {
+				} else if offset == "22991" {
 					want = page.StateDeadLetter
 				}
 				if d.State != want || want != page.StateDeadLetter && d.Answer != offset {
@@ -186,6 +189,11 @@ func TestListedStay(t *testing.T) {
 			if _, _, ok := r.Detail(id); ok {
 				t.Errorf("%s still has a detail", id)
 			}
+		}
+		time.Sleep(keepListed + 1) // nobody looks any more
+		r.Answered(record(43_000), 0, infer.Prediction{}, answer("{}"), false)
+		if n := len(r.listed.slots); n > 0 {
+			t.Errorf("%d records are kept, and nobody looks", n)
 		}
 	})
 }

@@ -194,8 +194,8 @@ func (a *atLeastOnce) commit(ctx context.Context) error {
 			for _, r := range t.Partitions {
 				id := stream.Partition{Topic: t.Topic, ID: int(r.Partition)}
 				if code := kerr.ErrorForCode(r.ErrorCode); code != nil {
-					err = fmt.Errorf("%s: %w", a.operation, code)
-					a.failed(id, err)
+					err = fmt.Errorf("%s: %v: %w", a.operation, id, code)
+					a.failed(id, fmt.Errorf("%s: %w", a.operation, code))
 				} else {
 					a.committed(id, due[id])
 				}
@@ -208,8 +208,12 @@ func (a *atLeastOnce) commit(ctx context.Context) error {
 	return err
 }
 
-// failed tells that the group did not take the offset of a partition.
+// failed tells that the group did not take the offset of a partition. If the group has gone on,
+// that is no fault: the generation ends.
 func (a *atLeastOnce) failed(id stream.Partition, err error) {
+	if outOfGeneration(err) {
+		return
+	}
 	a.failing[id] = true
 	a.cfg.Observer.Retrying(id, stream.Committing, err)
 }

@@ -196,7 +196,7 @@ func (c *commits) commit(ctx context.Context, all bool) error {
 	positions := map[stream.Partition]resume.Position{}
 	c.mu.Lock()
 	for id, n := range c.of {
-		if all || n.next != n.committed {
+		if all || n.next != n.committed || c.failing[id] {
 			positions[id] = n.next
 		}
 	}
@@ -236,8 +236,12 @@ func (c *commits) committed(id stream.Partition, position resume.Position) {
 	}
 }
 
-// failed notes that the group did not take a position of a partition.
+// failed notes that the group did not take a position of a partition. If the group has gone on,
+// that is no fault: the generation ends.
 func (c *commits) failed(id stream.Partition, err error) {
+	if outOfGeneration(err) {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failing[id] = true

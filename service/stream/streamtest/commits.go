@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -13,15 +14,18 @@ import (
 )
 
 // RunCommitRefused tests a driver that delivers at least once while the group takes no offset of
-// one partition: it tells so, and the other partition goes on. c is the broker.
+// one partition: it tells so, and the other partition goes on. Then the group takes none at all,
+// and the driver can still be stopped. c is the broker.
 func (s Suite) RunCommitRefused(t *testing.T, c *kfake.Cluster) {
 	b := newHarness(t, s)
 	b.topic(b.input, 2)
 	b.topic(b.output, 2)
-	var refuse atomic.Bool
-	refuse.Store(true)
-	refuseCommits(c, func(partition int32) bool { return partition == 1 && refuse.Load() })
-	d := b.start(b.config(), b.echo)
+	var refused atomic.Int32 // the first of those partitions
+	refused.Store(1)
+	refuseCommits(c, func(partition int32) bool { return partition >= refused.Load() })
+	cfg := b.config()
+	cfg.DrainTimeout = 2 * time.Second // at the end nothing can be committed
+	d := b.start(cfg, b.echo)
 	b.fill(2, 0, 5)
 	one := stream.Partition{Topic: b.input, ID: 1}
 	failing := func(r *recorder) error { return r.failing[one][stream.Committing] }
@@ -34,11 +38,17 @@ func (s Suite) RunCommitRefused(t *testing.T, c *kfake.Cluster) {
 		}
 		return true
 	})
-	refuse.Store(false)
+	refused.Store(2)
 	b.until("commits", func() bool {
 		return d.check(func(r *recorder) bool { return r.committed[1] == 5 && len(r.failing) == 0 })
 	})
+	refused.Store(0)
+	b.fill(2, 5, 5)
+	b.until("commits that fail", func() bool { return d.check(func(r *recorder) bool { return len(r.failing) == 2 }) })
 	d.stop()
+	if len(d.failing) > 0 {
+		t.Errorf("after the end: %v", d.failing)
+	}
 }
 
 // refuseCommits makes a broker refuse the offsets of some partitions. It accepts the other offsets

@@ -249,7 +249,7 @@ type recorder struct {
 	next         map[stream.Partition]int64   // offset to go on with
 	committed    map[int]int64                // by the number of the partition
 	lag          map[int]int64
-	retries      []error
+	retries      []error                                     // but for Committing
 	failing      map[stream.Partition]map[stream.Stage]error // what has not recovered
 	resets       []stream.Reset
 
@@ -273,6 +273,7 @@ func (r *recorder) Revoked() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.assigned = nil
+	clear(r.failing)
 	r.contexts.Range(func(ctx, _ any) bool {
 		r.outlasted = r.outlasted || ctx.(context.Context).Err() == nil
 		return true
@@ -328,7 +329,9 @@ func (r *recorder) Committed(partition stream.Partition, next, lag int64) {
 func (r *recorder) Retrying(partition stream.Partition, stage stream.Stage, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.retries = append(r.retries, err)
+	if stage != stream.Committing {
+		r.retries = append(r.retries, err)
+	}
 	of := r.failing[partition]
 	if of == nil {
 		of = map[stream.Stage]error{}
