@@ -26,6 +26,9 @@ func TestDockerfiles(t *testing.T) {
 	if cpuSteps == "" || cpuSteps != gpuSteps {
 		t.Error("the Dockerfiles differ after their first FROM")
 	}
+	if strings.Contains(cpuSteps, "RUN --mount=type=bind") {
+		t.Error("a step mounts another stage: buildah would take that step from its cache although the stage has changed")
+	}
 	language := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(readFile(t, "go.mod"))
 	library := regexp.MustCompile(`(?m)^tensorflow-cpu(==[\d.]+)`).FindStringSubmatch(readFile(t, "testenv/requirements.txt"))
 	if language == nil || library == nil {
